@@ -1,0 +1,111 @@
+"""The words that the server and the engine share: plain, frozen data, standard library only.
+
+Text here always has LF line ends; the server turns a document's own line ends into LF and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+GapKind = Literal["rest_of_line", "line", "block", "span"]
+CellState = Literal["settled", "free", "filler", "frozen"]
+Stopped = Literal["settled", "steps", "deadline", "cancelled", "empty"]
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message is one line that names the file and the mend."""
+
+
+class DeviceError(Exception):
+    """A device that was asked for and is not there; the message is one line that names the mend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """A gap: the text before and after it, and what sort of gap it is."""
+
+    prefix: str
+    suffix: str
+    kind: GapKind = "rest_of_line"
+    language: str = "python"
+    context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed."""
+
+    steps: int = 8
+    candidates: int = 1
+    deadline_s: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One canvas position as a person would see it."""
+
+    text: str
+    state: CellState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """The canvas after one denoise step; `text` is the gap's draft, trimmed of filler."""
+
+    step: int
+    steps: int
+    text: str
+    cells: tuple[Cell, ...]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One fill and the share of fills like it that are right (0 to 1)."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds; `total` runs from the call of `fill` to its result."""
+
+    total: float
+    encode: float
+    denoise: float
+    rank: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """The best candidate first; `text` is empty when there is nothing to insert."""
+
+    text: str
+    confidence: float
+    candidates: tuple[Candidate, ...]
+    steps: int
+    stopped: Stopped
+    latency: Latency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is loaded and which paths were chosen at load."""
+
+    checkpoint: str
+    device: str
+    dtype: str
+    threads: int
+    parameters: int
+    layout: str
+    languages: tuple[str, ...]
+    show_threshold: float
+    kernels: tuple[tuple[str, str], ...]
+    load_ms: float
+
+
+OnFrame = Callable[[Frame], None]

@@ -1,0 +1,114 @@
+"""Gap lengths, batched hypotheses, and the causal reading that ranks them and says how likely each is right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from midspan.engine.canvas import Canvas
+from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.prompt import Layout, Prompt
+
+SUFFIX_HEAD = 6
+FEATURES = ("gap_mean", "gap_min", "gap_sum", "suffix_mean", "suffix_min")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats)."""
+
+    ids: tuple[int, ...]
+    log_probability: float
+    features: tuple[float, ...]
+    ended: bool
+
+    def confidence(self, calibration: tuple[float, ...]) -> float:
+        """The share of fills with these features that are right, by logistic regression (bias first)."""
+        bias, *weights = calibration
+        logit = bias + sum(w * f for w, f in zip(weights, self.features, strict=True))
+        return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
+
+
+def lay_canvases(layout: Layout, prompt: Prompt, slots: tuple[int, ...], draws: int, width: int) -> Canvas:
+    """One canvas for each slot size and draw: free slots, then frozen suffix up to `width` [B, width]."""
+    rows = [size for size in slots for _ in range(draws)]
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    free = torch.zeros(len(rows), width, dtype=torch.bool)
+    valid = torch.zeros_like(free)
+    for row, size in enumerate(rows):
+        tail = layout.suffix[: width - size]
+        free[row, :size] = True
+        ids[row, size : size + len(tail)] = torch.tensor(tail, dtype=torch.long)
+        valid[row, : size + len(tail)] = True
+    return Canvas(
+        ids=ids,
+        free=free,
+        valid=None if bool(valid.all()) else valid,
+        allowed_first=prompt.allowed_first(layout.heal),
+        banned=prompt.banned,
+    )
+
+
+@torch.inference_mode()
+def rank(
+    model: DiffusionGemma,
+    cache: Cache,
+    last_hidden: torch.Tensor,
+    drafts: torch.Tensor,
+    canvas: Canvas,
+    layout: Layout,
+    prompt: Prompt,
+) -> list[Scored]:
+    """Distinct hypotheses of finished drafts [B, C], the likeliest first.
+
+    Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of unequal length compete on the
+    joint probability of the same text after them.
+    """
+    head = layout.suffix[:SUFFIX_HEAD]
+    gaps: dict[tuple[int, ...], bool] = {}
+    for row in range(len(drafts)):
+        slots = drafts[row][canvas.free[row]].tolist()
+        gap = tuple(prompt.gap_ids(slots))
+        gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
+    texts = [[*gap, *head] for gap in gaps]
+    longest = max(map(len, texts))
+    if longest == 0:
+        return []
+    batch = torch.zeros(len(texts), longest, dtype=torch.long)
+    for row, text in enumerate(texts):
+        batch[row, : len(text)] = torch.tensor(text, dtype=torch.long)
+    read = _token_log_probabilities(model, cache, last_hidden, batch, canvas.allowed_first)
+    scored = []
+    for row, (gap, ended) in enumerate(gaps.items()):
+        values = read[row, : len(texts[row])].tolist()
+        features = (*_summary(values[: len(gap)]), *_summary(values[len(gap) :])[:2])
+        scored.append(Scored(ids=gap, log_probability=sum(values), features=features, ended=ended))
+    return sorted(scored, key=lambda one: one.log_probability, reverse=True)
+
+
+def _summary(values: list[float]) -> tuple[float, float, float]:
+    """Mean, minimum and sum; zeros for nothing."""
+    return (sum(values) / len(values), min(values), sum(values)) if values else (0.0, 0.0, 0.0)
+
+
+def _token_log_probabilities(
+    model: DiffusionGemma,
+    cache: Cache,
+    last_hidden: torch.Tensor,
+    batch: torch.Tensor,
+    allowed_first: torch.Tensor | None,
+) -> torch.Tensor:
+    """Log-probability of every id of batch [B, N] given the cache and the ids before it, in nats [B, N].
+
+    The first id's is renormalised over the tokens that token healing allows.
+    """
+    hidden = model.score(batch[:, :-1].to(model.device), cache) if batch.shape[1] > 1 else None
+    first = model.logits(last_hidden)[None].expand(len(batch), -1)
+    if allowed_first is not None:
+        first = first.masked_fill(~allowed_first.to(first.device), -torch.inf)
+    logits = first[:, None] if hidden is None else torch.cat((first[:, None], model.logits(hidden)), dim=1)
+    chosen = logits.gather(-1, batch.to(logits.device)[..., None]).squeeze(-1)
+    # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.
+    return (chosen - logits.logsumexp(dim=-1)).clamp(min=-30.0)

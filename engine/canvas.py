@@ -1,0 +1,85 @@
+"""The gap as tokens: which positions are free, what noise is, which draws are kept, and when to stop.
+
+Frozen positions are clean at every step and take no part in the entropy budget, in renoising or in the stop rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """A batch of canvases: ids [B, C] right where frozen, free [B, C], valid [B, C] (False is padding).
+
+    `allowed_first` [V] limits the token at position 0 (token healing); `banned` holds ids that no slot may take.
+    """
+
+    ids: torch.Tensor
+    free: torch.Tensor
+    valid: torch.Tensor | None = None
+    allowed_first: torch.Tensor | None = None
+    banned: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.ids.shape == self.free.shape
+        assert self.free.dtype == torch.bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The rules of one denoising run; the defaults are the release's generation_config.json but for `steps`."""
+
+    steps: int = 8
+    t_min: float = 0.4
+    t_max: float = 0.8
+    entropy_bound: float = 0.1
+    confidence_threshold: float = 0.005
+
+    def temperature(self, remaining: int) -> float:
+        """Linear in the steps that remain: t_max with all of them left, towards t_min."""
+        return self.t_min + (self.t_max - self.t_min) * remaining / self.steps
+
+
+class Draws:
+    """Every random choice of a run, from one seed."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+
+    def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
+        """Uniform ids [B, C] over the whole vocabulary."""
+        return torch.randint(0, vocab_size, shape, generator=self._generator, device=self._generator.device)
+
+    def sample(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """One id a row from probabilities [R, V], by inverting the cumulative distribution."""
+        cumulative = probabilities.cumsum(dim=-1)
+        uniform = torch.rand(len(probabilities), 1, generator=self._generator, device=self._generator.device)
+        ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).squeeze(1)
+        return ids.clamp_(max=probabilities.shape[1] - 1)
+
+
+def accept(entropy: torch.Tensor, free: torch.Tensor, bound: float) -> torch.Tensor:
+    """Entropy-bound acceptance (arXiv:2505.24857): the free positions of lowest entropy, at least one a canvas.
+
+    Position k of the ascending order is kept while the entropies before it sum to at most `bound` nats.
+    entropy and free are [B, C]; returns boolean [B, C].
+    """
+    ordered, index = torch.sort(entropy.masked_fill(~free, torch.inf), dim=-1)
+    before = ordered.cumsum(dim=-1) - ordered
+    kept = torch.zeros_like(free).scatter(-1, index, before <= bound)
+    return kept & free
+
+
+def settled(
+    draft: torch.Tensor, previous: torch.Tensor | None, entropy: torch.Tensor, free: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """Whether each canvas [B] is stable (the draft of a step ago) and confident (mean free entropy below threshold)."""
+    count = free.sum(dim=-1)
+    mean = (entropy * free).sum(dim=-1) / count.clamp(min=1)
+    if previous is None:
+        return count == 0
+    stable = ((draft == previous) | ~free).all(dim=-1)
+    return (stable & (mean < threshold)) | (count == 0)

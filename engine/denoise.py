@@ -1,0 +1,97 @@
+"""THE LOOP: a canvas settles step by step. A generator, one yield a step; no clock, no I/O, no text.
+
+One step is transformers' `_denoising_step` (generation_diffusion_gemma.py), with the vocabulary work done for free
+rows only and frozen positions held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
+
+
+class Network(Protocol):
+    """The model as the loop sees it."""
+
+    vocab_size: int
+
+    def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
+        """Canvases [B, C] and the last step's soft embeddings [B, C, d] -> float32 logits of the R free rows [R, V]."""
+        ...
+
+    def soft(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one forward decided; every tensor is [B, C] but `finished` [B]."""
+
+    number: int
+    draft: torch.Tensor  # the argmax canvas, frozen tokens in place
+    canvas: torch.Tensor  # accepted draws and fresh noise: the next step's input
+    accepted: torch.Tensor
+    entropy: torch.Tensor  # nats at the step's temperature, 0 where frozen
+    finished: torch.Tensor
+
+
+@torch.inference_mode()
+def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Iterator[Step]:
+    """Denoise until every canvas has settled or `plan.steps` are spent. A canvas with nothing free yields nothing."""
+    free = canvas.free
+    if not bool(free.any()):
+        return
+    shape = (free.shape[0], free.shape[1])
+    current = torch.where(free, draws.noise(shape, network.vocab_size), canvas.ids)
+    draft, previous, soft = current, None, None
+    finished = ~free.any(dim=-1)
+    for number in range(1, plan.steps + 1):
+        raw = _limit(network.logits(current, soft, free), canvas)
+        logits = raw / plan.temperature(plan.steps - number + 1)
+        probabilities = torch.softmax(logits, dim=-1)
+        entropy = _scatter(torch.special.entr(probabilities).sum(dim=-1), free)
+        sampled = torch.where(free, _scatter(draws.sample(probabilities), free), canvas.ids)
+        argmax = torch.where(free, _scatter(logits.argmax(dim=-1), free), canvas.ids)
+        kept = accept(entropy, free, plan.entropy_bound)
+        noise = draws.noise(shape, network.vocab_size)
+        renoised = torch.where(kept | ~free, sampled, noise)
+        # A finished canvas stays as it is while the others of its batch go on.
+        hold = finished[:, None]
+        draft, current = torch.where(hold, draft, argmax), torch.where(hold, current, renoised)
+        finished = finished | settled(draft, previous, entropy, free, plan.confidence_threshold)
+        yield Step(number=number, draft=draft, canvas=current, accepted=kept, entropy=entropy, finished=finished)
+        if bool(finished.all()):
+            return
+        previous, soft = draft, _soft_canvas(network.soft(logits), soft, free, hold)
+
+
+def _limit(logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:
+    """Rule out banned ids everywhere and, at position 0, ids that would not continue the healed text."""
+    if canvas.banned:
+        logits[:, list(canvas.banned)] = -torch.inf
+    if canvas.allowed_first is not None:
+        first = canvas.free.nonzero()[:, 1] == 0
+        logits[first] = logits[first].masked_fill(~canvas.allowed_first, -torch.inf)
+    return logits
+
+
+def _scatter(rows: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+    """Values of the free rows [R] laid into [B, C], zero elsewhere."""
+    out = torch.zeros(free.shape, dtype=rows.dtype, device=rows.device)
+    out[free] = rows
+    return out
+
+
+def _soft_canvas(
+    rows: torch.Tensor, last: torch.Tensor | None, free: torch.Tensor, hold: torch.Tensor
+) -> torch.Tensor:
+    """Soft rows [R, d] laid into [B, C, d], zero at frozen positions; finished canvases keep their last ones."""
+    out = torch.zeros(*free.shape, rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    out[free] = rows
+    return out if last is None else torch.where(hold[..., None], last, out)

@@ -1,0 +1,420 @@
+"""DiffusionGemma's text network, from config to logits, in plain torch over kernels.*.
+
+One stack of layers, three ways to run it: `prefill` (causal, writes the cache), `denoise` (bidirectional over cache and
+canvas, writes nothing) and `score` (causal over a finished canvas, writes nothing). Encoder and decoder share every
+weight but the layer scalars. Source: transformers 5.23.0, models/diffusion_gemma/modeling_diffusion_gemma.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from midspan.engine.api import CheckpointError
+from midspan.kernels.attention import attention_reference
+from midspan.kernels.experts import expert_mlp, experts_reference
+from midspan.kernels.geglu import geglu_reference
+from midspan.kernels.rms_norm import rms_norm_reference
+from midspan.kernels.rope import rope_reference
+from midspan.kernels.router import router_reference
+
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(layer, q [B, H, N, D], k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerShape:
+    """What differs between sliding and full layers; `window` is None in full layers, which also take V from K."""
+
+    head_dim: int
+    kv_heads: int
+    window: int | None
+    rope_theta: float
+    rope_fraction: float
+    rope_proportional: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Every size of the network; all come from config.json, none has a default."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    experts: int
+    top_k: int
+    expert_size: int
+    softcap: float
+    eps: float
+    canvas_length: int
+    layers: tuple[LayerShape, ...]
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> ModelConfig:
+        """Read a DiffusionGemma config.json. Raises CheckpointError when a key is missing or unknown to this code."""
+        if config.get("model_type") != "diffusion_gemma":
+            raise CheckpointError(f"config.json: model_type is {config.get('model_type')!r}, not 'diffusion_gemma'")
+        try:
+            text = config["text_config"]
+            shape = cls(
+                vocab_size=text["vocab_size"],
+                hidden_size=text["hidden_size"],
+                intermediate_size=text["intermediate_size"],
+                heads=text["num_attention_heads"],
+                experts=text["num_experts"],
+                top_k=text["top_k_experts"],
+                expert_size=text["moe_intermediate_size"],
+                softcap=text["final_logit_softcapping"],
+                eps=text["rms_norm_eps"],
+                canvas_length=config["canvas_length"],
+                layers=tuple(_layer_shape(text, index) for index in range(text["num_hidden_layers"])),
+            )
+        except (KeyError, IndexError, TypeError) as error:
+            raise CheckpointError(f"config.json: missing or unusable key {error}; take it from the release") from error
+        if text["hidden_activation"] != "gelu_pytorch_tanh" or text["attention_bias"]:
+            raise CheckpointError("config.json: only gelu_pytorch_tanh and attention_bias false are supported")
+        return shape
+
+
+def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
+    kind = text["layer_types"][index]
+    override = text.get("per_layer_config", {}).get(str(index), {})
+    rope = text["rope_parameters"][kind]
+    if rope["rope_type"] not in ("default", "proportional"):
+        raise CheckpointError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
+    if kind == "sliding_attention":
+        head_dim, kv_heads, window = text["head_dim"], text["num_key_value_heads"], text["sliding_window"]
+    else:
+        head_dim = text["global_head_dim"] if "global_head_dim" in text else override["head_dim"]
+        kv_heads = text.get("num_global_key_value_heads") or override.get("num_key_value_heads")
+        kv_heads, window = kv_heads or text["num_key_value_heads"], None
+    return LayerShape(
+        head_dim=head_dim,
+        kv_heads=kv_heads,
+        window=window,
+        rope_theta=rope["rope_theta"],
+        rope_fraction=rope.get("partial_rotary_factor", 1.0),
+        rope_proportional=rope["rope_type"] == "proportional",
+    )
+
+
+class Cache:
+    """Keys and values of clean text: per layer [1, G, capacity, D], of which the first `length` are valid."""
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype, device: torch.device, capacity: int = 512) -> None:
+        self.length = 0
+        self._keys = [
+            torch.empty(1, layer.kv_heads, capacity, layer.head_dim, dtype=dtype, device=device)
+            for layer in config.layers
+        ]
+        self._values = [torch.empty_like(keys) for keys in self._keys]
+
+    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Put k, v [1, G, N, D] behind the valid part; `advance` makes them valid once every layer has written."""
+        end = self.length + k.shape[2]
+        if end > self._keys[layer].shape[2]:
+            self._grow(layer, end)
+        self._keys[layer][:, :, self.length : end] = k
+        self._values[layer][:, :, self.length : end] = v
+
+    def _grow(self, layer: int, end: int) -> None:
+        capacity = 1 << (end - 1).bit_length()
+        for buffers in (self._keys, self._values):
+            old = buffers[layer]
+            buffers[layer] = old.new_empty(*old.shape[:2], capacity, old.shape[3])
+            buffers[layer][:, :, : self.length] = old[:, :, : self.length]
+
+    def advance(self, tokens: int) -> None:
+        """Make the last `tokens` written positions valid."""
+        self.length += tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget everything from position `length` on."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def read(self, layer: int, start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of keys and values [1, G, end - start, D]."""
+        return self._keys[layer][:, :, start:end], self._values[layer][:, :, start:end]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a learned scale [d]."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return rms_norm_reference(x, self.weight, self.eps)
+
+
+class MLP(nn.Module):
+    """Gated MLP: down(geglu(gate(x), up(x)))."""
+
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.up_proj = nn.Linear(size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, size, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(geglu_reference(self.gate_proj(x), self.up_proj(x)))
+        return out
+
+
+class SelfConditioning(MLP):
+    """Adds the previous step's soft embeddings to the canvas embeddings, then normalises without a scale."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.hidden_size, config.intermediate_size)
+        self.pre_norm = RMSNorm(config.hidden_size, config.eps)
+
+    def combine(self, embedded: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+        """Both [B, C, d]; zeros in `soft` on the first step, where the norm still applies."""
+        return rms_norm_reference(embedded + self(self.pre_norm(soft)), None, self.pre_norm.eps)
+
+
+class Attention(nn.Module):
+    """Projections, norms and RoPE around an attention rule that the caller chooses."""
+
+    def __init__(self, config: ModelConfig, shape: LayerShape) -> None:
+        super().__init__()
+        size, head = config.hidden_size, shape.head_dim
+        self.head_dim, self.eps = head, config.eps
+        self.q_proj = nn.Linear(size, config.heads * head, bias=False)
+        self.k_proj = nn.Linear(size, shape.kv_heads * head, bias=False)
+        self.v_proj = None if shape.window is None else nn.Linear(size, shape.kv_heads * head, bias=False)
+        self.o_proj = nn.Linear(config.heads * head, size, bias=False)
+        self.q_norm = RMSNorm(head, config.eps)
+        self.k_norm = RMSNorm(head, config.eps)
+
+    def forward(
+        self, x: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], layer: int, attend: Attend
+    ) -> torch.Tensor:
+        batch, rows, _ = x.shape
+        heads = (batch, rows, -1, self.head_dim)
+        q = rope_reference(self.q_norm(self.q_proj(x).view(heads)), *rope).transpose(1, 2)
+        raw_k = self.k_proj(x).view(heads)
+        # Full layers have no v_proj: V is K before its norm and rotation.
+        raw_v = raw_k if self.v_proj is None else self.v_proj(x).view(heads)
+        k = rope_reference(self.k_norm(raw_k), *rope).transpose(1, 2)
+        v = rms_norm_reference(raw_v, None, self.eps).transpose(1, 2)
+        out: torch.Tensor = self.o_proj(attend(layer, q, k, v).transpose(1, 2).reshape(batch, rows, -1))
+        return out
+
+
+class Router(nn.Module):
+    """Parameters of the expert choice; see kernels/router.py."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.proj = nn.Linear(config.hidden_size, config.experts, bias=False)
+        self.scale = nn.Parameter(torch.ones(config.hidden_size))
+        self.per_expert_scale = nn.Parameter(torch.ones(config.experts))
+
+
+class Experts(nn.Module):
+    """Stacked expert weights; see kernels/experts.py."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.empty(config.experts, 2 * config.expert_size, config.hidden_size))
+        self.down_proj = nn.Parameter(torch.empty(config.experts, config.hidden_size, config.expert_size))
+
+
+class Layer(nn.Module):
+    """Attention, then a dense MLP and the experts side by side, each between norms; then the layer scalar."""
+
+    layer_scalar: torch.Tensor
+    encoder_layer_scalar: torch.Tensor
+
+    def __init__(self, config: ModelConfig, shape: LayerShape) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.eps
+        self.top_k, self.eps = config.top_k, eps
+        self.self_attn = Attention(config, shape)
+        self.mlp = MLP(size, config.intermediate_size)
+        self.router = Router(config)
+        self.experts = Experts(config)
+        self.input_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+        self.pre_feedforward_layernorm = RMSNorm(size, eps)
+        self.pre_feedforward_layernorm_2 = RMSNorm(size, eps)
+        self.post_feedforward_layernorm = RMSNorm(size, eps)
+        self.post_feedforward_layernorm_1 = RMSNorm(size, eps)
+        self.post_feedforward_layernorm_2 = RMSNorm(size, eps)
+        self.register_buffer("layer_scalar", torch.ones(1))
+        self.register_buffer("encoder_layer_scalar", torch.ones(1))
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        scalar: torch.Tensor,
+        layer: int,
+        attend: Attend,
+    ) -> torch.Tensor:
+        attended = self.self_attn(self.input_layernorm(x), rope, layer, attend)
+        x = x + self.post_attention_layernorm(attended)
+        dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(x)))
+        mixed = self.post_feedforward_layernorm_2(self._mixture(x))
+        return (x + self.post_feedforward_layernorm(dense + mixed)) * scalar
+
+    def _mixture(self, x: torch.Tensor) -> torch.Tensor:
+        """The experts' share; the router reads the raw residual x [B, N, d], the experts its norm."""
+        rows = self.pre_feedforward_layernorm_2(x).flatten(0, 1)
+        gate_up, down, router = self.experts.gate_up_proj, self.experts.down_proj, self.router
+        if gate_up.shape[0] == 1:
+            # The softmax over one expert is 1, so a dense checkpoint needs no routing.
+            return (expert_mlp(rows, gate_up[0], down[0]) * router.per_expert_scale).view_as(x)
+        weights, index = router_reference(
+            x.flatten(0, 1), router.scale, router.proj.weight, router.per_expert_scale, self.top_k, self.eps
+        )
+        return experts_reference(rows, weights, index, gate_up, down).view_as(x)
+
+
+class DiffusionGemma(nn.Module):
+    """The whole text network; parameter names are the release's without their `model.decoder.` prefix."""
+
+    embed_scale: torch.Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.self_conditioning = SelfConditioning(config)
+        self.layers = nn.ModuleList(Layer(config, shape) for shape in config.layers)
+        self.norm = RMSNorm(config.hidden_size, config.eps)
+        self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
+        self._frequencies: dict[LayerShape, torch.Tensor] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of weights and activations."""
+        return self.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embed_tokens.weight.device
+
+    def new_cache(self, capacity: int = 512) -> Cache:
+        """An empty cache with room for `capacity` tokens; it grows."""
+        return Cache(self.config, dtype=self.dtype, device=self.device, capacity=capacity)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token ids [B, N] -> embeddings [B, N, d], scaled by sqrt(d) rounded to the weights' dtype."""
+        out: torch.Tensor = self.embed_tokens(ids) * self.embed_scale.to(self.dtype)
+        return out
+
+    def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Probabilities [..., V] in float32 -> the expected embedding [..., d], for self-conditioning."""
+        return probabilities.to(self.dtype) @ self.embed_tokens.weight * self.embed_scale.to(self.dtype)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden rows [..., d] -> soft-capped logits [..., V] in float32."""
+        raw = F.linear(hidden, self.embed_tokens.weight).float()
+        return torch.tanh(raw / self.config.softcap) * self.config.softcap
+
+    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
+        rows = ids.shape[1]
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            cache.write(layer, k, v)
+            k, v = cache.read(layer, 0, cache.length + rows)
+            return self._causal(layer, q, k, v)
+
+        positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
+        hidden = self.run(self.embed(ids), positions, [layer.encoder_layer_scalar for layer in self.layers], attend)
+        cache.advance(rows)
+        return hidden
+
+    def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Read finished canvases [B, C] causally behind the cache, writing nothing. Returns hidden [B, C, d]."""
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return self._causal(layer, q, *_behind(cache.read(layer, 0, cache.length), k, v))
+
+        positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
+        return self.run(self.embed(ids), positions, [layer.encoder_layer_scalar for layer in self.layers], attend)
+
+    def denoise(
+        self, ids: torch.Tensor, cache: Cache, soft: torch.Tensor | None = None, valid: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """One bidirectional read of canvases [B, C] over the cache; returns hidden [B, C, d], writes nothing.
+
+        `soft` [B, C, d] is the previous step's soft embedding (None on the first); `valid` [B, C] is False where a
+        canvas is only padded to the batch's width. Sliding layers see the last window - 1 cached keys.
+        """
+        embedded = self.embed(ids)
+        x = self.self_conditioning.combine(embedded, torch.zeros_like(embedded) if soft is None else soft)
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            window = self.config.layers[layer].window
+            start = 0 if window is None else max(0, cache.length - window + 1)
+            k, v = _behind(cache.read(layer, start, cache.length), k, v)
+            mask = None
+            if valid is not None:
+                mask = F.pad(valid, (cache.length - start, 0), value=True)[:, None, None, :]
+            return attention_reference(q, k, v, mask)
+
+        positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
+        return self.run(x, positions, [layer.layer_scalar for layer in self.layers], attend)
+
+    def run(
+        self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], attend: Attend
+    ) -> torch.Tensor:
+        """The stack: embeddings x [B, N, d] at positions [B or 1, N], a scalar a layer, an attention rule."""
+        tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
+        for index, layer in enumerate(self.layers):
+            x = layer(x, tables[self.config.layers[index]], scalars[index], index, attend)
+        out: torch.Tensor = self.norm(x)
+        return out
+
+    def _rope(self, shape: LayerShape, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if shape not in self._frequencies:
+            self._frequencies[shape] = _rope_frequencies(shape).to(positions.device)
+        angles = positions[..., None].float() * self._frequencies[shape]
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
+
+    def _causal(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Queries are the last rows of the keys; sliding layers see `window` keys, themselves included."""
+        rows, keys, window = q.shape[2], k.shape[2], self.config.layers[layer].window
+        if window is not None and keys > rows + window - 1:
+            first = keys - rows - window + 1
+            k, v, keys = k[:, :, first:], v[:, :, first:], keys - first
+        if rows == keys and (window is None or keys <= window):
+            return attention_reference(q, k, v, causal=True)
+        distance = torch.arange(keys - rows, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
+        allowed = distance >= 0
+        if window is not None:
+            allowed &= distance < window
+        return attention_reference(q, k, v, allowed)
+
+
+def _behind(
+    cached: tuple[torch.Tensor, torch.Tensor], k: torch.Tensor, v: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lay k, v [B, G, C, D] behind cached [1, G, N, D] tensors, shared by the batch."""
+    keys, values = (tensor.expand(k.shape[0], -1, -1, -1) for tensor in cached)
+    return torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
+
+
+def _rope_frequencies(shape: LayerShape) -> torch.Tensor:
+    """Inverse frequencies [D / 2]; "proportional" keeps the exponent over D and sets the other pairs to zero."""
+    if not shape.rope_proportional:
+        rotated = int(shape.head_dim * shape.rope_fraction)
+        return 1.0 / shape.rope_theta ** (torch.arange(0, rotated, 2).float() / rotated)
+    live = int(shape.rope_fraction * shape.head_dim // 2)
+    frequencies = 1.0 / shape.rope_theta ** (torch.arange(0, 2 * live, 2).float() / shape.head_dim)
+    return F.pad(frequencies, (0, shape.head_dim // 2 - live))

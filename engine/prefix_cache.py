@@ -1,0 +1,47 @@
+"""Keys and values of the clean text before the gap; from keystroke to keystroke only the changed tail is encoded."""
+
+from __future__ import annotations
+
+import torch
+
+from midspan.engine.model import Cache, DiffusionGemma
+
+CHUNK_TOKENS = 1024
+
+
+class PrefixCache:
+    """The encoder's memory of one prefix; `encoded_tokens` counts all tokens that went through the model."""
+
+    def __init__(self, model: DiffusionGemma) -> None:
+        self._model = model
+        self._ids: list[int] = []
+        self.memory: Cache = model.new_cache()
+        self.last_hidden = torch.empty(0)  # [d], of the last prefix token
+        self.encoded_tokens = 0
+
+    @torch.inference_mode()
+    def encode(self, ids: list[int]) -> int:
+        """Make the cache hold exactly `ids` (at least one), reusing the longest common prefix.
+
+        Returns the number of tokens encoded: at least one, because the last token's hidden row is needed.
+        """
+        assert ids, "a prefix begins with <bos>"
+        keep = min(_common_length(self._ids, ids), len(ids) - 1, self.memory.length)
+        self.memory.truncate(keep)
+        self._ids = ids[:keep]
+        for begin in range(keep, len(ids), CHUNK_TOKENS):
+            chunk = ids[begin : begin + CHUNK_TOKENS]
+            hidden = self._model.prefill(torch.tensor([chunk], device=self._model.device), self.memory)
+            self._ids.extend(chunk)
+            self.last_hidden = hidden[0, -1]
+        encoded = len(ids) - keep
+        self.encoded_tokens += encoded
+        return encoded
+
+
+def _common_length(old: list[int], new: list[int]) -> int:
+    """How many leading ids are equal."""
+    for index, (left, right) in enumerate(zip(old, new, strict=False)):
+        if left != right:
+            return index
+    return min(len(old), len(new))

@@ -1,0 +1,125 @@
+"""Hole <-> token ids: the only file that knows tokenizers.
+
+The text before the gap ends in the middle of a token more often than not. So its last word is taken back and the gap's
+first slot may only hold tokens that begin with that word (token healing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from midspan.engine.api import CheckpointError, Hole
+
+EOS_ID, BOS_ID = 1, 2
+ANCHOR_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A hole in tokens: prefix ids (with <bos>), suffix ids, the text to be repeated, the line end we supply."""
+
+    prefix: list[int]
+    suffix: list[int]
+    heal: str
+    append: str
+
+
+class Prompt:
+    """One checkpoint's tokenizer and how it sees a hole."""
+
+    def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int) -> None:
+        if not tokenizer_file.is_file():
+            raise CheckpointError(f"{tokenizer_file}: missing; copy it from the checkpoint's source")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:
+            raise CheckpointError(f"{tokenizer_file}: not a tokenizer ({error}); restore it") from error
+        # User text that spells "<filler>" stays text.
+        self._tokenizer.encode_special_tokens = True
+        self._prefix_tokens = prefix_tokens
+        self.filler_id = filler_id
+        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        self.special_ids = tuple(sorted(self._tokenizer.get_added_tokens_decoder()))
+        self.banned = tuple(i for i in self.special_ids if i != filler_id)
+        self._texts = ["" if i in self.special_ids else self.decode([i]) for i in range(self.vocab_size)]
+        self._allowed: dict[str, torch.Tensor] = {}
+
+    def lay_out(self, hole: Hole) -> Layout:
+        """The hole's ids. A gap of whole lines gets its last line end from us, so that the suffix begins with it."""
+        suffix, append = hole.suffix, ""
+        at_line_start = not hole.prefix or hole.prefix.endswith("\n")
+        if not suffix:
+            suffix, append = "\n", "\n" if at_line_start else ""
+        elif at_line_start and not suffix.startswith("\n"):
+            suffix, append = "\n" + suffix, "\n"
+        suffix_ids = self._encode(suffix)
+        if not hole.suffix:
+            suffix_ids.append(EOS_ID)
+        prefix_ids, heal = self._heal(hole.prefix)
+        return Layout(prefix=[BOS_ID, *self._cut(prefix_ids)], suffix=suffix_ids, heal=heal, append=append)
+
+    def allowed_first(self, heal: str) -> torch.Tensor | None:
+        """Boolean [V]: tokens whose text begins with `heal`; None where nothing was taken back."""
+        if not heal:
+            return None
+        if heal not in self._allowed:
+            if len(self._allowed) > 256:
+                self._allowed.clear()
+            self._allowed[heal] = torch.tensor([text.startswith(heal) for text in self._texts])
+        return self._allowed[heal]
+
+    def gap_ids(self, slots: list[int]) -> list[int]:
+        """The slots up to the first filler."""
+        return slots[: slots.index(self.filler_id)] if self.filler_id in slots else slots
+
+    def text(self, gap: list[int], layout: Layout) -> str:
+        """What is inserted at the cursor for these gap ids; empty where the healed text is not repeated."""
+        text = self.decode(gap)
+        if not text.startswith(layout.heal):
+            return ""
+        return text[len(layout.heal) :] + layout.append
+
+    def decode(self, ids: list[int]) -> str:
+        """Ids to text; special ids have none."""
+        out: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return out
+
+    def cell_text(self, token: int) -> str:
+        """One token as a person may see it, also a special one."""
+        return self._texts[token]
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _heal(self, prefix: str) -> tuple[list[int], str]:
+        """Prefix ids without the last word's tokens, and their text, which a single token must be able to begin.
+
+        Where no token begins with the whole word, only its last tokens are taken back, or none.
+        """
+        if not prefix:
+            return [], ""
+        encoding = self._tokenizer.encode(prefix, add_special_tokens=False)
+        words = encoding.word_ids
+        starts = [i for i, word in enumerate(words) if word == words[-1]]
+        for first in starts:
+            # A character split over several tokens begins where the one before it ends.
+            if first and encoding.offsets[first - 1][1] > encoding.offsets[first][0]:
+                continue
+            heal = prefix[encoding.offsets[first][0] :]
+            allowed = self.allowed_first(heal)
+            if allowed is not None and bool(allowed.any()):
+                return list(encoding.ids[:first]), heal
+        return list(encoding.ids), ""
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """At most `prefix_tokens` of the end, begun at a multiple of a quarter so that the cache survives typing."""
+        limit = self._prefix_tokens
+        if len(ids) <= limit:
+            return ids
+        anchor = max(1, limit // ANCHOR_SHARE)
+        return ids[-(-(len(ids) - limit) // anchor) * anchor :]

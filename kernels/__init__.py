@@ -1,0 +1,1 @@
+"""One op a file: formula and shapes, and its torch reference."""
