@@ -31,7 +31,9 @@ class Scored:
         return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
 
 
-def lay_canvases(layout: Layout, prompt: Prompt, slots: tuple[int, ...], draws: int, width: int) -> Canvas:
+def lay_canvases(
+    layout: Layout, prompt: Prompt, slots: tuple[int, ...], draws: int, width: int, device: torch.device
+) -> Canvas:
     """One canvas for each slot size and draw: free slots, then frozen suffix up to `width` [B, width]."""
     rows = [size for size in slots for _ in range(draws)]
     ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -42,11 +44,12 @@ def lay_canvases(layout: Layout, prompt: Prompt, slots: tuple[int, ...], draws: 
         free[row, :size] = True
         ids[row, size : size + len(tail)] = torch.tensor(tail, dtype=torch.long)
         valid[row, : size + len(tail)] = True
+    allowed = prompt.allowed_first(layout.heal)
     return Canvas(
-        ids=ids,
-        free=free,
-        valid=None if bool(valid.all()) else valid,
-        allowed_first=prompt.allowed_first(layout.heal),
+        ids=ids.to(device),
+        free=free.to(device),
+        valid=None if bool(valid.all()) else valid.to(device),
+        allowed_first=None if allowed is None else allowed.to(device),
         banned=prompt.banned,
     )
 
@@ -107,7 +110,7 @@ def _token_log_probabilities(
     hidden = model.score(batch[:, :-1].to(model.device), cache) if batch.shape[1] > 1 else None
     first = model.logits(last_hidden)[None].expand(len(batch), -1)
     if allowed_first is not None:
-        first = first.masked_fill(~allowed_first.to(first.device), -torch.inf)
+        first = first.masked_fill(~allowed_first, -torch.inf)
     logits = first[:, None] if hidden is None else torch.cat((first[:, None], model.logits(hidden)), dim=1)
     chosen = logits.gather(-1, batch.to(logits.device)[..., None]).squeeze(-1)
     # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.

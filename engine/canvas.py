@@ -67,7 +67,7 @@ def accept(entropy: torch.Tensor, free: torch.Tensor, bound: float) -> torch.Ten
     Position k of the ascending order is kept while the entropies before it sum to at most `bound` nats.
     entropy and free are [B, C]; returns boolean [B, C].
     """
-    ordered, index = torch.sort(entropy.masked_fill(~free, torch.inf), dim=-1)
+    ordered, index = torch.sort(entropy.masked_fill(~free, torch.inf), dim=-1, stable=True)
     before = ordered.cumsum(dim=-1) - ordered
     kept = torch.zeros_like(free).scatter(-1, index, before <= bound)
     return kept & free

@@ -1,0 +1,31 @@
+"""Holes cut into held-out files as a person at a cursor would meet them, with the text that stood there."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from midspan.engine.api import Hole
+
+PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
+
+
+def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
+    """`count` single-line holes and their true text: half from within a line to its end, half whole lines."""
+    chance = random.Random(seed)
+    texts = [json.loads(row)["text"] for row in file.read_text(encoding="utf-8").splitlines()]
+    while count:
+        lines = chance.choice(texts).split("\n")
+        row = chance.randrange(len(lines))
+        body = lines[row].strip()
+        if len(body) < 3 or body.startswith("#"):
+            continue
+        indent = len(lines[row]) - len(lines[row].lstrip())
+        column = indent if count % 2 else chance.randrange(indent + 1, len(lines[row]))
+        prefix = "\n".join([*lines[:row], lines[row][:column]])
+        suffix = "\n".join(["", *lines[row + 1 :]])
+        kind = "line" if column == indent else "rest_of_line"
+        yield Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind), lines[row][column:]
+        count -= 1

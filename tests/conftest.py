@@ -1,0 +1,10 @@
+"""One hypothesis profile for all tests: no time limit a case (machines are noisy), the same cases on every run in CI."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("midspan", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("midspan")

@@ -1,0 +1,162 @@
+"""A hole through a random network: the prefix cache, healing, blocks, determinism; and the engine's thread around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from midspan.engine.api import Budget, Frame, Hole
+from midspan.engine.engine import Engine
+from midspan.engine.infill import Infiller, Watch
+from tests.engine.tiny import SOURCE, tiny_infiller
+
+HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
+PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
+    return tiny_infiller(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def engine(infiller: Infiller) -> Iterator[Engine]:
+    engine = Engine(infiller, name="tiny", load_ms=0.0)
+    yield engine
+    engine.close()
+
+
+def test_the_fill_continues_the_word_at_the_cursor(infiller: Infiller) -> None:
+    layout = infiller.prompt.lay_out(HOLE)
+    assert layout.heal == " retu"[-len(layout.heal) :]
+    out = infiller.infill(HOLE, Budget(), PATIENT)
+    for scored in out.ranked:
+        assert infiller.prompt.decode(list(scored.ids)).startswith(layout.heal)
+
+
+def test_same_seed_same_ranking_and_another_seed_another(infiller: Infiller) -> None:
+    first, again = (infiller.infill(HOLE, Budget(seed=5), PATIENT).ranked for _ in range(2))
+    assert [one.ids for one in first] == [one.ids for one in again]
+    other = infiller.infill(HOLE, Budget(seed=6), PATIENT).ranked
+    assert [one.ids for one in first] != [one.ids for one in other]
+
+
+def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller) -> None:
+    hole = Hole(prefix="", suffix="\n")
+    out = infiller.infill(hole, Budget(), PATIENT)
+    best = out.ranked[0]
+    text = [*out.layout.prefix, *best.ids, *out.layout.suffix[:6]]
+    model = infiller.model
+    hidden = model.prefill(torch.tensor([text]), model.new_cache())
+    read = model.logits(hidden)[0, :-1].log_softmax(dim=-1)
+    begin = len(out.layout.prefix) - 1
+    expected = read.gather(1, torch.tensor(text[1:])[:, None]).squeeze(1)[begin:]
+    assert best.log_probability == pytest.approx(float(expected.detach().sum()), abs=1e-3)
+
+
+def test_a_keystroke_after_ten_thousand_tokens_encodes_only_the_tail(infiller: Infiller) -> None:
+    body = "".join(f"value_{i} = total(items, {i})\n" for i in range(1000))
+    before = infiller.prefix.encoded_tokens
+    infiller.infill(Hole(prefix=body + "x", suffix="\n"), Budget(steps=1), PATIENT)
+    first = infiller.prefix.encoded_tokens - before
+    assert first > 10_000
+    infiller.infill(Hole(prefix=body + "x =", suffix="\n"), Budget(steps=1), PATIENT)
+    assert infiller.prefix.encoded_tokens - before - first <= 4
+    # An edit in the middle encodes from there on, and the cache holds what a fresh one would.
+    edited = Hole(prefix=body.replace("value_900 ", "other ") + "x", suffix="\n")
+    kept = infiller.infill(edited, Budget(steps=1), PATIENT).ranked
+    infiller.reset()
+    fresh = infiller.infill(edited, Budget(steps=1), PATIENT).ranked
+    assert [one.ids for one in kept] == [one.ids for one in fresh]
+    assert kept[0].log_probability == pytest.approx(fresh[0].log_probability, abs=1e-3)
+
+
+def test_a_long_gap_goes_on_block_by_block(infiller: Infiller) -> None:
+    span = Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind="span")
+    one = infiller.infill(HOLE, Budget(), PATIENT)
+    many = infiller.infill(span, Budget(), PATIENT)
+    assert not one.ranked[0].ended, "the random network is expected not to write filler here"
+    assert many.ranked[0].ids[: len(one.ranked[0].ids)] == one.ranked[0].ids
+    assert len(many.ranked[0].ids) > max(infiller.settings.slots)
+
+
+def test_whole_lines_end_with_their_line_end(infiller: Infiller) -> None:
+    layout = infiller.prompt.lay_out(Hole(prefix="x = 1\n", suffix="y = 2\n"))
+    assert (layout.heal, layout.append) == ("\n", "\n")
+    assert infiller.prompt.decode(layout.suffix) == "\ny = 2\n"
+
+
+@pytest.mark.parametrize("prefix", ["", "\n", "𝒳 = '😀", "x = '<filler><bos>", "\t\t", "é" * 50, "x" * 3000])
+def test_any_prefix_is_healed_losslessly(infiller: Infiller, prefix: str) -> None:
+    layout = infiller.prompt.lay_out(Hole(prefix=prefix, suffix=""))
+    assert infiller.prompt.decode(layout.prefix) + layout.heal == prefix
+    assert infiller.infill(Hole(prefix=prefix, suffix=""), Budget(steps=1), PATIENT).ranked
+
+
+def test_a_deadline_returns_the_best_canvas_so_far(engine: Engine) -> None:
+    fill = engine.fill(HOLE, Budget(deadline_s=0.0)).result(WAIT_S)
+    assert (fill.steps, fill.stopped) == (1, "deadline")
+    assert fill.candidates
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_stopping_between_any_two_steps_leaves_the_engine_ready(engine: Engine, at: int) -> None:
+    whole = engine.fill(HOLE, Budget()).result(WAIT_S)
+    stop, frames = threading.Event(), list[Frame]()
+
+    def on_frame(frame: Frame) -> None:
+        frames.append(frame)
+        if frame.step == at:
+            stop.set()
+
+    cut = engine.fill(HOLE, Budget(), stop=stop, on_frame=on_frame).result(WAIT_S)
+    assert (cut.stopped, cut.text, cut.steps, len(frames)) == ("cancelled", "", at, at)
+    assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates == whole.candidates
+
+
+def test_the_newest_request_wins(engine: Engine) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def hold(frame: Frame) -> None:
+        inside.set()
+        assert go.wait(WAIT_S)
+
+    running = engine.fill(HOLE, Budget(), on_frame=hold)
+    assert inside.wait(WAIT_S)
+    waiting, newest = engine.fill(HOLE, Budget()), engine.fill(HOLE, Budget())
+    assert waiting.result(WAIT_S).stopped == "cancelled"
+    go.set()
+    assert running.result(WAIT_S).stopped == "cancelled"
+    assert newest.result(WAIT_S).candidates
+
+
+def test_a_crash_in_the_worker_is_reported_and_the_next_request_works(engine: Engine) -> None:
+    def crash(frame: Frame) -> None:
+        raise ZeroDivisionError("from the test")
+
+    with pytest.raises(ZeroDivisionError):
+        engine.fill(HOLE, Budget(), on_frame=crash).result(WAIT_S)
+    assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
+
+
+def test_a_closed_engine_says_so(infiller: Infiller) -> None:
+    engine = Engine(infiller, name="tiny", load_ms=0.0)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.fill(HOLE, Budget())
+
+
+def test_frames_tell_free_settled_and_frozen_apart(engine: Engine) -> None:
+    frames = list[Frame]()
+    engine.fill(HOLE, Budget(), on_frame=frames.append).result(WAIT_S)
+    assert [frame.step for frame in frames] == [1, 2, 3, 4]
+    for frame in frames:
+        frozen = "".join(cell.text for cell in frame.cells if cell.state == "frozen")
+        assert HOLE.suffix.startswith(frozen)
+        assert len(frozen) > 5
+        assert {"settled", "free"} & {cell.state for cell in frame.cells}

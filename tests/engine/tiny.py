@@ -1,0 +1,112 @@
+"""A random network of the real architecture, small enough for a test, with a tokenizer learnt from a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midspan.engine.infill import Infiller
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.prompt import Prompt
+from midspan.engine.settings import CheckpointSettings
+from midspan.engine.training.tokenizer import train
+
+SOURCE = '''
+def total(items, tax):
+    """Sum the prices of items and add the tax."""
+    result = 0
+    for item in items:
+        if item.price > 0:
+            result += item.price
+        else:
+            raise ValueError(f"bad price: {item.price!r}")
+    return result * (1 + tax)
+
+
+class Shop:
+    def __init__(self, name):
+        self.name = name
+        self.items = []
+
+    def add(self, item):
+        self.items.append(item)
+        return self
+'''
+
+
+def config_json(vocab_size: int, **changes: Any) -> dict[str, Any]:
+    """A config.json of two layers, one of each kind, with grouped heads and four experts; `changes` in text_config."""
+    text = {
+        "model_type": "diffusion_gemma_text",
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_global_key_value_heads": 1,
+        "head_dim": 8,
+        "global_head_dim": 16,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 16384,
+        "rms_norm_eps": 1e-6,
+        "attention_bias": False,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+        },
+        "final_logit_softcapping": 30.0,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+        **changes,
+    }
+    return {"model_type": "diffusion_gemma", "canvas_length": 32, "text_config": text}
+
+
+def random_model(config: dict[str, Any], seed: int = 0) -> DiffusionGemma:
+    """A float32 network in which every weight, norm and scalar is random."""
+    model = DiffusionGemma(ModelConfig.from_json(config)).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            spread = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.2
+            offset = 0.0 if parameter.ndim > 1 else 1.0
+            parameter.copy_(offset + spread * torch.randn(parameter.shape, generator=generator))
+        for buffer in (scalar for layer in model.layers for scalar in layer.buffers()):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+    return model
+
+
+def settings(**changes: Any) -> CheckpointSettings:
+    """Settings that fit the tiny network's canvas of 32."""
+    values: dict[str, Any] = {
+        "layout": "filler",
+        "filler_id": 3,
+        "slots": (4, 8),
+        "draws": 1,
+        "prefix_tokens": 12_000,
+        "steps": 4,
+        "t_min": 0.4,
+        "t_max": 0.8,
+        "entropy_bound": 0.1,
+        "confidence_threshold": 0.005,
+        "languages": ("python",),
+        "show_threshold": 0.5,
+        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0),
+        **changes,
+    }
+    return CheckpointSettings(**values)
+
+
+def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
+    """A random network with its tokenizer saved under `folder`; `changes` go to the settings."""
+    tokenizer = train([SOURCE] * 3, vocab_size=400)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    chosen = settings(**changes)
+    prompt = Prompt(folder / "tokenizer.json", prefix_tokens=chosen.prefix_tokens, filler_id=chosen.filler_id)
+    return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
