@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-GapKind = Literal["rest_of_line", "line", "block", "span"]
+GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
 Stopped = Literal["settled", "steps", "deadline", "cancelled", "empty"]
 

@@ -60,7 +60,7 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
 
 
 def test_a_keystroke_after_ten_thousand_tokens_encodes_only_the_tail(infiller: Infiller) -> None:
-    body = "".join(f"value_{i} = total(items, {i})\n" for i in range(1000))
+    body = "".join(f"value_{i} = total(items, {i})\n" for i in range(1100))
     before = infiller.prefix.encoded_tokens
     infiller.infill(Hole(prefix=body + "x", suffix="\n"), Budget(steps=1), PATIENT)
     first = infiller.prefix.encoded_tokens - before

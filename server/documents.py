@@ -1,0 +1,182 @@
+"""The text of open documents: LSP line ends only, three position encodings, edits in O(lines touched).
+
+Lines are numbered from 0 and keep their line end; the last one has none. Columns count code points, characters count
+the units of an encoding. Form feed, NEL, U+2028 and their like are ordinary characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from midspan.server.syntax import Syntax, syntax_of
+
+Encoding = Literal["utf-8", "utf-16", "utf-32"]
+Place = tuple[int, int]
+Range = tuple[Place, Place]
+LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+LINE_ENDS = ("\r\n", "\n", "\r")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One replacement in UTF-8: bytes, and (line, byte in the line), of its start, its old end and its new end."""
+
+    start: int
+    old_end: int
+    new_end: int
+    start_point: Place
+    old_end_point: Place
+    new_end_point: Place
+
+
+class Document:
+    """One open document; `version` is the client's."""
+
+    def __init__(self, uri: str, language_id: str, version: int, text: str) -> None:
+        self.uri, self.language_id, self.version = uri, language_id, version
+        self.lines = split_lines(text)
+        self.sizes = list(map(byte_length, self.lines))
+        self.syntax: Syntax | None = syntax_of(language_id)
+        if self.syntax is not None:
+            self.syntax.parse(self.lines, self.sizes)
+
+    @property
+    def text(self) -> str:
+        """The whole text; costs a join, so not for the path of a keystroke."""
+        return "".join(self.lines)
+
+    def content(self, line: int) -> str:
+        """A line without its line end."""
+        return self.lines[line].rstrip("\r\n") if self.lines[line][-1:] in "\r\n" else self.lines[line]
+
+    def line_end(self) -> str:
+        """The line end that most of the first 200 lines have; LF where there is none."""
+        ends = [next((end for end in LINE_ENDS if line.endswith(end)), "") for line in self.lines[:200]]
+        counts = {end: ends.count(end) for end in LINE_ENDS}
+        return max(("\n", "\r\n", "\r"), key=lambda end: counts[end])
+
+    def place(self, line: int, character: int, encoding: Encoding) -> Place:
+        """A client's position as line and column: past a line's end is its end, past the last line the text's end."""
+        if line >= len(self.lines):
+            return len(self.lines) - 1, len(self.content(len(self.lines) - 1))
+        return line, column_of(self.content(line), character, encoding)
+
+    def character(self, place: Place, encoding: Encoding) -> int:
+        """The encoding's units before a column."""
+        line, column = place
+        return units(self.lines[line][:column], encoding)
+
+    def change(self, span: Range | None, text: str, encoding: Encoding) -> None:
+        """Replace a range (a client's positions) or, with None, the whole text."""
+        if span is None:
+            self.lines = split_lines(text)
+            self.sizes = list(map(byte_length, self.lines))
+            if self.syntax is not None:
+                self.syntax.forget()
+        else:
+            start, end = sorted(self.place(*position, encoding) for position in span)
+            edit = self._replace(start, end, text)
+            if self.syntax is not None:
+                self.syntax.edit(edit)
+        if self.syntax is not None:
+            self.syntax.parse(self.lines, self.sizes)
+
+    def _replace(self, start: Place, end: Place, text: str) -> Edit:
+        (first, column), (last, end_column) = start, end
+        head, tail = self.lines[first][:column], self.lines[last][end_column:]
+        begin = sum(self.sizes[:first]) + byte_length(head)
+        old = sum(self.sizes[first : last + 1]) - byte_length(head) - byte_length(tail)
+        inserted = split_lines(text)
+        new_column = byte_length(inserted[-1]) + (byte_length(head) if len(inserted) == 1 else 0)
+        edit = Edit(
+            start=begin,
+            old_end=begin + old,
+            new_end=begin + byte_length(text),
+            start_point=(first, byte_length(head)),
+            old_end_point=(last, self.sizes[last] - byte_length(tail)),
+            new_end_point=(first + len(inserted) - 1, new_column),
+        )
+        if not head and first and self.lines[first - 1].endswith("\r") and (text + tail).startswith("\n"):
+            # The line before ended in a lone CR, which becomes half of a CRLF.
+            first -= 1
+            head = self.lines[first]
+        new = split_lines(head + text + tail)
+        if last < len(self.lines) - 1:
+            new.pop()
+        self.lines[first : last + 1] = new
+        self.sizes[first : last + 1] = map(byte_length, new)
+        return edit
+
+
+class Documents:
+    """All open documents by URI."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Document] = {}
+
+    def open(self, uri: str, language_id: str, version: int, text: str) -> Document:
+        """The client owns this text from now on."""
+        self._open[uri] = document = Document(uri, language_id, version, text)
+        return document
+
+    def change(
+        self, uri: str, version: int, changes: Sequence[tuple[Range | None, str]], encoding: Encoding
+    ) -> None:
+        """Apply changes in order. Raises KeyError for a document that is not open."""
+        document = self._open[uri]
+        for span, text in changes:
+            document.change(span, text, encoding)
+        document.version = version
+
+    def close(self, uri: str) -> None:
+        """Forget a document; one that is not open is nothing to forget."""
+        self._open.pop(uri, None)
+
+    def get(self, uri: str) -> Document | None:
+        """The open document of this URI."""
+        return self._open.get(uri)
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines with their ends; the last has none and may be empty."""
+    lines = LINES.findall(text)
+    if not lines or lines[-1][-1] in "\r\n":
+        lines.append("")
+    return lines
+
+
+def byte_length(text: str) -> int:
+    """Bytes of UTF-8; a lone surrogate, which JSON can carry, counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _utf8_units(character: str) -> int:
+    code = ord(character)
+    return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
+
+
+def _utf16_units(character: str) -> int:
+    return 2 if ord(character) > 0xFFFF else 1
+
+
+UNITS: dict[str, Callable[[str], int]] = {"utf-8": _utf8_units, "utf-16": _utf16_units, "utf-32": lambda _: 1}
+
+
+def units(text: str, encoding: Encoding) -> int:
+    """How many units of the encoding a text takes."""
+    return len(text) if text.isascii() else sum(map(UNITS[encoding], text))
+
+
+def column_of(content: str, character: int, encoding: Encoding) -> int:
+    """Code points before `character` units; inside a character rounds down, past the end is the end."""
+    if content.isascii() or encoding == "utf-32":
+        return min(character, len(content))
+    width, seen = UNITS[encoding], 0
+    for column, letter in enumerate(content):
+        seen += width(letter)
+        if seen > character:
+            return column
+    return len(content)

@@ -1,0 +1,33 @@
+"""Code as a picture: `‸` marks the cursor, `├…┤` a selection or a fill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+
+
+def read(path: Path) -> list[str]:
+    """The sections of a picture file, which `=== ` lines part; the first is the picture."""
+    sections, text = [""], path.read_text(encoding="utf-8")
+    for line in text.splitlines(keepends=True):
+        if line.startswith("=== "):
+            sections.append("")
+        else:
+            sections[-1] += line
+    return sections
+
+
+def place(text: str) -> tuple[int, int]:
+    """Line and column of a text's end."""
+    return text.count("\n"), len(text) - text.rfind("\n") - 1
+
+
+def cut(picture: str) -> tuple[str, str, str]:
+    """What stands before, between and after the marks; nothing between where there is a cursor."""
+    if "‸" in picture:
+        before, after = picture.split("‸")
+        return before, "", after
+    before, rest = picture.split("├")
+    between, after = rest.split("┤")
+    return before, between, after

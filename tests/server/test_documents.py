@@ -1,0 +1,119 @@
+"""The document equals the client's after any edits, in three encodings; its tree equals a fresh one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.server.documents import Document, Documents, Encoding, split_lines
+
+LETTERS = st.sampled_from(
+    ["a", " ", "x = 1", "(", ")", "é", "漢", "😀", "\n", "\r", "\r\n", "\n\r", "\x0b", "\x0c", "\x85", "\u2028", "\ud800", "#", '"']
+)
+TEXTS = st.lists(LETTERS, max_size=12).map("".join)
+ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
+CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
+
+
+def reference_offset(text: str, line: int, character: int, encoding: Encoding) -> int:
+    """A position's offset in the whole text by the letter of the specification, through real codecs."""
+    starts = [0, *(found.end() for found in re.finditer(r"\r\n|\r|\n", text))]
+    if line >= len(starts):
+        return len(text)
+    content = re.match(r"[^\r\n]*", text[starts[line] :])
+    assert content is not None
+    codec, size = CODECS[encoding]
+    column = 0
+    while column < len(content[0]):
+        used = len(content[0][: column + 1].encode(codec, "surrogatepass")) // size
+        if used > character:
+            break
+        column += 1
+    return starts[line] + column
+
+
+POSITIONS = st.tuples(st.integers(0, 8), st.integers(0, 12))
+
+
+@given(TEXTS, st.sampled_from(ENCODINGS), st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=5))
+def test_any_edits_leave_the_clients_text(
+    text: str, encoding: Encoding, edits: list[tuple[tuple[int, int], tuple[int, int], str]]
+) -> None:
+    document = Document("file:///a.py", "python", 1, text)
+    for one, two, new in edits:
+        begin, end = sorted(reference_offset(text, *position, encoding) for position in (one, two))
+        span = (one, two)
+        document.change(span, new, encoding)
+        text = text[:begin] + new + text[end:]
+        assert document.text == text
+        assert document.lines == split_lines(text)
+        assert document.syntax is not None
+        fresh = Document("file:///a.py", "python", 1, text).syntax
+        assert fresh is not None
+        # tree-sitter mends broken text in more ways than one, and a reused tree may choose another.
+        assert fresh.has_error or document.syntax.outline == fresh.outline
+
+
+BODY = [f"def f{n}(a):\n    if a:\n        return g(a, {n})\n" for n in range(4)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.sampled_from(["(", ")", "x", "\n", "#", "  "])), max_size=6))
+def test_an_edited_tree_equals_a_fresh_one(edits: list[tuple[int, int, str]]) -> None:
+    document = Document("file:///a.py", "python", 1, "".join(BODY))
+    for function, character, new in edits:
+        at = (3 * function + character % 3, character)
+        document.change((at, at), new, "utf-16")
+    # Undo all of it in one stroke: the text parses again, and so must the much edited tree.
+    document.change(((0, 0), (99, 0)), "".join(BODY), "utf-16")
+    assert document.syntax is not None
+    fresh = Document("file:///a.py", "python", 1, "".join(BODY)).syntax
+    assert fresh is not None
+    assert document.syntax.outline == fresh.outline
+
+
+@given(TEXTS, POSITIONS, st.sampled_from(ENCODINGS))
+def test_places_are_the_references_and_come_back(text: str, position: tuple[int, int], encoding: Encoding) -> None:
+    document = Document("file:///a.txt", "plain", 1, text)
+    line, column = document.place(*position, encoding)
+    offset = sum(map(len, document.lines[:line])) + column
+    assert offset == reference_offset(text, *position, encoding)
+    assert document.place(line, document.character((line, column), encoding), encoding) == (line, column)
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_only_lsp_line_ends_break_lines(separator: str) -> None:
+    assert split_lines(f"a{separator}b\nc") == [f"a{separator}b\n", "c"]
+
+
+@pytest.mark.parametrize(("encoding", "character"), [("utf-8", 8), ("utf-16", 5), ("utf-32", 4)])
+def test_the_same_place_in_three_encodings(encoding: Encoding, character: int) -> None:
+    document = Document("file:///a.py", "python", 1, "é😀=x\n")
+    assert document.place(0, character, encoding) == (0, 4)
+    assert document.character((0, 3), encoding) == character - 1
+
+
+def test_a_position_inside_a_character_rounds_down() -> None:
+    document = Document("file:///a.py", "python", 1, "😀b")
+    assert [document.place(0, n, "utf-16")[1] for n in range(4)] == [0, 0, 1, 2]
+    assert [document.place(0, n, "utf-8")[1] for n in range(6)] == [0, 0, 0, 0, 1, 2]
+
+
+def test_line_ends_follow_the_majority() -> None:
+    assert Document("u", "python", 1, "a\r\nb\r\nc\n").line_end() == "\r\n"
+    assert Document("u", "python", 1, "a").line_end() == "\n"
+
+
+def test_documents_open_change_and_close() -> None:
+    documents = Documents()
+    documents.open("u", "python", 1, "x = 1\n")
+    documents.change("u", 2, [(((0, 4), (0, 5)), "22"), (((0, 0), (0, 1)), "yy")], "utf-16")
+    document = documents.get("u")
+    assert document is not None
+    assert (document.version, document.text) == (2, "yy = 22\n")
+    documents.close("u")
+    assert documents.get("u") is None
+    with pytest.raises(KeyError):
+        documents.change("u", 3, [], "utf-8")

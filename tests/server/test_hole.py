@@ -1,0 +1,77 @@
+"""Holes as pictures: the cursor or selection in a file, then the kind, and the end and beginning of what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from midspan.server.documents import Document
+from midspan.server.hole import PREFIX_CHARS, SUFFIX_CHARS, build_hole
+from tests.server.pictures import FIXTURES, cut, place, read
+
+PICTURES = sorted((FIXTURES / "holes").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_hole(path: Path) -> None:
+    picture, kind = read(path)
+    before, between, after = cut(picture)
+    document = Document("file:///a.py", "python", 1, before + between + after)
+    end = place(before + between) if between else None
+    hole = build_hole(document, place(before), end)
+    assert (hole.prefix, hole.suffix, hole.kind) == (before, after, kind.strip())
+
+
+def test_line_ends_become_lf() -> None:
+    document = Document("file:///a.py", "python", 1, "a = 1\r\nb = \r\nc\r")
+    hole = build_hole(document, (1, 4))
+    assert (hole.prefix, hole.suffix) == ("a = 1\nb = ", "\nc\n")
+
+
+def long_document(line: str = "value = compute(value)\n", lines: int = 5000) -> Document:
+    return Document("file:///a.py", "python", 1, line * lines)
+
+
+def test_far_text_is_cut_at_line_starts_and_within_the_budgets() -> None:
+    hole = build_hole(long_document(), (2500, 5))
+    assert PREFIX_CHARS // 2 <= len(hole.prefix) <= PREFIX_CHARS
+    assert len(hole.suffix) <= SUFFIX_CHARS
+    assert hole.prefix.startswith("value =")
+    assert hole.suffix.endswith(")\n")
+
+
+def test_typing_does_not_move_the_beginning_of_the_prefix() -> None:
+    document = long_document()
+    holes = []
+    for column in range(20):
+        document.change(((2500, column), (2500, column)), "x", "utf-32")
+        holes.append(build_hole(document, (2500, column + 1)))
+    heads = {hole.prefix.split("\nx", 1)[0] for hole in holes}
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize("column", [0, 5999, 6001, 9000, 50_000])
+def test_one_endless_line(column: int) -> None:
+    document = Document("file:///a.py", "python", 1, "x" * 50_000)
+    hole = build_hole(document, (0, column))
+    assert len(hole.prefix) <= PREFIX_CHARS
+    assert len(hole.prefix) >= min(column, PREFIX_CHARS // 2)
+    assert len(hole.suffix) <= SUFFIX_CHARS
+
+
+def test_a_short_line_after_endless_ones_keeps_what_fits() -> None:
+    document = Document("file:///a.py", "python", 1, "y" * 9000 + "\nx = ")
+    assert build_hole(document, (1, 4)).prefix == "x = "
+
+
+def test_a_menu_entry_stands_before_the_gap() -> None:
+    document = Document("file:///a.py", "python", 1, "items.app\n")
+    hole = build_hole(document, (0, 6), (0, 9), selected="append")
+    assert (hole.prefix, hole.suffix, hole.kind) == ("items.append", "\n", "rest_of_line")
+
+
+def test_plain_text_has_no_tree_and_still_has_holes() -> None:
+    document = Document("file:///a.txt", "plaintext", 1, "hello # wor")
+    assert document.syntax is None
+    assert build_hole(document, (0, 11)).kind == "rest_of_line"
