@@ -88,9 +88,7 @@ def _scatter(rows: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _soft_canvas(
-    rows: torch.Tensor, last: torch.Tensor | None, free: torch.Tensor, hold: torch.Tensor
-) -> torch.Tensor:
+def _soft_canvas(rows: torch.Tensor, last: torch.Tensor | None, free: torch.Tensor, hold: torch.Tensor) -> torch.Tensor:
     """Soft rows [R, d] laid into [B, C, d], zero at frozen positions; finished canvases keep their last ones."""
     out = torch.zeros(*free.shape, rows.shape[-1], dtype=rows.dtype, device=rows.device)
     out[free] = rows

@@ -126,7 +126,7 @@ class Engine:
         while (job := self._next()) is not None:
             try:
                 fill = self._answer(job)
-            except Exception as error:  # noqa: BLE001 - atop the worker thread
+            except Exception as error:
                 log.exception("a fill failed; the next request starts afresh")
                 self._infiller.reset()
                 job.future.set_exception(error)

@@ -121,9 +121,7 @@ class Infiller:
         out.rank_s += time.perf_counter() - clock
         return ranked
 
-    def _denoise(
-        self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch
-    ) -> torch.Tensor | None:
+    def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> torch.Tensor | None:
         """The drafts when the canvases settle, the steps or the time run out; None when the request was cancelled."""
         network = CanvasNetwork(self.model, self.prefix.memory, canvas.valid)
         drafts = canvas.ids

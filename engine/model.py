@@ -266,7 +266,8 @@ class Layer(nn.Module):
         x = x + self.post_attention_layernorm(attended)
         dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(x)))
         mixed = self.post_feedforward_layernorm_2(self._mixture(x))
-        return (x + self.post_feedforward_layernorm(dense + mixed)) * scalar
+        out: torch.Tensor = (x + self.post_feedforward_layernorm(dense + mixed)) * scalar
+        return out
 
     def _mixture(self, x: torch.Tensor) -> torch.Tensor:
         """The experts' share; the router reads the raw residual x [B, N, d], the experts its norm."""
@@ -295,6 +296,11 @@ class DiffusionGemma(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
+
+    def scalars(self, *, encoder: bool) -> list[torch.Tensor]:
+        """The layer scalars [1] of the causal (encoder) or of the bidirectional (decoder) reading."""
+        name = "encoder_layer_scalar" if encoder else "layer_scalar"
+        return [layer.get_buffer(name) for layer in self.layers]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -334,7 +340,7 @@ class DiffusionGemma(nn.Module):
             return self._causal(layer, q, k, v)
 
         positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
-        hidden = self.run(self.embed(ids), positions, [layer.encoder_layer_scalar for layer in self.layers], attend)
+        hidden = self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
         cache.advance(rows)
         return hidden
 
@@ -345,7 +351,7 @@ class DiffusionGemma(nn.Module):
             return self._causal(layer, q, *_behind(cache.read(layer, 0, cache.length), k, v))
 
         positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
-        return self.run(self.embed(ids), positions, [layer.encoder_layer_scalar for layer in self.layers], attend)
+        return self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
 
     def denoise(
         self, ids: torch.Tensor, cache: Cache, soft: torch.Tensor | None = None, valid: torch.Tensor | None = None
@@ -368,7 +374,7 @@ class DiffusionGemma(nn.Module):
             return attention_reference(q, k, v, mask)
 
         positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
-        return self.run(x, positions, [layer.layer_scalar for layer in self.layers], attend)
+        return self.run(x, positions, self.scalars(encoder=False), attend)
 
     def run(
         self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], attend: Attend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from midspan.engine.api import CheckpointError
 
@@ -46,4 +47,5 @@ def read_settings(folder: Path) -> CheckpointSettings:
         raise CheckpointError(f"{file}: missing or unknown keys {wrong}; it must have exactly {sorted(names)}")
     if values["layout"] != "filler":
         raise CheckpointError(f"{file}: layout {values['layout']!r} is not supported; this version knows 'filler'")
-    return CheckpointSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return CheckpointSettings(**kept)

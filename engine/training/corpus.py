@@ -35,7 +35,7 @@ PERMISSIVE = re.compile(
 RESTRICTED = re.compile(r"gpl|mpl|mozilla|proprietary|eupl|cddl|commercial|nvidia", re.IGNORECASE)
 GENERATED = re.compile(r"do not edit|auto-?generated|generated (by|from)|automatically generated", re.IGNORECASE)
 TEST = re.compile(r"(^|/)(tests?|testing|test_[^/]*|[^/]*_tests?|conftest)(/|\.py$)")
-# A vendored copy has its own licence (setuptools carries LGPL autocommand, pip MPL certifi) and may be of a held-out package.
+# A vendored copy has a licence of its own (setuptools carries LGPL code) and may be of a held-out package.
 VENDORED = re.compile(r"(^|/)(_?vendor|_?vendored|_vendored_packages|third_party|thirdparty)/")
 PACKAGE_BYTES = 10_000_000
 TEST_SHARE = 0.1
@@ -55,7 +55,7 @@ class Package:
 
 
 def packages() -> Iterator[tuple[Package, list[tuple[str, Path]]]]:
-    """Every permissive distribution of this interpreter and its base with its files; the held out first, stdlib last."""
+    """Every permissive distribution of this interpreter and its base with its files; held out first, stdlib last."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(sys.base_prefix) / "lib" / f"python{version}"
     sites = dict.fromkeys([sysconfig.get_path("purelib"), str(base / "site-packages")])
@@ -83,7 +83,9 @@ def rank(distribution: Distribution, held_out: set[str]) -> tuple[bool, str]:
 def licence_of(distribution: Distribution) -> str | None:
     """The licence by the package's own metadata, or None where it is unknown or not permissive."""
     meta = distribution.metadata
-    classifiers = [c.removeprefix("License :: ") for c in meta.get_all("Classifier") or () if c.startswith("License ::")]
+    classifiers = [
+        c.removeprefix("License :: ") for c in meta.get_all("Classifier") or () if c.startswith("License ::")
+    ]
     short = "".join(meta.get_all("License") or ()).strip().splitlines()[:1]
     stated = " | ".join([*(meta.get_all("License-Expression") or [""]), *short, *classifiers]).strip(" |")
     if RESTRICTED.search(stated) or not PERMISSIVE.search(stated):

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from midspan.engine.api import Hole
+from midspan.engine.api import GapKind, Hole
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 
@@ -26,6 +26,6 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
         column = indent if count % 2 else chance.randrange(indent + 1, len(lines[row]))
         prefix = "\n".join([*lines[:row], lines[row][:column]])
         suffix = "\n".join(["", *lines[row + 1 :]])
-        kind = "line" if column == indent else "rest_of_line"
+        kind: GapKind = "line" if column == indent else "rest_of_line"
         yield Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind), lines[row][column:]
         count -= 1

@@ -34,8 +34,7 @@ def causal_loss(model: DiffusionGemma, ids: torch.Tensor) -> torch.Tensor:
         return attention_reference(q, k, v, causal=True)
 
     positions = torch.arange(ids.shape[1] - 1)[None]
-    scalars = [layer.encoder_layer_scalar for layer in model.layers]
-    hidden = model.run(model.embed(ids[:, :-1]), positions, scalars, attend)
+    hidden = model.run(model.embed(ids[:, :-1]), positions, model.scalars(encoder=True), attend)
     return F.cross_entropy(model.logits(hidden).flatten(0, 1), ids[:, 1:].flatten())
 
 
@@ -64,7 +63,7 @@ def canvas_hidden(
     def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return attention_reference(q, k, v, mask)
 
-    hidden = model.run(x, positions, [layer.layer_scalar for layer in model.layers], attend)
+    hidden = model.run(x, positions, model.scalars(encoder=False), attend)
     return hidden[:, :length], hidden[:, length:].unflatten(1, (count, width))
 
 

@@ -124,7 +124,7 @@ class Run:
             loss = slot + recipe.text_weight * causal
             losses = {"slot": float(slot.detach()), "causal": float(causal.detach())}
             self.progress.tokens += recipe.batch * (recipe.text_tokens + recipe.canvases * recipe.width)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._update()
         self.progress.step += 1
         # A paused process must not use up the budget: no honest step takes this long once compiled.

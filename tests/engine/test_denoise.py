@@ -112,7 +112,9 @@ def test_healing_limits_the_first_slot_and_banned_ids_never_come() -> None:
     allowed = torch.zeros(VOCAB, dtype=torch.bool)
     allowed[[5, 6]] = True
     ids = torch.zeros(2, 8, dtype=torch.long)
-    canvas = Canvas(ids=ids, free=torch.ones(2, 8, dtype=torch.bool), allowed_first=allowed, banned=tuple(range(10, 24)))
+    canvas = Canvas(
+        ids=ids, free=torch.ones(2, 8, dtype=torch.bool), allowed_first=allowed, banned=tuple(range(10, 24))
+    )
     for step in run(Scripted(sharpness=0.5), canvas, steps=6):
         assert bool(allowed[step.draft[:, 0]].all())
         assert int(step.draft[:, 1:].max()) < 10

@@ -17,6 +17,7 @@ from tests.engine.oracle import (
     InjectedDraws,
     Recorded,
     Trace,
+    distance,
     generate,
     open_ours,
     open_theirs,

@@ -1,10 +1,9 @@
-"""A hole through a random network: the prefix cache, healing, blocks, determinism; and the engine's thread around it."""
+"""A hole through a random network: prefix cache, healing, blocks, determinism; and the engine's thread."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch

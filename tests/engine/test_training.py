@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_a_training_canvas_is_read_as_inference_reads_it(conditioned: bool) -> N
     model, batch = random_model(config_json(VOCAB)), batch_of(generator)
     for layer in model.layers:
         # Training runs both readings in one pass, so its scalars are one.
-        layer.encoder_layer_scalar.copy_(layer.layer_scalar)
+        layer.get_buffer("encoder_layer_scalar").copy_(layer.get_buffer("layer_scalar"))
     soft = torch.randn(2, 3, 12, 32, generator=generator) if conditioned else None
     with torch.inference_mode():
         text, canvas = canvas_hidden(model, batch, batch.clean, soft)
@@ -108,7 +109,7 @@ def test_gaps_are_the_text_that_stood_there(tmp_path: Path) -> None:
             gap = [i for i in canvas[:size] if i != FILLER]
             assert canvas[:size] == gap + [FILLER] * (size - len(gap))
             whole = batch.text[row, :begin].tolist() + gap + canvas[size:]
-            assert all((b - a) % 12 == 1 for a, b in zip(whole, whole[1:], strict=False))
+            assert all((b - a) % 12 == 1 for a, b in pairwise(whole))
             ended_at_newline += canvas[size] == NEWLINE
     assert ended_at_newline > 60
 
@@ -123,12 +124,11 @@ def tiny_corpus(folder: Path) -> Path:
     return folder
 
 
-SMALL = {"batch": 2, "sequence": 32, "text_tokens": 32, "canvases": 2, "width": 40, "warmup_steps": 2}
-
-
 def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
-    recipe = Recipe(minutes=1000, measure_every=5, **SMALL)
+    recipe = Recipe(
+        minutes=1000, batch=2, sequence=32, text_tokens=32, canvases=2, width=40, warmup_steps=2, measure_every=5
+    )
     run = Run(recipe, corpus, out, compiled=False)
     losses = [run.step()["causal"] for _ in range(12)]
     assert losses[-1] < losses[0] - 1

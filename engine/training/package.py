@@ -1,0 +1,63 @@
+"""A run's weights as a checkpoint folder: `python -m midspan.engine.training.package runs/embedded OUT`.
+
+int8 with a scale a row, the config, the tokenizer, `midspan.json` (uncalibrated until calibrate.py has run), the loss
+curve, and what is known of the run and its corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.training.train import FILLER_ID
+from midspan.engine.weights import save_weights
+
+SETTINGS: dict[str, Any] = {
+    "layout": "filler",
+    "filler_id": FILLER_ID,
+    "slots": [8, 16, 32],
+    "draws": 1,
+    "prefix_tokens": 384,
+    "steps": 6,
+    "t_min": 0.4,
+    "t_max": 0.8,
+    "entropy_bound": 0.1,
+    "confidence_threshold": 0.005,
+    "languages": ["python"],
+    "show_threshold": 0.5,
+    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0],
+}
+
+
+def package(run: Path, corpus: Path, out: Path) -> None:
+    """Write the checkpoint folder; an existing `midspan.json` is replaced, since its calibration was another's."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = json.loads((run / "config.json").read_text())
+    model = DiffusionGemma(ModelConfig.from_json(config))
+    state = torch.load(run / "state.pt", weights_only=True)
+    model.load_state_dict(state["masters"] | {n: b for n, b in model.state_dict().items() if "scalar" in n})
+    save_weights(model, out, int8=True)
+    for name in ("config.json", "tokenizer.json", "loss.png", "log.jsonl"):
+        shutil.copyfile(run / name, out / name)
+    (out / "midspan.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
+    shutil.copyfile(corpus / "manifest.json", out / "manifest.json")
+
+
+def main() -> None:
+    """Read the command line and write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True)
+    arguments = parser.parse_args()
+    package(arguments.run, arguments.corpus, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The language server and the command line; it reaches the model through `midspan.engine` only."""

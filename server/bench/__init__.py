@@ -1,0 +1,1 @@
+"""What `midspan bench` measures."""

@@ -1,0 +1,170 @@
+"""`midspan bench quality`: fills for tasks in HumanEval-Infilling's schema, each run against the task's tests.
+
+Schema and protocol: github.com/openai/human-eval-infilling (Bavarian et al. 2022, arXiv:2207.14255).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import math
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import midspan.engine
+from midspan.engine.api import About, Budget, GapKind, Hole
+from midspan.server.bench.sandbox import passes
+from midspan.server.errors import CommandError
+
+RESAMPLES = 2000
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One line of a benchmark file."""
+
+    task_id: str
+    entry_point: str
+    prompt: str
+    suffix: str
+    canonical_solution: str
+    test: str
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one task came to."""
+
+    entry_point: str
+    passed: bool
+    exact: bool
+    shown: bool
+    latency_ms: float
+    steps: int
+
+
+def read_tasks(file: Path, limit: int | None, seed: int) -> list[Task]:
+    """All tasks of a .jsonl or .jsonl.gz file, or a seeded sample of `limit` in the file's order."""
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        tasks = [msgspec.json.decode(line, type=Task) for line in data.splitlines() if line.strip()]
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CommandError(f"{file}: {reason}; give a readable .jsonl or .jsonl.gz file") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file}: {error}; give tasks in HumanEval-Infilling's schema") from error
+    if not tasks:
+        raise CommandError(f"{file}: holds no task; give a file in HumanEval-Infilling's schema")
+    if limit is None or limit >= len(tasks):
+        return tasks
+    return [tasks[i] for i in sorted(random.Random(seed).sample(range(len(tasks)), limit))]
+
+
+def hole_of(task: Task) -> Hole:
+    """The task's gap; a single-line task asks for one line, any other for whatever fits."""
+    kind: GapKind = "line" if task.task_id.lower().startswith(("single-line", "singleline")) else "span"
+    return Hole(prefix=task.prompt, suffix=task.suffix, kind=kind)
+
+
+def completed(task: Task, fill: str) -> str:
+    """The whole program with its checks."""
+    return f"{task.prompt}{fill}{task.suffix}\n{task.test}\ncheck({task.entry_point})\n"
+
+
+def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) -> tuple[list[Outcome], About]:
+    """Fill and judge every task, with live progress on stderr."""
+    engine = midspan.engine.load(checkpoint, device)
+    outcomes, about = list[Outcome](), engine.about
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("quality", total=len(tasks))
+            for task in tasks:
+                fill = engine.fill(hole_of(task), Budget(seed=seed)).result()
+                outcomes.append(
+                    Outcome(
+                        entry_point=task.entry_point,
+                        passed=bool(fill.text) and passes(completed(task, fill.text)),
+                        exact=fill.text.rstrip() == task.canonical_solution.rstrip(),
+                        shown=bool(fill.text) and fill.confidence >= about.show_threshold,
+                        latency_ms=fill.latency.total,
+                        steps=fill.steps,
+                    )
+                )
+                share = mean([outcome.passed for outcome in outcomes])
+                progress.update(bar, advance=1, description=f"quality, pass@1 {100 * share:.1f} %")
+    finally:
+        engine.close()
+    return outcomes, about
+
+
+def summarise(outcomes: Sequence[Outcome], about: About, seed: int) -> dict[str, Any]:
+    """The figures that `--json` prints."""
+    shown = [outcome.passed for outcome in outcomes if outcome.shown]
+    latencies = [outcome.latency_ms for outcome in outcomes]
+    return {
+        "n": len(outcomes),
+        "pass@1": mean([outcome.passed for outcome in outcomes]),
+        "exact_match": mean([outcome.exact for outcome in outcomes]),
+        "ci95": list(interval(outcomes, seed)),
+        "shown": len(shown) / len(outcomes),
+        "pass@1_when_shown": mean(shown) if shown else None,
+        "latency_ms": {"p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95)},
+        "steps_mean": mean([outcome.steps for outcome in outcomes]),
+        "checkpoint": about.checkpoint,
+        "device": about.device,
+    }
+
+
+def interval(outcomes: Sequence[Outcome], seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of pass@1, resampling functions, since the tasks of one function hang together."""
+    groups = defaultdict[str, list[bool]](list)
+    for outcome in outcomes:
+        groups[outcome.entry_point].append(outcome.passed)
+    counts = [(sum(group), len(group)) for group in groups.values()]
+    chance = random.Random(seed)
+    shares = []
+    for _ in range(RESAMPLES):
+        drawn = chance.choices(counts, k=len(counts))
+        shares.append(sum(passed for passed, _ in drawn) / sum(size for _, size in drawn))
+    return quantile(shares, 0.025), quantile(shares, 0.975)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean of at least one value."""
+    return sum(values) / len(values)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The nearest-rank quantile of at least one value."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def lines(summary: dict[str, Any]) -> Iterator[str]:
+    """The summary for a person."""
+    low, high = (100 * value for value in summary["ci95"])
+    yield f"pass@1 {100 * summary['pass@1']:.1f} % (95 % interval {low:.1f} to {high:.1f}), {summary['n']} tasks"
+    yield f"exact match {100 * summary['exact_match']:.1f} %"
+    right = summary["pass@1_when_shown"]
+    of_them = "" if right is None else f", {100 * right:.1f} % of them right"
+    yield f"shown {100 * summary['shown']:.1f} %{of_them}"
+    latency = summary["latency_ms"]
+    yield f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms; {summary['steps_mean']:.1f} steps"
+
+
+def quality_command(arguments: argparse.Namespace) -> int:
+    """Run the tasks and print the figures."""
+    if sys.platform == "win32":
+        raise CommandError("bench quality limits its programs with POSIX means; run it on Linux or macOS")
+    tasks = read_tasks(arguments.tasks, arguments.limit, arguments.seed)
+    outcomes, about = run_tasks(tasks, arguments.checkpoint, arguments.device, arguments.seed)
+    summary = summarise(outcomes, about, arguments.seed)
+    print(json.dumps(summary) if arguments.json else "\n".join(lines(summary)))
+    return 0

@@ -1,0 +1,141 @@
+"""`midspan`: argv and environment; nothing below reads either."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import midspan
+from midspan.engine.api import CheckpointError, DeviceError
+from midspan.server.errors import CommandError
+from midspan.server.settings import ServeOptions
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0, or 2 for bad arguments, 1 for a failed run, 130 when interrupted."""
+    arguments = parser(os.environ).parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (CommandError, CheckpointError, DeviceError) as error:
+        print(f"midspan: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("midspan: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has left; what it did not want must not be flushed into its face at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def state_home(environment: Mapping[str, str]) -> Path:
+    """Where state lives by this platform's custom: XDG, macOS's Library, or Windows's local data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "midspan"
+    if sys.platform == "win32":
+        return Path(environment.get("LOCALAPPDATA", str(Path.home()))) / "midspan"
+    return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "midspan"
+
+
+def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Every command with its options."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--checkpoint", default="embedded", help="embedded, a folder, or a hub name in the local cache")
+    common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
+    common.add_argument("--log-file", type=Path, help="log there instead of to stderr")
+    out = argparse.ArgumentParser(prog="midspan", description="Fills the gap at the cursor.")
+    out.add_argument("--version", action="version", version=midspan.__version__)
+    commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", parents=[common], help="speak LSP over stdio")
+    serve.set_defaults(run=_serve)
+    _add_fill(commands.add_parser("fill", parents=[common], help="fill one gap of a file"))
+    doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to mend")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=_doctor)
+    bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
+    _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
+    _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
+    return out
+
+
+def _add_fill(fill: argparse.ArgumentParser) -> None:
+    fill.add_argument("file", type=Path, metavar="FILE")
+    fill.add_argument("--at", type=_position, required=True, metavar="LINE:COL", help="1-based, columns in code points")
+    fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
+    fill.add_argument("--candidates", type=_positive, default=1, metavar="N")
+    fill.add_argument("--seed", type=int, default=0, metavar="S")
+    fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
+    fill.add_argument("--json", action="store_true")
+    fill.set_defaults(run=_fill)
+
+
+def _add_quality(quality: argparse.ArgumentParser) -> None:
+    quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
+    quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
+    quality.add_argument("--seed", type=int, default=0, metavar="S")
+    quality.add_argument("--json", action="store_true")
+    quality.set_defaults(run=_quality)
+
+
+def _add_keystroke(keystroke: argparse.ArgumentParser) -> None:
+    keystroke.add_argument("--limit", type=_positive, default=120, metavar="N", help="keystrokes typed in each file")
+    keystroke.add_argument("--json", action="store_true")
+    keystroke.set_defaults(run=_keystroke)
+
+
+def _position(text: str) -> tuple[int, int]:
+    """`LINE:COL`, both from 1."""
+    line, _, column = text.partition(":")
+    if not (line.isdecimal() and column.isdecimal() and int(line) and int(column)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not LINE:COL, two numbers from 1, as in 12:5")
+    return int(line), int(column)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from midspan.server.app import serve
+
+    options = ServeOptions(
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        state_dir=arguments.state_dir,
+        log_file=arguments.log_file,
+    )
+    try:
+        return serve(options)
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}; give a --log-file that can be written") from error
+
+
+def _fill(arguments: argparse.Namespace) -> int:
+    from midspan.server.fill import fill_command
+
+    return fill_command(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from midspan.server.doctor import doctor_command
+
+    return doctor_command(arguments)
+
+
+def _quality(arguments: argparse.Namespace) -> int:
+    from midspan.server.bench.quality import quality_command
+
+    return quality_command(arguments)
+
+
+def _keystroke(arguments: argparse.Namespace) -> int:
+    from midspan.server.bench.keystroke import keystroke_command
+
+    return keystroke_command(arguments)

@@ -1,0 +1,96 @@
+"""`midspan doctor`: what runs here, and what a user must mend."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import midspan
+import midspan.engine
+from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
+
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter", "tree-sitter-python")
+SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
+PATIENCE_S = 120.0
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Examine, print, and exit 1 when something must be mended."""
+    found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
+    print(json.dumps(found) if arguments.json else as_text(found))
+    return 1 if found["mend"] else 0
+
+
+def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
+    """Everything doctor knows; `mend` lists what a user must do, empty when all is well."""
+    found: dict[str, Any] = {
+        "midspan": midspan.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "state_dir": str(state_dir),
+        "mend": [],
+    }
+    if (problem := unwritable(state_dir)) is not None:
+        found["mend"].append(problem)
+    try:
+        engine = midspan.engine.load(checkpoint, device)
+    except (CheckpointError, DeviceError) as error:
+        found["mend"].append(str(error))
+        return found
+    try:
+        fill = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
+        again = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
+    finally:
+        engine.close()
+    about = engine.about
+    found |= {
+        "checkpoint": about.checkpoint,
+        "parameters": about.parameters,
+        "languages": list(about.languages),
+        "layout": about.layout,
+        "show_threshold": about.show_threshold,
+        "device": about.device,
+        "dtype": about.dtype,
+        "threads": about.threads,
+        "kernels": dict(about.kernels),
+        "load_ms": about.load_ms,
+        "first_fill_ms": fill.latency.total,
+        "fill_ms": again.latency.total,
+    }
+    if fill.candidates != again.candidates:
+        found["mend"].append("the same seed gave two fills; report this with the lines above")
+    return found
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written there, and the mend; None when it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"midspan")
+    except OSError as error:
+        return f"{folder}: {error.strerror}; make it writable or give another --state-dir"
+    return None
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """One fact a line, what must be mended last."""
+    lines = []
+    for name, value in found.items():
+        if name == "mend":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {one}" for key, one in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, float):
+            value = f"{value:.3g}"
+        lines.append(f"{name.replace('_', ' '):15} {value}")
+    lines.extend(f"{'mend':15} {line}" for line in found["mend"])
+    return "\n".join(lines if found["mend"] else [*lines, "all is well"])

@@ -1,0 +1,95 @@
+"""`midspan fill`: one gap of one file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import midspan.engine
+from midspan.engine.api import About, Budget, Candidate, Fill
+from midspan.server.documents import Document, Place
+from midspan.server.errors import CommandError
+from midspan.server.hole import build_hole
+from midspan.server.trim import trim
+from midspan.server.watch import Watched
+
+LANGUAGES = {".py": "python", ".pyi": "python"}
+
+
+def open_document(file: Path) -> Document:
+    """Read a file as the editor would. Raises CommandError with the mend."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise CommandError(f"{file}: no such file; give a file that exists") from error
+    except IsADirectoryError as error:
+        raise CommandError(f"{file}: a folder; give a file") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}; make it readable") from error
+    return Document(str(file), LANGUAGES.get(file.suffix, "plaintext"), 0, text)
+
+
+def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:
+    """A 1-based position as line and column; a column past the line's end is its end, and said so on stderr."""
+    line, column = position[0] - 1, position[1] - 1
+    if line >= len(document.lines):
+        raise CommandError(f"{file}: line {line + 1} is past the last one, {len(document.lines)}; give a smaller --at")
+    length = len(document.content(line))
+    if column > length:
+        print(f"midspan: column {column + 1} is past the end of line {line + 1}; using {length + 1}", file=sys.stderr)
+    return line, min(column, length)
+
+
+def fill_command(arguments: argparse.Namespace) -> int:
+    """Fill the gap and print it."""
+    document = open_document(arguments.file)
+    start = place_of(document, arguments.at, arguments.file)
+    end = start if arguments.to is None else place_of(document, arguments.to, arguments.file)
+    if end < start:
+        raise CommandError("--to stands before --at; swap them")
+    hole = build_hole(document, start, end)
+    budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
+    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
+    try:
+        if arguments.watch:
+            with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
+                fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
+        else:
+            fill = engine.fill(hole, budget).result()
+    finally:
+        engine.close()
+    kept = list[Candidate]()
+    for candidate in fill.candidates:
+        text = trim(hole, candidate.text)
+        if text is not None and text not in [one.text for one in kept]:
+            kept.append(Candidate(text=text.replace("\n", document.line_end()), confidence=candidate.confidence))
+    print(json.dumps(as_json(fill, kept, engine.about)) if arguments.json else _plain(kept))
+    return 0
+
+
+def as_json(fill: Fill, kept: list[Candidate], about: About) -> dict[str, object]:
+    """The object that `--json` prints; `kept` are the trimmed candidates, best first."""
+    return {
+        "text": kept[0].text if kept else "",
+        "confidence": kept[0].confidence if kept else 0.0,
+        "candidates": [asdict(candidate) for candidate in kept],
+        "steps": fill.steps,
+        "stopped": fill.stopped,
+        "checkpoint": about.checkpoint,
+        "device": about.device,
+        "latency_ms": asdict(fill.latency),
+    }
+
+
+def _plain(kept: list[Candidate]) -> str:
+    if not kept:
+        print("midspan: nothing to insert here", file=sys.stderr)
+        return ""
+    if len(kept) == 1:
+        return kept[0].text
+    return "\n".join(f"{candidate.confidence:.2f}  {candidate.text}" for candidate in kept)
