@@ -20,6 +20,7 @@ EMBEDDED = Path(__file__).parent / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 # The vision half of a released checkpoint, and copies of tied weights.
 IGNORED = ("model.encoder.vision_tower.", "model.encoder.embed_vision.", "lm_head.weight")
+FLOATS, INT8 = ("F32", "BF16", "F16"), ("I8",)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -131,12 +132,20 @@ def _is_tied(name: str, wanted: dict[str, torch.Tensor]) -> bool:
 
 
 def _copy(file: Path, name: str, tensors: Any, scaled: bool, target: torch.Tensor) -> None:
-    shape = tuple(tensors.get_slice(name).get_shape())
+    stored = tensors.get_slice(name)
+    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
     if shape != tuple(target.shape):
         raise CheckpointError(f"{file}: {name} has shape {list(shape)}, config.json says {list(target.shape)}")
+    if dtype not in (INT8 if scaled else FLOATS):
+        mend = f"int8 needs {name}_scale beside it" if dtype in INT8 else "use the bf16 release"
+        raise CheckpointError(f"{file}: {name} is stored as {dtype}, which is not read here; {mend}")
     value = tensors.get_tensor(name)
     if scaled:
-        value = value.float() * tensors.get_tensor(name + "_scale").unsqueeze(-1)
+        scale = tensors.get_tensor(name + "_scale")
+        if tuple(scale.shape) != shape[:-1]:
+            wanted = list(shape[:-1])
+            raise CheckpointError(f"{file}: {name}_scale has shape {list(scale.shape)}, not {wanted}; quantise again")
+        value = value.float() * scale.float().unsqueeze(-1)
     with torch.no_grad():
         target.copy_(value)
 

@@ -122,9 +122,7 @@ class Documents:
         self._open[uri] = document = Document(uri, language_id, version, text)
         return document
 
-    def change(
-        self, uri: str, version: int, changes: Sequence[tuple[Range | None, str]], encoding: Encoding
-    ) -> None:
+    def change(self, uri: str, version: int, changes: Sequence[tuple[Range | None, str]], encoding: Encoding) -> None:
         """Apply changes in order. Raises KeyError for a document that is not open."""
         document = self._open[uri]
         for span, text in changes:

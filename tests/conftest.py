@@ -1,4 +1,4 @@
-"""One hypothesis profile for all tests: no time limit a case (machines are noisy), the same cases on every run in CI."""
+"""One hypothesis profile for all tests: no time limit a case, as machines are noisy; the same cases in every CI run."""
 
 from __future__ import annotations
 

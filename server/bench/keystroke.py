@@ -26,6 +26,7 @@ from rich.progress import Progress
 
 from midspan.server.bench.quality import quantile
 from midspan.server.errors import CommandError
+from midspan.server.telemetry import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")
 LONG_LINES = 5000
@@ -220,8 +221,7 @@ async def measure(files: dict[str, str], checkpoint: str, device: str, limit: in
 
 def _rows(folder: Path) -> dict[str, tuple[float, float]]:
     """(confidence, the engine's milliseconds) of every offer in the telemetry store, by id."""
-    (file,) = folder.glob("*.sqlite*")
-    store = sqlite3.connect(file)
+    store = sqlite3.connect(folder / FILE_NAME)
     try:
         return {id: (c, ms) for id, c, ms in store.execute("SELECT id, confidence, engine_ms FROM completion")}
     finally:

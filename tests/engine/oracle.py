@@ -143,6 +143,16 @@ def denoise_logits(
     return logits
 
 
+@contextmanager
+def tiny_sizes() -> Iterator[None]:
+    """No gradients, and one thread: waking a second one takes longer than these products."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        yield
+    torch.set_num_threads(threads)
+
+
 def distance(left: torch.Tensor, right: torch.Tensor) -> float:
     """The largest absolute difference."""
     return float((left.float() - right.float()).abs().max())

@@ -8,6 +8,7 @@ square), and by the triangle inequality the two bf16 results lie within twice th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.engine.oracle import (
     outputs_of,
     prefill,
     save_checkpoint,
+    tiny_sizes,
 )
 
 TOLERANCE = 1e-4
@@ -103,8 +105,8 @@ def pair(folder: Path) -> Pair:
 
 
 @pytest.fixture(autouse=True)
-def no_gradients() -> Any:
-    with torch.no_grad():
+def tiny() -> Iterator[None]:
+    with tiny_sizes():
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.tokenizer import train
+from midspan.engine.weights import save_weights
 
 SOURCE = '''
 def total(items, tax):
@@ -110,3 +113,12 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
     chosen = settings(**changes)
     prompt = Prompt(folder / "tokenizer.json", prefix_tokens=chosen.prefix_tokens, filler_id=chosen.filler_id)
     return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
+
+
+def tiny_checkpoint(folder: Path) -> Path:
+    """A whole checkpoint folder of a random network, as `--checkpoint` takes it."""
+    infiller = tiny_infiller(folder)
+    (folder / "config.json").write_text(json.dumps(config_json(infiller.prompt.vocab_size)))
+    (folder / "midspan.json").write_text(json.dumps(asdict(infiller.settings)))
+    save_weights(infiller.model, folder, int8=False)
+    return folder

@@ -1,0 +1,142 @@
+"""The command line as a person meets it: fills of awkward files, one line for every mistake, the contract's JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from midspan.server.cli import main, state_home
+from tests.engine.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("checkpoint")))
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command in this process."""
+    try:
+        code = main(list(argv))
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def fill_json(capsys: pytest.CaptureFixture[str], checkpoint: str, file: Path, *argv: str) -> dict[str, object]:
+    code, out, err = run(capsys, "fill", str(file), "--checkpoint", checkpoint, "--json", *argv)
+    assert code == 0, err
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+KEYS = {"text", "confidence", "candidates", "steps", "stopped", "checkpoint", "device", "latency_ms"}
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("def add(a, b):\n    return \n", "2:12"),
+        ("", "1:1"),
+        ("def f(:\n  )) x = (\n", "2:9"),
+        ("a = 1\r\nb = \r\n", "2:5"),
+        ("𝒳 = '😀'; y = \n", "1:14"),
+        ("\ufeffx = \n", "1:5"),
+        ("x\x0cy\u2028z = \n", "1:9"),
+        ("x = 1", "1:99"),
+    ],
+    ids=["plain", "empty", "does not parse", "CRLF", "astral", "BOM", "not line ends", "past the line's end"],
+)
+def test_awkward_files_are_filled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: str, text: str, at: str
+) -> None:
+    file = tmp_path / "a.py"
+    file.write_bytes(text.encode())
+    found = fill_json(capsys, checkpoint, file, "--at", at)
+    assert found.keys() == KEYS
+    latency = found["latency_ms"]
+    assert isinstance(latency, dict)
+    assert latency.keys() == {"total", "encode", "denoise", "rank"}
+    assert found["checkpoint"] == checkpoint
+
+
+def test_candidates_seed_and_span(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: str) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("def add(a, b):\n    return a - b\n\nprint(add(1, 2))\n")
+    options = ("--at", "2:12", "--to", "2:17", "--candidates", "3", "--seed", "7")
+    one = fill_json(capsys, checkpoint, file, *options)
+    two = fill_json(capsys, checkpoint, file, *options)
+    assert one["candidates"] == two["candidates"]
+    assert isinstance(one["candidates"], list)
+    assert 1 <= len(one["candidates"]) <= 3
+    assert file.read_text() == "def add(a, b):\n    return a - b\n\nprint(add(1, 2))\n"
+
+
+def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: str) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("x = \ny = 2\n")
+    code, out, _ = run(capsys, "fill", str(file), "--at", "1:5", "--watch", "--checkpoint", checkpoint)
+    assert code == 0
+    drawn = [line for line in out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in drawn] == ["1/4", "2/4", "3/4", "4/4"]
+    assert all("⏎y = 2" in line for line in drawn)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["fill", "FOLDER/none.py", "--at", "1:1"], 1, "no such file"),
+        (["fill", "FOLDER", "--at", "1:1"], 1, "a folder; give a file"),
+        (["fill", "FOLDER/latin.py", "--at", "1:1"], 1, "not UTF-8 at byte 5"),
+        (["fill", "FOLDER/a.py", "--at", "9:1"], 1, "past the last one, 2"),
+        (["fill", "FOLDER/a.py", "--at", "1:3", "--to", "1:2"], 1, "swap them"),
+        (["fill", "FOLDER/a.py", "--at", "0:1"], 2, "not LINE:COL"),
+        (["fill", "FOLDER/a.py", "--at", "1"], 2, "not LINE:COL"),
+        (["fill", "FOLDER/a.py"], 2, "--at"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--candidates", "0"], 2, "not a number from 1"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER/nowhere/x/y"], 1, "no such folder"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER"], 1, "config.json: missing"),
+        (["bench", "quality", "--tasks", "FOLDER/none.jsonl"], 1, "No such file"),
+        (["bench", "quality", "--tasks", "FOLDER/a.py"], 1, "HumanEval-Infilling's schema"),
+        (["bench", "quality", "--tasks", "FOLDER/empty.jsonl"], 1, "holds no task"),
+        (["bench", "quality", "--tasks", "FOLDER/bad.jsonl.gz"], 1, "bad.jsonl.gz"),
+        (["nonsense"], 2, "invalid choice"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "bad.jsonl.gz").write_text("not gzip")
+    found, out, err = run(capsys, *(word.replace("FOLDER", str(tmp_path)) for word in argv))
+    assert (found, out) == (code, "")
+    assert said in err
+    lines = [line for line in err.splitlines() if not line.startswith(("usage:", "  "))]
+    assert len(lines) == 1, err
+
+
+def test_the_module_is_the_command() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "midspan.server", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.strip() == "0.1.0"
+
+
+def test_the_command_line_does_not_import_torch() -> None:
+    code = "import sys, midspan.server.cli, midspan.server.fill, midspan.server.doctor; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_state_follows_the_platforms_custom() -> None:
+    if sys.platform == "linux":
+        assert state_home({"XDG_STATE_HOME": "/state"}) == Path("/state/midspan")
+        assert state_home({}) == Path.home() / ".local" / "state" / "midspan"
