@@ -18,8 +18,9 @@ from midspan.engine.model import DiffusionGemma
 
 EMBEDDED = Path(__file__).parent / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
-# The vision half of a released checkpoint, and copies of tied weights.
-IGNORED = ("model.encoder.vision_tower.", "model.encoder.embed_vision.", "lm_head.weight")
+VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
+# The text network does not see pictures, and the head is the embedding.
+IGNORED = (*VISION, "lm_head.weight")
 FLOATS, INT8 = ("F32", "BF16", "F16"), ("I8",)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -150,9 +151,23 @@ def _copy(file: Path, name: str, tensors: Any, scaled: bool, target: torch.Tenso
         target.copy_(value)
 
 
-def save_weights(model: DiffusionGemma, folder: Path, *, int8: bool) -> None:
-    """Write model.safetensors under the release's names; matrices as int8 with a scale a row if `int8`."""
+def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The vision half of a checkpoint, which the network leaves alone, by checkpoint name."""
     out: dict[str, torch.Tensor] = {}
+    for file in _files(folder):
+        with _open(file) as tensors:
+            out |= {name: tensors.get_tensor(name) for name in tensors.keys() if name.startswith(VISION)}  # noqa: SIM118
+    return out
+
+
+def save_weights(
+    model: DiffusionGemma, folder: Path, *, int8: bool, vision: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write model.safetensors under the release's names; matrices as int8 with a scale a row if `int8`.
+
+    `vision` is written as it is.
+    """
+    out = dict(vision or {})
     for name, tensor in table(model).items():
         value = tensor.detach().float()
         if int8 and value.ndim >= 2:
@@ -161,4 +176,7 @@ def save_weights(model: DiffusionGemma, folder: Path, *, int8: bool) -> None:
             out[name + "_scale"] = scale
         else:
             out[name] = tensor.detach().contiguous()
-    save_file(out, folder / "model.safetensors", metadata={"format": "pt"})
+    file = folder / "model.safetensors"
+    save_file(out, file, metadata={"format": "pt"})
+    # safetensors makes files that only their owner may read.
+    file.chmod(0o644)

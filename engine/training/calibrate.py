@@ -52,7 +52,7 @@ def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         logits = weight[0] + scaled @ weight[1:]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, right) + 1e-2 * weight[1:].square().sum()
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, right) + 1e-3 * weight[1:].square().sum()
         loss.backward()
         return loss
 

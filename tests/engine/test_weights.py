@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from midspan.engine.api import CheckpointError
 from midspan.engine.export import export
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.weights import load_weights, read_config, resolve, save_weights
+from midspan.engine.weights import EMBEDDED, load_weights, read_config, resolve, save_weights
 from tests.engine.oracle import (
     CPU,
+    Recorded,
     denoise_logits,
     distance,
     new_cache,
@@ -280,3 +281,28 @@ class TestInt8:
         assert failed.returncode == 1
         assert failed.stderr.count("\n") == 1
         assert "model.safetensors: missing" in failed.stderr
+
+
+def test_the_export_keeps_the_vision_half(released: Path, tmp_path: Path) -> None:
+    export(str(released), tmp_path / "exported", torch.float32)
+    before, after = (load_file(folder / "model.safetensors") for folder in (released, tmp_path / "exported"))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def test_the_export_refuses_to_write_over_its_source(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="is the checkpoint itself"):
+        export(str(folder), folder / ".." / folder.name, torch.float32)
+
+
+def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_path: Path) -> None:
+    export("embedded", tmp_path, torch.float32)
+    theirs, unread = Recorded.from_pretrained(tmp_path, attn_implementation="sdpa", output_loading_info=True)
+    assert not any(unread.values()), unread
+    ours, cache = open_ours(EMBEDDED), new_cache(theirs)
+    ours_cache, text, canvas = ours.new_cache(), torch.arange(5, 105)[None], torch.arange(200, 232)[None]
+    ours.prefill(text, ours_cache)
+    prefill(theirs, text, cache)
+    mine = ours.logits(ours.denoise(canvas, ours_cache))
+    assert distance(mine, denoise_logits(theirs, canvas, cache)) <= 1e-4

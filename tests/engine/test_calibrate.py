@@ -1,0 +1,72 @@
+"""Confidence: the fit finds known weights, the threshold keeps its promise, a run becomes a checkpoint that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from midspan.engine.candidates import FEATURES, Scored
+from midspan.engine.engine import load_infiller
+from midspan.engine.training.calibrate import PRECISION, fit, threshold
+from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.package import package
+from midspan.engine.training.train import Recipe, Run
+from tests.engine.test_training import tiny_corpus
+
+
+def test_the_fit_finds_the_weights_that_made_the_data() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(20_000, len(FEATURES), generator=generator) * torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5])
+    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0])
+    right = (torch.rand(20_000, generator=generator) < torch.sigmoid(features @ weights - 1.0)).float()
+    bias, *found = fit(features, right)
+    assert bias == pytest.approx(-1.0, abs=0.15)
+    assert found == pytest.approx(weights.tolist(), abs=0.25)
+
+
+def test_confidence_is_the_logistic_of_the_features() -> None:
+    scored = Scored(ids=(1,), log_probability=-1.0, features=(-1.0, -2.0, -3.0, 0.0, 0.0), ended=True)
+    assert scored.confidence((0.5, 1.0, 0.0, 0.0, 0.0, 0.0)) == pytest.approx(1 / (1 + 2.718281828**0.5))
+    assert scored.confidence((0.0, 0.0, 0.0, 1e9, 0.0, 0.0)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
+    confidence = torch.linspace(1, 0, 100)
+    right = (torch.arange(100) < 40).float()
+    limit = threshold(confidence, right)
+    above = confidence >= limit - 5e-4
+    assert float(right[above].mean()) >= PRECISION
+    assert int(above.sum()) == 80
+    assert threshold(confidence, torch.zeros(100)) == 0.5
+
+
+def test_heldout_holes_join_to_the_file(tmp_path: Path) -> None:
+    text = "def f(a):\n    # a note\n    return a + 1\n\n\nvalue = f(2)\n"
+    file = tmp_path / "heldout.jsonl"
+    file.write_text(json.dumps({"text": text}) + "\n")
+    kinds = set()
+    for hole, truth in heldout_holes(file, 20, seed=0):
+        assert hole.prefix + truth + hole.suffix == text
+        assert "note" not in truth
+        kinds.add(hole.kind)
+    assert kinds == {"line", "rest_of_line"}
+
+
+def test_a_run_becomes_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path)
+    (corpus / "manifest.json").write_text("{}")
+    run = Run(Recipe(width=64), corpus, tmp_path / "run", compiled=False)
+    run.save()
+    for name in ("loss.png", "log.jsonl"):
+        (tmp_path / "run" / name).write_text("")
+    package(tmp_path / "run", corpus, tmp_path / "out")
+    loaded = load_infiller(str(tmp_path / "out"), "cpu").model
+    for name, parameter in loaded.named_parameters():
+        exact = run.masters[name].detach()
+        # int8 rounds to half a 127th of a row's largest value; bf16 machines round once more, to 8 bits.
+        limit = exact.abs().amax() * (0.5 / 127 + 2**-8)
+        assert float((parameter.detach().float() - exact).abs().max()) <= float(limit)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 10_000_000
