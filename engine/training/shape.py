@@ -10,9 +10,42 @@ from torch import nn
 from midspan.engine.model import DiffusionGemma
 
 
+LAYERS = 6
+TEXT_CONFIG: dict[str, Any] = {
+    "model_type": "diffusion_gemma_text",
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "num_global_key_value_heads": 4,
+    "head_dim": 64,
+    "global_head_dim": 64,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-6,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "sliding_window": 1024,
+    "layer_types": ["sliding_attention"] * (LAYERS - 1) + ["full_attention"],
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
+    },
+    "final_logit_softcapping": 30.0,
+    "use_bidirectional_attention": None,
+    "num_experts": 1,
+    "top_k_experts": 1,
+    "moe_intermediate_size": 128,
+}
+
+
 def config_json(vocab_size: int, canvas_length: int) -> dict[str, Any]:
     """config.json of the embedded model: 8M parameters, one expert (so dense), no grouped heads."""
-    layers = 6
     return {
         "architectures": ["DiffusionGemmaForBlockDiffusion"],
         "model_type": "diffusion_gemma",
@@ -22,42 +55,7 @@ def config_json(vocab_size: int, canvas_length: int) -> dict[str, Any]:
         "boi_token_id": None,
         "eoi_token_id": None,
         "image_token_id": None,
-        "text_config": {
-            "model_type": "diffusion_gemma_text",
-            "vocab_size": vocab_size,
-            "hidden_size": 256,
-            "intermediate_size": 768,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "num_global_key_value_heads": 4,
-            "head_dim": 64,
-            "global_head_dim": 64,
-            "hidden_activation": "gelu_pytorch_tanh",
-            "max_position_embeddings": 4096,
-            "rms_norm_eps": 1e-6,
-            "pad_token_id": 0,
-            "eos_token_id": 1,
-            "bos_token_id": 2,
-            "tie_word_embeddings": True,
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "sliding_window": 1024,
-            "layer_types": ["sliding_attention"] * (layers - 1) + ["full_attention"],
-            "rope_parameters": {
-                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-                "full_attention": {
-                    "rope_type": "proportional",
-                    "partial_rotary_factor": 0.25,
-                    "rope_theta": 1_000_000.0,
-                },
-            },
-            "final_logit_softcapping": 30.0,
-            "use_bidirectional_attention": None,
-            "num_experts": 1,
-            "top_k_experts": 1,
-            "moe_intermediate_size": 128,
-        },
+        "text_config": TEXT_CONFIG | {"vocab_size": vocab_size},
     }
 
 

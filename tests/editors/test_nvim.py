@@ -1,0 +1,125 @@
+"""A real Neovim, headless: ghost text appears, Tab accepts it, the buffer is right, and the store says accepted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.server import scripted
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PLUGIN = ROOT / "editors" / "nvim"
+LOOPS = """\
+def show(names):
+    for name in names:
+        print(name)
+
+
+def show_twice(names):
+    for name in
+        print(name, name)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the Lua driver is told; its fields are described there."""
+
+    plugin: str
+    command: list[str]
+    settings: dict[str, object]
+    file: str
+    row: int
+    typed: str
+    loads: bool
+    timeout_ms: int
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the Lua driver saw: the buffer before and after Tab, the lines of ghost text, what Tab gave without any."""
+
+    before: list[str]
+    ghost: list[str]
+    after: list[str]
+    fallback: str
+
+
+def run_nvim(nvim: str, scratch: Path, arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    homes = {f"XDG_{kind}_HOME": str(scratch / kind.lower()) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+    environment = os.environ | homes | {"HOME": str(scratch), "PYTHONPATH": str(ROOT / "src")} | variables
+    command = [nvim, "--headless", "-u", "NONE", "-i", "NONE", "-n", *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=scratch, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+def complete(
+    nvim: str, scratch: Path, server: list[str], text: str, *, row: int, typed: str, loads: bool, **settings: object
+) -> Seen:
+    """Open `text`, type at the end of the 1-based `row`, accept what is shown."""
+    file, told, result = scratch / "sample.py", scratch / "case.json", scratch / "result.json"
+    file.write_text(text, encoding="utf-8")
+    case = Case(
+        plugin=str(PLUGIN), command=server, settings=settings, file=str(file), row=row, typed=typed, loads=loads,
+        timeout_ms=45_000, result=str(result),
+    )  # fmt: skip
+    told.write_text(json.dumps(asdict(case)), encoding="utf-8")
+    ended = run_nvim(nvim, scratch, ["-S", str(HERE / "inline.lua")], MIDSPAN_CASE=str(told))
+    assert result.exists(), ended.stderr
+    seen = json.loads(result.read_text(encoding="utf-8"))
+    trouble = seen.pop("trouble", None)
+    assert trouble is None, "\n".join(log.read_text() for log in (scratch / "state" / "nvim").glob("lsp.log"))
+    assert ended.returncode == 0, ended.stderr
+    return Seen(**seen)
+
+
+def inserted(before: list[str], row: int, ghost: list[str]) -> list[str]:
+    """The buffer with the ghost text taken at the end of the 1-based `row`."""
+    first, *rest = ghost
+    return [*before[: row - 1], before[row - 1] + first, *rest, *before[row:]]
+
+
+def accepted_rows(state_dir: Path) -> list[bool]:
+    store = sqlite3.connect(state_dir / "telemetry.db")
+    try:
+        return [accepted is not None for (accepted,) in store.execute("SELECT accepted_ts FROM completion ORDER BY ts")]
+    finally:
+        store.close()
+
+
+def test_ghost_text_is_shown_and_accepted(nvim: str, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(state)]
+    seen = complete(
+        nvim, tmp_path, server, "def add(a, b):\n    ret\n\n\nadd(1, 2)\n", row=2, typed="urn ", loads=False
+    )
+    assert seen.ghost == [scripted.TEXT]
+    assert seen.after == inserted(seen.before, 2, [scripted.TEXT])
+    assert seen.fallback == "\t"
+    assert accepted_rows(state)[-1:] == [True]
+
+
+def test_the_embedded_model_completes(nvim: str, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    server = [sys.executable, "-m", "midspan.server", "serve", "--state-dir", str(state)]
+    seen = complete(nvim, tmp_path, server, LOOPS, row=7, typed=" nam", loads=True, show_threshold=0)
+    assert "".join(seen.ghost).strip()
+    assert seen.after == inserted(seen.before, 7, seen.ghost)
+    assert accepted_rows(state)[-1:] == [True]
+
+
+def test_an_unknown_option_is_named(nvim: str, tmp_path: Path) -> None:
+    ended = run_nvim(
+        nvim,
+        tmp_path,
+        ["--cmd", f"set runtimepath+={PLUGIN}", "-c", "lua require('midspan').setup({ acept = 'x' })", "-c", "cq"],
+    )
+    assert 'midspan: unknown option "acept": use accept or config' in ended.stderr
