@@ -18,6 +18,8 @@ from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
 MAX_BLOCKS = 4
+# More draws than this find little that is new, and every one costs memory and time.
+MAX_DRAWS = 8
 
 
 class CanvasNetwork:
@@ -108,7 +110,7 @@ class Infiller:
         self.prefix.encode(layout.prefix)
         out.encode_s += time.perf_counter() - clock
         slots, width = self.settings.slots, self.model.config.canvas_length
-        each = max(self.settings.draws, -(-budget.candidates // len(slots)))
+        each = max(self.settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
         clock = time.perf_counter()
         drafts = self._denoise(out, canvas, plan, draws, watch)

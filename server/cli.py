@@ -67,7 +67,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("file", type=Path, metavar="FILE")
     fill.add_argument("--at", type=_position, required=True, metavar="LINE:COL", help="1-based, columns in code points")
     fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
-    fill.add_argument("--candidates", type=_positive, default=1, metavar="N")
+    fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
     fill.add_argument("--seed", type=int, default=0, metavar="S")
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
     fill.add_argument("--json", action="store_true")
@@ -99,6 +99,12 @@ def _position(text: str) -> tuple[int, int]:
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _few(text: str) -> int:
+    if _positive(text) > 20:
+        raise argparse.ArgumentTypeError(f"{text} candidates are too many; ask for 20 at most")
     return int(text)
 
 

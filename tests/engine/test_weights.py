@@ -298,7 +298,8 @@ def test_the_export_refuses_to_write_over_its_source(folder: Path) -> None:
 
 def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_path: Path) -> None:
     export("embedded", tmp_path, torch.float32)
-    theirs, unread = Recorded.from_pretrained(tmp_path, attn_implementation="sdpa", output_loading_info=True)
+    loaded: Any = Recorded.from_pretrained(tmp_path, attn_implementation="sdpa", output_loading_info=True)
+    theirs, unread = loaded
     assert not any(unread.values()), unread
     ours, cache = open_ours(EMBEDDED), new_cache(theirs)
     ours_cache, text, canvas = ours.new_cache(), torch.arange(5, 105)[None], torch.arange(200, 232)[None]

@@ -102,6 +102,7 @@ def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["fill", "FOLDER/a.py", "--at", "1:1", "--candidates", "0"], 2, "not a number from 1"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER/nowhere/x/y"], 1, "no such folder"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER"], 1, "config.json: missing"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--candidates", "100000"], 2, "20 at most"),
         (["bench", "quality", "--tasks", "FOLDER/none.jsonl"], 1, "No such file"),
         (["bench", "quality", "--tasks", "FOLDER/a.py"], 1, "HumanEval-Infilling's schema"),
         (["bench", "quality", "--tasks", "FOLDER/empty.jsonl"], 1, "holds no task"),

@@ -1,0 +1,92 @@
+"""Inline completion without I/O: the request becomes a question, the engine's fill becomes items."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lsprotocol import types
+
+from midspan.engine.api import Fill, Hole
+from midspan.server.documents import Document, Encoding, Place
+from midspan.server.hole import build_hole
+from midspan.server.telemetry import Offer
+from midspan.server.trim import trim
+
+DID_ACCEPT = "midspan.didAccept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request, as it was when it came; `range` is in the client's encoding and holds what an item replaces."""
+
+    uri: str
+    version: int
+    hole: Hole
+    range: types.Range
+    selected: str
+    invoked: bool
+    line_end: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    began: float = field(default_factory=time.perf_counter)
+
+
+def question(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Question | None:
+    """The request against the document as it is now; None when the menu's entry would replace several lines."""
+    info = params.context.selected_completion_info
+    here = types.Range(params.position, params.position) if info is None else info.range
+    selected = "" if info is None else info.text
+    start = document.place(here.start.line, here.start.character, encoding)
+    end = document.place(here.end.line, here.end.character, encoding)
+    if start[0] != end[0]:
+        return None
+    return Question(
+        uri=document.uri,
+        version=document.version,
+        hole=build_hole(document, start, end, selected),
+        range=types.Range(_position(document, start, encoding), _position(document, end, encoding)),
+        selected=selected,
+        invoked=params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked,
+        line_end=document.line_end(),
+    )
+
+
+def _position(document: Document, place: Place, encoding: Encoding) -> types.Position:
+    return types.Position(place[0], document.character(place, encoding))
+
+
+def answer(
+    question: Question, fill: Fill, threshold: float, checkpoint: str
+) -> Iterator[tuple[types.InlineCompletionItem, Offer]]:
+    """The items to show, best first, each with its row; only an explicit request gets those below the threshold."""
+    texts = set()
+    for number, candidate in enumerate(fill.candidates):
+        text = trim(question.hole, candidate.text)
+        if not text or text in texts or (candidate.confidence < threshold and not question.invoked):
+            continue
+        texts.add(text)
+        id = f"{question.id}-{number}" if number else question.id
+        item = types.InlineCompletionItem(
+            insert_text=(question.selected + text).replace("\n", question.line_end),
+            range=question.range,
+            command=types.Command(title="midspan: accepted", command=DID_ACCEPT, arguments=[id]),
+        )
+        yield (
+            item,
+            Offer(
+                id=id,
+                uri=question.uri,
+                language=question.hole.language,
+                kind=question.hole.kind,
+                trigger="invoked" if question.invoked else "automatic",
+                confidence=candidate.confidence,
+                chars=len(text),
+                lines=text.count("\n") + 1,
+                latency_ms=1000 * (time.perf_counter() - question.began),
+                engine_ms=fill.latency.total,
+                steps=fill.steps,
+                checkpoint=checkpoint,
+            ),
+        )

@@ -1,0 +1,39 @@
+"""One piece of work the server began itself, shown by the client as progress."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import Future
+from typing import Any
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+
+
+class Progress:
+    """A `$/progress` with one beginning and one end; nothing at all for a client without the capability."""
+
+    def __init__(self, server: LanguageServer, title: str) -> None:
+        self._server, self._title = server, title
+        self._token = str(uuid.uuid4())
+        self._begun = self._ended = False
+        window = server.client_capabilities.window
+        if window is not None and window.work_done_progress:
+            create = types.WorkDoneProgressCreateParams(token=self._token)
+            asked = server.protocol.send_request(types.WINDOW_WORK_DONE_PROGRESS_CREATE, create)
+            asked.add_done_callback(self._begin)
+
+    def end(self, message: str) -> None:
+        """The work is done, or has failed."""
+        self._ended = True
+        if self._begun:
+            self._notify(types.WorkDoneProgressEnd(message=message))
+
+    def _begin(self, asked: Future[Any]) -> None:
+        if asked.cancelled() or asked.exception() is not None or self._ended:
+            return
+        self._begun = True
+        self._notify(types.WorkDoneProgressBegin(title=self._title))
+
+    def _notify(self, value: types.WorkDoneProgressBegin | types.WorkDoneProgressEnd) -> None:
+        self._server.progress(types.ProgressParams(token=self._token, value=value))

@@ -1,0 +1,188 @@
+"""JSON-RPC as the specification has it, where pygls falls short: every request gets exactly one response."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from typing import Any, BinaryIO
+
+import cattrs
+from lsprotocol import converters, types
+from pygls.exceptions import (
+    FeatureNotificationError,
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+    JsonRpcServerNotInitialized,
+)
+from pygls.io_ import StdoutWriter
+from pygls.protocol import (
+    JsonRPCNotification,
+    JsonRPCRequestMessage,
+    JsonRPCResponseMessage,
+    LanguageServerProtocol,
+)
+
+from midspan.server.wire import WireError, read_messages
+
+log = logging.getLogger(__name__)
+
+# pygls keeps a second copy of every open document, at a cost that grows with the document, and splits lines wrongly.
+OWN_DOCUMENTS = (
+    types.TEXT_DOCUMENT_DID_OPEN,
+    types.TEXT_DOCUMENT_DID_CHANGE,
+    types.TEXT_DOCUMENT_DID_CLOSE,
+    types.NOTEBOOK_DOCUMENT_DID_OPEN,
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE,
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE,
+)
+MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError)
+
+
+def strict_converter() -> cattrs.Converter:
+    """lsprotocol's converter, without its taking "3", 1.5 or true for an integer and anything for a string."""
+    converter = converters.get_converter()
+    converter.register_structure_hook(int, _integer)
+    converter.register_structure_hook(bool, _boolean)
+    converter.register_structure_hook(str, _string)
+    return converter
+
+
+class Protocol(LanguageServerProtocol):
+    """pygls's protocol with its own reading loop, strict answers, and no documents of its own."""
+
+    def __init__(self, server: Any, converter: cattrs.Converter) -> None:
+        super().__init__(server, converter)
+        self._lenient = converters.get_converter()
+        self._initialized = False
+        self._exited = False
+
+    def _register_builtin_features(self) -> None:
+        super()._register_builtin_features()
+        for method in OWN_DOCUMENTS:
+            self.fm.builtin_features.pop(method)
+        self.fm.add_builtin_feature(types.EXIT, self._exit)
+
+    async def serve(self, stdin: BinaryIO, stdout: BinaryIO) -> int:
+        """Answer messages until `exit` or the end of the input; the process's exit code."""
+        loop = asyncio.get_running_loop()
+        inbox: asyncio.Queue[bytes | WireError | None] = asyncio.Queue()
+
+        def post(message: bytes | WireError | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(inbox.put_nowait, message)
+
+        self.set_writer(StdoutWriter(stdout))
+        threading.Thread(target=read_messages, args=(stdin, post), name="midspan-reader", daemon=True).start()
+        while not self._exited and (message := await inbox.get()) is not None:
+            if isinstance(message, WireError):
+                log.error("%s: the client's messages cannot be told apart any more, stopping", message)
+                return 1
+            self.receive(message)
+            # An async handler takes its snapshot of the document in its first step: before the next message.
+            await asyncio.sleep(0)
+        return 0 if self._shutdown else 1
+
+    def receive(self, body: bytes) -> None:
+        """Handle one message; a request that cannot be understood is answered with one error."""
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            self._refuse(None, JsonRpcParseError("the message is not JSON"))
+            return
+        if not _is_message(data):
+            self._refuse(_id_of(data), JsonRpcInvalidRequest("the message is not a JSON-RPC 2.0 request"))
+            return
+        if "method" in data and (refusal := self._refusal(data["method"])) is not None:
+            if "id" in data:
+                self._refuse(data["id"], refusal)
+            return
+        try:
+            message = self._structure(data)
+        except MALFORMED as error:
+            self._malformed(data, error)
+            return
+        self._initialized |= data.get("method") == types.INITIALIZE
+        self.handle_message(message)
+
+    def _refusal(self, method: str) -> JsonRpcException | None:
+        """Why the life cycle forbids this method now, if it does."""
+        if method == types.EXIT:
+            return None
+        if self._shutdown:
+            return JsonRpcInvalidRequest("the server has been shut down")
+        if not self._initialized and method != types.INITIALIZE:
+            return JsonRpcServerNotInitialized("the server has not been initialized")
+        if self._initialized and method == types.INITIALIZE:
+            return JsonRpcInvalidRequest("the server has already been initialized")
+        return None
+
+    def _structure(self, data: dict[str, Any]) -> Any:
+        """The typed message; a method that LSP does not know keeps its params as plain JSON."""
+        if "method" not in data:
+            kind = types.ResponseErrorMessage if "error" in data else self._result_types.pop(data["id"], None)
+            if kind is None:
+                return JsonRPCResponseMessage(id=data["id"], jsonrpc="2.0", result=data.get("result"))
+            return self._converter.structure(data, kind)
+        method = data["method"]
+        if (kind := self.get_message_type(method)) is not None:
+            # A client with an odd capability is still worth serving.
+            converter = self._lenient if method == types.INITIALIZE else self._converter
+            return converter.structure(data, kind)
+        if "id" in data:
+            return JsonRPCRequestMessage(id=data["id"], method=method, jsonrpc="2.0", params=data.get("params"))
+        return JsonRPCNotification(method=method, jsonrpc="2.0", params=data.get("params"))
+
+    def _malformed(self, data: dict[str, Any], error: Exception) -> None:
+        # cattrs names the field and the type it wants, never the value.
+        reason = "; ".join(cattrs.transform_error(error))
+        if "method" not in data:
+            log.error("the client's response cannot be understood: %s", reason)
+            return
+        trouble = JsonRpcInvalidParams(f"invalid params: {reason}")
+        if "id" in data:
+            self._refuse(data["id"], trouble)
+        else:
+            self._server._report_server_error(trouble, FeatureNotificationError)
+
+    def _refuse(self, id: int | str | None, error: JsonRpcException) -> None:
+        log.warning("refused a message: %s", error.message)
+        self._send_data(types.ResponseErrorMessage(id=id, error=error.to_response_error()))
+
+    def _exit(self, *_: object) -> None:
+        self._exited = True
+
+
+def _is_message(data: Any) -> bool:
+    if not isinstance(data, dict) or data.get("jsonrpc") != "2.0":
+        return False
+    if "id" in data and _id_of(data) is None:
+        return False
+    return isinstance(data["method"], str) if "method" in data else "id" in data
+
+
+def _id_of(data: Any) -> int | str | None:
+    found = data.get("id") if isinstance(data, dict) else None
+    return found if isinstance(found, int | str) and not isinstance(found, bool) else None
+
+
+def _integer(value: Any, kind: type[int]) -> int:
+    """An integer or one of its enumerations; some JSON encoders write whole numbers as 3.0."""
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
+        raise TypeError("not an integer")
+    return kind(value)
+
+
+def _boolean(value: Any, _: type[bool]) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not a boolean")
+    return value
+
+
+def _string(value: Any, kind: type[str]) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return kind(value)

@@ -1,0 +1,108 @@
+"""pytest-lsp's client with inline completion, and with our notifications kept until a test takes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+from lsprotocol.converters import get_converter
+from pytest_lsp.client import LanguageClient, register_lsp_features
+
+from tests.server.raw_client import WAIT_S, command
+
+URI = "file:///work/a.py"
+
+
+class Client(LanguageClient):
+    """A client of the server with the scripted engine; nothing the server sent may be left at the end."""
+
+    def __init__(self) -> None:
+        super().__init__(converter_factory=get_converter)
+        self.inbox: dict[str, asyncio.Queue[Any]] = {}
+        register_lsp_features(self)
+        for method in ("midspan/status", "midspan/frame"):
+            self.inbox[method] = asyncio.Queue()
+            self.feature(method)(partial(self.inbox[method].put_nowait))
+
+    async def take(self, method: str) -> Any:
+        """Take the oldest notification with this method; its params."""
+        return await asyncio.wait_for(self.inbox[method].get(), WAIT_S)
+
+    def open(self, text: str, uri: str = URI, language: str = "python") -> None:
+        """Open a document."""
+        item = types.TextDocumentItem(uri=uri, language_id=language, version=1, text=text)
+        self.text_document_did_open(types.DidOpenTextDocumentParams(item))
+
+    async def complete(
+        self,
+        line: int,
+        character: int,
+        *,
+        uri: str = URI,
+        invoked: bool = False,
+        selected: types.SelectedCompletionInfo | None = None,
+    ) -> list[types.InlineCompletionItem]:
+        """Ask for inline completion; no items for null."""
+        request = self.text_document_inline_completion_async(question(line, character, uri, invoked, selected))
+        answer = await asyncio.wait_for(request, WAIT_S)
+        assert not isinstance(answer, types.InlineCompletionList)
+        return list(answer or [])
+
+    async def execute(self, command: str, *arguments: Any) -> Any:
+        """Run a command of the server."""
+        params = types.ExecuteCommandParams(command, list(arguments))
+        return await asyncio.wait_for(self.workspace_execute_command_async(params), WAIT_S)
+
+
+def question(
+    line: int,
+    character: int,
+    uri: str = URI,
+    invoked: bool = False,
+    selected: types.SelectedCompletionInfo | None = None,
+) -> types.InlineCompletionParams:
+    """The params of a request."""
+    kinds = types.InlineCompletionTriggerKind
+    context = types.InlineCompletionContext(kinds.Invoked if invoked else kinds.Automatic, selected)
+    return types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), types.Position(line, character))
+
+
+def capabilities(*encodings: types.PositionEncodingKind) -> types.ClientCapabilities:
+    """An editor with inline completion and progress."""
+    inline = types.InlineCompletionClientCapabilities(dynamic_registration=True)
+    return types.ClientCapabilities(
+        text_document=types.TextDocumentClientCapabilities(inline_completion=inline),
+        window=types.WindowClientCapabilities(work_done_progress=True),
+        general=types.GeneralClientCapabilities(position_encodings=encodings or None),
+    )
+
+
+@asynccontextmanager
+async def session(
+    state_dir: Path, *encodings: types.PositionEncodingKind, arguments: tuple[str, ...] = (), **options: Any
+) -> AsyncIterator[Client]:
+    """A session with a loaded engine, shut down and exited properly at the end."""
+    client = Client()
+    await client.start_io(*command(state_dir, *arguments))
+    try:
+        params = types.InitializeParams(capabilities(*encodings), initialization_options={"status": True} | options)
+        await asyncio.wait_for(client.initialize_session(params), WAIT_S)
+        assert (await client.take("midspan/status"))["state"] == "loading"
+        assert (await client.take("midspan/status"))["state"] == "ready"
+        yield client
+        await asyncio.wait_for(client.shutdown_session(), WAIT_S)
+        assert client.error is None
+        assert client._server is not None
+        assert client._server.returncode == 0
+        assert all(queue.empty() for queue in client.inbox.values())
+        assert client.messages == client.log_messages == []
+    finally:
+        assert client._server is not None
+        if client._server.returncode is None:
+            client._server.kill()
+        await asyncio.wait_for(client.stop(), WAIT_S)

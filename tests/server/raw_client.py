@@ -1,0 +1,178 @@
+"""A client that writes bytes: for what a proper client library cannot send, and for counting every answer."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 20
+URI = "file:///work/a.py"
+
+Message = dict[str, Any]
+
+
+class RawClient:
+    """One server process. What the server sends is kept until a test takes it; nothing may be left at the end. `seen` is
+    all it has sent, in order."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.kept: list[Message] = []
+        self.seen: list[Message] = []
+        self._errors: list[bytes] = []
+        self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def stderr(self) -> str:
+        """What the server wrote to stderr; complete once it has ended."""
+        return b"".join(self._errors).decode()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def send(self, *messages: Message) -> None:
+        """Send messages in one write."""
+        self.write(b"".join(framed(message) for message in messages))
+
+    def request(self, id: int, method: str, params: Any = None) -> Message:
+        """Send a request and take its answer."""
+        self.send(call(id, method, params))
+        return self.answer(id)
+
+    def answer(self, id: int | None) -> Message:
+        """Take the answer to this request."""
+        return self.take(lambda message: "method" not in message and message.get("id") == id)
+
+    def notification(self, method: str) -> Any:
+        """Take the next message with this method; its params."""
+        return self.take(lambda message: message.get("method") == method)["params"]
+
+    def take(self, wanted: Callable[[Message], bool]) -> Message:
+        """Take the first message that is wanted; what comes before it is kept."""
+        for message in self.kept:
+            if wanted(message):
+                self.kept.remove(message)
+                return message
+        while (message := self._inbox.get(timeout=WAIT_S)) is not None:
+            if wanted(message):
+                return message
+            self.kept.append(message)
+        raise AssertionError(f"the server ended; it had sent {self.kept}; stderr: {self.stderr}")
+
+    def initialize(self, options: Any = None, capabilities: Message | None = None) -> Message:
+        """Initialize; the answer's result."""
+        params = {"processId": None, "rootUri": None, "capabilities": capabilities or {}}
+        result: Message = self.request(
+            0, "initialize", params | ({} if options is None else {"initializationOptions": options})
+        )["result"]
+        return result
+
+    def start(self, options: Message | None = None) -> None:
+        """Initialize and wait until the engine is loaded."""
+        self.initialize({"status": True} | (options or {}))
+        self.send(call(None, "initialized", {}))
+        assert self.notification("midspan/status")["state"] == "loading"
+        assert self.notification("midspan/status")["state"] == "ready"
+
+    def open(self, text: str, uri: str = URI, version: int = 1, language: str = "python") -> None:
+        """Open a document."""
+        document = {"uri": uri, "languageId": language, "version": version, "text": text}
+        self.send(call(None, "textDocument/didOpen", {"textDocument": document}))
+
+    def leave(self) -> int:
+        """Shut down and exit; the exit code. Nothing the server sent may be left."""
+        assert self.request(9999, "shutdown")["result"] is None
+        self.send(call(None, "exit"))
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the process to end; the exit code. Nothing the server sent may be left."""
+        code = self.process.wait(WAIT_S)
+        for thread in self._threads:
+            thread.join(WAIT_S)
+        while (message := self._inbox.get(timeout=WAIT_S)) is not None:
+            self.kept.append(message)
+        assert self.kept == []
+        return code
+
+    def _read(self) -> None:
+        stream = self.process.stdout
+        assert stream is not None
+        while line := stream.readline():
+            name, _, length = line.partition(b": ")
+            assert name == b"Content-Length", line
+            while stream.readline() != b"\r\n":
+                pass
+            message = json.loads(stream.read(int(length)))
+            self.seen.append(message)
+            self._inbox.put(message)
+        self._inbox.put(None)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._errors.append(line)
+
+
+def command(state_dir: Path, *arguments: str) -> list[str]:
+    """The command line of the server with the scripted engine."""
+    script = Path(__file__).with_name("scripted_serve.py")
+    return [sys.executable, "-W", "error", str(script), "--state-dir", str(state_dir), *arguments]
+
+
+@contextmanager
+def connected(state_dir: Path, *arguments: str) -> Iterator[RawClient]:
+    """A server with the scripted engine; it is killed if the test has not ended it."""
+    client = RawClient(command(state_dir, *arguments))
+    try:
+        yield client
+    finally:
+        client.process.kill()
+        client.process.wait(WAIT_S)
+        for stream in (client.process.stdin, client.process.stdout, client.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def framed(message: Message) -> bytes:
+    """A message with its header."""
+    body = json.dumps(message).encode()
+    return b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def call(id: int | None, method: str, params: Any = None) -> Message:
+    """A request, or a notification if `id` is None."""
+    message: Message = {"jsonrpc": "2.0", "method": method}
+    if id is not None:
+        message["id"] = id
+    return message if params is None else message | {"params": params}
+
+
+def complete(
+    id: int, line: int, character: int, uri: str = URI, invoked: bool = False, selected: Message | None = None
+) -> Message:
+    """A request for inline completion."""
+    context: Message = {"triggerKind": 1 if invoked else 2}
+    if selected is not None:
+        context["selectedCompletionInfo"] = selected
+    where = {"textDocument": {"uri": uri}, "position": {"line": line, "character": character}}
+    return call(id, "textDocument/inlineCompletion", where | {"context": context})
+
+
+def change(text: str, version: int, uri: str = URI) -> Message:
+    """A notification that replaces a document's whole text."""
+    document = {"uri": uri, "version": version}
+    return call(None, "textDocument/didChange", {"textDocument": document, "contentChanges": [{"text": text}]})

@@ -1,0 +1,102 @@
+"""An engine that does what the line before the cursor says: the real engine's signature, no model.
+
+The prefix's last line that is not blank may hold one of these words; anything else is filled with TEXT, confidence 0.9:
+    crash       the fill raises
+    low         the fill has confidence 0.01
+    several     three candidates: TEXT, "second", "third"
+    forever     steps until it is told to stop
+    frames      many quick frames, then TEXT
+    empty       nothing to insert
+    whole       TEXT and a line end
+    history     the text is what has been asked so far, as JSON
+    echo        the text is the hole's prefix and suffix, as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
+
+TEXT = "left + right"
+STEP_S = 0.1
+FRAMES = 40
+
+ABOUT = About(
+    checkpoint="scripted",
+    device="cpu",
+    dtype="float32",
+    threads=1,
+    parameters=0,
+    layout="scripted",
+    languages=("python",),
+    show_threshold=0.25,
+    kernels=(),
+    load_ms=0.0,
+)
+
+
+class ScriptedEngine:
+    """One worker thread, as the real engine has."""
+
+    def __init__(self) -> None:
+        self.about = ABOUT
+        self.history: list[dict[str, object]] = []
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="scripted")
+        self._torch_at_load = "torch" in sys.modules
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """See midspan.engine.Engine.fill."""
+        return self._worker.submit(self._fill, hole, budget, stop or threading.Event(), on_frame)
+
+    def close(self) -> None:
+        """See midspan.engine.Engine.close."""
+        self._worker.shutdown()
+
+    def _fill(self, hole: Hole, budget: Budget, stop: threading.Event, on_frame: OnFrame | None) -> Fill:
+        script = hole.prefix.rstrip().rpartition("\n")[2]
+        if "history" in script:
+            return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
+        asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
+        self.history.append(asked)
+        if "crash" in script:
+            raise RuntimeError("the scripted engine crashed")
+        if "empty" in script:
+            return _answer([], 1, "empty")
+        if "echo" in script:
+            return _answer([json.dumps([hole.prefix, hole.suffix, hole.kind])], 1)
+        if "forever" in script or "frames" in script:
+            asked["steps"] = _step(sys.maxsize if "forever" in script else FRAMES, stop, on_frame)
+            asked["stopped"] = stop.is_set()
+            if stop.is_set():
+                return _answer([], 1, "cancelled")
+        texts = [TEXT, "second", "third"] if "several" in script else [TEXT + "\n" if "whole" in script else TEXT]
+        return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
+
+
+def _step(steps: int, stop: threading.Event, on_frame: OnFrame | None) -> int:
+    """Denoise; how many steps were taken. As in the real engine, `stop` is looked at after a step's frame."""
+    for step in range(1, steps + 1):
+        stopped = stop.wait(STEP_S if steps > FRAMES else STEP_S / 50)
+        if on_frame is not None:
+            on_frame(Frame(step=step, steps=steps, text=TEXT[:step], cells=(), settled=step == steps))
+        if stopped:
+            return step
+    return steps
+
+
+def _answer(texts: list[str], steps: int, stopped: Stopped = "settled", confidence: float = 0.9) -> Fill:
+    candidates = tuple(Candidate(text=text, confidence=confidence) for text in texts)
+    return Fill(
+        text=texts[0] if texts else "",
+        confidence=confidence if texts else 0.0,
+        candidates=candidates,
+        steps=steps,
+        stopped=stopped,
+        latency=Latency(total=1.0, encode=0.0, denoise=1.0, rank=0.0),
+    )

@@ -1,0 +1,260 @@
+"""Inline completion as an editor meets it: the real process over stdio, a scripted engine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+
+from midspan.server.telemetry import FILE_NAME
+from tests.server.lsp_client import URI, Client, question, session
+from tests.server.raw_client import WAIT_S
+
+TEXT = "left + right"
+UTF8, UTF16, UTF32 = types.PositionEncodingKind.Utf8, types.PositionEncodingKind.Utf16, types.PositionEncodingKind.Utf32
+
+
+def span(line: int, start: int, end: int) -> types.Range:
+    return types.Range(types.Position(line, start), types.Position(line, end))
+
+
+def texts(items: list[types.InlineCompletionItem]) -> list[str]:
+    assert all(isinstance(item.insert_text, str) for item in items)
+    return [str(item.insert_text) for item in items]
+
+
+def id_of(item: types.InlineCompletionItem) -> Any:
+    assert item.command is not None
+    assert item.command.command == "midspan.didAccept"
+    [id] = item.command.arguments or []
+    return id
+
+
+async def echoed(client: Client, line: int, character: int, **context: Any) -> list[str]:
+    """The hole's prefix, suffix and kind, as the engine got them."""
+    [item] = await client.complete(line, character, **context)
+    found: list[str] = json.loads(str(item.insert_text).removeprefix(_selected(context)))
+    return found
+
+
+def _selected(context: dict[str, Any]) -> str:
+    return context["selected"].text if "selected" in context else ""
+
+
+def rows(state_dir: Path) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
+        store.row_factory = sqlite3.Row
+        return [dict(row) for row in store.execute("SELECT * FROM completion ORDER BY ts, id")]
+
+
+async def test_an_item_is_plain_text_at_the_cursor_with_a_command(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("def add(left, right):\n    return \n")
+        [item] = await client.complete(1, 11)
+    assert item.insert_text == TEXT
+    assert item.range == span(1, 11, 11)
+    assert isinstance(id_of(item), str)
+
+
+async def test_an_automatic_request_gets_one_candidate_an_explicit_one_several(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("several ")
+        assert texts(await client.complete(0, 8)) == [TEXT]
+        items = await client.complete(0, 8, invoked=True)
+        assert texts(items) == [TEXT, "second", "third"]
+        assert len({id_of(item) for item in items}) == 3
+
+
+async def test_below_the_threshold_only_an_explicit_request_is_answered(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("low ")
+        assert await client.complete(0, 4) == []
+        assert texts(await client.complete(0, 4, invoked=True)) == [TEXT]
+
+
+async def test_the_users_threshold_counts(tmp_path: Path) -> None:
+    async with session(tmp_path, show_threshold=0.0) as client:
+        client.open("low ")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+
+
+async def test_nothing_to_insert_other_languages_and_unknown_documents_are_null(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("empty ")
+        client.open("x = ", uri="file:///a.rs", language="rust")
+        assert await client.complete(0, 6) == []
+        assert await client.complete(0, 4, uri="file:///a.rs") == []
+        assert await client.complete(0, 4, uri="file:///never-opened.py") == []
+
+
+@pytest.mark.parametrize(("encoding", "units"), [(UTF8, 11), (UTF16, 8), (UTF32, 7), (None, 8)])
+async def test_positions_count_in_the_clients_encoding(
+    tmp_path: Path, encoding: types.PositionEncodingKind | None, units: int
+) -> None:
+    async with session(tmp_path, *([encoding] if encoding else [])) as client:
+        client.open('é = "\N{ROCKET}"\n\N{ROCKET}é echo = 0')
+        assert await echoed(client, 1, units) == ['é = "\N{ROCKET}"\n\N{ROCKET}é echo', " = 0", "rest_of_line"]
+        [item] = await client.complete(1, 500)
+        assert item.range == span(1, units + 4, units + 4)
+
+
+async def test_edits_arrive(tmp_path: Path) -> None:
+    async with session(tmp_path, UTF16) as client:
+        client.open("one\n\N{ROCKET} = [0]\nthree")
+        changes = [
+            types.TextDocumentContentChangePartial(range=span(1, 5, 8), text="echo "),
+            types.TextDocumentContentChangePartial(range=span(2, 0, 5), text="3"),
+        ]
+        document = types.VersionedTextDocumentIdentifier(2, URI)
+        client.text_document_did_change(types.DidChangeTextDocumentParams(document, changes))
+        assert (await echoed(client, 1, 10))[:2] == ["one\n\N{ROCKET} = echo ", "\n3"]
+
+
+async def test_line_ends_are_the_documents(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("whole\r\nnext\r\n")
+        [item] = await client.complete(1, 0)
+        assert item.insert_text == f"{TEXT}\r\n"
+
+
+async def test_a_menus_entry_is_extended_in_its_own_range(tmp_path: Path) -> None:
+    entry = types.SelectedCompletionInfo(span(1, 7, 9), "echo_all")
+    async with session(tmp_path) as client:
+        client.open("one\nreturn ec + 1")
+        [item] = await client.complete(1, 9, selected=entry)
+        assert str(item.insert_text).startswith("echo_all")
+        assert item.range == entry.range
+        assert (await echoed(client, 1, 9, selected=entry))[:2] == ["one\nreturn echo_all", " + 1"]
+        over_lines = types.SelectedCompletionInfo(types.Range(types.Position(0, 0), types.Position(1, 9)), "echo")
+        assert await client.complete(1, 9, selected=over_lines) == []
+
+
+async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_path: Path) -> None:
+    async with session(tmp_path, preview=True) as client:
+        client.open("forever\nhistory")
+        request = client.protocol.send_request(
+            types.TEXT_DOCUMENT_INLINE_COMPLETION, question(0, 7), msg_id="the request"
+        )
+        await client.take("midspan/frame")
+        client.cancel_request(types.CancelParams(id="the request"))
+        with pytest.raises(JsonRpcException) as raised:
+            await asyncio.wait_for(asyncio.wrap_future(request), WAIT_S)
+        assert raised.value.code == -32800
+        [item] = await client.complete(1, 7)
+        [asked] = json.loads(str(item.insert_text))["asked"]
+        assert asked["stopped"]
+        while not client.inbox["midspan/frame"].empty():
+            client.inbox["midspan/frame"].get_nowait()
+
+
+async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
+    tmp_path: Path,
+) -> None:
+    async with session(tmp_path, preview=True) as client:
+        client.open("x = 1\nframes ")
+        [item] = await client.complete(1, 7)
+        frames = client.inbox["midspan/frame"]
+        got = [frames.get_nowait() for _ in range(frames.qsize())]
+        assert await client.complete(0, 5)
+    assert got[-1] == {
+        "id": id_of(item),
+        "uri": URI,
+        "version": 1,
+        "position": {"line": 1, "character": 7},
+        "text": TEXT,
+        "settled": True,
+    }
+    assert not any(frame["settled"] for frame in got[:-1])
+
+
+async def test_no_frames_for_a_client_that_did_not_ask(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("frames ")
+        assert texts(await client.complete(0, 7)) == [TEXT]
+
+
+async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("several = 1\nx = ")
+        [taken] = await client.complete(1, 4)
+        shown, _, _ = await client.complete(0, 8, invoked=True)
+        converter = client.protocol._converter
+        for item in (taken, shown):
+            client.protocol.notify("textDocument/didShowCompletion", {"item": converter.unstructure(item)})
+        client.protocol.notify(
+            "textDocument/didPartiallyAcceptCompletion", {"item": converter.unstructure(shown), "acceptedLength": 4}
+        )
+        assert await client.execute("midspan.didAccept", id_of(taken)) is None
+    first, second, third, fourth = rows(tmp_path)
+    assert first["id"] == id_of(taken)
+    assert first["accepted_ts"] >= first["ts"]
+    assert (first["trigger"], first["chars"], first["lines"], first["shown"]) == ("automatic", len(TEXT), 1, 1)
+    assert (first["checkpoint"], first["language"], first["kind"]) == ("scripted", "python", "rest_of_line")
+    assert first["latency_ms"] > 0
+    assert first["engine_ms"] == 1
+    assert (second["id"], second["trigger"], second["partial_chars"]) == (id_of(shown), "invoked", 4)
+    assert [row["accepted_ts"] for row in (second, third, fourth)] == [None] * 3
+    assert [row["shown"] for row in (second, third, fourth)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("arguments", [["never-offered"], [], [7], ["one", "two"]])
+async def test_an_unknown_id_is_a_clear_error(tmp_path: Path, arguments: list[Any]) -> None:
+    async with session(tmp_path) as client:
+        with pytest.raises(JsonRpcException) as raised:
+            await client.execute("midspan.didAccept", *arguments)
+        assert raised.value.code == -32602
+        assert raised.value.message
+
+
+async def test_an_unknown_command_is_a_clear_error(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        with pytest.raises(JsonRpcException, match=r"no\.such"):
+            await client.execute("no.such")
+
+
+async def test_another_servers_item_is_ignored(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        for item in ({}, {"command": {"command": "other.accept", "arguments": ["id"]}}, {"command": None}):
+            client.protocol.notify("textDocument/didShowCompletion", {"item": item})
+            client.protocol.notify("textDocument/didPartiallyAcceptCompletion", {"item": item, "acceptedLength": 1})
+
+
+async def test_without_telemetry_nothing_is_written(tmp_path: Path) -> None:
+    async with session(tmp_path, telemetry=False) as client:
+        client.open("x = ")
+        [item] = await client.complete(0, 4)
+        assert await client.execute("midspan.didAccept", id_of(item)) is None
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+async def test_a_state_folder_that_cannot_be_written_is_said_once_and_completion_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    async with session(tmp_path / "taken") as client:
+        client.open("x = ")
+        for _ in range(3):
+            assert texts(await client.complete(0, 4)) == [TEXT]
+        [message] = client.messages
+        assert "--state-dir" in message.message
+        client.messages.clear()
+
+
+async def test_a_full_disk_is_said_once_and_completion_goes_on(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+    async with session(tmp_path, arguments=("--file-limit", "40000")) as client:
+        client.open("x = ")
+        told = asyncio.ensure_future(client.wait_for_notification(types.WINDOW_SHOW_MESSAGE))
+        for _ in range(60):
+            assert texts(await client.complete(0, 4)) == [TEXT]
+        await asyncio.wait_for(told, WAIT_S)
+        [message] = client.messages
+        assert "no telemetry" in message.message
+        client.messages.clear()

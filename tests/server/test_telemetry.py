@@ -1,0 +1,188 @@
+"""The telemetry store: rows, what happens to them, and what happens when they cannot be written."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION, Offer, Telemetry
+
+URI = "file:///home/someone/secret_project/plan.py"
+
+
+def offer(id: str = "a1") -> Offer:
+    return Offer(
+        id=id,
+        uri=URI,
+        language="python",
+        kind="rest_of_line",
+        trigger="automatic",
+        confidence=0.75,
+        chars=11,
+        lines=1,
+        latency_ms=42.5,
+        engine_ms=40.0,
+        steps=6,
+        checkpoint="embedded",
+    )
+
+
+@contextmanager
+def telemetry(state_dir: Path, troubles: list[str] | None = None) -> Iterator[Telemetry]:
+    """A store that must have no trouble, unless a list for them is given."""
+    found: list[str] = []
+    store = Telemetry(state_dir, found.append)
+    try:
+        yield store
+    finally:
+        store.close()
+    if troubles is None:
+        assert found == []
+    else:
+        troubles.extend(found)
+
+
+def rows(state_dir: Path) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
+        store.row_factory = sqlite3.Row
+        return [dict(row) for row in store.execute("SELECT * FROM completion ORDER BY id")]
+
+
+def test_an_offer_is_one_row(tmp_path: Path) -> None:
+    before = time.time_ns() // 1_000_000
+    with telemetry(tmp_path) as store:
+        store.offered(offer())
+    [row] = rows(tmp_path)
+    assert before <= row.pop("ts") <= time.time_ns() // 1_000_000
+    assert len(row.pop("uri_hash")) == 32
+    assert row == {
+        "id": "a1",
+        "language": "python",
+        "kind": "rest_of_line",
+        "trigger": "automatic",
+        "confidence": 0.75,
+        "chars": 11,
+        "lines": 1,
+        "latency_ms": 42.5,
+        "engine_ms": 40.0,
+        "steps": 6,
+        "checkpoint": "embedded",
+        "shown": 0,
+        "accepted_ts": None,
+        "partial_chars": 0,
+    }
+
+
+def test_shown_partial_and_accepted_mark_their_row_only(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+        store.offered(offer("a2"))
+        store.shown("a1")
+        store.partially_accepted("a1", 7)
+        store.partially_accepted("a1", 4)
+        store.accepted("a1")
+    first, second = rows(tmp_path)
+    assert (first["shown"], first["partial_chars"]) == (1, 7)
+    assert first["accepted_ts"] >= first["ts"]
+    assert (second["shown"], second["partial_chars"], second["accepted_ts"]) == (0, 0, None)
+
+
+def test_the_time_of_acceptance_is_the_first(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer())
+        store.accepted("a1")
+    [first] = rows(tmp_path)
+    with telemetry(tmp_path) as store:
+        store.accepted("a1")
+    assert rows(tmp_path) == [first]
+
+
+def test_the_file_holds_no_name_and_the_hash_is_salted(tmp_path: Path) -> None:
+    for place in ("one", "other"):
+        with telemetry(tmp_path / place) as store:
+            store.offered(offer("a1"))
+            store.offered(offer("a2"))
+    one, other = rows(tmp_path / "one"), rows(tmp_path / "other")
+    assert one[0]["uri_hash"] == one[1]["uri_hash"] != other[0]["uri_hash"]
+    for file in (tmp_path / "one").iterdir():
+        assert b"secret_project" not in file.read_bytes()
+
+
+def test_the_schema_has_a_version_and_the_file_is_wal(tmp_path: Path) -> None:
+    with telemetry(tmp_path), telemetry(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
+        assert store.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert store.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store.execute("SELECT count(*) FROM salt").fetchone() == (1,)
+
+
+def test_two_servers_write_to_one_file(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as one, telemetry(tmp_path) as other:
+        for number in range(50):
+            one.offered(offer(f"one{number}"))
+            other.offered(offer(f"other{number}"))
+    assert len(rows(tmp_path)) == 100
+
+
+def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
+        store.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    troubles: list[str] = []
+    with telemetry(tmp_path, troubles) as store:
+        store.offered(offer())
+    [trouble] = troubles
+    assert "update midspan" in trouble
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw:
+        assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+def test_a_folder_that_cannot_be_made_is_said_once_with_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    troubles: list[str] = []
+    with telemetry(tmp_path / "taken", troubles) as store:
+        store.offered(offer("a1"))
+        store.offered(offer("a2"))
+        store.accepted("a1")
+    [trouble] = troubles
+    assert str(tmp_path / "taken") in trouble
+    assert "--state-dir" in trouble
+
+
+def test_a_write_that_fails_is_said_once_and_the_next_is_tried(tmp_path: Path) -> None:
+    troubles: list[str] = []
+    with telemetry(tmp_path, troubles) as store:
+        store.offered(offer("a1"))
+        store.offered(offer("a1"))
+        store.offered(offer("a1"))
+        store.offered(offer("a2"))
+    assert len(troubles) == 1
+    assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
+
+
+def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        with telemetry(tmp_path) as store:
+            returned = threading.Event()
+            threading.Thread(target=lambda: (store.offered(offer("a2")), returned.set())).start()
+            assert returned.wait(2)
+            lock.rollback()
+    assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
+
+
+@pytest.mark.parametrize("uri", ["untitled:Untitled-1", "file:///\ud800.py", ""])
+def test_any_uri_will_do(tmp_path: Path, uri: str) -> None:
+    given = {field: getattr(offer(), field) for field in Offer.__struct_fields__}
+    with telemetry(tmp_path) as store:
+        store.offered(Offer(**given | {"uri": uri}))
+    assert len(rows(tmp_path)) == 1
