@@ -66,7 +66,7 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
         draft, current = torch.where(hold, draft, argmax), torch.where(hold, current, renoised)
         finished = finished | settled(draft, previous, entropy, free, plan.confidence_threshold)
         yield Step(number=number, draft=draft, canvas=current, accepted=kept, entropy=entropy, finished=finished)
-        if bool(finished.all()):
+        if number == plan.steps or bool(finished.all()):
             return
         previous, soft = draft, _soft_canvas(network.soft(logits), soft, free, hold)
 

@@ -70,30 +70,35 @@ class ModelConfig:
                 experts=text["num_experts"],
                 top_k=text["top_k_experts"],
                 expert_size=text["moe_intermediate_size"],
-                softcap=text["final_logit_softcapping"],
+                # transformers leaves this key out of what it saves when it is 30.
+                softcap=text.get("final_logit_softcapping", 30.0),
                 eps=text["rms_norm_eps"],
                 canvas_length=config["canvas_length"],
                 layers=tuple(_layer_shape(text, index) for index in range(text["num_hidden_layers"])),
             )
         except (KeyError, IndexError, TypeError) as error:
             raise CheckpointError(f"config.json: missing or unusable key {error}; take it from the release") from error
-        if text["hidden_activation"] != "gelu_pytorch_tanh" or text["attention_bias"]:
+        if text.get("hidden_activation") != "gelu_pytorch_tanh" or text.get("attention_bias"):
             raise CheckpointError("config.json: only gelu_pytorch_tanh and attention_bias false are supported")
+        if not config.get("tie_word_embeddings", True):
+            raise CheckpointError("config.json: tie_word_embeddings is false; only checkpoints with a tied head are read")
         return shape
 
 
 def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
     kind = text["layer_types"][index]
-    override = text.get("per_layer_config", {}).get(str(index), {})
     rope = text["rope_parameters"][kind]
     if rope["rope_type"] not in ("default", "proportional"):
         raise CheckpointError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
     if kind == "sliding_attention":
         head_dim, kv_heads, window = text["head_dim"], text["num_key_value_heads"], text["sliding_window"]
+    elif "per_layer_config" in text:
+        # As transformers saves it: only what differs from the sliding layers.
+        own = {**text, **text["per_layer_config"].get(str(index), {})}
+        head_dim, kv_heads, window = own["head_dim"], own["num_key_value_heads"], None
     else:
-        head_dim = text["global_head_dim"] if "global_head_dim" in text else override["head_dim"]
-        kv_heads = text.get("num_global_key_value_heads") or override.get("num_key_value_heads")
-        kv_heads, window = kv_heads or text["num_key_value_heads"], None
+        kv_heads = text.get("num_global_key_value_heads") or text["num_key_value_heads"]
+        head_dim, window = text["global_head_dim"], None
     return LayerShape(
         head_dim=head_dim,
         kv_heads=kv_heads,

@@ -128,7 +128,8 @@ def test_a_canvas_that_does_not_settle_ends_with_the_steps(models: tuple[Diffusi
 
 def test_finished_rows_of_a_batch_freeze(models: tuple[DiffusionGemma, Recorded]) -> None:
     ours, theirs = models
-    plan = Plan(steps=12, confidence_threshold=0.05)
+    # Rows that finish while still unsure would go on changing.
+    plan = Plan(steps=12, confidence_threshold=0.3)
     expected = generate(theirs, prompt(11, batch=3), 1, plan, seed=5)
     finished = [int(step.finished.sum()) for step in expected.canvases[0]]
     assert 0 < finished[-2] < 3 == finished[-1]
