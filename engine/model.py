@@ -81,7 +81,9 @@ class ModelConfig:
         if text.get("hidden_activation") != "gelu_pytorch_tanh" or text.get("attention_bias"):
             raise CheckpointError("config.json: only gelu_pytorch_tanh and attention_bias false are supported")
         if not config.get("tie_word_embeddings", True):
-            raise CheckpointError("config.json: tie_word_embeddings is false; only checkpoints with a tied head are read")
+            raise CheckpointError(
+                "config.json: tie_word_embeddings is false; only checkpoints with a tied head are read"
+            )
         return shape
 
 

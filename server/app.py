@@ -230,7 +230,7 @@ def _span(change: types.TextDocumentContentChangeEvent) -> Range | None:
 async def inline_completion(
     server: Server, params: types.InlineCompletionParams
 ) -> list[types.InlineCompletionItem] | None:
-    """Null before the engine is loaded, for what it does not know, and when a newer request or edit came."""
+    """Null before the engine is loaded, for what it does not know, and when newer requests or edits came; else a list."""
     engine, document = server.engine, server.documents.get(params.text_document.uri)
     if engine is None or document is None or document.language_id not in engine.about.languages:
         return None
@@ -249,7 +249,8 @@ async def inline_completion(
         server.offered.append(offer.id)
         if server.telemetry is not None:
             server.telemetry.offered(offer)
-    return items or None
+    # An empty list takes old ghost text away; Neovim lets it stand after null.
+    return items
 
 
 async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:

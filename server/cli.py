@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser(os.environ).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        _log_to(arguments.log_file)
         return run(arguments)
     except (CommandError, CheckpointError, DeviceError) as error:
         print(f"midspan: {error}", file=sys.stderr)
@@ -68,7 +70,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("--at", type=_position, required=True, metavar="LINE:COL", help="1-based, columns in code points")
     fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
     fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
-    fill.add_argument("--seed", type=int, default=0, metavar="S")
+    fill.add_argument("--seed", type=_seed, default=0, metavar="S")
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
     fill.add_argument("--json", action="store_true")
     fill.set_defaults(run=_fill)
@@ -77,7 +79,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
 def _add_quality(quality: argparse.ArgumentParser) -> None:
     quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
     quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
-    quality.add_argument("--seed", type=int, default=0, metavar="S")
+    quality.add_argument("--seed", type=_seed, default=0, metavar="S")
     quality.add_argument("--json", action="store_true")
     quality.set_defaults(run=_quality)
 
@@ -102,10 +104,29 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 4294967295")
+    return int(text)
+
+
 def _few(text: str) -> int:
     if _positive(text) > 20:
         raise argparse.ArgumentTypeError(f"{text} candidates are too many; ask for 20 at most")
     return int(text)
+
+
+def _log_to(file: Path | None) -> None:
+    if file is None:
+        return
+    try:
+        handler = logging.FileHandler(file)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}; give a --log-file that can be written") from error
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(handlers=[handler], level=logging.INFO, format=form, force=True)
+    # pygls logs whole messages, with the user's code, below ERROR.
+    logging.getLogger("pygls").setLevel(logging.ERROR)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from importlib.metadata import version
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -32,24 +33,37 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
         "midspan": midspan.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": versions(PACKAGES),
         "state_dir": str(state_dir),
         "mend": [],
     }
     if (problem := unwritable(state_dir)) is not None:
         found["mend"].append(problem)
+    missing = [name for name, installed in found["packages"].items() if installed is None]
+    if missing:
+        found["mend"].append(f"not installed: {', '.join(missing)}; run python -m pip install {' '.join(missing)}")
+        return found
     try:
-        engine = midspan.engine.load(checkpoint, device)
+        return found | self_test(checkpoint, device, found["mend"])
     except (CheckpointError, DeviceError) as error:
         found["mend"].append(str(error))
-        return found
+    except TimeoutError:
+        found["mend"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
+    return found
+
+
+def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
+    """Load and fill twice; what runs, and its times. Raises CheckpointError, DeviceError or TimeoutError."""
+    engine = midspan.engine.load(checkpoint, device)
     try:
         fill = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
         again = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
     finally:
         engine.close()
+    if fill.candidates != again.candidates:
+        mend.append("the same seed gave two fills; report this with the lines above")
     about = engine.about
-    found |= {
+    return {
         "checkpoint": about.checkpoint,
         "parameters": about.parameters,
         "languages": list(about.languages),
@@ -63,8 +77,16 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
         "first_fill_ms": fill.latency.total,
         "fill_ms": again.latency.total,
     }
-    if fill.candidates != again.candidates:
-        found["mend"].append("the same seed gave two fills; report this with the lines above")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each; None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
     return found
 
 

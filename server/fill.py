@@ -8,6 +8,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 import midspan.engine
 from midspan.engine.api import About, Budget, Candidate, Fill
 from midspan.server.documents import Document, Place
@@ -16,6 +19,7 @@ from midspan.server.hole import build_hole
 from midspan.server.trim import trim
 from midspan.server.watch import Watched
 
+CONTEXT_LINES = 2
 LANGUAGES = {".py": "python", ".pyi": "python"}
 
 
@@ -38,7 +42,7 @@ def place_of(document: Document, position: tuple[int, int], file: Path) -> Place
     """A 1-based position as line and column; a column past the line's end is its end, and said so on stderr."""
     line, column = position[0] - 1, position[1] - 1
     if line >= len(document.lines):
-        raise CommandError(f"{file}: line {line + 1} is past the last one, {len(document.lines)}; give a smaller --at")
+        raise CommandError(f"{file}: line {line + 1} is past the last one, {len(document.lines)}; give a smaller line")
     length = len(document.content(line))
     if column > length:
         print(f"midspan: column {column + 1} is past the end of line {line + 1}; using {length + 1}", file=sys.stderr)
@@ -68,8 +72,25 @@ def fill_command(arguments: argparse.Namespace) -> int:
         text = trim(hole, candidate.text)
         if text is not None and text not in [one.text for one in kept]:
             kept.append(Candidate(text=text.replace("\n", document.line_end()), confidence=candidate.confidence))
-    print(json.dumps(as_json(fill, kept, engine.about)) if arguments.json else _plain(kept))
+    if arguments.json:
+        print(json.dumps(as_json(fill, kept, engine.about)))
+    elif not kept:
+        print("midspan: nothing to insert here", file=sys.stderr)
+    elif len(kept) == 1 and sys.stdout.isatty():
+        Console(highlight=False, soft_wrap=True).print(in_place(document, start, end, kept[0].text))
+    else:
+        print(_plain(kept))
     return 0
+
+
+def in_place(document: Document, start: Place, end: Place, text: str) -> Text:
+    """The fill, marked, between the lines that stand around it."""
+    first, last = max(0, start[0] - CONTEXT_LINES), end[0] + CONTEXT_LINES + 1
+    before = "".join([*document.lines[first : start[0]], document.lines[start[0]][: start[1]]])
+    after = "".join([document.lines[end[0]][end[1] :], *document.lines[end[0] + 1 : last]])
+    shown = Text.assemble((before, "dim"), (text, "bold green"), (after, "dim"))
+    shown.rstrip()
+    return shown
 
 
 def as_json(fill: Fill, kept: list[Candidate], about: About) -> dict[str, object]:
@@ -87,9 +108,6 @@ def as_json(fill: Fill, kept: list[Candidate], about: About) -> dict[str, object
 
 
 def _plain(kept: list[Candidate]) -> str:
-    if not kept:
-        print("midspan: nothing to insert here", file=sys.stderr)
-        return ""
     if len(kept) == 1:
         return kept[0].text
     return "\n".join(f"{candidate.confidence:.2f}  {candidate.text}" for candidate in kept)

@@ -6,9 +6,8 @@ from midspan.engine.api import GapKind, Hole
 from midspan.server.documents import Document, Place, byte_length
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
-# The prefix begins at a multiple of these, so that a keystroke does not move its beginning.
-ANCHOR_LINES, ANCHOR_CHARS = 32, 1024
-CLOSERS = frozenset(")]}\"'`,;: \t")
+# The prefix begins at a multiple of these, so that a keystroke does not move its beginning: of the coarsest that fits.
+ANCHOR_LINES, ANCHOR_CHARS = (32, 16, 8, 4, 2, 1), 1024
 
 
 def build_hole(document: Document, start: Place, end: Place | None = None, selected: str = "") -> Hole:
@@ -39,31 +38,44 @@ def _before(document: Document, place: Place) -> str:
     line, column = place
     here = document.lines[line][:column]
     if len(here) > PREFIX_CHARS:
-        return here[-(-(len(here) - PREFIX_CHARS) // ANCHOR_CHARS) * ANCHOR_CHARS :]
+        return _end(here, PREFIX_CHARS)
     first, chars = line, len(here)
     while first and chars + len(document.lines[first - 1]) <= PREFIX_CHARS:
         first -= 1
         chars += len(document.lines[first])
-    anchored = -(-first // ANCHOR_LINES) * ANCHOR_LINES if first else 0
-    kept = document.lines[anchored:line]
-    if anchored > line or sum(map(len, kept)) + len(here) < PREFIX_CHARS // 2:
-        kept = document.lines[first:line]
+    if first and chars < PREFIX_CHARS // 2:
+        kept = [_end(document.lines[first - 1], PREFIX_CHARS - chars), *document.lines[first:line]]
+    else:
+        kept = document.lines[_anchored(document, first, line, len(here)) : line]
     return _lf("".join([*kept, here]))
 
 
+def _anchored(document: Document, first: int, line: int, here: int) -> int:
+    """The first line at or after `first` that stands at an anchor and leaves half of PREFIX_CHARS."""
+    for step in ANCHOR_LINES if first else ():
+        anchor = -(-first // step) * step
+        if sum(map(len, document.lines[anchor:line])) + here >= PREFIX_CHARS // 2:
+            return anchor
+    return first
+
+
+def _end(text: str, room: int) -> str:
+    """The end of a text that is longer than the room, from an anchored character on."""
+    return text[-(-(len(text) - room) // ANCHOR_CHARS) * ANCHOR_CHARS :]
+
+
 def _after(document: Document, place: Place) -> str:
-    """At most SUFFIX_CHARS of what stands behind a place, cut at a line's end where a line fits."""
+    """At most SUFFIX_CHARS of what stands behind a place, cut at a line's end unless that leaves less than half."""
     line, column = place
-    parts = [document.lines[line][column:]]
-    chars = len(parts[0])
-    if chars > SUFFIX_CHARS:
-        return _lf(parts[0][:SUFFIX_CHARS])
-    for following in document.lines[line + 1 :][:SUFFIX_CHARS]:
-        chars += len(following)
-        if chars > SUFFIX_CHARS:
+    kept: list[str] = []
+    room = SUFFIX_CHARS
+    for text in (document.lines[line][column:], *document.lines[line + 1 : line + 1 + SUFFIX_CHARS]):
+        if len(text) > room:
+            kept.append(text[:room] if room > SUFFIX_CHARS // 2 else "")
             break
-        parts.append(following)
-    return _lf("".join(parts))
+        kept.append(text)
+        room -= len(text)
+    return _lf("".join(kept))
 
 
 def _lf(text: str) -> str:

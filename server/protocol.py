@@ -61,7 +61,7 @@ class Protocol(LanguageServerProtocol):
         self._exited = False
 
     def _register_builtin_features(self) -> None:
-        super()._register_builtin_features()
+        super()._register_builtin_features()  # type: ignore[no-untyped-call]
         for method in OWN_DOCUMENTS:
             self.fm.builtin_features.pop(method)
         self.fm.add_builtin_feature(types.EXIT, self._exit)

@@ -1,10 +1,11 @@
 """tree-sitter trees kept beside the text, and the table of languages.
 
-Trees are parsed from UTF-8 bytes read line by line; an edit re-reads only what the parser asks for.
+Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from tree_sitter import Language, Node, Parser, Tree
 if TYPE_CHECKING:
     from midspan.server.documents import Edit
 
+# A call from the parser costs more than a few kilobytes.
+LINES_A_READ = 100
+# Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
+PATIENCE_S = 0.003  # of this thread's processor time
 Surroundings = Literal["code", "string", "comment"]
 
 
@@ -70,9 +75,18 @@ class Syntax:
             line = bisect_right(ends, offset)
             if line >= len(lines):
                 return b""
-            return lines[line].encode("utf-8", "surrogatepass")[offset - ends[line] + sizes[line] :]
+            chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
+            return chunk[offset - ends[line] + sizes[line] :]
 
-        self._tree = self._parser.parse(read) if self._tree is None else self._parser.parse(read, self._tree)
+        if self._tree is None:
+            self._tree = self._parser.parse(read)
+            return
+        late = time.thread_time() + PATIENCE_S
+        try:
+            self._tree = self._parser.parse(read, self._tree, progress_callback=lambda *_: time.thread_time() > late)
+        except ValueError:
+            # Given up: the old tree, whose places `edit` has moved, serves until a parse is quick again.
+            self._parser.reset()
 
     @property
     def outline(self) -> str:

@@ -9,7 +9,6 @@ from torch import nn
 
 from midspan.engine.model import DiffusionGemma
 
-
 LAYERS = 6
 TEXT_CONFIG: dict[str, Any] = {
     "model_type": "diffusion_gemma_text",

@@ -11,6 +11,8 @@ import json
 import math
 import random
 import sys
+import time
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,17 +56,22 @@ def read_tasks(file: Path, limit: int | None, seed: int) -> list[Task]:
     """All tasks of a .jsonl or .jsonl.gz file, or a seeded sample of `limit` in the file's order."""
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        tasks = [msgspec.json.decode(line, type=Task) for line in data.splitlines() if line.strip()]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CommandError(f"{file}: {reason}; give a readable .jsonl or .jsonl.gz file") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file}: {error}; give tasks in HumanEval-Infilling's schema") from error
+    tasks = [_task(line, f"{file}:{number}") for number, line in enumerate(data.splitlines(), 1) if line.strip()]
     if not tasks:
         raise CommandError(f"{file}: holds no task; give a file in HumanEval-Infilling's schema")
     if limit is None or limit >= len(tasks):
         return tasks
     return [tasks[i] for i in sorted(random.Random(seed).sample(range(len(tasks)), limit))]
+
+
+def _task(line: bytes, where: str) -> Task:
+    try:
+        return msgspec.json.decode(line, type=Task)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{where}: {error}; give tasks in HumanEval-Infilling's schema") from error
 
 
 def hole_of(task: Task) -> Hole:
@@ -82,10 +89,11 @@ def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) ->
     """Fill and judge every task, with live progress on stderr."""
     engine = midspan.engine.load(checkpoint, device)
     outcomes, about = list[Outcome](), engine.about
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]:.1f} tasks/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            bar = progress.add_task("quality", total=len(tasks))
+            bar, began = progress.add_task("quality", total=len(tasks), rate=0.0), time.perf_counter()
             for task in tasks:
                 fill = engine.fill(hole_of(task), Budget(seed=seed)).result()
                 outcomes.append(
@@ -99,7 +107,8 @@ def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) ->
                     )
                 )
                 share = mean([outcome.passed for outcome in outcomes])
-                progress.update(bar, advance=1, description=f"quality, pass@1 {100 * share:.1f} %")
+                speed = len(outcomes) / (time.perf_counter() - began)
+                progress.update(bar, advance=1, description=f"quality, pass@1 {100 * share:.1f} %", rate=speed)
     finally:
         engine.close()
     return outcomes, about

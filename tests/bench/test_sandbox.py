@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,9 @@ def test_the_true_solution_passes_and_its_absence_does_not(task: Task) -> None:
         "import os\nwhile True:\n    os.fork()",
         "import subprocess; subprocess.run(['true'])",
         "import socket; socket.socket()",
+        "import _socket; _socket.socket()",
+        "import posix; posix.fork()",
+        "import os; os.chdir('/')",
         "open('big', 'wb').write(b'x' * (1 << 22))",
         "def f(:",
         "print('x' * 32)\nraise SystemExit",
@@ -41,6 +45,39 @@ def test_the_true_solution_passes_and_its_absence_does_not(task: Task) -> None:
 )
 def test_what_must_not_pass(program: str) -> None:
     assert not passes(program)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "import os; os.remove(FILE)",
+        "import posix; posix.unlink(FILE)",
+        "open(FILE, 'w').close()",
+        "import io; io.FileIO(FILE, 'a').write(b'x')",
+        "from pathlib import Path; Path(FILE).rename(FILE + '2')",
+        "import os; os.truncate(FILE, 0)",
+        "import os, shutil; shutil.rmtree(os.path.dirname(FILE))",
+        "import os; os.symlink(os.path.dirname(FILE), 'link'); open('link/kept.txt', 'w').close()",
+    ],
+)
+def test_files_outside_are_out_of_reach(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "kept.txt"
+    file.write_text("kept")
+    assert not passes(f"FILE = {str(file)!r}\n{damage}")
+    assert file.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_files_of_its_own_are_allowed() -> None:
+    program = """
+        import os, json, re, itertools, collections, decimal, fractions, heapq, random, string, datetime
+        with open("own.txt", "w") as file:
+            file.write("x")
+        assert open(os.path.abspath("own.txt")).read() == "x"
+        assert os.listdir(".") == ["own.txt"]
+        open(os.devnull, "w").close()
+    """
+    assert passes(textwrap.dedent(program))
 
 
 def test_an_endless_program_is_ended() -> None:

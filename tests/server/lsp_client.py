@@ -100,9 +100,10 @@ async def session(
         assert client._server is not None
         assert client._server.returncode == 0
         assert all(queue.empty() for queue in client.inbox.values())
-        assert client.messages == client.log_messages == []
+        assert not client.messages
+        assert not client.log_messages
     finally:
         assert client._server is not None
         if client._server.returncode is None:
             client._server.kill()
-        await asyncio.wait_for(client.stop(), WAIT_S)
+        await asyncio.wait_for(client.stop(), WAIT_S)  # type: ignore[no-untyped-call]

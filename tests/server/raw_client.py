@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WAIT_S = 20
+WAIT_S = 60
 URI = "file:///work/a.py"
 
 Message = dict[str, Any]
 
 
 class RawClient:
-    """One server process. What the server sends is kept until a test takes it; nothing may be left at the end. `seen` is
-    all it has sent, in order."""
+    """One server process. What it sends is kept until a test takes it, and nothing may be left at the end.
+
+    `seen` is all that it has sent, in order.
+    """
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -52,6 +54,21 @@ class RawClient:
         self.send(call(id, method, params))
         return self.answer(id)
 
+    def exchange(self, message: Message) -> Message:
+        """Send a request that is already written out and take its answer."""
+        self.send(message)
+        return self.answer(message["id"])
+
+    def ask(self, message: Message) -> list[str] | None:
+        """Ask for inline completion; the items' texts."""
+        return items(self.exchange(message))
+
+    def history(self) -> Any:
+        """What the scripted engine has been asked, and whether torch had been imported when it was loaded."""
+        self.open("history", uri="file:///history.py")
+        [text] = self.ask(complete(9998, 0, 7, uri="file:///history.py")) or []
+        return json.loads(text)
+
     def answer(self, id: int | None) -> Message:
         """Take the answer to this request."""
         return self.take(lambda message: "method" not in message and message.get("id") == id)
@@ -66,10 +83,10 @@ class RawClient:
             if wanted(message):
                 self.kept.remove(message)
                 return message
-        while (message := self._inbox.get(timeout=WAIT_S)) is not None:
-            if wanted(message):
-                return message
-            self.kept.append(message)
+        while (sent := self._inbox.get(timeout=WAIT_S)) is not None:
+            if wanted(sent):
+                return sent
+            self.kept.append(sent)
         raise AssertionError(f"the server ended; it had sent {self.kept}; stderr: {self.stderr}")
 
     def initialize(self, options: Any = None, capabilities: Message | None = None) -> Message:
@@ -176,3 +193,9 @@ def change(text: str, version: int, uri: str = URI) -> Message:
     """A notification that replaces a document's whole text."""
     document = {"uri": uri, "version": version}
     return call(None, "textDocument/didChange", {"textDocument": document, "contentChanges": [{"text": text}]})
+
+
+def items(answer: Message) -> list[str] | None:
+    """The texts of an answer's items."""
+    found = answer["result"]
+    return None if found is None else [item["insertText"] for item in found]

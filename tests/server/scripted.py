@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
 
 TEXT = "left + right"
-STEP_S = 0.1
+STEP_S = 0.05
 FRAMES = 40
 
 ABOUT = About(
@@ -80,12 +81,12 @@ class ScriptedEngine:
 
 
 def _step(steps: int, stop: threading.Event, on_frame: OnFrame | None) -> int:
-    """Denoise; how many steps were taken. As in the real engine, `stop` is looked at after a step's frame."""
+    """Denoise; how many steps were taken. As in the real engine `stop` is looked at between steps, after the frame."""
     for step in range(1, steps + 1):
-        stopped = stop.wait(STEP_S if steps > FRAMES else STEP_S / 50)
+        time.sleep(STEP_S if steps > FRAMES else STEP_S / 25)
         if on_frame is not None:
-            on_frame(Frame(step=step, steps=steps, text=TEXT[:step], cells=(), settled=step == steps))
-        if stopped:
+            on_frame(Frame(step=step, steps=steps, text=TEXT[:step], cells=(), settled=stop.is_set() or step == steps))
+        if stop.is_set():
             return step
     return steps
 

@@ -10,10 +10,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from scripted import ScriptedEngine
-
 from midspan.engine.api import CheckpointError
 from midspan.server.app import ServeOptions, serve
+
+# Run as a script: the repository's root is not on the path yet.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.server.scripted import ScriptedEngine
 
 
 def main() -> int:
@@ -44,7 +46,7 @@ def main() -> int:
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine()
         if args.languages_none:
-            engine.about = replace(engine.about, languages=None)
+            engine.about = replace(engine.about, languages=None)  # type: ignore[arg-type]
         return engine
 
     options = ServeOptions(

@@ -1,40 +1,22 @@
-"""The server process on the wire: life cycle, refusals, order, and what it writes where."""
+"""The server process on the wire: life cycle, order, loading, failures, and what it writes where."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pygls.io_ import StdoutWriter
 
 from midspan.server.app import ServeOptions, build
-from tests.server.raw_client import URI, WAIT_S, Message, call, change, command, complete, connected, framed
+from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
+from tests.server.scripted import TEXT
 
-TEXT = "left + right"
 SECRET = "hunter2_correct_horse"
-
-
-def items(answer: Message) -> list[str] | None:
-    """The texts of an answer's items."""
-    found = answer["result"]
-    return None if found is None else [item["insertText"] for item in found]
-
-
-def history(client: Any, id: int = 500) -> dict[str, Any]:
-    """What the scripted engine has been asked."""
-    client.open("history", uri="file:///history.py")
-    [text] = items(client.request(id, **_params(complete(id, 0, 7, uri="file:///history.py")))) or []
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def _params(message: Message) -> dict[str, Any]:
-    return {"method": message["method"], "params": message["params"]}
 
 
 def test_what_is_advertised(tmp_path: Path) -> None:
@@ -107,106 +89,6 @@ def test_leaving_while_loading_ends_at_once(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-MALFORMED: list[Any] = [
-    {"textDocument": {"uri": URI}, "context": {"triggerKind": 2}},
-    {"textDocument": {"uri": URI}, "position": {"line": 0, "character": 0}, "context": {"triggerKind": 7}},
-    {"textDocument": {"uri": URI}, "position": {"line": "0", "character": 0}, "context": {"triggerKind": 2}},
-    {"textDocument": {"uri": URI}, "position": {"line": 0.5, "character": 0}, "context": {"triggerKind": 2}},
-    {"textDocument": {"uri": URI}, "position": {"line": True, "character": 0}, "context": {"triggerKind": 2}},
-    {"textDocument": {"uri": URI}, "position": {"line": -1, "character": 0}, "context": {"triggerKind": 2}},
-    {"textDocument": {"uri": 5}, "position": {"line": 0, "character": 0}, "context": {"triggerKind": 2}},
-    [1, 2],
-    "text",
-    None,
-]
-
-
-def test_malformed_params_are_one_error_each(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.start()
-        client.open("x = ")
-        for id, params in enumerate(MALFORMED, 1):
-            error = client.request(id, "textDocument/inlineCompletion", params)["error"]
-            assert (error["code"], error["message"][:16]) == (-32602, "invalid params: "), params
-        assert items(client.request(99, **_params(complete(99, 0, 4)))) == [TEXT]
-        assert client.leave() == 0
-
-
-def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.start()
-        client.open("x = ")
-        params = complete(1, 0, 0)["params"] | {"position": {"line": 0.0, "character": 4.0}}
-        assert items(client.request(1, "textDocument/inlineCompletion", params)) == [TEXT]
-        assert client.leave() == 0
-
-
-NO_REQUEST = [
-    (b"{not json", None, -32700),
-    (b"[" * 100_000, None, -32700),
-    (b'"text"', None, -32600),
-    (b'{"id": 4, "method": "shutdown"}', 4, -32600),
-    (b'{"jsonrpc": "2.0", "id": [4], "method": "shutdown"}', None, -32600),
-    (b'{"jsonrpc": "2.0", "id": 4, "method": 7}', 4, -32600),
-    (b'{"jsonrpc": "2.0", "id": 4, "method": "no/such/method"}', 4, -32601),
-    (b'{"jsonrpc": "2.0", "id": 4, "method": "initialize", "params": {"capabilities": {}}}', 4, -32600),
-]
-
-
-def test_what_is_no_request_is_one_error_each(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.initialize()
-        for body, id, code in NO_REQUEST:
-            client.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-            assert client.answer(id)["error"]["code"] == code, body[:80]
-        assert client.leave() == 0
-
-
-def test_before_initialize_requests_are_refused(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.open("x = ")
-        client.send(complete(1, 0, 4))
-        assert client.answer(1)["error"]["code"] == -32002
-        client.initialize()
-        assert client.leave() == 0
-
-
-def test_after_shutdown_requests_are_refused(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.start()
-        assert client.request(1, "shutdown")["result"] is None
-        assert client.request(2, **_params(complete(2, 0, 4)))["error"]["code"] == -32600
-        client.open("ignored")
-        client.send(call(None, "exit"))
-        assert client.ended() == 0
-
-
-def test_an_unknown_notification_is_ignored(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.initialize()
-        client.send(call(None, "$/unheardOf", {"a": 1}), call(None, "workspace/unheardOf"))
-        assert client.leave() == 0
-
-
-def test_header_names_count_in_any_case(tmp_path: Path) -> None:
-    body = json.dumps(call(0, "initialize", {"processId": None, "rootUri": None, "capabilities": {}})).encode()
-    headers = b"content-type: application/vscode-jsonrpc; charset=utf-8\r\ncONTENT-lENGTH:%d\r\n\r\n" % len(body)
-    with connected(tmp_path) as client:
-        client.write(headers + body)
-        assert client.answer(0)["result"]["serverInfo"]["name"] == "midspan"
-        assert client.leave() == 0
-
-
-@pytest.mark.parametrize("header", [b"Content-Length: many\r\n\r\n", f"X-{SECRET}: 1\r\n\r\n".encode()])
-def test_a_broken_header_ends_the_server_without_quoting_it(tmp_path: Path, header: bytes) -> None:
-    with connected(tmp_path) as client:
-        client.initialize()
-        client.write(header)
-        assert client.ended() == 1
-        assert "Content-Length" in client.stderr
-        assert SECRET not in client.stderr
-
-
 def test_an_edit_right_behind_a_request_makes_its_answer_null(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
@@ -214,7 +96,7 @@ def test_an_edit_right_behind_a_request_makes_its_answer_null(tmp_path: Path) ->
         client.send(complete(1, 0, 7), change("x = ", 2), complete(2, 0, 4))
         assert items(client.answer(1)) is None
         assert items(client.answer(2)) == [TEXT]
-        [first, _] = history(client)["asked"]
+        [first, _] = client.history()["asked"]
         assert first["stopped"]
         assert client.leave() == 0
 
@@ -234,7 +116,7 @@ def test_the_newest_request_of_a_document_wins(tmp_path: Path) -> None:
         client.open("forever\nx = ")
         client.send(complete(1, 0, 7), complete(2, 0, 7), complete(3, 1, 4))
         assert [items(client.answer(id)) for id in (1, 2, 3)] == [None, None, [TEXT]]
-        assert all(asked["stopped"] for asked in history(client)["asked"][:2])
+        assert all(asked["stopped"] for asked in client.history()["asked"][:2])
         assert client.leave() == 0
 
 
@@ -295,14 +177,14 @@ def test_requests_before_the_engine_is_loaded_are_null(tmp_path: Path) -> None:
     with connected(tmp_path, "--gate", str(gate)) as client:
         client.initialize({"status": True})
         client.open("x = ")
-        assert items(client.request(1, **_params(complete(1, 0, 4)))) is None
+        assert client.ask(complete(1, 0, 4)) is None
         client.send(call(None, "initialized", {}))
         assert client.notification("midspan/status")["state"] == "loading"
-        assert items(client.request(2, **_params(complete(2, 0, 4)))) is None
+        assert client.ask(complete(2, 0, 4)) is None
         gate.write_bytes(b"")
         assert client.notification("midspan/status")["state"] == "ready"
-        assert items(client.request(3, **_params(complete(3, 0, 4)))) == [TEXT]
-        assert not history(client)["torch"]
+        assert client.ask(complete(3, 0, 4)) == [TEXT]
+        assert not client.history()["torch"]
         assert client.leave() == 0
 
 
@@ -349,7 +231,7 @@ def test_a_load_that_breaks_is_said_and_requests_stay_null(tmp_path: Path) -> No
         assert "RuntimeError" in said["message"]
         assert "midspan doctor" in said["message"]
         client.open("x = ")
-        assert items(client.request(1, **_params(complete(1, 0, 4)))) is None
+        assert client.ask(complete(1, 0, 4)) is None
         assert client.leave() == 0
         assert "the scripted load broke" in client.stderr
 
@@ -367,20 +249,28 @@ def test_a_handler_that_raises_is_one_error_and_the_server_lives(tmp_path: Path)
         client.start()
         client.open("x = ")
         for id in (1, 2):
-            assert client.request(id, **_params(complete(id, 0, 4)))["error"]["code"] == -32603
+            assert client.exchange(complete(id, 0, 4))["error"]["code"] == -32603
         assert client.leave() == 0
         assert "Traceback" in client.stderr
         assert "inline_completion" in client.stderr
+
+
+def test_nothing_to_show_is_an_empty_list_which_takes_old_ghost_text_away(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("empty\n")
+        assert client.ask(complete(1, 0, 5)) == []
+        assert client.leave() == 0
 
 
 def test_an_engine_that_crashes_is_said_once_and_the_next_request_works(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("crash\nx = ")
-        assert items(client.request(1, **_params(complete(1, 0, 5)))) is None
+        assert client.ask(complete(1, 0, 5)) is None
         assert "log" in client.notification("window/showMessage")["message"]
-        assert items(client.request(2, **_params(complete(2, 0, 5)))) is None
-        assert items(client.request(3, **_params(complete(3, 1, 4)))) == [TEXT]
+        assert client.ask(complete(2, 0, 5)) is None
+        assert client.ask(complete(3, 1, 4)) == [TEXT]
         assert client.leave() == 0
         assert client.stderr.count("RuntimeError: the scripted engine crashed") == 2
 
@@ -394,14 +284,16 @@ def test_an_edit_that_cannot_be_understood_is_said(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-@pytest.mark.parametrize(("options", "named"), [({"previw": True}, "previw"), ({"steps": "8"}, "$.steps")])
-def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path, options: Message, named: str) -> None:
+def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        client.initialize(options)
+        client.initialize({"previw": True, "enable": False})
         client.send(call(None, "initialized", {}))
         said = client.notification("window/showMessage")
         assert said["type"] == 1
-        assert named in said["message"]
+        assert "previw" in said["message"]
+        client.open("x = ")
+        ids = itertools.takewhile(lambda id: client.ask(complete(id, 0, 4)) is None, range(999))
+        assert len(list(ids)) < 999
         assert client.leave() == 0
 
 
@@ -410,7 +302,7 @@ def test_disabled_means_no_loading_and_null(tmp_path: Path) -> None:
         client.initialize({"enable": False, "status": True})
         client.send(call(None, "initialized", {}))
         client.open("x = ")
-        assert items(client.request(1, **_params(complete(1, 0, 4)))) is None
+        assert client.ask(complete(1, 0, 4)) is None
         assert client.leave() == 0
         assert "scripted engine loaded" not in client.stderr
 
@@ -421,9 +313,9 @@ def test_no_code_in_the_log(tmp_path: Path) -> None:
         client.start()
         client.open(f"{SECRET} = 1\ncrash {SECRET}\nx = ")
         client.send(change(f"{SECRET} = 2\ncrash {SECRET}\nx = echo {SECRET}", 2))
-        client.request(1, **_params(complete(1, 1, 30)))
+        client.exchange(complete(1, 1, 30))
         client.notification("window/showMessage")
-        assert SECRET in json.dumps(client.request(2, **_params(complete(2, 2, 40))))
+        assert SECRET in json.dumps(client.exchange(complete(2, 2, 40)))
         client.request(3, "textDocument/inlineCompletion", {"position": SECRET, "textDocument": {"uri": SECRET}})
         client.request(4, "workspace/executeCommand", {"command": "midspan.didAccept", "arguments": ["nothing"]})
         client.request(5, f"no/{SECRET[:0]}such", {"text": SECRET})
@@ -440,13 +332,3 @@ def test_no_code_in_the_log(tmp_path: Path) -> None:
     assert SECRET not in written
     for file in place.rglob("*"):
         assert SECRET.encode() not in file.read_bytes()
-
-
-def test_two_messages_in_pieces(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        client.initialize()
-        data = framed(call(1, "no/such")) + framed(call(2, "no/such"))
-        for byte in data:
-            client.write(bytes([byte]))
-        assert client.answer(1)["error"]["code"] == client.answer(2)["error"]["code"] == -32601
-        assert client.leave() == 0

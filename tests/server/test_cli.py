@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from midspan.server.cli import main, state_home
+from midspan.server.documents import Document
+from midspan.server.fill import in_place
 from tests.engine.tiny import tiny_checkpoint
+from tests.server.scripted import ScriptedEngine
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +107,16 @@ def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER/nowhere/x/y"], 1, "no such folder"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--checkpoint", "FOLDER"], 1, "config.json: missing"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--candidates", "100000"], 2, "20 at most"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--seed", "-1"], 2, "not a number from 0"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--seed", "4294967296"], 2, "not a number from 0"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--log-file", "FOLDER/none/log"], 1, "give a --log-file"),
+        (["fill", "FOLDER/a.py", "--at", "1:1", "--to", "9:1"], 1, "past the last one, 2"),
         (["bench", "quality", "--tasks", "FOLDER/none.jsonl"], 1, "No such file"),
         (["bench", "quality", "--tasks", "FOLDER/a.py"], 1, "HumanEval-Infilling's schema"),
         (["bench", "quality", "--tasks", "FOLDER/empty.jsonl"], 1, "holds no task"),
         (["bench", "quality", "--tasks", "FOLDER/bad.jsonl.gz"], 1, "bad.jsonl.gz"),
+        (["bench", "quality", "--tasks", "FOLDER/corrupt.jsonl.gz"], 1, "corrupt.jsonl.gz"),
+        (["bench", "quality", "--tasks", "FOLDER/late.jsonl"], 1, "late.jsonl:2: "),
         (["nonsense"], 2, "invalid choice"),
     ],
 )
@@ -117,11 +127,44 @@ def test_a_mistake_is_one_line(
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "bad.jsonl.gz").write_text("not gzip")
+    (tmp_path / "corrupt.jsonl.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 20)
+    (tmp_path / "late.jsonl").write_text("\n{}\n")
     found, out, err = run(capsys, *(word.replace("FOLDER", str(tmp_path)) for word in argv))
     assert (found, out) == (code, "")
     assert said in err
     lines = [line for line in err.splitlines() if not line.startswith(("usage:", "  "))]
     assert len(lines) == 1, err
+
+
+def test_the_fill_is_drawn_in_its_place() -> None:
+    lines = [f"line {number}\n" for number in range(1, 10)]
+    lines[4] = "def f(x):\n"
+    shown = in_place(Document("a.py", "python", 0, "".join(lines)), (4, 6), (4, 7), "left, right")
+    assert shown.plain == "line 3\nline 4\ndef f(left, right):\nline 6\nline 7"
+    (marked,) = [span for span in shown.spans if "green" in str(span.style)]
+    assert shown.plain[marked.start : marked.end] == "left, right"
+    assert in_place(Document("a.py", "python", 0, ""), (0, 0), (0, 0), "x").plain == "x"
+
+
+def test_nothing_to_insert_leaves_stdout_empty(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("empty")
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device: ScriptedEngine())
+    assert run(capsys, "fill", str(file), "--at", "1:6") == (0, "", "midspan: nothing to insert here\n")
+    file.write_text("several")
+    assert run(capsys, "fill", str(file), "--at", "1:8")[1] == "left + right\n"
+
+
+def test_the_log_file_is_written_by_any_command(tmp_path: Path, checkpoint: str) -> None:
+    file, log = tmp_path / "a.py", tmp_path / "log"
+    file.write_text("hunter2 = \n")
+    argv = ["fill", str(file), "--at", "1:11", "--checkpoint", checkpoint, "--log-file", str(log)]
+    command = [sys.executable, "-m", "midspan.server", *argv]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert f"loaded {checkpoint}" in log.read_text()
+    assert "hunter2" not in log.read_text()
 
 
 def test_the_module_is_the_command() -> None:

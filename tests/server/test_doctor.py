@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from midspan.engine.api import Budget, Fill, Hole, OnFrame
 from midspan.server.cli import main
+from midspan.server.doctor import examine as examine_here
+from midspan.server.doctor import versions
 from tests.engine.tiny import tiny_checkpoint
+from tests.server.scripted import ScriptedEngine
 
 
 def examine(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, object]]:
@@ -40,6 +46,43 @@ def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(
     one, two = found["mend"]
     assert "another --state-dir" in one
     assert "config.json: missing" in two
+
+
+def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
+    assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
+
+
+def test_what_is_not_installed_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midspan.server.doctor.PACKAGES", ("pytest", "midspan-is-not-this"))
+    found = examine_here("embedded", "cpu", tmp_path)
+    assert found["mend"] == ["not installed: midspan-is-not-this; run python -m pip install midspan-is-not-this"]
+
+
+def test_a_fill_that_does_not_end_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = Hole(prefix="forever", suffix="")
+    engine = StoppedAtClose()
+    monkeypatch.setattr("midspan.server.doctor.PATIENCE_S", 0.05)
+    monkeypatch.setattr("midspan.server.doctor.SELF_TEST", test)
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device: engine)
+    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
+    assert "no fill within" in mend
+
+
+class StoppedAtClose(ScriptedEngine):
+    """Ends its fill when it is closed, as the real engine does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = threading.Event()
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        return super().fill(hole, budget, stop=self._closing, on_frame=on_frame)
+
+    def close(self) -> None:
+        self._closing.set()
+        super().close()
 
 
 def test_cuda_without_a_gpu_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

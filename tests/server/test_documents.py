@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,16 @@ from midspan.server.documents import Document, Documents, Encoding, split_lines
 ENDS = ["\n", "\r", "\r\n", "\n\r"]
 NO_ENDS = ["\x0b", "\x0c", "\x85", "\u2028"]
 LETTERS = st.sampled_from(["a", " ", "x = 1", "(", ")", "é", "漢", "😀", chr(0xD800), "#", '"', *ENDS, *NO_ENDS])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[pytest.MonkeyPatch]:
+    """Let every parse come to its end, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("midspan.server.syntax.PATIENCE_S", 60.0)
+        yield patch
+
+
 TEXTS = st.lists(LETTERS, max_size=12).map("".join)
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
@@ -75,6 +86,21 @@ def test_an_edited_tree_equals_a_fresh_one(edits: list[tuple[int, int, str]]) ->
     fresh = Document("file:///a.py", "python", 1, "".join(BODY)).syntax
     assert fresh is not None
     assert document.syntax.outline == fresh.outline
+
+
+def test_a_parse_that_takes_too_long_is_given_up_and_made_good_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(BODY) * 300
+    document = Document("file:///a.py", "python", 1, text)
+    assert document.syntax is not None
+    before = document.syntax.outline
+    monkeypatch.setattr("midspan.server.syntax.PATIENCE_S", -1.0)
+    document.change(((1, 0), (1, 0)), "((((", "utf-16")
+    assert document.text != text
+    assert document.syntax.outline == before
+    monkeypatch.setattr("midspan.server.syntax.PATIENCE_S", 60.0)
+    document.change(((1, 0), (1, 4)), "", "utf-16")
+    assert document.text == text
+    assert document.syntax.outline == before
 
 
 @given(TEXTS, POSITIONS, st.sampled_from(ENCODINGS))

@@ -16,8 +16,8 @@ from pygls.exceptions import JsonRpcException
 from midspan.server.telemetry import FILE_NAME
 from tests.server.lsp_client import URI, Client, question, session
 from tests.server.raw_client import WAIT_S
+from tests.server.scripted import TEXT
 
-TEXT = "left + right"
 UTF8, UTF16, UTF32 = types.PositionEncodingKind.Utf8, types.PositionEncodingKind.Utf16, types.PositionEncodingKind.Utf32
 
 
@@ -63,20 +63,16 @@ async def test_an_item_is_plain_text_at_the_cursor_with_a_command(tmp_path: Path
     assert isinstance(id_of(item), str)
 
 
-async def test_an_automatic_request_gets_one_candidate_an_explicit_one_several(tmp_path: Path) -> None:
+async def test_an_explicit_request_gets_several_candidates_and_those_below_the_threshold(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("several ")
         assert texts(await client.complete(0, 8)) == [TEXT]
         items = await client.complete(0, 8, invoked=True)
         assert texts(items) == [TEXT, "second", "third"]
         assert len({id_of(item) for item in items}) == 3
-
-
-async def test_below_the_threshold_only_an_explicit_request_is_answered(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
-        client.open("low ")
-        assert await client.complete(0, 4) == []
-        assert texts(await client.complete(0, 4, invoked=True)) == [TEXT]
+        client.open("low ", uri="file:///low.py")
+        assert await client.complete(0, 4, uri="file:///low.py") == []
+        assert texts(await client.complete(0, 4, uri="file:///low.py", invoked=True)) == [TEXT]
 
 
 async def test_the_users_threshold_counts(tmp_path: Path) -> None:
@@ -204,23 +200,15 @@ async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
     assert [row["shown"] for row in (second, third, fourth)] == [1, 0, 0]
 
 
-@pytest.mark.parametrize("arguments", [["never-offered"], [], [7], ["one", "two"]])
-async def test_an_unknown_id_is_a_clear_error(tmp_path: Path, arguments: list[Any]) -> None:
+async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_item_is_ignored(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        with pytest.raises(JsonRpcException) as raised:
-            await client.execute("midspan.didAccept", *arguments)
-        assert raised.value.code == -32602
-        assert raised.value.message
-
-
-async def test_an_unknown_command_is_a_clear_error(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
+        for arguments in (["never-offered"], [], [7], ["one", "two"]):
+            with pytest.raises(JsonRpcException) as raised:
+                await client.execute("midspan.didAccept", *arguments)
+            assert raised.value.code == -32602
+            assert raised.value.message
         with pytest.raises(JsonRpcException, match=r"no\.such"):
             await client.execute("no.such")
-
-
-async def test_another_servers_item_is_ignored(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
         for item in ({}, {"command": {"command": "other.accept", "arguments": ["id"]}}, {"command": None}):
             client.protocol.notify("textDocument/didShowCompletion", {"item": item})
             client.protocol.notify("textDocument/didPartiallyAcceptCompletion", {"item": item, "acceptedLength": 1})
@@ -252,7 +240,7 @@ async def test_a_full_disk_is_said_once_and_completion_goes_on(tmp_path: Path) -
     async with session(tmp_path, arguments=("--file-limit", "40000")) as client:
         client.open("x = ")
         told = asyncio.ensure_future(client.wait_for_notification(types.WINDOW_SHOW_MESSAGE))
-        for _ in range(60):
+        for _ in range(20):
             assert texts(await client.complete(0, 4)) == [TEXT]
         await asyncio.wait_for(told, WAIT_S)
         [message] = client.messages

@@ -174,7 +174,12 @@ def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
         lock.execute("BEGIN EXCLUSIVE")
         with telemetry(tmp_path) as store:
             returned = threading.Event()
-            threading.Thread(target=lambda: (store.offered(offer("a2")), returned.set())).start()
+
+            def call() -> None:
+                store.offered(offer("a2"))
+                returned.set()
+
+            threading.Thread(target=call).start()
             assert returned.wait(2)
             lock.rollback()
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]

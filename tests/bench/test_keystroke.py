@@ -1,0 +1,120 @@
+"""bench keystroke: real server processes over stdio, with the scripted engine and with a tiny real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from lsprotocol import types
+
+from midspan.server.bench.keystroke import measure, recorded, saved, typing
+from midspan.server.cli import main
+from midspan.server.errors import CommandError
+from tests.engine.tiny import tiny_checkpoint
+from tests.server.scripted import TEXT
+
+SCRIPT = Path(__file__).parents[1] / "server" / "scripted_serve.py"
+RECORDED = Path(__file__).parents[2] / "fixtures" / "keystroke"
+WAIT_S = 60
+
+
+def scripted(tmp_path: Path, *options: str) -> list[str]:
+    """The command line of the server with the scripted engine, up to its state folder."""
+    return [sys.executable, str(SCRIPT), "--log-file", str(tmp_path / "server.log"), *options]
+
+
+async def test_every_key_is_answered_and_an_exact_rest_of_line_is_saved(tmp_path: Path) -> None:
+    # "ab = " and one key to accept stand for all of the second line.
+    text = f"\nab = {TEXT}\n"
+    found = await asyncio.wait_for(measure({"a.py": text}, scripted(tmp_path), 100, 0.5), WAIT_S)
+    keys = len(f"ab = {TEXT}")
+    assert (found["keystrokes"], found["longest_file_lines"]) == (keys, 2)
+    assert found["offered"] == keys
+    assert found["saved"] == 1 - len("ab = ") / keys - 1 / keys
+    response, own = found["response_ms"], found["server_ms"]
+    assert 0 < response["p50"] <= response["p95"] <= response["p99"]
+    # The scripted engine says that each of its fills took 1 ms.
+    assert {name: round(ms + 1, 2) for name, ms in own.items()} == response
+
+
+async def test_the_limit_is_keys_in_each_file(tmp_path: Path) -> None:
+    files = {"a.py": "\nabcdef\n", "b.py": "\n    ghi\n"}
+    found = await asyncio.wait_for(measure(files, scripted(tmp_path), 4, 0.5), WAIT_S)
+    assert found["keystrokes"] == 4 + 3
+
+
+async def test_the_document_is_as_typed_at_every_key(tmp_path: Path) -> None:
+    # The scripted engine answers "echo" with what it was asked.
+    text = "first\n    echo  # x\n\n  echo y\nlast\n"
+    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)]) as typist:
+        uri = "file:///bench/a.py"
+        typist.open(uri, text)
+        typist.replace(uri, 1, 4, 13, "")
+        for column, letter in enumerate("echo", 4):
+            typist.replace(uri, 1, column, column, letter)
+        _, asked = await typist.complete(uri, types.Position(1, 8))
+    assert json.loads(asked)[:2] == ["first\n    echo", "\n\n  echo y\nlast\n"]
+
+
+async def test_cancelling_is_timed_and_an_earlier_answer_is_not(tmp_path: Path) -> None:
+    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)]) as typist:
+        typist.open("file:///a.py", "forever")
+        typist.open("file:///b.py", "# nothing that lasts")
+        # Were it not cancelled, the first would never be answered.
+        cancelled = await asyncio.wait_for(typist.cancel("file:///a.py", types.Position(0, 7), "one"), WAIT_S)
+        unknown = await asyncio.wait_for(typist.cancel("file:///none.py", types.Position(0, 0), "two"), WAIT_S)
+    assert cancelled is not None
+    assert cancelled > 0
+    assert unknown is None
+
+
+async def test_a_server_that_cannot_load_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"^x: broken; mend x$"):
+        async with typing([*scripted(tmp_path, "--refuse", "x: broken; mend x"), "--state-dir", str(tmp_path)]):
+            raise AssertionError("the server is ready")
+
+
+async def test_a_server_that_cannot_start_is_its_own_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('midspan: no such thing; mend it')"]
+    with pytest.raises(CommandError, match=r"^no such thing; mend it$"):
+        async with typing(command):
+            raise AssertionError("the server is ready")
+
+
+def test_only_exact_confident_suggestions_are_saved() -> None:
+    seen = [("1", "", "bcd"), ("2", "cd", "cd"), ("3", "d", "d"), ("4", "", "")]
+    sure = dict.fromkeys("1234", 0.9)
+    # a, b, accept: three keys for four.
+    assert saved(seen, sure, 0.5) == 1 - 3 / 4
+    assert saved(seen, sure, 0.95) == 0
+    assert saved([("1", "xx", "bcd"), *seen[1:]], sure, 0.5) == 1 - 3 / 4
+    assert saved([(id, "", rest) for id, _, rest in seen], sure, 0.5) == 0
+
+
+def test_the_recorded_files_are_ascii_and_one_is_long(tmp_path: Path) -> None:
+    files = recorded(RECORDED)
+    assert len(files) == 3
+    assert all(text.isascii() for text in files.values())
+    assert files["long.py"].count("\n") >= 5000
+    with pytest.raises(CommandError, match="repository's root"):
+        recorded(tmp_path)
+
+
+def test_the_command_prints_one_object(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fixtures" / "keystroke"
+    folder.mkdir(parents=True)
+    (folder / "words.py").write_text("def add(a, b):\n    return a + b\n\n\nprint(add(1, 2))\n")
+    (tmp_path / "checkpoint").mkdir()
+    monkeypatch.chdir(tmp_path)
+    argv = ["bench", "keystroke", "--json", "--limit", "1"]
+    code = main([*argv, "--checkpoint", str(tiny_checkpoint(tmp_path / "checkpoint"))])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    found = json.loads(out.splitlines()[-1])
+    assert {"response_ms", "server_ms", "cancel_ms", "saved", "checkpoint", "device"} <= set(found)
+    assert (found["keystrokes"], found["device"]) == (2, "cpu")

@@ -1,0 +1,119 @@
+"""What a request must be, byte by byte: whatever else comes gets exactly one error, and the server lives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.server.raw_client import URI, call, complete, connected, framed, items
+from tests.server.scripted import TEXT
+
+SECRET = "hunter2_correct_horse"
+MALFORMED: list[Any] = [
+    {"textDocument": {"uri": URI}, "context": {"triggerKind": 2}},
+    {"textDocument": {"uri": URI}, "position": {"line": 0, "character": 0}, "context": {"triggerKind": 7}},
+    {"textDocument": {"uri": URI}, "position": {"line": "0", "character": 0}, "context": {"triggerKind": 2}},
+    {"textDocument": {"uri": URI}, "position": {"line": 0.5, "character": 0}, "context": {"triggerKind": 2}},
+    {"textDocument": {"uri": URI}, "position": {"line": True, "character": 0}, "context": {"triggerKind": 2}},
+    {"textDocument": {"uri": URI}, "position": {"line": -1, "character": 0}, "context": {"triggerKind": 2}},
+    {"textDocument": {"uri": 5}, "position": {"line": 0, "character": 0}, "context": {"triggerKind": 2}},
+    [1, 2],
+    "text",
+    None,
+]
+
+
+def test_malformed_params_are_one_error_each(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("x = ")
+        for id, params in enumerate(MALFORMED, 1):
+            error = client.request(id, "textDocument/inlineCompletion", params)["error"]
+            assert (error["code"], error["message"][:16]) == (-32602, "invalid params: "), params
+        assert client.ask(complete(99, 0, 4)) == [TEXT]
+        assert client.leave() == 0
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("x = ")
+        params = complete(1, 0, 0)["params"] | {"position": {"line": 0.0, "character": 4.0}}
+        assert items(client.request(1, "textDocument/inlineCompletion", params)) == [TEXT]
+        assert client.leave() == 0
+
+
+NO_REQUEST = [
+    (b"{not json", None, -32700),
+    (b"[" * 100_000, None, -32700),
+    (b'"text"', None, -32600),
+    (b'{"id": 4, "method": "shutdown"}', 4, -32600),
+    (b'{"jsonrpc": "2.0", "id": [4], "method": "shutdown"}', None, -32600),
+    (b'{"jsonrpc": "2.0", "id": 4, "method": 7}', 4, -32600),
+    (b'{"jsonrpc": "2.0", "id": 4, "method": "no/such/method"}', 4, -32601),
+    (b'{"jsonrpc": "2.0", "id": 4, "method": "initialize", "params": {"capabilities": {}}}', 4, -32600),
+]
+
+
+def test_what_is_no_request_is_one_error_each(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize()
+        for body, id, code in NO_REQUEST:
+            client.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            assert client.answer(id)["error"]["code"] == code, body[:80]
+        assert client.leave() == 0
+
+
+def test_before_initialize_requests_are_refused(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.open("x = ")
+        client.send(complete(1, 0, 4))
+        assert client.answer(1)["error"]["code"] == -32002
+        client.initialize()
+        assert client.leave() == 0
+
+
+def test_after_shutdown_requests_are_refused(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        assert client.request(1, "shutdown")["result"] is None
+        assert client.exchange(complete(2, 0, 4))["error"]["code"] == -32600
+        client.open("ignored")
+        client.send(call(None, "exit"))
+        assert client.ended() == 0
+
+
+def test_an_unknown_notification_is_ignored(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize()
+        client.send(call(None, "$/unheardOf", {"a": 1}), call(None, "workspace/unheardOf"))
+        assert client.leave() == 0
+
+
+def test_header_names_count_in_any_case(tmp_path: Path) -> None:
+    body = json.dumps(call(0, "initialize", {"processId": None, "rootUri": None, "capabilities": {}})).encode()
+    headers = b"content-type: application/vscode-jsonrpc; charset=utf-8\r\ncONTENT-lENGTH:%d\r\n\r\n" % len(body)
+    with connected(tmp_path) as client:
+        client.write(headers + body)
+        assert client.answer(0)["result"]["serverInfo"]["name"] == "midspan"
+        assert client.leave() == 0
+
+
+def test_a_broken_header_ends_the_server_without_quoting_it(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize()
+        client.write(f"X-{SECRET}: 1\r\n\r\n".encode())
+        assert client.ended() == 1
+        assert "Content-Length" in client.stderr
+        assert SECRET not in client.stderr
+
+
+def test_two_messages_in_pieces(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize()
+        data = framed(call(1, "no/such")) + framed(call(2, "no/such"))
+        for byte in data:
+            client.write(bytes([byte]))
+        assert client.answer(1)["error"]["code"] == client.answer(2)["error"]["code"] == -32601
+        assert client.leave() == 0
