@@ -27,18 +27,20 @@ Surroundings = Literal["code", "string", "comment"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
-    """One language: its grammar, and the node types that are strings and comments."""
+    """One language: its grammar, and the node types that are strings, comments, and code within a string."""
 
     load: Callable[[], object]
     strings: frozenset[str]
     comments: frozenset[str]
+    interpolations: frozenset[str]
 
 
 GRAMMARS = {
     "python": Grammar(
         load=tree_sitter_python.language,
-        strings=frozenset({"string_content", "string_start", "string"}),
+        strings=frozenset({"string"}),
         comments=frozenset({"comment"}),
+        interpolations=frozenset({"interpolation"}),
     ),
 }
 
@@ -105,7 +107,10 @@ class Syntax:
         while node is not None:
             if node.type in self._grammar.comments and node.start_byte < offset:
                 return "comment"
-            if node.type == "string" and node.start_byte < offset < node.end_byte:
+            inside = node.start_byte < offset < node.end_byte
+            if inside and node.type in self._grammar.interpolations:
+                return "code"
+            if inside and node.type in self._grammar.strings:
                 return "string"
             node = node.parent
         return "code"

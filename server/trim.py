@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from midspan.engine.api import Hole
 
 PAIRS = {")": "(", "]": "[", "}": "{"}
 QUOTES = "\"'`"
+LITERAL = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
 
 
 def trim(hole: Hole, text: str) -> str | None:
@@ -43,42 +45,62 @@ def repeated_lines(hole: Hole, text: str) -> str:
 
 def overlap(hole: Hole, text: str) -> str:
     """Drop the longest tail of the fill (two characters or more) that the rest of the line begins with."""
-    rest = hole.suffix.split("\n", 1)[0]
+    rest = rest_of_line(hole)
     for size in range(min(len(rest), len(text)), 1, -1):
-        tail = rest[:size]
-        # Brackets alone are counted, not compared: some of them may be the fill's own.
-        if text.endswith(tail) and not all(letter in PAIRS for letter in tail):
+        if text.endswith(rest[:size]) and not parts_a_pair(hole, text, len(text) - size):
             return text[:-size]
     return text
 
 
 def closers(hole: Hole, text: str) -> str:
-    """Drop closing brackets and quotes at the fill's end that it did not open and that stand there already."""
-    rest = hole.suffix.split("\n", 1)[0].lstrip()
-    while text and rest.startswith(text[-1]) and _unopened(text):
-        text = text[:-1]
+    """Drop closing brackets and a quote at the fill's end that it did not open and that stand there already."""
+    rest = rest_of_line(hole).lstrip()
+    if text and text[-1] in QUOTES:
+        return text[:-1] if rest.startswith(text[-1]) and text.count(text[-1]) % 2 else text
+    standing = rest[: len(rest) - len(rest.lstrip("".join(PAIRS)))]
+    for size in range(len(standing), 0, -1):
+        if text.endswith(standing[:size]) and not parts_a_pair(hole, text, len(text) - size):
+            return text[:-size]
     return text
 
 
-def _unopened(text: str) -> bool:
-    """Whether the last character closes something that the text itself did not open."""
-    last = text[-1]
-    if last in QUOTES:
-        return text.count(last) % 2 == 1
-    if last not in PAIRS:
-        return False
-    return text.count(last) > text.count(PAIRS[last])
+def parts_a_pair(hole: Hole, text: str, cut: int) -> bool:
+    """Whether a bracket before the cut is closed behind it; brackets of whole string literals do not count."""
+    if hole.kind != "string":
+        text = LITERAL.sub(lambda literal: " " * len(literal[0]), text)
+    opened: list[int] = []
+    for at, letter in enumerate(text):
+        if letter in PAIRS.values():
+            opened.append(at)
+        elif letter in PAIRS and opened and text[opened[-1]] == PAIRS[letter] and opened.pop() < cut <= at:
+            return True
+    return False
+
+
+def rest_of_line(hole: Hole) -> str:
+    """What stands behind the gap on its line."""
+    return hole.suffix.split("\n", 1)[0]
 
 
 def trailing_space(hole: Hole, text: str) -> str:
-    """No blanks at the fill's end; a line put before another keeps its one line end."""
-    stripped = text.rstrip()
-    return stripped + "\n" if stripped and text.endswith("\n") and before_a_line(hole) else stripped
+    """No blanks at the fill's end, but before more code; a line put before another keeps its one line end."""
+    stripped, following = text.rstrip(), rest_of_line(hole)[:1]
+    if before_a_line(hole):
+        return stripped + "\n" if stripped and text.endswith("\n") else stripped
+    return stripped if following.strip() in ("", *PAIRS, ",", ":", ";") else text
 
 
 def already_there(hole: Hole, text: str) -> str:
-    """Nothing, where the text that follows begins with the fill."""
-    return "" if text.strip() and hole.suffix.lstrip().startswith(text.strip()) else text
+    """Nothing, where the rest of the line begins with the fill, or where the next lines are the filled lines."""
+    fill, head, rest = text.strip(), hole.prefix.rsplit("\n", 1)[-1], rest_of_line(hole).strip()
+    in_a_word = re.search(r"\w\Z", fill) and re.match(r"\w", rest[len(fill) :])
+    if rest.startswith(fill) and not in_a_word:
+        return ""
+    if head.strip() or rest:
+        return text
+    filled = [line.rstrip() for line in (head + text).rstrip().split("\n")]
+    below = [line.rstrip() for line in hole.suffix.lstrip("\n").split("\n")]
+    return "" if below[: len(filled)] == filled else text
 
 
 FILTERS: tuple[Callable[[Hole, str], str], ...] = (

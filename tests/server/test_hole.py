@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,28 @@ def test_far_text_is_cut_at_line_starts_and_within_the_budgets() -> None:
     assert hole.suffix.endswith(")\n")
 
 
-def test_typing_does_not_move_the_beginning_of_the_prefix() -> None:
-    document = long_document()
-    holes = []
-    for column in range(20):
-        document.change(((2500, column), (2500, column)), "x", "utf-32")
-        holes.append(build_hole(document, (2500, column + 1)))
-    heads = {hole.prefix.split("\nx", 1)[0] for hole in holes}
-    assert len(heads) == 1
+def moves(lines: list[str], typed: int) -> int:
+    """How often the prefix begins elsewhere while so many characters are typed at the end of numbered lines."""
+    document = Document("file:///a.txt", "plaintext", 1, "\n".join([*lines, ""]))
+    last, heads = len(lines), []
+    for column in range(typed):
+        document.change(((last, column), (last, column)), "x", "utf-32")
+        hole = build_hole(document, (last, column + 1))
+        assert PREFIX_CHARS // 2 <= len(hole.prefix) <= PREFIX_CHARS
+        heads.append(hole.prefix[:60])
+    return sum(one != other for one, other in itertools.pairwise(heads))
+
+
+@pytest.mark.parametrize("width", [20, 100, 110, 300, 9000])
+def test_typing_seldom_moves_the_beginning_of_the_prefix(width: int) -> None:
+    # 900 characters push out 9 lines of 100; the beginning may move only when an anchor is among them.
+    numbered = [f"{number:>{width - 1}}"[::-1] for number in range(1000)]
+    assert moves(numbered, typed=900) <= 3
+
+
+def test_the_kept_beginning_is_the_coarsest_anchor_that_leaves_half() -> None:
+    document = Document("file:///a.txt", "plaintext", 1, "".join(f"{number:<99}\n" for number in range(1000)))
+    assert [int(build_hole(document, (line, 0)).prefix[:4]) for line in (500, 540, 541)] == [448, 480, 496]
 
 
 @pytest.mark.parametrize("column", [0, 5999, 6001, 9000, 50_000])
@@ -60,9 +75,13 @@ def test_one_endless_line(column: int) -> None:
     assert len(hole.suffix) <= SUFFIX_CHARS
 
 
-def test_a_short_line_after_endless_ones_keeps_what_fits() -> None:
-    document = Document("file:///a.py", "python", 1, "y" * 9000 + "\nx = ")
-    assert build_hole(document, (1, 4)).prefix == "x = "
+def test_a_short_line_between_endless_ones_keeps_half_the_budgets_in_crlf_too() -> None:
+    document = Document("file:///a.py", "python", 1, "y" * 9000 + "\r\nx = \r\n" + "z" * 9000 + "\r\n")
+    hole = build_hole(document, (1, 4))
+    assert PREFIX_CHARS // 2 <= len(hole.prefix) <= PREFIX_CHARS
+    assert hole.prefix.strip("y") == "\nx = "
+    assert SUFFIX_CHARS // 2 <= len(hole.suffix) <= SUFFIX_CHARS
+    assert hole.suffix.strip("z") == "\n"
 
 
 def test_a_menu_entry_stands_before_the_gap() -> None:
