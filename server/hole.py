@@ -52,7 +52,7 @@ def _before(document: Document, place: Place) -> str:
 
 def _anchored(document: Document, first: int, line: int, here: int) -> int:
     """The first line at or after `first` that stands at an anchor and leaves half of PREFIX_CHARS."""
-    for step in ANCHOR_LINES if first else ():
+    for step in ANCHOR_LINES:
         anchor = -(-first // step) * step
         if sum(map(len, document.lines[anchor:line])) + here >= PREFIX_CHARS // 2:
             return anchor

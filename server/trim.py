@@ -47,7 +47,7 @@ def overlap(hole: Hole, text: str) -> str:
     """Drop the longest tail of the fill (two characters or more) that the rest of the line begins with."""
     rest = rest_of_line(hole)
     for size in range(min(len(rest), len(text)), 1, -1):
-        if text.endswith(rest[:size]) and not parts_a_pair(hole, text, len(text) - size):
+        if text.endswith(rest[:size]) and not parts_a_pair(text, len(text) - size):
             return text[:-size]
     return text
 
@@ -59,15 +59,14 @@ def closers(hole: Hole, text: str) -> str:
         return text[:-1] if rest.startswith(text[-1]) and text.count(text[-1]) % 2 else text
     standing = rest[: len(rest) - len(rest.lstrip("".join(PAIRS)))]
     for size in range(len(standing), 0, -1):
-        if text.endswith(standing[:size]) and not parts_a_pair(hole, text, len(text) - size):
+        if text.endswith(standing[:size]) and not parts_a_pair(text, len(text) - size):
             return text[:-size]
     return text
 
 
-def parts_a_pair(hole: Hole, text: str, cut: int) -> bool:
+def parts_a_pair(text: str, cut: int) -> bool:
     """Whether a bracket before the cut is closed behind it; brackets of whole string literals do not count."""
-    if hole.kind != "string":
-        text = LITERAL.sub(lambda literal: " " * len(literal[0]), text)
+    text = LITERAL.sub(lambda literal: " " * len(literal[0]), text)
     opened: list[int] = []
     for at, letter in enumerate(text):
         if letter in PAIRS.values():

@@ -75,6 +75,12 @@ def test_one_endless_line(column: int) -> None:
     assert len(hole.suffix) <= SUFFIX_CHARS
 
 
+def test_typing_in_an_endless_line_moves_the_beginning_only_to_anchors() -> None:
+    document = Document("file:///a.txt", "plaintext", 1, "".join(f"{number:<4}" for number in range(9000)))
+    begins = {int(build_hole(document, (0, column)).prefix[:4]) * 4 for column in range(20_000, 22_000)}
+    assert begins == {14 * 1024, 15 * 1024, 16 * 1024}
+
+
 def test_a_short_line_between_endless_ones_keeps_half_the_budgets_in_crlf_too() -> None:
     document = Document("file:///a.py", "python", 1, "y" * 9000 + "\r\nx = \r\n" + "z" * 9000 + "\r\n")
     hole = build_hole(document, (1, 4))

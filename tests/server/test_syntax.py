@@ -21,6 +21,7 @@ def surroundings(picture: str) -> str:
     [
         ("‸", "code"),
         ("‸'a'", "code"),
+        ("‸# note", "code"),
         ("'‸a'", "string"),
         ("'a‸'", "string"),
         ("'a'‸", "code"),
