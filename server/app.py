@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections import deque
@@ -188,6 +189,8 @@ async def initialized(server: Server, _: types.InitializedParams) -> None:
         log.exception("the engine could not be loaded")
         _load_failed(server, progress, f"loading failed ({type(error).__name__}); run `midspan doctor`")
     else:
+        # What torch has left in memory stays; going through it again would halt typing for tens of milliseconds.
+        gc.freeze()
         server.engine = engine
         progress.end("ready")
         server.tell("ready", f"{engine.about.checkpoint} on {engine.about.device}")
@@ -230,7 +233,7 @@ def _span(change: types.TextDocumentContentChangeEvent) -> Range | None:
 async def inline_completion(
     server: Server, params: types.InlineCompletionParams
 ) -> list[types.InlineCompletionItem] | None:
-    """Null before the engine is loaded, for what it does not know, and when newer requests or edits came; else a list."""
+    """Null before the engine is loaded, for what it does not know, and when a newer request came; else a list."""
     engine, document = server.engine, server.documents.get(params.text_document.uri)
     if engine is None or document is None or document.language_id not in engine.about.languages:
         return None
