@@ -31,11 +31,12 @@ def machine() -> str:
 
 def main(argv: list[str]) -> int:
     """Run, print and record."""
+    changed = output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    commit = output("git", "rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
     found = output(sys.executable, "-m", "midspan.server", "bench", *argv, "--json").splitlines()[-1]
-    changed = output("git", "status", "--porcelain", "--untracked-files=no")
     row: dict[str, Any] = {
         "command": "midspan bench " + " ".join(Path(word).name if "/" in word else word for word in argv),
-        "commit": output("git", "rev-parse", "--short", "HEAD") + ("+changes" if changed else ""),
+        "commit": commit,
         "machine": machine(),
         **json.loads(found),
     }
