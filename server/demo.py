@@ -18,12 +18,14 @@ from midspan.server.trim import trim
 from midspan.server.watch import Watched
 
 FILE = Path("fixtures/demo/inventory.py")
-# What is cut out of the file: (the line's beginning up to the cursor, the rest of that line).
+# What is cut out of the file: (the line's beginning up to the cursor, the rest of that line). Chosen to show both what
+# the model can do, which is to finish what is begun, and what it cannot.
 GAPS = (
-    ("    def __len__(self):\n        return ", "len(self.items)"),
+    ("            raise KeyError(n", "ame)"),
+    ("    def __init__(self, path=", "None):"),
+    ("        for item in self.items.va", "lues():"),
+    ("    def add", "(self, item):"),
     ("        for item in ", "self.items.values():"),
-    ("                found.", "append(item)"),
-    ("            raise ValueError(", '"not enough items")'),
     ("        item = self.", "get(name)"),
 )
 
