@@ -6,6 +6,7 @@ first slot may only hold tokens that begin with that word (token healing).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +36,12 @@ class Prompt:
         if not tokenizer_file.is_file():
             raise CheckpointError(f"{tokenizer_file}: missing; copy it from the checkpoint's source")
         try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as error:
-            raise CheckpointError(f"{tokenizer_file}: not a tokenizer ({error}); restore it") from error
+            found = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{tokenizer_file}: not valid JSON ({error}); restore it") from error
+        if not isinstance(found, dict) or "model" not in found:
+            raise CheckpointError(f"{tokenizer_file}: not a tokenizer; restore it from the checkpoint's source")
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         # User text that spells "<filler>" stays text.
         self._tokenizer.encode_special_tokens = True
         self._prefix_tokens = prefix_tokens

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from midspan.engine.api import Budget, Frame, Hole
+from midspan.engine.api import Budget, CheckpointError, Frame, Hole
 from midspan.engine.engine import Engine
 from midspan.engine.infill import Infiller, Watch
+from midspan.engine.prompt import Prompt
 from tests.engine.tiny import SOURCE, tiny_infiller
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
@@ -159,3 +161,12 @@ def test_frames_tell_free_settled_and_frozen_apart(engine: Engine) -> None:
         assert HOLE.suffix.startswith(frozen)
         assert len(frozen) > 5
         assert {"settled", "free"} & {cell.state for cell in frame.cells}
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "not valid JSON"), ("[]", "not a tokenizer"), (None, "missing")])
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(CheckpointError, match=said) as refused:
+        Prompt(tmp_path / "tokenizer.json", prefix_tokens=10, filler_id=3)
+    assert "\n" not in str(refused.value)

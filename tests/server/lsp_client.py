@@ -15,7 +15,7 @@ from pytest_lsp.client import LanguageClient, register_lsp_features
 
 from tests.server.raw_client import WAIT_S, command
 
-URI = "file:///work/a.py"
+URI = "file:///project/a.py"
 
 
 class Client(LanguageClient):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 WAIT_S = 60
-URI = "file:///work/a.py"
+URI = "file:///project/a.py"
 
 Message = dict[str, Any]
 
