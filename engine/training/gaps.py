@@ -12,26 +12,45 @@ import torch
 from midspan.engine.training.objective import CanvasBatch
 
 Ids = npt.NDArray[np.uint16]
+SHORTEST_PREFIX = 8
+ALIGNED_SHARE = 0.6
+# Over one: what is drawn above it is clipped, so that every third canvas is all noise, as the first step's are.
+LOUDEST_NOISE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapRecipe:
-    """Sizes of a canvas batch; every canvas is `slots` free positions and then suffix up to `width`."""
+    """Sizes of a canvas batch: a canvas a width, of `slots` free positions (half of it at most) and then suffix."""
 
     text_tokens: int
-    canvases: int
-    width: int
+    widths: tuple[int, ...]
     slot_sizes: tuple[int, ...]
     filler_id: int
+    bos_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineIds:
+    """Token ids that begin with a line end, and those after which a line of no indent begins."""
+
+    newline: frozenset[int]
+    top_level: frozenset[int]
+
+    @classmethod
+    def of(cls, vocabulary: dict[str, int], bos_id: int) -> LineIds:
+        """From a byte-level vocabulary, where a line end is spelt Ċ."""
+        newline = {i for token, i in vocabulary.items() if token.startswith("Ċ")}
+        bare = {i for token, i in vocabulary.items() if token and not token.strip("Ċ")}
+        return cls(newline=frozenset(newline), top_level=frozenset(bare | {bos_id}))
 
 
 class GapSampler:
     """Draws canvas batches and plain sequences from one stream of token ids on disk."""
 
-    def __init__(self, ids_file: Path, newline_ids: set[int], recipe: GapRecipe, seed: int) -> None:
+    def __init__(self, ids_file: Path, lines: LineIds, recipe: GapRecipe, seed: int) -> None:
         self._ids: Ids = np.memmap(ids_file, dtype=np.uint16, mode="r")
-        self._newline = np.zeros(65536, dtype=bool)
-        self._newline[list(newline_ids)] = True
+        self._newline = _table(lines.newline)
+        self._boundaries = np.flatnonzero(_table(lines.top_level)[self._ids]) + 1
         self._recipe = recipe
         self.random = np.random.default_rng(seed)
 
@@ -40,52 +59,71 @@ class GapSampler:
         self.random = np.random.default_rng(seed)
 
     def sequences(self, batch: int, tokens: int) -> torch.Tensor:
-        """Plain text ids [batch, tokens]."""
-        return torch.from_numpy(np.stack([self._window(tokens) for _ in range(batch)]).astype(np.int64))
+        """Plain text ids [batch, tokens], <bos> first."""
+        return torch.from_numpy(np.stack([self._window(tokens) for _ in range(batch)]))
 
     def canvases(self, batch: int) -> CanvasBatch:
-        """A batch of `batch` texts with their canvases; half-noised on average, one in six all noise."""
+        """A batch of `batch` texts with their canvases."""
         recipe = self._recipe
-        shape = (batch, recipe.canvases)
+        shape = (batch, len(recipe.widths))
         text = np.empty((batch, recipe.text_tokens), dtype=np.int64)
-        clean = np.empty((*shape, recipe.width), dtype=np.int64)
+        clean = np.empty((batch, sum(recipe.widths)), dtype=np.int64)
         start, slots = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
         for row in range(batch):
-            window = self._window(recipe.text_tokens + max(recipe.slot_sizes) + recipe.width).astype(np.int64)
+            window = self._window(recipe.text_tokens + 2 * max(recipe.widths))
             text[row] = window[: recipe.text_tokens]
             newlines = np.flatnonzero(self._newline[window])
-            for column in range(recipe.canvases):
-                begin, end = self._gap(newlines)
-                size = self._slot_size(end - begin)
+            place = 0
+            for column, width in enumerate(recipe.widths):
+                begin, end = self._gap(newlines, width // 2)
+                size = self._slot_size(end - begin, width // 2)
                 start[row, column], slots[row, column] = begin, size
-                clean[row, column, : end - begin] = window[begin:end]
-                clean[row, column, end - begin : size] = recipe.filler_id
-                clean[row, column, size:] = window[end : end + recipe.width - size]
-        noise = np.minimum(self.random.uniform(0.0, 1.2, shape), 1.0).astype(np.float32)
+                canvas = clean[row, place : place + width]
+                canvas[: end - begin] = window[begin:end]
+                canvas[end - begin : size] = recipe.filler_id
+                canvas[size:] = window[end : end + width - size]
+                place += width
+        noise = np.minimum(self.random.uniform(0.0, LOUDEST_NOISE, shape), 1.0).astype(np.float32)
         tensors = (torch.from_numpy(array) for array in (text, start, clean, slots, noise))
-        return CanvasBatch(**dict(zip(("text", "start", "clean", "slots", "noise"), tensors, strict=True)))
+        named = dict(zip(("text", "start", "clean", "slots", "noise"), tensors, strict=True))
+        return CanvasBatch(**named, widths=recipe.widths)
 
-    def _window(self, tokens: int) -> Ids:
+    def _window(self, tokens: int) -> npt.NDArray[np.int64]:
+        """<bos>, then text from anywhere or, more often, from a top-level line: a short file has little before it."""
         begin = int(self.random.integers(0, len(self._ids) - tokens))
-        return np.asarray(self._ids[begin : begin + tokens])
+        if self.random.random() < ALIGNED_SHARE:
+            begin = min(int(self.random.choice(self._boundaries)), len(self._ids) - tokens)
+        text = np.asarray(self._ids[begin : begin + tokens - 1], dtype=np.int64)
+        return np.concatenate(([self._recipe.bos_id], text))
 
-    def _gap(self, newlines: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """Begin and end of a gap: 40 % rest of a line, 30 % whole line, 15 % 2-4 lines, 15 % random span."""
-        recipe, longest = self._recipe, max(self._recipe.slot_sizes)
+    def _gap(self, newlines: npt.NDArray[np.int64], longest: int) -> tuple[int, int]:
+        """Begin and end of a gap: the rest of a line, a whole line, a random span; in wide canvases 2-4 lines too."""
+        recipe = self._recipe
+        wide = longest > min(recipe.widths) // 2
+        rest, whole, several = (0.25, 0.4, 0.8) if wide else (0.5, 0.85, 0.85)
         draw = self.random.random()
-        begin = int(self.random.integers(8, recipe.text_tokens))
-        if draw < 0.85:
-            if draw >= 0.4:
-                before = newlines[(newlines < recipe.text_tokens) & (newlines >= 8)]
+        begin = int(self.random.integers(SHORTEST_PREFIX, recipe.text_tokens))
+        if draw < several:
+            if draw >= rest:
+                before = newlines[(newlines < recipe.text_tokens) & (newlines >= SHORTEST_PREFIX)]
                 begin = int(self.random.choice(before)) if len(before) else begin
-            lines = 0 if draw < 0.7 else int(self.random.integers(1, 4))
+            lines = 0 if draw < whole else int(self.random.integers(1, 4))
             after = newlines[newlines > begin]
             end = int(after[min(lines, len(after) - 1)]) if len(after) else begin + longest
         else:
-            end = begin + int(self.random.integers(1, 17))
+            end = begin + int(self.random.integers(1, longest + 1))
         return begin, min(max(end, begin + 1), begin + longest)
 
-    def _slot_size(self, tokens: int) -> int:
-        """Any slot size that holds the gap, each as likely as the next, so that filler is neither rare nor all."""
-        fitting = [size for size in self._recipe.slot_sizes if size >= tokens]
-        return int(self.random.choice(fitting))
+    def _slot_size(self, tokens: int, longest: int) -> int:
+        """A slot size that holds the gap: half from the sizes that inference begins with, each as likely as the next,
+        so that filler is neither rare nor all; a quarter any size; a quarter no filler at all, as after a crop."""
+        draw = self.random.random()
+        if draw < 0.5:
+            return int(self.random.choice([size for size in self._recipe.slot_sizes if tokens <= size <= longest]))
+        return tokens if draw < 0.75 else int(self.random.integers(tokens, longest + 1))
+
+
+def _table(ids: frozenset[int]) -> npt.NDArray[np.bool_]:
+    table = np.zeros(65536, dtype=bool)
+    table[list(ids)] = True
+    return table

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.training.train import FILLER_ID
+from midspan.engine.training.run import FILLER_ID
 from midspan.engine.weights import save_weights
 
 SETTINGS: dict[str, Any] = {
@@ -41,7 +41,7 @@ def package(run: Path, corpus: Path, out: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     model = DiffusionGemma(ModelConfig.from_json(config))
     state = torch.load(run / "state.pt", weights_only=True)
-    model.load_state_dict(state["masters"] | {n: b for n, b in model.state_dict().items() if "scalar" in n})
+    model.load_state_dict(state["average"] | {n: b for n, b in model.state_dict().items() if "scalar" in n})
     save_weights(model, out, int8=True)
     for name in ("config.json", "tokenizer.json", "loss.png", "log.jsonl"):
         shutil.copyfile(run / name, out / name)

@@ -9,15 +9,8 @@ from torch import nn
 
 from midspan.engine.model import DiffusionGemma
 
-LAYERS = 6
 TEXT_CONFIG: dict[str, Any] = {
     "model_type": "diffusion_gemma_text",
-    "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "num_global_key_value_heads": 4,
     "head_dim": 64,
     "global_head_dim": 64,
     "hidden_activation": "gelu_pytorch_tanh",
@@ -30,7 +23,6 @@ TEXT_CONFIG: dict[str, Any] = {
     "attention_bias": False,
     "attention_dropout": 0.0,
     "sliding_window": 1024,
-    "layer_types": ["sliding_attention"] * (LAYERS - 1) + ["full_attention"],
     "rope_parameters": {
         "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
         "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
@@ -43,8 +35,21 @@ TEXT_CONFIG: dict[str, Any] = {
 }
 
 
-def config_json(vocab_size: int, canvas_length: int) -> dict[str, Any]:
-    """config.json of the embedded model: 8M parameters, one expert (so dense), no grouped heads."""
+def config_json(
+    vocab_size: int, canvas_length: int, *, hidden: int = 256, layers: int = 6, intermediate: int = 768
+) -> dict[str, Any]:
+    """config.json of the embedded model: 8M parameters unless told, one expert (so dense), heads of 64."""
+    heads = hidden // TEXT_CONFIG["head_dim"]
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "num_global_key_value_heads": heads,
+        "layer_types": ["sliding_attention"] * (layers - 1) + ["full_attention"],
+        "vocab_size": vocab_size,
+    }
     return {
         "architectures": ["DiffusionGemmaForBlockDiffusion"],
         "model_type": "diffusion_gemma",
@@ -54,7 +59,7 @@ def config_json(vocab_size: int, canvas_length: int) -> dict[str, Any]:
         "boi_token_id": None,
         "eoi_token_id": None,
         "image_token_id": None,
-        "text_config": TEXT_CONFIG | {"vocab_size": vocab_size},
+        "text_config": TEXT_CONFIG | sizes,
     }
 
 

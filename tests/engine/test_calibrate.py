@@ -13,7 +13,7 @@ from midspan.engine.engine import load_infiller
 from midspan.engine.training.calibrate import PRECISION, fit, threshold
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.training.package import package
-from midspan.engine.training.train import Recipe, Run
+from midspan.engine.training.run import Recipe, Run
 from tests.engine.test_training import tiny_corpus
 
 
@@ -58,7 +58,7 @@ def test_heldout_holes_join_to_the_file(tmp_path: Path) -> None:
 def test_a_run_becomes_a_checkpoint_that_loads(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path)
     (corpus / "manifest.json").write_text("{}")
-    run = Run(Recipe(width=64), corpus, tmp_path / "run", compiled=False)
+    run = Run(Recipe(), corpus, tmp_path / "run", compiled=False)
     run.save()
     for name in ("loss.png", "log.jsonl"):
         (tmp_path / "run" / name).write_text("")

@@ -10,25 +10,30 @@ import numpy as np
 import pytest
 import torch
 
-from midspan.engine.training.gaps import GapRecipe, GapSampler
+from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_hidden, canvas_loss, corrupt, soft_canvas
+from midspan.engine.training.run import Recipe, Run
 from midspan.engine.training.tokenizer import train as train_tokenizer
-from midspan.engine.training.train import Recipe, Run, train
+from midspan.engine.training.train import train
 from tests.engine.tiny import SOURCE, config_json, random_model
 
 VOCAB = 64
-NEWLINE, FILLER = 10, 3
+NEWLINE, TOP_LEVEL, FILLER, BOS = 10, 15, 3, 2
+
+
+WIDTHS = (12, 8, 16)
 
 
 def batch_of(generator: torch.Generator) -> CanvasBatch:
-    """Two texts of 20 with three canvases of 12 each."""
+    """Two texts of 20 with canvases of 12, 8 and 16."""
 
     def ids(*shape: int) -> torch.Tensor:
         return torch.randint(4, VOCAB, shape, generator=generator)
 
     start = torch.tensor([[1, 7, 19], [3, 3, 12]])
-    slots = torch.tensor([[4, 8, 8], [4, 4, 8]])
-    return CanvasBatch(text=ids(2, 20), start=start, clean=ids(2, 3, 12), slots=slots, noise=torch.rand(2, 3))
+    slots = torch.tensor([[4, 4, 8], [6, 2, 5]])
+    noise = torch.rand(2, 3, generator=generator)
+    return CanvasBatch(text=ids(2, 20), start=start, clean=ids(2, 36), slots=slots, noise=noise, widths=WIDTHS)
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
@@ -38,33 +43,46 @@ def test_a_training_canvas_is_read_as_inference_reads_it(conditioned: bool) -> N
     for layer in model.layers:
         # Training runs both readings in one pass, so its scalars are one.
         layer.get_buffer("encoder_layer_scalar").copy_(layer.get_buffer("layer_scalar"))
-    soft = torch.randn(2, 3, 12, 32, generator=generator) if conditioned else None
+    soft = torch.randn(2, 36, 32, generator=generator) if conditioned else None
     with torch.inference_mode():
         text, canvas = canvas_hidden(model, batch, batch.clean, soft)
         for row in range(2):
-            for k in range(3):
+            place = 0
+            for k, width in enumerate(WIDTHS):
+                own = slice(place, place + width)
                 cache = model.new_cache()
                 begin = int(batch.start[row, k])
                 prefix = model.prefill(batch.text[row : row + 1, :begin], cache)
-                given = None if soft is None else soft[row, k][None]
-                alone = model.denoise(batch.clean[row, k][None], cache, given)
-                torch.testing.assert_close(canvas[row, k], alone[0], atol=1e-4, rtol=1e-4)
+                given = None if soft is None else soft[row, own][None]
+                alone = model.denoise(batch.clean[row, own][None], cache, given)
+                torch.testing.assert_close(canvas[row, own], alone[0], atol=1e-4, rtol=1e-4)
                 torch.testing.assert_close(text[row, :begin], prefix[0], atol=1e-4, rtol=1e-4)
+                place += width
+
+
+def free_rows(batch: CanvasBatch) -> torch.Tensor:
+    """Which rows [B, R] are slots, spelt out."""
+    rows = [
+        [place < size for width, size in zip(batch.widths, sizes, strict=True) for place in range(width)]
+        for sizes in batch.slots.tolist()
+    ]
+    return torch.tensor(rows)
 
 
 def test_noise_falls_on_free_slots_only_and_as_often_as_asked() -> None:
     generator = torch.Generator().manual_seed(1)
-    clean = torch.full((40, 5, 60), 2)
+    clean = torch.full((40, 5 * 60), 2)
     batch = CanvasBatch(
-        text=clean[:, 0],
+        text=clean[:, :60],
         start=torch.ones(40, 5, dtype=torch.long),
         clean=clean,
         slots=torch.full((40, 5), 40),
         noise=torch.full((40, 5), 0.25),
+        widths=(60,) * 5,
     )
-    noisy = corrupt(batch, VOCAB, generator)
-    assert bool((noisy[:, :, 40:] == 2).all())
-    changed = float((noisy[:, :, :40] != 2).float().mean())
+    noisy, free = corrupt(batch, VOCAB, generator), free_rows(batch)
+    assert bool((noisy[~free] == 2).all())
+    changed = float((noisy[free] != 2).float().mean())
     # One random id in VOCAB is the clean one; five standard deviations of 8,000 draws.
     expected = 0.25 * (1 - 1 / VOCAB)
     assert abs(changed - expected) < 5 * (expected * (1 - expected) / 8000) ** 0.5
@@ -73,45 +91,67 @@ def test_noise_falls_on_free_slots_only_and_as_often_as_asked() -> None:
 def test_the_loss_counts_free_slots_and_weighs_filler_down() -> None:
     generator = torch.Generator().manual_seed(2)
     model, batch = random_model(config_json(VOCAB)), batch_of(generator)
-    options = {"max_slots": 8, "filler_id": FILLER, "text_stride": 2}
-    batch.clean[:, :, 2:4] = FILLER
+    batch.clean[:, 1:3] = FILLER
     with torch.inference_mode():
-        light, _ = canvas_loss(model, batch, batch.clean, None, filler_weight=0.0, **options)
-        frozen = batch.clean.clone()
-        frozen[:, :, 8:] = 5
-        _, hidden = canvas_hidden(model, batch, batch.clean, None)
-        logits = model.logits(hidden).log_softmax(dim=-1)
-        values = -logits.gather(-1, batch.clean[..., None]).squeeze(-1)
-        counted = (torch.arange(12) < batch.slots[..., None]) & (batch.clean != FILLER)
+        light, text = canvas_loss(model, batch, batch.clean, None, filler_id=FILLER, filler_weight=0.0, text_stride=2)
+        text_hidden, hidden = canvas_hidden(model, batch, batch.clean, None)
+        values = -model.logits(hidden).log_softmax(dim=-1).gather(-1, batch.clean[..., None]).squeeze(-1)
+        counted = free_rows(batch) & (batch.clean != FILLER)
+        read = model.logits(text_hidden[:, :-1:2]).log_softmax(dim=-1)
+        causal = -read.gather(-1, batch.text[:, 1::2, None]).mean()
     torch.testing.assert_close(light, values[counted].mean(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(text, causal, atol=1e-5, rtol=1e-5)
 
 
 def test_self_conditioning_is_zero_where_frozen() -> None:
     model, batch = random_model(config_json(VOCAB)), batch_of(torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        soft = soft_canvas(model, batch, batch.clean, 0.7, 8)
-    free = torch.arange(12) < batch.slots[..., None]
+        soft = soft_canvas(model, batch, batch.clean, 0.7)
+    free = free_rows(batch)
     assert float(soft[~free].abs().sum()) == 0.0
     assert bool((soft[free].abs().sum(dim=-1) > 0).all())
 
 
+def sampler_of(folder: Path) -> GapSampler:
+    """Gaps in a stream that counts 10, 11, ..., 21, 10, ...: every twelfth id is the newline."""
+    (np.arange(3000) % 12 + 10).astype(np.uint16).tofile(folder / "ids.bin")
+    recipe = GapRecipe(text_tokens=64, widths=(16, 16, 32), slot_sizes=(4, 8, 16), filler_id=FILLER, bos_id=BOS)
+    lines = LineIds(newline=frozenset({NEWLINE}), top_level=frozenset({TOP_LEVEL}))
+    return GapSampler(folder / "ids.bin", lines, recipe, seed=0)
+
+
 def test_gaps_are_the_text_that_stood_there(tmp_path: Path) -> None:
-    stream = np.arange(3000) % 12 + 10  # every twelfth id is the newline
-    stream.astype(np.uint16).tofile(tmp_path / "ids.bin")
-    recipe = GapRecipe(text_tokens=64, canvases=4, width=32, slot_sizes=(4, 8, 16), filler_id=FILLER)
-    sampler = GapSampler(tmp_path / "ids.bin", {NEWLINE}, recipe, seed=0)
-    batch = sampler.canvases(50)
-    ended_at_newline = 0
+    batch = sampler_of(tmp_path).canvases(50)
+    ended_at_newline, full = 0, 0
     for row in range(50):
-        for k in range(4):
+        place = 0
+        for k, width in enumerate(batch.widths):
             begin, size = int(batch.start[row, k]), int(batch.slots[row, k])
-            canvas = batch.clean[row, k].tolist()
+            canvas = batch.clean[row, place : place + width].tolist()
+            place += width
             gap = [i for i in canvas[:size] if i != FILLER]
+            assert 0 < size <= width // 2
             assert canvas[:size] == gap + [FILLER] * (size - len(gap))
-            whole = batch.text[row, :begin].tolist() + gap + canvas[size:]
+            whole = batch.text[row, 1:begin].tolist() + gap + canvas[size:]
             assert all((b - a) % 12 == 1 for a, b in pairwise(whole))
             ended_at_newline += canvas[size] == NEWLINE
-    assert ended_at_newline > 60
+            full += len(gap) == size
+    assert ended_at_newline > 40
+    # A quarter of the canvases are cut to the gap; some fit by chance.
+    assert 30 < full < 120
+
+
+def test_texts_begin_with_bos_and_most_of_them_with_a_top_level_line(tmp_path: Path) -> None:
+    sampler = sampler_of(tmp_path)
+    first = torch.cat((sampler.canvases(200).text[:, :2], sampler.sequences(200, 30)[:, :2]))
+    assert bool((first[:, 0] == BOS).all())
+    # Where a window begins anywhere, one in twelve does so by chance.
+    assert 0.5 < float((first[:, 1] == TOP_LEVEL + 1).float().mean()) < 0.8
+
+
+def test_line_ids_are_those_of_the_vocabulary() -> None:
+    lines = LineIds.of({"Ċ": 5, "ĊĊ": 6, "ĊĠĠ": 7, "a": 8, "aĊ": 9, "": 10}, BOS)
+    assert lines == LineIds(newline=frozenset({5, 6, 7}), top_level=frozenset({5, 6, BOS}))
 
 
 def tiny_corpus(folder: Path) -> Path:
@@ -127,7 +167,7 @@ def tiny_corpus(folder: Path) -> Path:
 def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
-        minutes=1000, batch=2, sequence=32, text_tokens=32, canvases=2, width=40, warmup_steps=2, measure_every=5
+        minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=2, causal_share=0.5, measure_every=5
     )
     run = Run(recipe, corpus, out, compiled=False)
     losses = [run.step()["causal"] for _ in range(12)]

@@ -1,0 +1,277 @@
+"""One training run in one folder: model, optimisers, data, its state on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tokenizers import Tokenizer
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
+from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
+from midspan.engine.training.shape import config_json, initialise
+
+FILLER_ID, BOS_ID = 3, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that a run depends on besides the corpus; `minutes` of training steps, pauses not counted."""
+
+    hidden: int = 256
+    layers: int = 6
+    intermediate: int = 768
+    minutes: float = 120.0
+    causal_share: float = 0.3
+    batch: int = 16
+    sequence: int = 512
+    text_tokens: int = 256
+    narrow: int = 6
+    wide: int = 1
+    filler_weight: float = 0.2
+    text_stride: int = 1
+    text_weight: float = 0.5
+    self_conditioning: float = 0.5
+    muon_rate: float = 3e-3
+    adam_rate: float = 3e-3
+    warmup_steps: int = 50
+    decay_share: float = 0.4
+    average: float = 0.99
+    measure_every: int = 100
+    seed: int = 0
+
+    def gaps(self) -> GapRecipe:
+        """Narrow canvases of 32 for single lines, wide ones of 64 for up to four."""
+        return GapRecipe(
+            text_tokens=self.text_tokens,
+            widths=(32,) * self.narrow + (64,) * self.wide,
+            slot_sizes=(8, 16, 24, 32),
+            filler_id=FILLER_ID,
+            bos_id=BOS_ID,
+        )
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; saved beside the weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+class Stream(IterableDataset[tuple[CanvasBatch, torch.Tensor]]):
+    """Canvas batches (or plain sequences) without end, drawn in DataLoader workers that keep a GPU fed."""
+
+    def __init__(self, sampler: GapSampler, recipe: Recipe, batch: int, causal: bool, seed: int) -> None:
+        self._sampler, self._recipe, self._batch, self._causal, self._seed = sampler, recipe, batch, causal, seed
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        self._sampler.reseed(self._seed + (7_919 * (info.id + 1) if info else 0))
+        while True:
+            yield self.draw()
+
+    def draw(self) -> Any:
+        """One batch of the stream's kind."""
+        if self._causal:
+            return self._sampler.sequences(self._batch, self._recipe.sequence + 1)
+        return self._sampler.canvases(self._batch)
+
+
+class Run:
+    """Model, optimisers and data of one training run; bf16 weights compute, float32 masters learn, an average ships."""
+
+    def __init__(
+        self, recipe: Recipe, corpus: Path, out: Path, *, compiled: bool = True, device: str = "cpu", loaders: int = 0
+    ) -> None:
+        self.recipe, self.out, self.progress = recipe, out, Progress()
+        self.device, self._loaders = torch.device(device), loaders
+        self.workers = dist.get_world_size() if dist.is_initialized() else 1
+        self.worker = dist.get_rank() if dist.is_initialized() else 0
+        self.batch = recipe.batch // self.workers
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer = Tokenizer.from_file(str(corpus / "tokenizer.json"))
+        tokenizer.save(str(out / "tokenizer.json"))
+        sizes = {"hidden": recipe.hidden, "layers": recipe.layers, "intermediate": recipe.intermediate}
+        self.config = config_json(tokenizer.get_vocab_size(), max(recipe.gaps().widths), **sizes)
+        (out / "config.json").write_text(json.dumps(self.config, indent=2))
+        torch.manual_seed(recipe.seed)
+        self.model = initialise(DiffusionGemma(ModelConfig.from_json(self.config))).to(self.device)
+        self.masters = {name: p.detach().clone().requires_grad_() for name, p in self.model.named_parameters()}
+        self.average = {name: p.detach().clone() for name, p in self.masters.items()}
+        self.optimisers = _optimisers(self.masters, recipe)
+        self.model.bfloat16()
+        lines = LineIds.of(tokenizer.get_vocab(), BOS_ID)
+        self.data = GapSampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
+        self.heldout = GapSampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
+        self._streams: dict[str, Iterator[Any]] = {}
+        self.generator = torch.Generator().manual_seed(self._data_seed())
+        self._causal = torch.compile(causal_loss) if compiled else causal_loss
+        self._canvas = torch.compile(canvas_loss) if compiled else canvas_loss
+        self._soft = torch.compile(soft_canvas) if compiled else soft_canvas
+
+    def _data_seed(self) -> int:
+        """A stream of its own for every worker and every resumption."""
+        return self.recipe.seed + 1_000_003 * self.worker + self.progress.step
+
+    @property
+    def fraction(self) -> float:
+        """The share of the time budget that is spent, 0 to 1."""
+        return min(1.0, self.progress.seconds / (60 * self.recipe.minutes))
+
+    @property
+    def phase(self) -> str:
+        """`causal`, then `canvas`."""
+        return "causal" if self.fraction < self.recipe.causal_share else "canvas"
+
+    def step(self) -> dict[str, torch.Tensor]:
+        """One optimiser step of the present phase; returns its losses in nats."""
+        began = time.perf_counter()
+        recipe = self.recipe
+        batch = self._next()
+        if self.phase == "causal":
+            loss = self._causal(self.model, batch.to(self.device))
+            losses = {"causal": loss.detach()}
+            self.progress.tokens += recipe.batch * recipe.sequence
+        else:
+            slot, causal = self._canvas_losses(batch)
+            loss = slot + recipe.text_weight * causal
+            losses = {"slot": slot.detach(), "causal": causal.detach()}
+            self.progress.tokens += recipe.batch * (recipe.text_tokens + sum(recipe.gaps().widths))
+        loss.backward()
+        self._update()
+        self.progress.step += 1
+        # A paused process must not use up the budget: no honest step takes this long once compiled.
+        spent = torch.tensor(min(time.perf_counter() - began, 20.0), dtype=torch.float64)
+        if self.workers > 1:
+            dist.all_reduce(spent, dist.ReduceOp.MAX)
+        self.progress.seconds += float(spent)
+        return losses
+
+    def _next(self) -> Any:
+        """The next batch of the present phase's stream, begun where a phase begins."""
+        if self.phase not in self._streams:
+            stream = Stream(self.data, self.recipe, self.batch, self.phase == "causal", self._data_seed())
+            loader = DataLoader(
+                stream, batch_size=None, num_workers=self._loaders, prefetch_factor=8 if self._loaders else None
+            )
+            self._streams = {self.phase: iter(loader)}
+        return next(self._streams[self.phase])
+
+    def _canvas_losses(self, batch: CanvasBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        recipe = self.recipe
+        noisy = corrupt(batch, self.model.config.vocab_size, self.generator).to(self.device)
+        batch, soft = batch.to(self.device), None
+        if torch.rand((), generator=self.generator) < recipe.self_conditioning:
+            with torch.no_grad():
+                soft = self._soft(self.model, batch, noisy, 0.7)
+        return self._canvas(
+            self.model,
+            batch,
+            noisy,
+            soft,
+            filler_id=FILLER_ID,
+            filler_weight=recipe.filler_weight,
+            text_stride=recipe.text_stride,
+        )
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        """Gradients to the masters, one optimiser step, masters to the average and back to the bf16 weights."""
+        computing = dict(self.model.named_parameters())
+        for name, master in self.masters.items():
+            grad = computing[name].grad
+            master.grad = torch.zeros_like(master) if grad is None else grad.float()
+            computing[name].grad = None
+        if self.workers > 1:
+            self._average_gradients()
+        torch.nn.utils.clip_grad_norm_(list(self.masters.values()), 1.0)
+        for optimiser, rate in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * self._rate_factor()
+            optimiser.step()
+        learnt = [master.detach() for master in self.masters.values()]
+        torch._foreach_lerp_(list(self.average.values()), learnt, 1.0 - self.recipe.average)
+        self._compute_with(self.masters)
+
+    @torch.no_grad()
+    def _compute_with(self, weights: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(weights[name])
+
+    def _average_gradients(self) -> None:
+        """One all-reduce over every master's gradient."""
+        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient) / self.workers)
+
+    def _rate_factor(self) -> float:
+        """Warm-up by steps, then constant, then linear to a twentieth over the last `decay_share` of the budget."""
+        warm = min(1.0, (self.progress.step + 1) / self.recipe.warmup_steps)
+        return warm * min(1.0, 0.05 + 0.95 * (1.0 - self.fraction) / self.recipe.decay_share)
+
+    @torch.no_grad()
+    def measure(self, batches: int = 4) -> dict[str, float]:
+        """Held-out losses of the averaged weights in nats, always on the same texts and gaps."""
+        generator = self.generator.get_state()
+        self.generator.manual_seed(0)
+        self.heldout.reseed(self.recipe.seed)
+        self._compute_with(self.average)
+        recipe, sums = self.recipe, {"heldout_causal": 0.0}
+        for _ in range(batches):
+            if self.phase == "causal":
+                ids = self.heldout.sequences(self.batch, recipe.sequence + 1).to(self.device)
+                sums["heldout_causal"] += float(self._causal(self.model, ids)) / batches
+            else:
+                slot, causal = self._canvas_losses(self.heldout.canvases(self.batch))
+                sums["heldout_slot"] = sums.get("heldout_slot", 0.0) + float(slot) / batches
+                sums["heldout_causal"] += float(causal) / batches
+        self._compute_with(self.masters)
+        self.generator.set_state(generator)
+        return sums
+
+    def save(self) -> None:
+        """Write `state.pt` (resume) in one rename, so that a kill leaves the older one whole."""
+        state = {
+            "masters": {name: master.detach() for name, master in self.masters.items()},
+            "average": self.average,
+            "optimisers": [optimiser.state_dict() for optimiser, _ in self.optimisers],
+            "progress": asdict(self.progress),
+        }
+        torch.save(state, self.out / "state.tmp")
+        (self.out / "state.tmp").replace(self.out / "state.pt")
+
+    @torch.no_grad()
+    def resume(self) -> None:
+        """Go on from `state.pt`; the data stream restarts from a seed that depends on the step."""
+        state: dict[str, Any] = torch.load(self.out / "state.pt", weights_only=True, map_location=self.device)
+        for name, master in self.masters.items():
+            master.copy_(state["masters"][name])
+            self.average[name].copy_(state["average"][name])
+        self._compute_with(self.masters)
+        for (optimiser, _), saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.progress = Progress(**state["progress"])
+        self.generator.manual_seed(self._data_seed())
+        self._streams.clear()
+
+
+def _optimisers(masters: dict[str, torch.Tensor], recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Muon (Jordan 2024) for the hidden matrices, AdamW for embeddings, experts, norms."""
+    hidden = [p for name, p in masters.items() if p.ndim == 2 and "embed" not in name and "router" not in name]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in masters.values() if id(p) not in chosen]
+    muon = torch.optim.Muon(hidden, lr=recipe.muon_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(rest, lr=recipe.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return [(muon, recipe.muon_rate), (adam, recipe.adam_rate)]
