@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
-from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 
 SUFFIX_HEAD = 6

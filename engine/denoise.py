@@ -14,6 +14,9 @@ import torch
 
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
 
+# Finite, so that it times a probability of 0 is 0; far below any logit at any temperature.
+FORBIDDEN = -1e9
+
 
 class Network(Protocol):
     """The model as the loop sees it."""
@@ -55,7 +58,7 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
         raw = _limit(network.logits(current, soft, free), canvas)
         logits = raw / plan.temperature(plan.steps - number + 1)
         probabilities = torch.softmax(logits, dim=-1)
-        entropy = _scatter(torch.special.entr(probabilities).sum(dim=-1), free)
+        entropy = _scatter(entropies(logits, probabilities), free)
         sampled = torch.where(free, _scatter(draws.sample(probabilities), free), canvas.ids)
         argmax = torch.where(free, _scatter(logits.argmax(dim=-1), free), canvas.ids)
         kept = accept(entropy, free, plan.entropy_bound)
@@ -71,13 +74,24 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
         previous, soft = draft, _soft_canvas(network.soft(logits), soft, free, hold)
 
 
+def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of each row [R] of logits and their softmax [R, V].
+
+    Log-sum-exp less the expected logit; the former is the greatest logit less its log-probability, so that no
+    exponential is taken twice. Ids that are ruled out have logits of FORBIDDEN and probability 0.
+    """
+    log_sum = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()
+    expected: torch.Tensor = torch.linalg.vecdot(probabilities, logits)
+    return (log_sum - expected).clamp_(min=0.0)
+
+
 def _limit(logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:
     """Rule out banned ids everywhere and, at position 0, ids that would not continue the healed text."""
     if canvas.banned:
-        logits[:, list(canvas.banned)] = -torch.inf
+        logits[:, list(canvas.banned)] = FORBIDDEN
     if canvas.allowed_first is not None:
         first = canvas.free.nonzero()[:, 1] == 0
-        logits[first] = logits[first].masked_fill(~canvas.allowed_first, -torch.inf)
+        logits[first] = logits[first].masked_fill(~canvas.allowed_first, FORBIDDEN)
     return logits
 
 

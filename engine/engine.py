@@ -12,6 +12,7 @@ import torch
 
 from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import About, Budget, Candidate, DeviceError, Fill, Hole, Latency, OnFrame, Stopped
+from midspan.engine.dense import DenseLayer, fold
 from midspan.engine.infill import Infiller, Infilling, Watch
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompt import Prompt
@@ -60,6 +61,7 @@ class Engine:
     def __init__(self, infiller: Infiller, *, name: str, load_ms: float) -> None:
         self._infiller = infiller
         model, settings = infiller.model, infiller.settings
+        layers = "folded" if isinstance(model.stack[0], DenseLayer) else "modules"
         self.about = About(
             checkpoint=name,
             device=str(model.device),
@@ -69,7 +71,7 @@ class Engine:
             layout=settings.layout,
             languages=settings.languages,
             show_threshold=settings.show_threshold,
-            kernels=tuple((kernel, "reference") for kernel in KERNELS),
+            kernels=(*((kernel, "reference") for kernel in KERNELS), ("layers", layers)),
             load_ms=load_ms,
         )
         self._wake = threading.Condition()
@@ -179,6 +181,8 @@ def load_infiller(checkpoint: str, device: str) -> Infiller:
     prompt = Prompt(folder / "tokenizer.json", prefix_tokens=settings.prefix_tokens, filler_id=settings.filler_id)
     model = DiffusionGemma(config)
     load_weights(model, folder, _dtype(place), place)
+    if place.type == "cpu" and config.experts == 1:
+        fold(model)
     return Infiller(model.eval(), prompt, settings)
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, Hole, OnFrame, Stopped
+from midspan.engine.cache import Cache
 from midspan.engine.candidates import Scored, lay_canvases, rank
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
@@ -23,16 +24,27 @@ MAX_DRAWS = 8
 
 
 class CanvasNetwork:
-    """The model bound to one prefix, as the denoising loop sees it."""
+    """The model bound to one prefix, as the denoising loop sees it.
 
-    def __init__(self, model: DiffusionGemma, cache: Cache, valid: torch.Tensor | None) -> None:
-        self._model, self._cache, self._valid = model, cache, valid
+    With `later_rows` only so many leading rows run from the second step on: the suffix behind them keeps the keys and
+    values that it had in the first step, when the gap before it was all noise.
+    """
+
+    def __init__(
+        self, model: DiffusionGemma, cache: Cache, valid: torch.Tensor | None, later_rows: int | None = None
+    ) -> None:
+        self._model, self._cache, self._valid, self._later_rows = model, cache, valid, later_rows
+        self._steps = 0
         self.vocab_size = model.config.vocab_size
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
         """See denoise.Network."""
-        hidden = self._model.denoise(ids, self._cache, soft, self._valid)
-        return self._model.logits(hidden[free])
+        rows = ids.shape[1] if self._steps == 0 or self._later_rows is None else self._later_rows
+        self._steps += 1
+        soft = None if soft is None else soft[:, :rows]
+        frozen = ids.shape[1] - rows
+        hidden = self._model.denoise(ids[:, :rows], self._cache, soft, self._valid, frozen_rows=frozen)
+        return self._model.logits(hidden[free[:, :rows]])
 
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         """See denoise.Network; the logits are rounded to the weights' dtype first, as in the release."""
@@ -109,7 +121,9 @@ class Infiller:
         clock = time.perf_counter()
         self.prefix.encode(layout.prefix)
         out.encode_s += time.perf_counter() - clock
-        slots, width = self.settings.slots, self.model.config.canvas_length
+        slots = self.settings.slots
+        # As in training: half of a canvas is slots at most, and a narrow one costs half of a wide one.
+        width = min(self.model.config.canvas_length, 2 * max(slots))
         each = max(self.settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
         clock = time.perf_counter()
@@ -125,7 +139,8 @@ class Infiller:
 
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> torch.Tensor | None:
         """The drafts when the canvases settle, the steps or the time run out; None when the request was cancelled."""
-        network = CanvasNetwork(self.model, self.prefix.memory, canvas.valid)
+        later_rows = max(self.settings.slots) if self.settings.reuse_suffix else None
+        network = CanvasNetwork(self.model, self.prefix.memory, canvas.valid, later_rows)
         drafts = canvas.ids
         out.stopped = "steps"
         for step in denoise(network, canvas, plan, draws):

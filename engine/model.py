@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.cache import Cache
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp, experts_reference
 from midspan.kernels.geglu import geglu_reference
@@ -25,6 +26,9 @@ from midspan.kernels.router import router_reference
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q [B, H, N, D], k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
+
+LayerCall = Callable[[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor, int, Attend], torch.Tensor]
+"""(x [B, N, d], rope tables, layer scalar [1], layer number, attention rule) -> x [B, N, d]; see Layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,46 +113,6 @@ def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
         rope_fraction=rope.get("partial_rotary_factor", 1.0),
         rope_proportional=rope["rope_type"] == "proportional",
     )
-
-
-class Cache:
-    """Keys and values of clean text: per layer [1, G, capacity, D], of which the first `length` are valid."""
-
-    def __init__(self, config: ModelConfig, *, dtype: torch.dtype, device: torch.device, capacity: int = 512) -> None:
-        self.length = 0
-        self._keys = [
-            torch.empty(1, layer.kv_heads, capacity, layer.head_dim, dtype=dtype, device=device)
-            for layer in config.layers
-        ]
-        self._values = [torch.empty_like(keys) for keys in self._keys]
-
-    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
-        """Put k, v [1, G, N, D] behind the valid part; `advance` makes them valid once every layer has written."""
-        end = self.length + k.shape[2]
-        if end > self._keys[layer].shape[2]:
-            self._grow(layer, end)
-        self._keys[layer][:, :, self.length : end] = k
-        self._values[layer][:, :, self.length : end] = v
-
-    def _grow(self, layer: int, end: int) -> None:
-        capacity = 1 << (end - 1).bit_length()
-        for buffers in (self._keys, self._values):
-            old = buffers[layer]
-            buffers[layer] = old.new_empty(*old.shape[:2], capacity, old.shape[3])
-            buffers[layer][:, :, : self.length] = old[:, :, : self.length]
-
-    def advance(self, tokens: int) -> None:
-        """Make the last `tokens` written positions valid."""
-        self.length += tokens
-
-    def truncate(self, length: int) -> None:
-        """Forget everything from position `length` on."""
-        assert 0 <= length <= self.length
-        self.length = length
-
-    def read(self, layer: int, start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views of keys and values [1, G, end - start, D]."""
-        return self._keys[layer][:, :, start:end], self._values[layer][:, :, start:end]
 
 
 class RMSNorm(nn.Module):
@@ -300,6 +264,8 @@ class DiffusionGemma(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.self_conditioning = SelfConditioning(config)
         self.layers = nn.ModuleList(Layer(config, shape) for shape in config.layers)
+        # What `run` goes through; a list, so that folded layers may take the place of the modules.
+        self.stack: list[LayerCall] = list(self.layers)
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
@@ -321,7 +287,7 @@ class DiffusionGemma(nn.Module):
 
     def new_cache(self, capacity: int = 512) -> Cache:
         """An empty cache with room for `capacity` tokens; it grows."""
-        return Cache(self.config, dtype=self.dtype, device=self.device, capacity=capacity)
+        return Cache(self.config.layers, dtype=self.dtype, device=self.device, capacity=capacity)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids [B, N] -> embeddings [B, N, d], scaled by sqrt(d) rounded to the weights' dtype."""
@@ -335,7 +301,7 @@ class DiffusionGemma(nn.Module):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden rows [..., d] -> soft-capped logits [..., V] in float32."""
         raw = F.linear(hidden, self.embed_tokens.weight).float()
-        return torch.tanh(raw / self.config.softcap) * self.config.softcap
+        return raw.div_(self.config.softcap).tanh_() * self.config.softcap
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
@@ -352,29 +318,40 @@ class DiffusionGemma(nn.Module):
         return hidden
 
     def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Read finished canvases [B, C] causally behind the cache, writing nothing. Returns hidden [B, C, d]."""
+        """Read finished canvases [B, C] causally behind the cache, adding nothing to it. Returns hidden [B, C, d]."""
+        rows = ids.shape[1]
+        cache.canvases.lay(ids.shape[0], rows)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return self._causal(layer, q, *_behind(cache.read(layer, 0, cache.length), k, v))
+            return self._causal(layer, q, *cache.canvases.put(layer, 0, rows, k, v))
 
-        positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
+        positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
         return self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
 
     def denoise(
-        self, ids: torch.Tensor, cache: Cache, soft: torch.Tensor | None = None, valid: torch.Tensor | None = None
+        self,
+        ids: torch.Tensor,
+        cache: Cache,
+        soft: torch.Tensor | None = None,
+        valid: torch.Tensor | None = None,
+        *,
+        frozen_rows: int = 0,
     ) -> torch.Tensor:
-        """One bidirectional read of canvases [B, C] over the cache; returns hidden [B, C, d], writes nothing.
+        """One bidirectional read of canvases [B, C] over the cache, adding nothing to it; returns hidden [B, C, d].
 
-        `soft` [B, C, d] is the previous step's soft embedding (None on the first); `valid` [B, C] is False where a
-        canvas is only padded to the batch's width. Sliding layers see the last window - 1 cached keys.
+        `soft` [B, C, d] is the previous step's soft embedding (None on the first); `valid` [B, C + frozen_rows] is
+        False where a canvas is only padded to the batch's width. Sliding layers see the last window - 1 cached keys.
+        With `frozen_rows` the canvases go on for so many rows, whose keys and values are those of the last call.
         """
+        rows = ids.shape[1] + frozen_rows
+        cache.canvases.lay(ids.shape[0], rows)
         embedded = self.embed(ids)
         x = self.self_conditioning.combine(embedded, torch.zeros_like(embedded) if soft is None else soft)
 
         def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             window = self.config.layers[layer].window
             start = 0 if window is None else max(0, cache.length - window + 1)
-            k, v = _behind(cache.read(layer, start, cache.length), k, v)
+            k, v = cache.canvases.put(layer, start, rows, k, v)
             mask = None
             if valid is not None:
                 mask = F.pad(valid, (cache.length - start, 0), value=True)[:, None, None, :]
@@ -388,7 +365,7 @@ class DiffusionGemma(nn.Module):
     ) -> torch.Tensor:
         """The stack: embeddings x [B, N, d] at positions [B or 1, N], a scalar a layer, an attention rule."""
         tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.stack):
             x = layer(x, tables[self.config.layers[index]], scalars[index], index, attend)
         out: torch.Tensor = self.norm(x)
         return out
@@ -413,14 +390,6 @@ class DiffusionGemma(nn.Module):
         if window is not None:
             allowed &= distance < window
         return attention_reference(q, k, v, allowed)
-
-
-def _behind(
-    cached: tuple[torch.Tensor, torch.Tensor], k: torch.Tensor, v: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lay k, v [B, G, C, D] behind cached [1, G, N, D] tensors, shared by the batch."""
-    keys, values = (tensor.expand(k.shape[0], -1, -1, -1) for tensor in cached)
-    return torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
 
 
 def _rope_frequencies(shape: LayerShape) -> torch.Tensor:

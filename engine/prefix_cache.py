@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.cache import Cache
+from midspan.engine.model import DiffusionGemma
 
 CHUNK_TOKENS = 1024
 

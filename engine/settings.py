@@ -22,6 +22,7 @@ class CheckpointSettings:
     slots: tuple[int, ...]
     draws: int
     prefix_tokens: int
+    reuse_suffix: bool
     steps: int
     t_min: float
     t_max: float

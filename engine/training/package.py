@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "slots": [8, 16],
     "draws": 2,
     "prefix_tokens": 384,
+    "reuse_suffix": True,
     "steps": 4,
     "t_min": 0.1,
     "t_max": 0.3,

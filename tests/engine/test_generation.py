@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Step, denoise
 from midspan.engine.infill import CanvasNetwork
-from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,
     VOCAB,

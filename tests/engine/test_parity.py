@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from midspan.engine.cache import Cache
 from midspan.engine.infill import CanvasNetwork
-from midspan.engine.model import Cache, DiffusionGemma
+from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,
     VOCAB,

@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 
 from midspan.engine import model as network
+from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
 from midspan.engine.denoise import denoise
 from midspan.engine.infill import CanvasNetwork
-from midspan.engine.model import Cache, DiffusionGemma, LayerShape, ModelConfig
+from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp
 from midspan.kernels.rms_norm import rms_norm_reference
@@ -80,6 +81,7 @@ def spoil(cache: Cache, layer: int, start: int, end: int) -> None:
     """Overwrite cached keys and values in place."""
     for tensor in cache.read(layer, start, end):
         tensor.normal_(generator=torch.Generator().manual_seed(9)).mul_(3)
+    cache.canvases.forget(start)
 
 
 def test_01_every_canvas_row_sees_the_same_window_of_the_cache(model: DiffusionGemma) -> None:

@@ -93,6 +93,7 @@ def settings(**changes: Any) -> CheckpointSettings:
         "slots": (4, 8),
         "draws": 1,
         "prefix_tokens": 12_000,
+        "reuse_suffix": False,
         "steps": 4,
         "t_min": 0.4,
         "t_max": 0.8,

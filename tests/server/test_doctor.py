@@ -29,9 +29,8 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
     assert (code, found["mend"]) == (0, [])
     assert found["checkpoint"] == checkpoint
-    assert found["kernels"] == dict.fromkeys(
-        ("attention", "rms_norm", "rope", "geglu", "router", "experts"), "reference"
-    )
+    ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
+    assert found["kernels"] == dict.fromkeys(ops, "reference") | {"layers": "modules"}
     assert {"torch", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]
 
 

@@ -1,0 +1,117 @@
+"""Where keys and values live: the encoder's cache of one clean prefix, and the canvases that stand behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+
+class KeyValueShape(Protocol):
+    """What a layer's keys and values look like."""
+
+    @property
+    def kv_heads(self) -> int:
+        """G."""
+
+    @property
+    def head_dim(self) -> int:
+        """D."""
+
+
+class Cache:
+    """Keys and values of clean text: per layer [1, G, capacity, D], of which the first `length` are valid."""
+
+    def __init__(
+        self, layers: Sequence[KeyValueShape], *, dtype: torch.dtype, device: torch.device, capacity: int = 512
+    ) -> None:
+        self.length = 0
+        self.canvases = CanvasMemory(self)
+        self._keys = [
+            torch.empty(1, layer.kv_heads, capacity, layer.head_dim, dtype=dtype, device=device) for layer in layers
+        ]
+        self._values = [torch.empty_like(keys) for keys in self._keys]
+
+    @property
+    def layers(self) -> int:
+        """How many layers have keys and values."""
+        return len(self._keys)
+
+    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Put k, v [1, G, N, D] behind the valid part; `advance` makes them valid once every layer has written."""
+        end = self.length + k.shape[2]
+        if end > self._keys[layer].shape[2]:
+            self._grow(layer, end)
+        self._keys[layer][:, :, self.length : end] = k
+        self._values[layer][:, :, self.length : end] = v
+
+    def _grow(self, layer: int, end: int) -> None:
+        capacity = 1 << (end - 1).bit_length()
+        for buffers in (self._keys, self._values):
+            old = buffers[layer]
+            buffers[layer] = old.new_empty(*old.shape[:2], capacity, old.shape[3])
+            buffers[layer][:, :, : self.length] = old[:, :, : self.length]
+
+    def advance(self, tokens: int) -> None:
+        """Make the last `tokens` written positions valid."""
+        self.length += tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget everything from position `length` on."""
+        assert 0 <= length <= self.length
+        self.length = length
+        self.canvases.forget(length)
+
+    def read(self, layer: int, start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views of keys and values [1, G, end - start, D]."""
+        return self._keys[layer][:, :, start:end], self._values[layer][:, :, start:end]
+
+
+class CanvasMemory:
+    """Keys and values of a batch of canvases behind a cache's prefix, in buffers that outlive the step and the fill.
+
+    Per layer [B, G, prefix + canvas, D]: the prefix is laid down once for every row of the batch, and only what
+    changed of it the next time; each step overwrites the canvas' part in place.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+        self._laid = 0  # prefix positions that are already here
+
+    def forget(self, length: int) -> None:
+        """The prefix has changed from position `length` on."""
+        self._laid = min(self._laid, length)
+
+    def lay(self, batch: int, rows: int) -> None:
+        """Make room for `batch` canvases of `rows` behind the cache's valid part, and copy that part in."""
+        cache = self._cache
+        if not self._keys or self._keys[0].shape[0] < batch or self._keys[0].shape[2] < cache.length + rows:
+            self._allocate(batch, 1 << (cache.length + rows - 1).bit_length())
+        for layer in range(cache.layers):
+            k, v = cache.read(layer, self._laid, cache.length)
+            self._keys[layer][:, :, self._laid : cache.length] = k
+            self._values[layer][:, :, self._laid : cache.length] = v
+        self._laid = cache.length
+
+    def _allocate(self, batch: int, capacity: int) -> None:
+        self._laid = 0
+        likes = [self._cache.read(layer, 0, 0)[0] for layer in range(self._cache.layers)]
+        self._keys = [like.new_empty(batch, like.shape[1], capacity, like.shape[3]) for like in likes]
+        self._values = [torch.empty_like(keys) for keys in self._keys]
+
+    def put(
+        self, layer: int, start: int, rows: int, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Overwrite the first N of `rows` canvas positions with k, v [B, G, N, D].
+
+        Returns views [B, G, prefix - start + rows, D]; positions from N on are as an earlier step left them.
+        """
+        batch, prefix = k.shape[0], self._laid
+        views = []
+        for buffers, new in ((self._keys, k), (self._values, v)):
+            buffers[layer][:batch, :, prefix : prefix + k.shape[2]] = new
+            views.append(buffers[layer][:batch, :, start : prefix + rows])
+        return views[0], views[1]
