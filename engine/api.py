@@ -109,3 +109,6 @@ class About:
 
 
 OnFrame = Callable[[Frame], None]
+
+Judge = Callable[[Hole, str], tuple[tuple[int, int], ...]]
+"""(hole, fill) -> which characters [begin, end) of the fill stand in a syntax error that the fill brought about."""

@@ -115,3 +115,10 @@ class CanvasMemory:
             buffers[layer][:batch, :, prefix : prefix + k.shape[2]] = new
             views.append(buffers[layer][:batch, :, start : prefix + rows])
         return views[0], views[1]
+
+    def keep(self, rows: torch.Tensor, width: int) -> None:
+        """Move canvases `rows` [B'] (ascending) to the front of the batch, with what the last step left of them."""
+        part = slice(self._laid, self._laid + width)
+        for buffers in (self._keys, self._values):
+            for layer in buffers:
+                layer[: len(rows), :, part] = layer[rows, :, part]

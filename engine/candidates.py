@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,17 +14,22 @@ from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 
 SUFFIX_HEAD = 6
-FEATURES = ("gap_mean", "gap_min", "gap_sum", "suffix_mean", "suffix_min")
+FEATURES = ("gap_mean", "gap_min", "gap_sum", "suffix_mean", "suffix_min", "margin", "parses")
+FARTHEST = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats)."""
+    """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats).
+
+    `margin` is how much likelier it is than the next, FARTHEST at most; `parses` is 1 where no judge objects, else 0.
+    """
 
     ids: tuple[int, ...]
     log_probability: float
     features: tuple[float, ...]
     ended: bool
+    parses: bool = True
 
     def confidence(self, calibration: tuple[float, ...]) -> float:
         """The share of fills with these features that are right, by logistic regression (bias first)."""
@@ -72,8 +78,8 @@ def rank(
     """
     head = layout.suffix[:SUFFIX_HEAD]
     gaps: dict[tuple[int, ...], bool] = {}
-    for row in range(len(drafts)):
-        slots = drafts[row][canvas.free[row]].tolist()
+    for row, size in enumerate(canvas.gap_sizes):
+        slots = drafts[row, :size].tolist()
         gap = tuple(prompt.gap_ids(slots))
         gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
     texts = [[*gap, *head] for gap in gaps]
@@ -87,9 +93,21 @@ def rank(
     scored = []
     for row, (gap, ended) in enumerate(gaps.items()):
         values = read[row, : len(texts[row])].tolist()
-        features = (*_summary(values[: len(gap)]), *_summary(values[len(gap) :])[:2])
+        features = (*_summary(values[: len(gap)]), *_summary(values[len(gap) :])[:2], 0.0, 1.0)
         scored.append(Scored(ids=gap, log_probability=sum(values), features=features, ended=ended))
     return sorted(scored, key=lambda one: one.log_probability, reverse=True)
+
+
+def judged(ranked: list[Scored], parses: Callable[[Scored], bool]) -> list[Scored]:
+    """Hypotheses in their final order: what parses first, then the likelier; with their `margin` and `parses`."""
+    order = sorted(
+        (replace(one, parses=parses(one)) for one in ranked), key=lambda one: (not one.parses, -one.log_probability)
+    )
+    out = []
+    for one, after in zip(order, [*order[1:], None], strict=True):
+        margin = FARTHEST if after is None else max(0.0, min(FARTHEST, one.log_probability - after.log_probability))
+        out.append(replace(one, features=(*one.features[:-2], margin, float(one.parses))))
+    return out
 
 
 def _summary(values: list[float]) -> tuple[float, float, float]:

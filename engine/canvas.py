@@ -5,7 +5,7 @@ Frozen positions are clean at every step and take no part in the entropy budget,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,7 @@ class Canvas:
     """A batch of canvases: ids [B, C] right where frozen, free [B, C], valid [B, C] (False is padding).
 
     `allowed_first` [V] limits the token at position 0 (token healing); `banned` holds ids that no slot may take.
+    `gap` [B] is how many leading positions the gap has, where not all of them are free.
     """
 
     ids: torch.Tensor
@@ -22,10 +23,23 @@ class Canvas:
     valid: torch.Tensor | None = None
     allowed_first: torch.Tensor | None = None
     banned: tuple[int, ...] = ()
+    gap: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         assert self.ids.shape == self.free.shape
         assert self.free.dtype == torch.bool
+
+    def select(self, rows: torch.Tensor) -> Canvas:
+        """The canvases `rows` [B'] of the batch."""
+        valid = None if self.valid is None else self.valid[rows]
+        gap = None if self.gap is None else self.gap[rows]
+        return replace(self, ids=self.ids[rows], free=self.free[rows], valid=valid, gap=gap)
+
+    @property
+    def gap_sizes(self) -> list[int]:
+        """How many leading positions of each canvas are the gap."""
+        sizes: list[int] = (self.free.sum(dim=-1) if self.gap is None else self.gap).tolist()
+        return sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +51,8 @@ class Plan:
     t_max: float = 0.8
     entropy_bound: float = 0.1
     confidence_threshold: float = 0.005
+    # How many canvases go on after the first step: those of least entropy, summed over their slots.
+    keep: int | None = None
 
     def temperature(self, remaining: int) -> float:
         """Linear in the steps that remain: t_max with all of them left, towards t_min."""

@@ -31,12 +31,17 @@ class Network(Protocol):
         """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
         ...
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Only canvases `rows` [B'] of the batch go on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one forward decided; every tensor is [B, C] but `finished` [B]."""
+    """What one forward decided; every tensor is [B, C] but `finished` and `rows` [B]."""
 
     number: int
+    rows: torch.Tensor  # which canvases of the batch that was given these are
     draft: torch.Tensor  # the argmax canvas, frozen tokens in place
     canvas: torch.Tensor  # accepted draws and fresh noise: the next step's input
     accepted: torch.Tensor
@@ -47,14 +52,14 @@ class Step:
 @torch.inference_mode()
 def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Iterator[Step]:
     """Denoise until every canvas has settled or `plan.steps` are spent. A canvas with nothing free yields nothing."""
-    free = canvas.free
-    if not bool(free.any()):
+    if not bool(canvas.free.any()):
         return
-    shape = (free.shape[0], free.shape[1])
-    current = torch.where(free, draws.noise(shape, network.vocab_size), canvas.ids)
+    rows = torch.arange(len(canvas.free), device=canvas.free.device)
+    current = torch.where(canvas.free, _noise(canvas, network, draws), canvas.ids)
     draft, previous, soft = current, None, None
-    finished = ~free.any(dim=-1)
+    finished = ~canvas.free.any(dim=-1)
     for number in range(1, plan.steps + 1):
+        free = canvas.free
         raw = _limit(network.logits(current, soft, free), canvas)
         logits = raw / plan.temperature(plan.steps - number + 1)
         probabilities = torch.softmax(logits, dim=-1)
@@ -62,16 +67,27 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
         sampled = torch.where(free, _scatter(draws.sample(probabilities), free), canvas.ids)
         argmax = torch.where(free, _scatter(logits.argmax(dim=-1), free), canvas.ids)
         kept = accept(entropy, free, plan.entropy_bound)
-        noise = draws.noise(shape, network.vocab_size)
-        renoised = torch.where(kept | ~free, sampled, noise)
+        renoised = torch.where(kept | ~free, sampled, _noise(canvas, network, draws))
         # A finished canvas stays as it is while the others of its batch go on.
         hold = finished[:, None]
         draft, current = torch.where(hold, draft, argmax), torch.where(hold, current, renoised)
         finished = finished | settled(draft, previous, entropy, free, plan.confidence_threshold)
-        yield Step(number=number, draft=draft, canvas=current, accepted=kept, entropy=entropy, finished=finished)
+        yield Step(
+            number=number, rows=rows, draft=draft, canvas=current, accepted=kept, entropy=entropy, finished=finished
+        )
         if number == plan.steps or bool(finished.all()):
             return
-        previous, soft = draft, _soft_canvas(network.soft(logits), soft, free, hold)
+        if number == 1 and plan.keep is not None and plan.keep < len(rows):
+            rows = entropy.sum(dim=-1).topk(plan.keep, largest=False).indices.sort().values
+            network.keep(rows)
+            logits = logits[torch.isin(free.nonzero()[:, 0], rows)]
+            canvas, draft, current, finished = canvas.select(rows), draft[rows], current[rows], finished[rows]
+        previous, soft = draft, _soft_canvas(network.soft(logits), soft, canvas.free, finished[:, None])
+
+
+def _noise(canvas: Canvas, network: Network, draws: Draws) -> torch.Tensor:
+    """Uniform ids [B, C]."""
+    return draws.noise((canvas.ids.shape[0], canvas.ids.shape[1]), network.vocab_size)
 
 
 def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:

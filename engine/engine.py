@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 
 from midspan.engine.allocator import keep_large_blocks
-from midspan.engine.api import About, Budget, Candidate, DeviceError, Fill, Hole, Latency, OnFrame, Stopped
+from midspan.engine.api import About, Budget, Candidate, DeviceError, Fill, Hole, Judge, Latency, OnFrame, Stopped
+from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.dense import DenseLayer, fold
 from midspan.engine.infill import Infiller, Infilling, Watch
 from midspan.engine.model import DiffusionGemma, ModelConfig
@@ -58,7 +59,7 @@ class _Job:
 class Engine:
     """A loaded checkpoint; `fill` may be called from any thread, the model runs on one of its own."""
 
-    def __init__(self, infiller: Infiller, *, name: str, load_ms: float) -> None:
+    def __init__(self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float) -> None:
         self._infiller = infiller
         model, settings = infiller.model, infiller.settings
         layers = "folded" if isinstance(model.stack[0], DenseLayer) else "modules"
@@ -82,11 +83,12 @@ class Engine:
         self._worker.start()
 
     @classmethod
-    def load(cls, checkpoint: str = "embedded", device: str = "auto") -> Engine:
+    def load(cls, checkpoint: str = "embedded", device: str = "auto", judge: Judge | None = None) -> Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the mend."""
         began = time.perf_counter()
         keep_large_blocks()
         infiller = load_infiller(checkpoint, device)
+        infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
         log.info("loaded %s on %s in %.0f ms, kernels: torch references", checkpoint, infiller.model.device, load_ms)
         return cls(infiller, name=checkpoint, load_ms=load_ms)
@@ -172,8 +174,11 @@ class Engine:
         return list(candidates.values())
 
 
-def load_infiller(checkpoint: str, device: str) -> Infiller:
-    """A checkpoint's model and prompt rules without a thread around them. Raises CheckpointError or DeviceError."""
+def load_infiller(checkpoint: str, device: str) -> Infiller | Autoregressive:
+    """A checkpoint's model and prompt rules without a thread around them; its layout says which of the two fills.
+
+    Raises CheckpointError or DeviceError.
+    """
     place = _device(device)
     folder = resolve(checkpoint)
     config = ModelConfig.from_json(read_config(folder))
@@ -183,7 +188,8 @@ def load_infiller(checkpoint: str, device: str) -> Infiller:
     load_weights(model, folder, _dtype(place), place)
     if place.type == "cpu" and config.experts == 1:
         fold(model)
-    return Infiller(model.eval(), prompt, settings)
+    log.info("%s: layout %s", folder, settings.layout)
+    return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
 
 
 def _device(name: str) -> torch.device:

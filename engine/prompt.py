@@ -60,7 +60,7 @@ class Prompt:
             suffix, append = "\n", "\n" if at_line_start else ""
         elif at_line_start and not suffix.startswith("\n"):
             suffix, append = "\n" + suffix, "\n"
-        suffix_ids = self._encode(suffix)
+        suffix_ids = self.encode(suffix)
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
         prefix_ids, heal = self._heal(hole.prefix)
@@ -96,7 +96,8 @@ class Prompt:
         """One token as a person may see it, also a special one."""
         return self._texts[token]
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Text to ids, without special ones."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 

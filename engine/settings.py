@@ -9,6 +9,9 @@ from typing import Any
 
 from midspan.engine.api import CheckpointError
 
+# Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both.
+LAYOUTS = ("filler", "fim")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
@@ -20,7 +23,9 @@ class CheckpointSettings:
     layout: str
     filler_id: int
     slots: tuple[int, ...]
+    block_slots: tuple[int, ...]
     draws: int
+    keep: int
     prefix_tokens: int
     reuse_suffix: bool
     steps: int
@@ -46,7 +51,8 @@ def read_settings(folder: Path) -> CheckpointSettings:
     if not isinstance(values, dict) or values.keys() != names:
         wrong = sorted(names ^ set(values)) if isinstance(values, dict) else "not an object"
         raise CheckpointError(f"{file}: missing or unknown keys {wrong}; it must have exactly {sorted(names)}")
-    if values["layout"] != "filler":
-        raise CheckpointError(f"{file}: layout {values['layout']!r} is not supported; this version knows 'filler'")
+    if values["layout"] not in LAYOUTS:
+        known = " and ".join(map(repr, LAYOUTS))
+        raise CheckpointError(f"{file}: layout {values['layout']!r} is not supported; this version knows {known}")
     kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return CheckpointSettings(**kept)

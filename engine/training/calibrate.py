@@ -1,33 +1,36 @@
 """Fit the confidence of a checkpoint on held-out packages and store it in its `midspan.json`.
 
-`python -m midspan.engine.training.calibrate FOLDER --heldout runs/corpus/heldout.jsonl`: a logistic regression from
-candidates.FEATURES to "the fill is exactly the text that stood there", and the lowest threshold above which at least
-PRECISION of the fills of the second half of the holes (not fitted on) were right.
+A logistic regression from candidates.FEATURES to "the fill is exactly the text that stood there". The threshold is the
+lowest confidence above which at least a given share of the fills were right, each judged by the regression that was
+fitted on the other half of the holes; those confidences stand in `calibration.json` for the reliability plot. The
+weights that ship are fitted on all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from midspan.engine.api import Budget
+from midspan.engine.api import Budget, Judge
 from midspan.engine.candidates import FEATURES
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Watch
 from midspan.engine.training.holes import heldout_holes
 
-PRECISION = 0.5
-FEWEST_SHOWN = 20
+FEWEST_SHOWN = 40
 
 
-def observe(folder: Path, heldout: Path, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def observe(
+    folder: Path, heldout: Path, count: int, seed: int, judge: Judge | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Features [N, F] of the best hypothesis of each hole, and whether it was right [N]."""
     infiller = load_infiller(str(folder), "auto")
+    infiller.judge = judge
     watch = Watch(interrupted=lambda: False, late=lambda: False)
     features, right = [], []
     for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
@@ -61,42 +64,45 @@ def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
     return (float(weight.detach()[0] - (slopes * mean).sum()), *slopes.tolist())
 
 
-def threshold(confidence: torch.Tensor, right: torch.Tensor) -> float:
-    """The lowest confidence above which PRECISION of at least FEWEST_SHOWN fills are right; 0.5 if there is none."""
+def confidences(calibration: tuple[float, ...], features: torch.Tensor) -> torch.Tensor:
+    """The logistic of features [N, F]; see candidates.Scored.confidence."""
+    return torch.sigmoid(calibration[0] + features @ torch.tensor(calibration[1:]))
+
+
+def by_the_other_half(features: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The confidence [N] of every fill by the regression that was fitted on the half that it is not in."""
+    half = len(right) // 2
+    first, second = fit(features[half:], right[half:]), fit(features[:half], right[:half])
+    return torch.cat((confidences(first, features[:half]), confidences(second, features[half:])))
+
+
+def threshold(confidence: torch.Tensor, right: torch.Tensor, precision: float) -> float:
+    """The lowest confidence above which `precision` of at least FEWEST_SHOWN fills are right; 0.9 if there is none."""
     order = confidence.argsort(descending=True)
     share = right[order].cumsum(dim=0) / torch.arange(1, len(right) + 1)
-    enough = [i for i in range(FEWEST_SHOWN - 1, len(right)) if share[i] >= PRECISION]
-    return round(float(confidence[order][enough[-1]]), 3) if enough else 0.5
+    enough = [i for i in range(FEWEST_SHOWN - 1, len(right)) if share[i] >= precision]
+    return round(float(confidence[order][enough[-1]]), 3) if enough else 0.9
 
 
-def main() -> None:
-    """Read the command line, observe, fit, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--heldout", type=Path, required=True)
-    parser.add_argument("--holes", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    features, right = observe(arguments.folder, arguments.heldout, arguments.holes, arguments.seed)
-    half = len(right) // 2
-    calibration = fit(features[:half], right[:half])
-    confidence = torch.sigmoid(calibration[0] + features[half:] @ torch.tensor(calibration[1:]))
-    file = arguments.folder / "midspan.json"
+def calibrate(
+    folder: Path, heldout: Path, holes: int, seed: int, precision: float, judge: Judge | None
+) -> dict[str, Any]:
+    """Observe, fit, write `midspan.json` and `calibration.json`; the figures of it."""
+    features, right = observe(folder, heldout, holes, seed, judge)
+    confidence = by_the_other_half(features, right)
+    file = folder / "midspan.json"
     settings = json.loads(file.read_text())
-    settings["calibration"] = [round(value, 5) for value in calibration]
-    settings["show_threshold"] = threshold(confidence, right[half:])
+    settings["calibration"] = [round(value, 5) for value in fit(features, right)]
+    settings["show_threshold"] = threshold(confidence, right, precision)
     file.write_text(json.dumps(settings, indent=2) + "\n")
+    pairs = {"confidence": [round(value, 4) for value in confidence.tolist()], "right": right.bool().tolist()}
+    (folder / "calibration.json").write_text(json.dumps(pairs) + "\n")
     shown = confidence >= settings["show_threshold"]
-    row = {
+    return {
         "holes": len(right),
         "exact": float(right.mean()),
         "features": FEATURES,
         "show_threshold": settings["show_threshold"],
         "shown": float(shown.float().mean()),
-        "right_when_shown": float(right[half:][shown].mean()) if bool(shown.any()) else None,
+        "right_when_shown": float(right[shown].mean()) if bool(shown.any()) else None,
     }
-    print(json.dumps(row))
-
-
-if __name__ == "__main__":
-    main()

@@ -44,14 +44,14 @@ class LineIds:
         return cls(newline=frozenset(newline), top_level=frozenset(bare | {bos_id}))
 
 
-class GapSampler:
-    """Draws canvas batches and plain sequences from one stream of token ids on disk."""
+class TextSampler:
+    """Draws plain sequences and the ends of gaps from one stream of token ids on disk."""
 
     def __init__(self, ids_file: Path, lines: LineIds, recipe: GapRecipe, seed: int) -> None:
-        self._ids: Ids = np.memmap(ids_file, dtype=np.uint16, mode="r")
-        self._newline = _table(lines.newline)
-        self._boundaries = np.flatnonzero(_table(lines.top_level)[self._ids]) + 1
-        self._recipe = recipe
+        self.ids: Ids = np.memmap(ids_file, dtype=np.uint16, mode="r")
+        self.newline = _table(lines.newline)
+        self._boundaries = np.flatnonzero(_table(lines.top_level)[self.ids]) + 1
+        self.recipe = recipe
         self.random = np.random.default_rng(seed)
 
     def reseed(self, seed: int) -> None:
@@ -60,22 +60,59 @@ class GapSampler:
 
     def sequences(self, batch: int, tokens: int) -> torch.Tensor:
         """Plain text ids [batch, tokens], <bos> first."""
-        return torch.from_numpy(np.stack([self._window(tokens) for _ in range(batch)]))
+        return torch.from_numpy(np.stack([self.window(tokens) for _ in range(batch)]))
+
+    def window(self, tokens: int) -> npt.NDArray[np.int64]:
+        """<bos>, then text from where `begin` says."""
+        begin = self.begin(tokens)
+        text = np.asarray(self.ids[begin : begin + tokens - 1], dtype=np.int64)
+        return np.concatenate(([self.recipe.bos_id], text))
+
+    def begin(self, tokens: int) -> int:
+        """Where `tokens` ids are read: anywhere or, more often, at a top-level line, as in a short file."""
+        begin = int(self.random.integers(0, len(self.ids) - tokens))
+        if self.random.random() < ALIGNED_SHARE:
+            begin = min(int(self.random.choice(self._boundaries)), len(self.ids) - tokens)
+        return begin
+
+    def gap(self, newlines: npt.NDArray[np.int64], text_tokens: int, longest: int, *, several: bool) -> tuple[int, int]:
+        """Begin and end of a gap: the rest of a line, a whole line, a random span; where `several`, 2-4 lines too.
+
+        It begins before `text_tokens` and holds 1 to `longest` tokens; `newlines` says where lines end.
+        """
+        rest, whole, lined = (0.25, 0.4, 0.8) if several else (0.5, 0.85, 0.85)
+        draw = self.random.random()
+        begin = int(self.random.integers(SHORTEST_PREFIX, text_tokens))
+        if draw < lined:
+            if draw >= rest:
+                before = newlines[(newlines < text_tokens) & (newlines >= SHORTEST_PREFIX)]
+                begin = int(self.random.choice(before)) if len(before) else begin
+            lines = 0 if draw < whole else int(self.random.integers(1, 4))
+            after = newlines[newlines > begin]
+            end = int(after[min(lines, len(after) - 1)]) if len(after) else begin + longest
+        else:
+            end = begin + int(self.random.integers(1, longest + 1))
+        return begin, min(max(end, begin + 1), begin + longest)
+
+
+class GapSampler(TextSampler):
+    """Draws canvas batches too."""
 
     def canvases(self, batch: int) -> CanvasBatch:
         """A batch of `batch` texts with their canvases."""
-        recipe = self._recipe
+        recipe = self.recipe
         shape = (batch, len(recipe.widths))
         text = np.empty((batch, recipe.text_tokens), dtype=np.int64)
         clean = np.empty((batch, sum(recipe.widths)), dtype=np.int64)
         start, slots = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
         for row in range(batch):
-            window = self._window(recipe.text_tokens + 2 * max(recipe.widths))
+            window = self.window(recipe.text_tokens + 2 * max(recipe.widths))
             text[row] = window[: recipe.text_tokens]
-            newlines = np.flatnonzero(self._newline[window])
+            newlines = np.flatnonzero(self.newline[window])
             place = 0
             for column, width in enumerate(recipe.widths):
-                begin, end = self._gap(newlines, width // 2)
+                several = width > min(recipe.widths)
+                begin, end = self.gap(newlines, recipe.text_tokens, width // 2, several=several)
                 size = self._slot_size(end - begin, width // 2)
                 start[row, column], slots[row, column] = begin, size
                 canvas = clean[row, place : place + width]
@@ -88,38 +125,12 @@ class GapSampler:
         named = dict(zip(("text", "start", "clean", "slots", "noise"), tensors, strict=True))
         return CanvasBatch(**named, widths=recipe.widths)
 
-    def _window(self, tokens: int) -> npt.NDArray[np.int64]:
-        """<bos>, then text from anywhere or, more often, from a top-level line: a short file has little before it."""
-        begin = int(self.random.integers(0, len(self._ids) - tokens))
-        if self.random.random() < ALIGNED_SHARE:
-            begin = min(int(self.random.choice(self._boundaries)), len(self._ids) - tokens)
-        text = np.asarray(self._ids[begin : begin + tokens - 1], dtype=np.int64)
-        return np.concatenate(([self._recipe.bos_id], text))
-
-    def _gap(self, newlines: npt.NDArray[np.int64], longest: int) -> tuple[int, int]:
-        """Begin and end of a gap: the rest of a line, a whole line, a random span; in wide canvases 2-4 lines too."""
-        recipe = self._recipe
-        wide = longest > min(recipe.widths) // 2
-        rest, whole, several = (0.25, 0.4, 0.8) if wide else (0.5, 0.85, 0.85)
-        draw = self.random.random()
-        begin = int(self.random.integers(SHORTEST_PREFIX, recipe.text_tokens))
-        if draw < several:
-            if draw >= rest:
-                before = newlines[(newlines < recipe.text_tokens) & (newlines >= SHORTEST_PREFIX)]
-                begin = int(self.random.choice(before)) if len(before) else begin
-            lines = 0 if draw < whole else int(self.random.integers(1, 4))
-            after = newlines[newlines > begin]
-            end = int(after[min(lines, len(after) - 1)]) if len(after) else begin + longest
-        else:
-            end = begin + int(self.random.integers(1, longest + 1))
-        return begin, min(max(end, begin + 1), begin + longest)
-
     def _slot_size(self, tokens: int, longest: int) -> int:
         """A slot size that holds the gap: half from the sizes that inference begins with, each as likely as the next,
         so that filler is neither rare nor all; a quarter any size; a quarter no filler at all, as after a crop."""
         draw = self.random.random()
         if draw < 0.5:
-            return int(self.random.choice([size for size in self._recipe.slot_sizes if tokens <= size <= longest]))
+            return int(self.random.choice([size for size in self.recipe.slot_sizes if tokens <= size <= longest]))
         return tokens if draw < 0.75 else int(self.random.integers(tokens, longest + 1))
 
 

@@ -1,7 +1,7 @@
 """A run's weights as a checkpoint folder: `python -m midspan.engine.training.package runs/embedded OUT`.
 
-int8 with a scale a row, the config, the tokenizer, `midspan.json` (uncalibrated until calibrate.py has run), the loss
-curve, and what is known of the run and its corpus.
+int8 with a scale a row, the config, the tokenizer, `midspan.json` (uncalibrated until calibrate.py has run; its layout
+is what the run was trained for), the loss curve, and what is known of the run and its corpus.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from midspan.engine.weights import save_weights
 SETTINGS: dict[str, Any] = {
     "layout": "filler",
     "filler_id": FILLER_ID,
-    "slots": [8, 16],
-    "draws": 2,
-    "prefix_tokens": 384,
+    "slots": [*range(1, 13), 14, 16],
+    "block_slots": [8, 16, 24, 32],
+    "draws": 1,
+    "keep": 6,
+    "prefix_tokens": 256,
     "reuse_suffix": True,
     "steps": 4,
     "t_min": 0.1,
@@ -32,8 +34,18 @@ SETTINGS: dict[str, Any] = {
     "confidence_threshold": 0.005,
     "languages": ["python"],
     "show_threshold": 0.5,
-    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0],
+    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
 }
+
+# A canvas checkpoint denoises as many hypotheses as the twin searches beams; its longest gap in training was 32 tokens.
+FIM_SETTINGS: dict[str, Any] = SETTINGS | {"layout": "fim", "slots": [32], "draws": 4, "reuse_suffix": False}
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The `midspan.json` that fits what the run was taught, by its log; one that names no objective had canvases."""
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    objectives = [row["recipe"].get("objective", "canvas") for row in rows if "recipe" in row]
+    return FIM_SETTINGS if objectives[-1:] == ["fim"] else SETTINGS
 
 
 def package(run: Path, corpus: Path, out: Path) -> None:
@@ -46,7 +58,7 @@ def package(run: Path, corpus: Path, out: Path) -> None:
     save_weights(model, out, int8=True)
     for name in ("config.json", "tokenizer.json", "loss.png", "log.jsonl"):
         shutil.copyfile(run / name, out / name)
-    (out / "midspan.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
+    (out / "midspan.json").write_text(json.dumps(settings_of(run), indent=2) + "\n")
     shutil.copyfile(corpus / "manifest.json", out / "manifest.json")
 
 

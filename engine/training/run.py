@@ -15,17 +15,23 @@ from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
 from midspan.engine.training.shape import config_json, initialise
 
 FILLER_ID, BOS_ID = 3, 2
+OBJECTIVES = ("canvas", "fim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that a run depends on besides the corpus; `minutes` of training steps, pauses not counted."""
+    """All that a run depends on besides the corpus; `minutes` of training steps, pauses not counted.
 
+    `objective` names what follows the causal share: `canvas`, or `fim` for the autoregressive twin.
+    """
+
+    objective: str = "canvas"
     hidden: int = 256
     layers: int = 6
     intermediate: int = 768
@@ -40,6 +46,7 @@ class Recipe:
     text_stride: int = 1
     text_weight: float = 0.5
     self_conditioning: float = 0.5
+    middle_weight: float = 4.0
     muon_rate: float = 3e-3
     adam_rate: float = 3e-3
     warmup_steps: int = 50
@@ -68,10 +75,10 @@ class Progress:
     tokens: int = 0
 
 
-class Stream(IterableDataset[tuple[CanvasBatch, torch.Tensor]]):
-    """Canvas batches (or plain sequences) without end, drawn in DataLoader workers that keep a GPU fed."""
+class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
+    """Batches of one phase without end, drawn in DataLoader workers that keep a GPU fed."""
 
-    def __init__(self, sampler: GapSampler, recipe: Recipe, batch: int, causal: bool, seed: int) -> None:
+    def __init__(self, sampler: GapSampler | FimSampler, recipe: Recipe, batch: int, causal: bool, seed: int) -> None:
         self._sampler, self._recipe, self._batch, self._causal, self._seed = sampler, recipe, batch, causal, seed
 
     def __iter__(self) -> Iterator[Any]:
@@ -84,6 +91,8 @@ class Stream(IterableDataset[tuple[CanvasBatch, torch.Tensor]]):
         """One batch of the stream's kind."""
         if self._causal:
             return self._sampler.sequences(self._batch, self._recipe.sequence + 1)
+        if isinstance(self._sampler, FimSampler):
+            return self._sampler.documents(self._batch, self._recipe.sequence + 1)
         return self._sampler.canvases(self._batch)
 
 
@@ -111,13 +120,15 @@ class Run:
         self.optimisers = _optimisers(self.masters, recipe)
         self.model.bfloat16()
         lines = LineIds.of(tokenizer.get_vocab(), BOS_ID)
-        self.data = GapSampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
-        self.heldout = GapSampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
+        sampler = FimSampler if recipe.objective == "fim" else GapSampler
+        self.data = sampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
+        self.heldout = sampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
         self._streams: dict[str, Iterator[Any]] = {}
         self.generator = torch.Generator().manual_seed(self._data_seed())
         self._causal = torch.compile(causal_loss) if compiled else causal_loss
         self._canvas = torch.compile(canvas_loss) if compiled else canvas_loss
         self._soft = torch.compile(soft_canvas) if compiled else soft_canvas
+        self._fim = torch.compile(fim_loss) if compiled else fim_loss
 
     def _data_seed(self) -> int:
         """A stream of its own for every worker and every resumption."""
@@ -130,25 +141,18 @@ class Run:
 
     @property
     def phase(self) -> str:
-        """`causal`, then `canvas`."""
-        return "causal" if self.fraction < self.recipe.causal_share else "canvas"
+        """`causal`, then the recipe's objective."""
+        return "causal" if self.fraction < self.recipe.causal_share else self.recipe.objective
 
     def step(self) -> dict[str, torch.Tensor]:
         """One optimiser step of the present phase; returns its losses in nats."""
         began = time.perf_counter()
-        recipe = self.recipe
-        batch = self._next()
-        if self.phase == "causal":
-            loss = self._causal(self.model, batch.to(self.device))
-            losses = {"causal": loss.detach()}
-            self.progress.tokens += recipe.batch * recipe.sequence
-        else:
-            slot, causal = self._canvas_losses(batch)
-            loss = slot + recipe.text_weight * causal
-            losses = {"slot": slot.detach(), "causal": causal.detach()}
-            self.progress.tokens += recipe.batch * (recipe.text_tokens + sum(recipe.gaps().widths))
+        loss, losses = self._losses(self._next())
         loss.backward()
         self._update()
+        recipe = self.recipe
+        canvas_rows = recipe.text_tokens + sum(recipe.gaps().widths)
+        self.progress.tokens += recipe.batch * (canvas_rows if self.phase == "canvas" else recipe.sequence)
         self.progress.step += 1
         # A paused process must not use up the budget: no honest step takes this long once compiled.
         spent = torch.tensor(min(time.perf_counter() - began, 20.0), dtype=torch.float64)
@@ -157,15 +161,29 @@ class Run:
         self.progress.seconds += float(spent)
         return losses
 
+    def _losses(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a batch of the present phase, and the losses to tell, in nats."""
+        if self.phase == "canvas":
+            slot, causal = self._canvas_losses(batch)
+            return slot + self.recipe.text_weight * causal, {"slot": slot.detach(), "causal": causal.detach()}
+        if self.phase == "fim":
+            loss, middle = self._fim(self.model, batch.to(self.device), self.recipe.middle_weight)
+            return loss, {"fim": loss.detach(), "middle": middle.detach()}
+        loss = self._causal(self.model, batch.to(self.device))
+        return loss, {"causal": loss.detach()}
+
     def _next(self) -> Any:
         """The next batch of the present phase's stream, begun where a phase begins."""
         if self.phase not in self._streams:
-            stream = Stream(self.data, self.recipe, self.batch, self.phase == "causal", self._data_seed())
+            stream = self._stream(self.data, self._data_seed())
             loader = DataLoader(
                 stream, batch_size=None, num_workers=self._loaders, prefetch_factor=8 if self._loaders else None
             )
             self._streams = {self.phase: iter(loader)}
         return next(self._streams[self.phase])
+
+    def _stream(self, sampler: GapSampler | FimSampler, seed: int) -> Stream:
+        return Stream(sampler, self.recipe, self.batch, self.phase == "causal", seed)
 
     def _canvas_losses(self, batch: CanvasBatch) -> tuple[torch.Tensor, torch.Tensor]:
         recipe = self.recipe
@@ -228,15 +246,10 @@ class Run:
         self.generator.manual_seed(0)
         self.heldout.reseed(self.recipe.seed)
         self._compute_with(self.average)
-        recipe, sums = self.recipe, {"heldout_causal": 0.0}
+        stream, sums = self._stream(self.heldout, self.recipe.seed), dict[str, float]()
         for _ in range(batches):
-            if self.phase == "causal":
-                ids = self.heldout.sequences(self.batch, recipe.sequence + 1).to(self.device)
-                sums["heldout_causal"] += float(self._causal(self.model, ids)) / batches
-            else:
-                slot, causal = self._canvas_losses(self.heldout.canvases(self.batch))
-                sums["heldout_slot"] = sums.get("heldout_slot", 0.0) + float(slot) / batches
-                sums["heldout_causal"] += float(causal) / batches
+            for name, loss in self._losses(stream.draw())[1].items():
+                sums[f"heldout_{name}"] = sums.get(f"heldout_{name}", 0.0) + float(loss) / batches
         self._compute_with(self.masters)
         self.generator.set_state(generator)
         return sums

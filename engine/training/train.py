@@ -4,6 +4,8 @@
 resumes. Progress, rate and time left go to stderr, one JSON row a measurement to `log.jsonl`, a picture to `loss.png`.
 Under `torchrun --nproc-per-node 2 -m ...` each process takes half of the batch on a thread of its own: they meet once a
 step instead of once an operation, which on a busy CPU is the faster way to use two cores.
+`--objective fim` trains the autoregressive twin: the same network, rates and budget, with documents in
+fill-in-the-middle order in place of canvases.
 `--preset gpu --device cuda` is the same on one large GPU: 30M parameters, larger batches, data drawn by workers.
 """
 
@@ -23,7 +25,7 @@ import torch.distributed as dist
 
 from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.training.plot import plot_losses
-from midspan.engine.training.run import Recipe, Run
+from midspan.engine.training.run import OBJECTIVES, Recipe, Run
 
 PRESETS: dict[str, dict[str, Any]] = {
     "cpu": {},
@@ -81,9 +83,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--loaders", type=int, default=0, help="processes that draw data; 12 keep one H200 busy")
     parser.add_argument("--eager", action="store_true", help="do not compile; for tiny trials")
+    kinds = {"int": int, "float": float, "str": str}
     for field in fields(Recipe):
-        kind = float if "float" in str(field.type) else int
-        parser.add_argument("--" + field.name.replace("_", "-"), type=kind)
+        choices = OBJECTIVES if field.name == "objective" else None
+        parser.add_argument("--" + field.name.replace("_", "-"), type=kinds[str(field.type)], choices=choices)
     return parser.parse_args()
 
 

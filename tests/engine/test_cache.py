@@ -57,3 +57,15 @@ def test_frozen_rows_keep_the_keys_and_values_of_the_last_call() -> None:
         assert torch.equal(model.denoise(changed, cache, frozen_rows=5), first)
         full = model.denoise(torch.cat((changed, canvas[:, 7:]), dim=1), cache)[:, :7]
         assert float((first - full).abs().max()) > 1e-4
+
+
+def test_kept_canvases_bring_what_the_last_step_left_of_them() -> None:
+    model, canvas, changed = random_model(config_json(VOCAB)), ids(5, 12, 1), ids(5, 7, 2)
+    rows = torch.tensor([1, 3, 4])
+    with torch.inference_mode():
+        cache = fresh(model, ids(1, 10, 0))
+        model.denoise(canvas, cache)
+        expected = model.denoise(changed, cache, frozen_rows=5)[rows]
+        model.denoise(canvas, cache)
+        cache.canvases.keep(rows, 12)
+        torch.testing.assert_close(model.denoise(changed[rows], cache, frozen_rows=5), expected, atol=1e-5, rtol=1e-5)

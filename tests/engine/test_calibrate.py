@@ -8,19 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
+from midspan.engine.api import Hole
 from midspan.engine.candidates import FEATURES, Scored
 from midspan.engine.engine import load_infiller
-from midspan.engine.training.calibrate import PRECISION, fit, threshold
+from midspan.engine.settings import read_settings
+from midspan.engine.training.calibrate import by_the_other_half, calibrate, fit, threshold
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.training.package import package
 from midspan.engine.training.run import Recipe, Run
 from tests.engine.test_training import tiny_corpus
+from tests.engine.tiny import tiny_checkpoint
 
 
 def test_the_fit_finds_the_weights_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(20_000, len(FEATURES), generator=generator) * torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5])
-    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0])
+    features = torch.randn(20_000, len(FEATURES), generator=generator)
+    features *= torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5, 3.0, 1.0])
+    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0, 0.5, -1.0])
     right = (torch.rand(20_000, generator=generator) < torch.sigmoid(features @ weights - 1.0)).float()
     bias, *found = fit(features, right)
     assert bias == pytest.approx(-1.0, abs=0.15)
@@ -36,11 +40,39 @@ def test_confidence_is_the_logistic_of_the_features() -> None:
 def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
     confidence = torch.linspace(1, 0, 100)
     right = (torch.arange(100) < 40).float()
-    limit = threshold(confidence, right)
-    above = confidence >= limit - 5e-4
-    assert float(right[above].mean()) >= PRECISION
-    assert int(above.sum()) == 80
-    assert threshold(confidence, torch.zeros(100)) == 0.5
+    for precision, shown in ((0.5, 80), (0.8, 50)):
+        above = confidence >= threshold(confidence, right, precision) - 5e-4
+        assert float(right[above].mean()) >= precision
+        assert int(above.sum()) == shown
+    assert threshold(confidence, torch.zeros(100), 0.5) == 0.9
+
+
+def test_a_fill_is_judged_by_the_half_that_it_is_not_in() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features, right = torch.randn(60, len(FEATURES), generator=generator), torch.rand(60, generator=generator).round()
+    confidence = by_the_other_half(features, right)
+    right[5] = 1 - right[5]
+    changed = by_the_other_half(features, right) != confidence
+    assert not bool(changed[:30].any())
+    assert bool(changed[30:].any())
+
+
+def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path)
+    text = "def f(a):\n    return a + 1\n\n\nvalue = f(2)\n"
+    (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    judged = list[str]()
+
+    def judge(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
+        judged.append(fill)
+        return ()
+
+    row = calibrate(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.6, judge)
+    assert judged
+    settings = read_settings(tmp_path)
+    assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
+    pairs = json.loads((tmp_path / "calibration.json").read_text())
+    assert len(pairs["confidence"]) == len(pairs["right"]) == row["holes"]
 
 
 def test_heldout_holes_join_to_the_file(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class Scripted:
         self.sharpness = sharpness
         self.seen: list[torch.Tensor] = []
         self.softs: list[torch.Tensor | None] = []
+        self.kept: list[list[int]] = []
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
         self.seen.append(ids.clone())
@@ -31,6 +32,9 @@ class Scripted:
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.softmax(logits, dim=-1)
 
+    def keep(self, rows: torch.Tensor) -> None:
+        self.kept.append(rows.tolist())
+
 
 class Certain(Scripted):
     """Always sure that position i holds token i."""
@@ -39,6 +43,22 @@ class Certain(Scripted):
         self.seen.append(ids.clone())
         places = torch.arange(ids.shape[1]).expand_as(ids) % VOCAB
         return 40.0 * torch.nn.functional.one_hot(places, VOCAB).float()[free]
+
+
+class Uneven(Scripted):
+    """Surer of some canvases than of others."""
+
+    def __init__(self, sharpness: list[float]) -> None:
+        super().__init__()
+        self.by_canvas = torch.tensor(sharpness)
+
+    def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
+        even = super().logits(ids, soft, free)
+        return even * self.by_canvas[free.nonzero()[:, 0], None]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        super().keep(rows)
+        self.by_canvas = self.by_canvas[rows]
 
 
 @st.composite
@@ -148,3 +168,29 @@ def test_a_finished_canvas_waits_unchanged_for_its_batch() -> None:
     for step, shown in zip(steps[2:], network.seen[3:], strict=False):
         assert torch.equal(step.canvas[0], steps[2].canvas[0])
         assert torch.equal(shown[0], steps[1].canvas[0])
+
+
+def test_only_the_surest_canvases_go_on_after_the_first_step() -> None:
+    """Entropy is summed over the slots, so a short gap goes on before a long one that is a little surer a slot."""
+    free = torch.tensor([[True] * size + [False] * (6 - size) for size in (6, 3, 1, 4, 2)])
+    canvas = Canvas(ids=torch.arange(30).view(5, 6) % VOCAB, free=free)
+    network = Uneven([0.1, 0.2, 0.1, 0.5, 0.05])
+    steps = list(denoise(network, canvas, Plan(steps=3, keep=2, t_min=1.0, t_max=1.0), Draws(0)))
+    total = steps[0].entropy.sum(dim=-1)
+    surest = sorted(total.argsort()[:2].tolist())
+    assert surest == [2, 4]
+    assert network.kept == [surest]
+    assert [step.rows.tolist() for step in steps] == [[0, 1, 2, 3, 4], surest, surest]
+    assert torch.equal(network.seen[1], steps[0].canvas[surest])
+    soft = network.softs[1]
+    assert soft is not None
+    assert torch.equal(soft.abs().sum(dim=-1) > 0, free[surest])
+    for step in steps[1:]:
+        assert torch.equal(step.draft[~free[surest]], canvas.ids[surest][~free[surest]])
+
+
+def test_no_canvas_is_dropped_where_no_more_are_there_than_are_kept() -> None:
+    canvas = Canvas(ids=torch.zeros(3, 4, dtype=torch.long), free=torch.ones(3, 4, dtype=torch.bool))
+    network = Scripted()
+    steps = list(denoise(network, canvas, Plan(steps=3, keep=3), Draws(0)))
+    assert (network.kept, [len(step.rows) for step in steps]) == ([], [3, 3, 3])

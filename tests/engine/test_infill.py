@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,42 @@ def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, sai
     with pytest.raises(CheckpointError, match=said) as refused:
         Prompt(tmp_path / "tokenizer.json", prefix_tokens=10, filler_id=3)
     assert "\n" not in str(refused.value)
+
+
+def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_where_it_is_wrong(tmp_path: Path) -> None:
+    """Where the judge forbids all that the first run found, what it lets through was made by renoising the best."""
+    infiller = tiny_infiller(tmp_path)
+    plain = infiller.infill(HOLE, Budget(), PATIENT)
+    assert len(plain.ranked) > 1
+    assert all(one.parses and one.features[-1] == 1.0 for one in plain.ranked)
+    texts = [infiller.prompt.text(list(one.ids), plain.layout) for one in plain.ranked]
+    asked = list[str]()
+
+    def one_is_right(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
+        return () if fill == texts[1] else ((0, len(fill) + 1),)
+
+    infiller.judge = one_is_right
+    chosen = infiller.infill(HOLE, Budget(), PATIENT)
+    assert infiller.prompt.text(list(chosen.ranked[0].ids), chosen.layout) == texts[1]
+    assert [one.parses for one in chosen.ranked] == [True] + [False] * (len(texts) - 1)
+    assert chosen.steps == plain.steps
+
+    def only_the_end_is_wrong(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
+        asked.append(fill)
+        return ((len(fill) - 1, len(fill)),) if fill in texts else ()
+
+    infiller.judge = only_the_end_is_wrong
+    mended = infiller.infill(HOLE, Budget(), PATIENT)
+    assert plain.steps < mended.steps <= plain.steps + 2
+    best = mended.ranked[0]
+    assert best.parses
+    assert infiller.prompt.text(list(best.ids), mended.layout) not in texts
+    # All but the last tokens are those of the best fill that did not parse.
+    assert best.ids[:1] == plain.ranked[0].ids[:1]
+
+
+def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller: Infiller) -> None:
+    ranked = infiller.infill(HOLE, Budget(), PATIENT).ranked
+    for one, after in pairwise(ranked):
+        assert one.features[-2] == pytest.approx(min(10.0, one.log_probability - after.log_probability))
+    assert ranked[-1].features[-2] == 10.0

@@ -224,6 +224,9 @@ class Fixed:
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
         return self.row.repeat(int(free.sum()), 1)
 
+    def keep(self, rows: torch.Tensor) -> None:
+        raise AssertionError("no canvas is dropped here")
+
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         self.conditioned.append(logits)
         return logits

@@ -91,7 +91,9 @@ def settings(**changes: Any) -> CheckpointSettings:
         "layout": "filler",
         "filler_id": 3,
         "slots": (4, 8),
+        "block_slots": (4, 8),
         "draws": 1,
+        "keep": 6,
         "prefix_tokens": 12_000,
         "reuse_suffix": False,
         "steps": 4,
@@ -101,7 +103,7 @@ def settings(**changes: Any) -> CheckpointSettings:
         "confidence_threshold": 0.005,
         "languages": ("python",),
         "show_threshold": 0.5,
-        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0),
+        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
         **changes,
     }
     return CheckpointSettings(**values)

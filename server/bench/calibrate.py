@@ -1,0 +1,33 @@
+"""Calibrate a checkpoint as the server will run it, judge included.
+
+`python -m midspan.server.bench.calibrate FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`
+and `calibration.json`; see engine/training/calibrate.py. One JSON row goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from midspan.engine.allocator import keep_large_blocks
+from midspan.engine.training.calibrate import calibrate
+from midspan.server.judge import SyntaxJudge
+
+
+def main() -> None:
+    """Read the command line, calibrate, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--heldout", type=Path, required=True)
+    parser.add_argument("--holes", type=int, default=1500)
+    parser.add_argument("--precision", type=float, default=0.6, help="share of shown fills that are to be right")
+    parser.add_argument("--seed", type=int, default=0)
+    found = parser.parse_args()
+    keep_large_blocks()
+    row = calibrate(found.folder, found.heldout, found.holes, found.seed, found.precision, SyntaxJudge())
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
