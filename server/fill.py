@@ -11,16 +11,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-import midspan.engine
 from midspan.engine.api import About, Budget, Candidate, Fill
 from midspan.server.documents import Document, Place
 from midspan.server.errors import CommandError
 from midspan.server.hole import build_hole
+from midspan.server.judge import load_judged
+from midspan.server.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.trim import trim
 from midspan.server.watch import Watched
 
 CONTEXT_LINES = 2
-LANGUAGES = {".py": "python", ".pyi": "python"}
 
 
 def open_document(file: Path) -> Document:
@@ -35,7 +35,7 @@ def open_document(file: Path) -> Document:
         raise CommandError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}; make it readable") from error
-    return Document(str(file), LANGUAGES.get(file.suffix, "plaintext"), 0, text)
+    return Document(str(file), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
 
 
 def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:
@@ -58,7 +58,11 @@ def fill_command(arguments: argparse.Namespace) -> int:
         raise CommandError("--to stands before --at; swap them")
     hole = build_hole(document, start, end)
     budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
-    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
+    engine = load_judged(arguments.checkpoint, arguments.device)
+    about = engine.about
+    if not is_on(hole.language, about.languages, {}):
+        trained = ", ".join(about.languages)
+        print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
         if arguments.watch:
             with Watched(sys.stderr if arguments.json else sys.stdout) as watched:

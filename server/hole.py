@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from midspan.engine.api import GapKind, Hole
 from midspan.server.documents import Document, Place, byte_length
+from midspan.server.languages import literals_of
+from midspan.server.syntax import Syntax
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
+LONG_LINE = 2000
+BLANK_LINES = 20  # above the cursor, at most, between a block's first line and the gap
 # The prefix begins at a multiple of these, so that a keystroke does not move its beginning: of the coarsest that fits.
 ANCHOR_LINES, ANCHOR_CHARS = (32, 16, 8, 4, 2, 1), 1024
 
@@ -23,14 +27,42 @@ def _kind(document: Document, start: Place, end: Place, selected: str) -> GapKin
     before, after = document.lines[line][:column] + selected, document.content(end[0])[end[1] :]
     if start != end and not selected:
         return "span"
+    blank = not before.strip() and not after.strip()
     if document.syntax is not None:
-        offset = sum(document.sizes[:line]) + byte_length(document.lines[line][:column])
+        begin = sum(document.sizes[:line])
+        offset = begin + byte_length(document.lines[line][:column])
         around = document.syntax.surroundings(offset)
         if around != "code":
             return around
-    if not before.strip() and not after.strip():
-        return "line"
-    return "rest_of_line"
+        if blank and _alone_in_block(document, document.syntax, line, begin, offset):
+            return "block"
+    return "line" if blank else "rest_of_line"
+
+
+def _alone_in_block(document: Document, syntax: Syntax, line: int, begin: int, offset: int) -> bool:
+    """Whether a blank line, which begins at the byte `begin`, and the comments above it are all there is of a block."""
+    above = line - 1
+    marks = syntax.language.line_comments
+    while above > max(0, line - BLANK_LINES) and _says_nothing(document.content(above), marks):
+        above -= 1
+    if above < 0:
+        return False
+    code = document.content(above)
+    code = _without_comment(code, syntax).rstrip() if len(code) < LONG_LINE else code
+    return syntax.in_empty_block(offset, begin - sum(document.sizes[above:line]) + byte_length(code))
+
+
+def _says_nothing(content: str, marks: tuple[str, ...]) -> bool:
+    return not content.strip() or content.lstrip().startswith(marks)
+
+
+def _without_comment(content: str, syntax: Syntax) -> str:
+    """A line without the comment at its end, literals left alone."""
+    marks = syntax.language.line_comments
+    for found in literals_of(syntax.language).finditer(content):
+        if found[0].startswith(marks):
+            return content[: found.start()]
+    return content
 
 
 def _before(document: Document, place: Place) -> str:

@@ -1,4 +1,4 @@
-"""tree-sitter trees kept beside the text, and the table of languages.
+"""tree-sitter trees kept beside the text, and what they say of a place.
 
 Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
-import tree_sitter_python
-from tree_sitter import Language, Node, Parser, Tree
+from tree_sitter import Node, Parser, Tree
+
+from midspan.server.languages import Language, language_of
 
 if TYPE_CHECKING:
     from midspan.server.documents import Edit
@@ -23,41 +23,23 @@ LINES_A_READ = 100
 # Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
 PATIENCE_S = 0.003  # of this thread's processor time
 Surroundings = Literal["code", "string", "comment"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grammar:
-    """One language: its grammar, and the node types that are strings, comments, and code within a string."""
-
-    load: Callable[[], object]
-    strings: frozenset[str]
-    comments: frozenset[str]
-    interpolations: frozenset[str]
-
-
-GRAMMARS = {
-    "python": Grammar(
-        load=tree_sitter_python.language,
-        strings=frozenset({"string"}),
-        comments=frozenset({"comment"}),
-        interpolations=frozenset({"interpolation"}),
-    ),
-}
+Enclosure = Literal["block", "arguments", "import", "top"]
 
 
 def syntax_of(language_id: str) -> Syntax | None:
     """A fresh tree for a language of the table; None for plain text."""
-    grammar = GRAMMARS.get(language_id)
-    return None if grammar is None else Syntax(grammar)
+    language = language_of(language_id)
+    return Syntax(language) if language.package else None
 
 
 class Syntax:
     """The tree of one document."""
 
-    def __init__(self, grammar: Grammar) -> None:
-        self._grammar = grammar
-        self._parser = Parser(Language(grammar.load()))
+    def __init__(self, language: Language) -> None:
+        self.language = language
+        self._parser = Parser(language.grammar())
         self._tree: Tree | None = None
+        self._lines: list[str] = []
 
     def edit(self, edit: Edit) -> None:
         """Tell the old tree what moved."""
@@ -72,6 +54,7 @@ class Syntax:
     def parse(self, lines: list[str], sizes: list[int]) -> None:
         """Bring the tree up to date with the lines; `sizes` are their lengths in bytes."""
         ends = list(accumulate(sizes))
+        self._lines = lines
 
         def read(offset: int, _: object) -> bytes:
             line = bisect_right(ends, offset)
@@ -102,15 +85,88 @@ class Syntax:
 
     def surroundings(self, offset: int) -> Surroundings:
         """What a byte offset stands in; at a token's end it stands in the token."""
+        for node in self._around(offset):
+            if node.type in self.language.comments and self._in_comment(node, offset):
+                return "comment"
+            inside = node.start_byte < offset < node.end_byte
+            if inside and node.type in self.language.interpolations:
+                return "code"
+            if node.type in self.language.strings and self._in_string(node, offset):
+                return "string"
+        return "code"
+
+    def enclosure(self, offset: int) -> Enclosure:
+        """What kind of list of things a byte offset stands in: the innermost one counts."""
+        for node in self._around(offset):
+            if not node.start_byte < offset < node.end_byte:
+                continue
+            if node.type in self.language.arguments:
+                return "arguments"
+            if node.type in self.language.imports:
+                return "import"
+            if node.type in self.language.blocks:
+                return "block"
+        return "top"
+
+    def in_empty_block(self, offset: int, above: int) -> bool:
+        """Whether an offset on a blank line is all there is of a block; `above` is where the code above it ends."""
+        assert self._tree is not None
+        opener: Node | None = self._tree.root_node.descendant_for_byte_range(max(0, above - 1), above)
+        header = None if opener is None else opener.parent
+        if opener is not None and header is not None and opener.type == ":":
+            return header.type in self.language.headers and not _holds_more(opener)
+        if header is not None and header.type in self.language.blocks and header.child_count == 1:
+            return True  # an `else` and nothing behind it
+        for node in self._around(offset):
+            if node.start_byte < offset < node.end_byte:
+                if node.type in self.language.blocks:
+                    return not self._has_content(node)
+                if node.type in self.language.arguments:
+                    return False
+        return False
+
+    def _around(self, offset: int) -> Iterator[Node]:
+        """The nodes at an offset, innermost first."""
         assert self._tree is not None
         node: Node | None = self._tree.root_node.descendant_for_byte_range(max(0, offset - 1), offset)
         while node is not None:
-            if node.type in self._grammar.comments and node.start_byte < offset:
-                return "comment"
-            inside = node.start_byte < offset < node.end_byte
-            if inside and node.type in self._grammar.interpolations:
-                return "code"
-            if inside and node.type in self._grammar.strings:
-                return "string"
+            yield node
             node = node.parent
-        return "code"
+
+    def _in_comment(self, node: Node, offset: int) -> bool:
+        begin, bare = self._begin(node), offset == node.end_byte and node.end_point.column == 0
+        if any(begin.startswith(mark) for mark, _ in self.language.block_comments):
+            return node.start_byte < offset < node.end_byte
+        # Some grammars let a comment hold its line end.
+        return begin.startswith(self.language.line_comments) and node.start_byte < offset <= node.end_byte and not bare
+
+    def _in_string(self, node: Node, offset: int) -> bool:
+        if self.language.string_starts and not self._begin(node).startswith(self.language.string_starts):
+            return False
+        if node.type in self.language.open_strings and offset == node.end_byte:
+            return node.start_byte < offset
+        return node.start_byte < offset < node.end_byte
+
+    def _begin(self, node: Node) -> str:
+        """The text of a node's first line from its first character on."""
+        row, column = node.start_point
+        # A tree that the parser gave up on may reach past the text.
+        line = self._lines[row] if row < len(self._lines) else ""
+        return line.encode("utf-8", "surrogatepass")[column:].decode("utf-8", "replace")
+
+    def _has_content(self, block: Node) -> bool:
+        """Whether anything but comments and a closing tag begins below a block's first line."""
+        return any(
+            child.start_point.row > block.start_point.row
+            and child.type not in self.language.comments
+            and child.type != "end_tag"
+            for child in block.named_children
+        )
+
+
+def _holds_more(colon: Node) -> bool:
+    """Whether a block or a value follows a header's colon; another clause of the statement does not count."""
+    node = colon.next_named_sibling
+    while node is not None and "comment" in node.type:
+        node = node.next_named_sibling
+    return node is not None and node.start_byte < node.end_byte and not node.type.endswith("_clause")

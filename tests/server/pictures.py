@@ -18,6 +18,12 @@ def read(path: Path) -> list[str]:
     return sections
 
 
+def named(path: Path) -> dict[str, str]:
+    """The sections of a picture file by name; the picture's own name is empty."""
+    names = [line[4:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("=== ")]
+    return dict(zip(["", *names], read(path), strict=True))
+
+
 def place(text: str) -> tuple[int, int]:
     """Line and column of a text's end."""
     return text.count("\n"), len(text) - text.rfind("\n") - 1

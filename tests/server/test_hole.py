@@ -9,19 +9,19 @@ import pytest
 
 from midspan.server.documents import Document
 from midspan.server.hole import PREFIX_CHARS, SUFFIX_CHARS, build_hole
-from tests.server.pictures import FIXTURES, cut, place, read
+from tests.server.pictures import FIXTURES, cut, named, place
 
 PICTURES = sorted((FIXTURES / "holes").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
 def test_hole(path: Path) -> None:
-    picture, kind = read(path)
-    before, between, after = cut(picture)
-    document = Document("file:///a.py", "python", 1, before + between + after)
+    sections = named(path)
+    before, between, after = cut(sections[""])
+    document = Document("file:///a", sections.get("language", "python").strip(), 1, before + between + after)
     end = place(before + between) if between else None
     hole = build_hole(document, place(before), end)
-    assert (hole.prefix, hole.suffix, hole.kind) == (before, after, kind.strip())
+    assert (hole.prefix, hole.suffix, hole.kind) == (before, after, sections["kind"].strip())
 
 
 def test_line_ends_become_lf() -> None:
