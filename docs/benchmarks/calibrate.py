@@ -1,6 +1,6 @@
 """Calibrate a checkpoint as the server will run it, judge included.
 
-`python -m midspan.server.bench.calibrate FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`
+`docs/benchmarks/calibrate.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`
 and `calibration.json`; see engine/training/calibrate.py. One JSON row goes to stdout.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from midspan.engine.allocator import keep_large_blocks
@@ -26,7 +27,7 @@ def main() -> None:
     found = parser.parse_args()
     keep_large_blocks()
     row = calibrate(found.folder, found.heldout, found.holes, found.seed, found.precision, SyntaxJudge())
-    print(json.dumps(row))
+    sys.stdout.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

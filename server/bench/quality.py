@@ -22,10 +22,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import midspan.engine
 from midspan.engine.api import About, Budget, GapKind, Hole
 from midspan.server.bench.sandbox import passes
 from midspan.server.errors import CommandError
+from midspan.server.judge import load_judged
 
 RESAMPLES = 2000
 
@@ -87,7 +87,7 @@ def completed(task: Task, fill: str) -> str:
 
 def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) -> tuple[list[Outcome], About]:
     """Fill and judge every task, with live progress on stderr."""
-    engine = midspan.engine.load(checkpoint, device)
+    engine = load_judged(checkpoint, device)
     outcomes, about = list[Outcome](), engine.about
     rate = TextColumn("{task.fields[rate]:.1f} tasks/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())

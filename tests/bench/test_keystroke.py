@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from lsprotocol import types
 
-from midspan.server.bench.keystroke import measure, recorded, saved, typing
+from midspan.server.bench.keystroke import OPTIONS, measure, recorded, saved
+from midspan.server.bench.typist import peak_rss_mb, typing
 from midspan.server.cli import main
 from midspan.server.errors import CommandError
 from tests.engine.tiny import tiny_checkpoint
@@ -32,6 +34,8 @@ async def test_every_key_is_answered_and_an_exact_rest_of_line_is_saved(tmp_path
     found = await asyncio.wait_for(measure({"a.py": text}, scripted(tmp_path), 100, 0.5), WAIT_S)
     keys = len(f"ab = {TEXT}")
     assert (found["keystrokes"], found["longest_file_lines"]) == (keys, 2)
+    # A Python process with a language server in it.
+    assert (found["rss_mb"] or 0) > 20 or sys.platform != "linux"
     assert found["offered"] == keys
     assert found["saved"] == 1 - len("ab = ") / keys - 1 / keys
     response, own = found["response_ms"], found["server_ms"]
@@ -49,7 +53,7 @@ async def test_the_limit_is_keys_in_each_file(tmp_path: Path) -> None:
 async def test_the_document_is_as_typed_at_every_key(tmp_path: Path) -> None:
     # The scripted engine answers "echo" with what it was asked.
     text = "first\n    echo  # x\n\n  echo y\nlast\n"
-    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)]) as typist:
+    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], OPTIONS) as typist:
         uri = "file:///bench/a.py"
         typist.open(uri, text)
         typist.replace(uri, 1, 4, 13, "")
@@ -60,7 +64,7 @@ async def test_the_document_is_as_typed_at_every_key(tmp_path: Path) -> None:
 
 
 async def test_cancelling_is_timed_and_an_earlier_answer_is_not(tmp_path: Path) -> None:
-    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)]) as typist:
+    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], OPTIONS) as typist:
         typist.open("file:///a.py", "forever")
         typist.open("file:///b.py", "# nothing that lasts")
         # Were it not cancelled, the first would never be answered.
@@ -73,15 +77,31 @@ async def test_cancelling_is_timed_and_an_earlier_answer_is_not(tmp_path: Path) 
 
 async def test_a_server_that_cannot_load_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"^x: broken; mend x$"):
-        async with typing([*scripted(tmp_path, "--refuse", "x: broken; mend x"), "--state-dir", str(tmp_path)]):
+        async with typing(
+            [*scripted(tmp_path, "--refuse", "x: broken; mend x"), "--state-dir", str(tmp_path)], OPTIONS
+        ):
             raise AssertionError("the server is ready")
 
 
 async def test_a_server_that_cannot_start_is_its_own_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('midspan: no such thing; mend it')"]
     with pytest.raises(CommandError, match=r"^no such thing; mend it$"):
-        async with typing(command):
+        async with typing(command, OPTIONS):
             raise AssertionError("the server is ready")
+
+
+def test_peak_memory_is_a_process_own_and_does_not_shrink() -> None:
+    grown = "import sys; x = bytearray(b'x' * 200_000_000); del x; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", grown], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        peak = peak_rss_mb(process.pid)
+        process.communicate()
+    if sys.platform == "linux":
+        assert peak is not None
+        assert 200 < peak < 450
+    else:
+        assert peak is None
 
 
 def test_only_exact_confident_suggestions_are_saved() -> None:

@@ -1,0 +1,167 @@
+"""Writes the README's table of figures from `rows.jsonl`: `.venv/bin/python docs/benchmarks/tables.py [--check]`.
+
+A column a checkpoint, a line a figure; of each command the latest row counts. The table stands between the markers
+`<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the exit code is 1 where the
+README differs from the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+ROWS = Path(__file__).parent / "rows.jsonl"
+README = Path(__file__).parents[2] / "README.md"
+UNKNOWN = "–"
+
+Row = dict[str, Any]
+Figures = Iterator[tuple[str, str]]
+
+
+def quality(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench quality` row."""
+    words = shlex.split(row["command"])
+    tasks = Path(words[words.index("--tasks") + 1]).name.partition(".")[0]
+    low, high = row["ci95"]
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    yield f"pass@1, `{tasks}`", f"{percent(row['pass@1'])} ({interval}, {row['n']} gaps)"
+    yield f"exactly the missing text, `{tasks}`", percent(row["exact_match"])
+    right = row["pass@1_when_shown"]
+    of_them = "" if right is None else f", {percent(right)} of them right"
+    yield f"shown at the shipped threshold, `{tasks}`", f"{percent(row['shown'])} of the gaps{of_them}"
+    yield f"one fill, `{tasks}`", f"{times(row['latency_ms'])}, {row['steps_mean']:.1f} steps"
+
+
+def keystroke(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench keystroke` row."""
+    yield "request to response, typed files", times(row["response_ms"])
+    yield "the server's own share of it", times(row["server_ms"])
+    if row["cancel_ms"] is not None:
+        yield "cancel to answer", times(row["cancel_ms"])
+    yield "keys that right suggestions would have saved there", percent(row["saved"])
+    # The first rows have none, and it is null where the system does not tell.
+    if row.get("rss_mb") is not None:
+        yield "peak resident memory of the server", f"{row['rss_mb']:.0f} MB"
+
+
+def replay(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench replay` row."""
+    for name, rule in (("exact", "exact rest of the line"), ("prefix", "or a right beginning of 3 characters")):
+        found = row[name]
+        low, high = found["ci95"]
+        interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        saved = f"{percent(found['saved'])} ({interval}, {row['lines']} lines)"
+        yield f"characters saved in held-out files, {rule} accepted", saved
+        shown, wrong = found["shown_per_keystroke"], found["wrong_per_keystroke"]
+        right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
+        yield (
+            f"shown there, {rule} accepted",
+            f"after {percent(shown)} of keystrokes{right}; wrong {100 * wrong:.1f} times in 100 keystrokes",
+        )
+    yield "request to response there", times(row["response_ms"])
+
+
+def versus(row: Row) -> Figures:
+    """Label and value of each figure of a `versus_transformers.py` row."""
+    for name, what in (("shipped", "a fill as shipped"), ("one_canvas", "one free canvas each")):
+        found = row[name]
+        threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
+        yield (
+            f"against transformers' `generate`, {what}, {threads}",
+            f"{found['ratio']:.1f} times as fast ({found['midspan_ms']:.0f} ms and {found['transformers_ms']:.0f} ms, "
+            f"{found['steps_mean']:.1f} steps)",
+        )
+
+
+KINDS: dict[str, Callable[[Row], Figures]] = {
+    "midspan bench quality": quality,
+    "midspan bench keystroke": keystroke,
+    "midspan bench replay": replay,
+    "versus_transformers.py": versus,
+}
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1."""
+    return f"{100 * share:.1f} %"
+
+
+def times(milliseconds: dict[str, float]) -> str:
+    """Named percentiles."""
+    return ", ".join(f"{name} {ms:.{0 if ms >= 10 else 1}f} ms" for name, ms in milliseconds.items())
+
+
+def column(row: Row) -> str:
+    """What a row is about: the checkpoint, and the device if it is not the CPU."""
+    checkpoint = Path(row["checkpoint"]).name
+    return checkpoint if row["device"] == "cpu" else f"{checkpoint} on {row['device']}"
+
+
+def latest(rows: list[Row]) -> list[Row]:
+    """The last row of each command, in the order of KINDS, then of the commands' first appearance."""
+    last: dict[str, Row] = {}
+    for row in rows:
+        last[row["command"]] = row
+    return [row for kind in KINDS for row in last.values() if row["command"].startswith(kind)]
+
+
+def render(rows: list[Row]) -> str:
+    """The table in Markdown."""
+    cells: dict[str, dict[str, str]] = {}
+    sources: dict[str, dict[str, list[str]]] = {"commit": {}, "machine": {}}
+    columns = list[str]()
+    for row in latest(rows):
+        name = column(row)
+        if name not in columns:
+            columns.append(name)
+        kind = next(kind for kind in KINDS if row["command"].startswith(kind))
+        for label, value in KINDS[kind](row):
+            cells.setdefault(label, {})[name] = value
+        for source, names in sources.items():
+            value = f"`{row[source]}`" if source == "commit" else row[source]
+            if value not in names.setdefault(name, []):
+                names[name].append(value)
+    cells |= {source: {name: ", ".join(values) for name, values in names.items()} for source, names in sources.items()}
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for label, values in cells.items():
+        lines.append(f"| {label} | " + " | ".join(values.get(name, UNKNOWN) for name in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def placed(text: str, table: str) -> str:
+    """The text with the table between its markers. Raises ValueError where they are not there once, in order."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"needs {BEGIN} and after it {END}, once each")
+    return f"{before}{begin}\n{table}{end}{after}"
+
+
+def main(argv: list[str], rows: Path = ROWS, readme: Path = README) -> int:
+    """Write, or with --check compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    check = parser.parse_args(argv).check
+    table = render([json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()])
+    old = readme.read_text(encoding="utf-8")
+    try:
+        new = placed(old, table)
+    except ValueError as error:
+        sys.stderr.write(f"{readme}: {error}\n")
+        return 1
+    if check and new != old:
+        sys.stderr.write(f"{readme}: differs from {rows.name}; run docs/benchmarks/tables.py\n")
+        return 1
+    if new != old:
+        readme.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

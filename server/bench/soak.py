@@ -1,0 +1,107 @@
+"""`midspan bench soak`: hours of typing in time-lapse through the real server process, and what its memory does.
+
+A minute of typing is KEYS_A_MINUTE keys, each a `didChange` and an `inlineCompletion` whose answer is awaited, with no
+pause in between. Every CANCEL_EVERY keys a request is cancelled while the engine works; every KEYS_A_DOCUMENT keys the
+document is closed and another opened. The first tenth of the keys is the warm-up. `growth` compares the median resident
+memory of the last tenth with that of the tenth after the warm-up, as a fraction; `rss_mb` holds the medians of all ten,
+in MB of 10^6 bytes, as Linux states them (VmRSS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lsprotocol import types
+from rich.console import Console
+from rich.progress import Progress
+
+from midspan.server.bench.keystroke import RECORDED, recorded
+from midspan.server.bench.typist import Typist, percentiles, server_command, typing
+from midspan.server.errors import CommandError
+
+KEYS_A_MINUTE = 200
+KEYS_A_DOCUMENT = 400
+CANCEL_EVERY = 50
+PARTS = 10
+
+
+async def keys(typist: Typist, files: Sequence[str]) -> AsyncIterator[None]:
+    """Type for ever, document after document; yields after every key's answer."""
+    for number in itertools.count():
+        uri, text = f"file:///soak/{number}.py", files[number % len(files)]
+        typist.open(uri, text)
+        lines = text.split("\n")
+        places = ((row, column) for row in itertools.count() for column in range(len(lines[row % len(lines)])))
+        for typed, (row, column) in enumerate(itertools.islice(places, KEYS_A_DOCUMENT), 1):
+            row %= len(lines)
+            if not column:
+                typist.replace(uri, row, 0, len(lines[row]), "")
+            typist.replace(uri, row, column, column, lines[row][column])
+            at = types.Position(row, column + 1)
+            if typed % CANCEL_EVERY:
+                await typist.complete(uri, at)
+            else:
+                await typist.cancel(uri, at, f"cancel-{number}-{typed}")
+            yield
+        typist.close(uri)
+
+
+async def soak(files: Sequence[str], serve: Sequence[str], minutes: float) -> dict[str, Any]:
+    """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
+    count = max(PARTS, round(minutes * KEYS_A_MINUTE))
+    rss: list[float] = []
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="midspan-soak-") as folder:
+        async with typing([*serve, "--state-dir", folder], {}) as typist:
+            with Progress(console=Console(stderr=True)) as progress:
+                bar = progress.add_task("typing", total=count)
+                async for _ in keys(typist, files):
+                    rss.append(resident_mb(typist.process))
+                    progress.update(bar, advance=1)
+                    if len(rss) == count:
+                        break
+    parts = [median(rss[count * part // PARTS : count * (part + 1) // PARTS]) for part in range(PARTS)]
+    return {
+        "minutes": minutes,
+        "keystrokes": count,
+        "wall_s": round(time.perf_counter() - began, 1),
+        "response_ms": percentiles(typist.all_ms),
+        "warm_rss_mb": round(parts[1], 1),
+        "end_rss_mb": round(parts[-1], 1),
+        "growth": round(parts[-1] / parts[1] - 1, 5),
+        "rss_mb": [round(part, 1) for part in parts],
+    }
+
+
+def resident_mb(process: int) -> float:
+    """The memory that a running process holds now, in MB of 10^6 bytes."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    (kib,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(kib) * 1024 / 1e6
+
+
+def soak_command(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    if sys.platform != "linux":
+        raise CommandError("bench soak reads the server's memory as Linux states it; run it on Linux")
+    serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
+    found = asyncio.run(soak(list(recorded(RECORDED).values()), serve, arguments.minutes))
+    found |= {"checkpoint": arguments.checkpoint, "device": arguments.device}
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        shown = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else value
+        print(f"{name.replace('_', ' '):18} {shown}")
+    print(f"memory grew by {100 * found['growth']:.2f} % after the warm-up")
+    return 0

@@ -1,0 +1,221 @@
+"""A client that types through the real server process over stdio, key by key, and times every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.client import LanguageClient
+
+from midspan.server.bench.quality import quantile
+from midspan.server.errors import CommandError
+
+CANCEL_AFTER_S = 0.02
+PATIENCE_S = 120.0
+
+
+class _Client(LanguageClient):
+    """pygls's client, which says why the server ended."""
+
+    def __init__(self) -> None:
+        super().__init__("midspan-bench", "1")
+        self.news: asyncio.Queue[tuple[str, str]] = asyncio.Queue()  # (state, message) of midspan/status
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start_io(self, cmd: str, *args: str, **kwargs: Any) -> None:
+        """Start the server."""
+        await super().start_io(cmd, *args, **kwargs)
+        self.process = self._server
+
+    async def stop(self) -> None:
+        """Stop; a server that still runs is killed."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+        await LanguageClient.stop(self)
+
+    async def server_exit(self, server: asyncio.subprocess.Process) -> None:
+        """The server's last words are its error line."""
+        assert server.stderr is not None
+        words = (await server.stderr.read()).decode(errors="replace").strip().splitlines()
+        self.news.put_nowait(("error", words[-1] if words else f"the server ended with exit code {server.returncode}"))
+
+
+class Typist:
+    """One client of one server process; columns are code points."""
+
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+        self._version = 0
+        self.responses: dict[str, float] = {}  # milliseconds by completion id
+        self.all_ms: list[float] = []
+
+    @property
+    def process(self) -> int:
+        """The server's process id."""
+        assert self._client.process is not None
+        return self._client.process.pid
+
+    def open(self, uri: str, text: str) -> None:
+        """Open a document."""
+        item = types.TextDocumentItem(uri=uri, language_id="python", version=0, text=text)
+        self._client.text_document_did_open(types.DidOpenTextDocumentParams(text_document=item))
+
+    def close(self, uri: str) -> None:
+        """Close a document."""
+        document = types.TextDocumentIdentifier(uri=uri)
+        self._client.text_document_did_close(types.DidCloseTextDocumentParams(text_document=document))
+
+    def replace(self, uri: str, row: int, start: int, end: int, text: str) -> None:
+        """Replace columns of one line."""
+        self._version += 1
+        span = types.Range(types.Position(row, start), types.Position(row, end))
+        self._client.text_document_did_change(
+            types.DidChangeTextDocumentParams(
+                text_document=types.VersionedTextDocumentIdentifier(uri=uri, version=self._version),
+                content_changes=[types.TextDocumentContentChangePartial(range=span, text=text)],
+            )
+        )
+
+    async def complete(self, uri: str, at: types.Position) -> tuple[str, str]:
+        """Ask for a completion; its id and text, empty where nothing was offered."""
+        item = await self.ask(uri, at)
+        return ("", "") if item is None else (identify(item), str(item.insert_text))
+
+    async def ask(self, uri: str, at: types.Position) -> types.InlineCompletionItem | None:
+        """Ask for a completion; the first item, or None where nothing was offered."""
+        began = time.perf_counter()
+        answer = await asyncio.wait_for(
+            self._client.text_document_inline_completion_async(_params(uri, at)), PATIENCE_S
+        )
+        elapsed = 1000 * (time.perf_counter() - began)
+        self.all_ms.append(elapsed)
+        items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or ()
+        for item in items:
+            self.responses[identify(item)] = elapsed
+            return item
+        return None
+
+    def say_shown(self, item: types.InlineCompletionItem) -> None:
+        """Tell the server that the item is on screen."""
+        self._client.protocol.notify("textDocument/didShowCompletion", {"item": item})
+
+    async def say_accepted(self, item: types.InlineCompletionItem) -> None:
+        """Run the item's command, as a client does when the item is taken."""
+        assert item.command is not None
+        params = types.ExecuteCommandParams(item.command.command, item.command.arguments)
+        await asyncio.wait_for(self._client.workspace_execute_command_async(params), PATIENCE_S)
+
+    async def cancel(self, uri: str, at: types.Position, id: str) -> float | None:
+        """Ask, cancel when the engine is at work; milliseconds from the cancel to the answer.
+
+        None where the answer was there before the cancel.
+        """
+        future = asyncio.wrap_future(
+            self._client.protocol.send_request("textDocument/inlineCompletion", _params(uri, at), msg_id=id)
+        )
+        await asyncio.wait({future}, timeout=CANCEL_AFTER_S)
+        began = time.perf_counter()
+        if not future.done():
+            self._client.cancel_request(types.CancelParams(id=id))
+        try:
+            await asyncio.wait_for(future, PATIENCE_S)
+        except JsonRpcException as error:
+            if error.code != types.LSPErrorCodes.RequestCancelled:
+                raise CommandError(f"a cancelled request was answered with error {error.code}; report this") from error
+            return 1000 * (time.perf_counter() - began)
+        return None
+
+    def peak_rss_mb(self) -> float | None:
+        """The most memory that the server process has held so far, see `peak_rss_mb`."""
+        assert self._client.process is not None
+        return peak_rss_mb(self._client.process.pid)
+
+
+def peak_rss_mb(process: int) -> float | None:
+    """The peak resident memory of a running process in MB of 10^6 bytes (Linux's VmHWM); None on other systems."""
+    if sys.platform != "linux":
+        return None
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    (kib,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return round(int(kib) * 1024 / 1e6, 1)
+
+
+def identify(item: types.InlineCompletionItem) -> str:
+    """The server's own id of an item."""
+    assert item.command is not None
+    assert item.command.arguments is not None
+    return str(item.command.arguments[0])
+
+
+@asynccontextmanager
+async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIterator[Typist]:
+    """A typist whose server has loaded its model; `options` are initializationOptions.
+
+    Raises CommandError where the server says what keeps it from loading.
+    """
+    client = _Client()
+
+    def on_status(params: Any) -> None:
+        client.news.put_nowait((params.state, params.message))
+
+    client.feature("midspan/status")(on_status)
+    client.feature(types.WINDOW_SHOW_MESSAGE)(lambda _: None)
+    await client.start_io(*serve)
+    assert client.process is not None
+    try:
+        await _ready(client, options)
+        yield Typist(client)
+        await asyncio.wait_for(client.shutdown_async(None), PATIENCE_S)
+        client.exit(None)
+        await asyncio.wait_for(client.process.wait(), PATIENCE_S)
+    finally:
+        await client.stop()
+
+
+async def _ready(client: _Client, options: Mapping[str, object]) -> None:
+    encodings = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
+    params = types.InitializeParams(
+        capabilities=types.ClientCapabilities(general=encodings), initialization_options={**options, "status": True}
+    )
+    asked = asyncio.ensure_future(client.initialize_async(params))
+    await asyncio.wait({asked}, timeout=PATIENCE_S)
+    if not asked.done():
+        asked.cancel()
+        raise CommandError(f"the server did not answer within {PATIENCE_S:.0f} s; run midspan doctor")
+    if asked.exception() is None:
+        client.initialized(types.InitializedParams())
+    state, message = "loading", ""
+    while state == "loading":
+        state, message = await asyncio.wait_for(client.news.get(), PATIENCE_S)
+    if state != "ready":
+        raise CommandError(message.removeprefix("midspan: "))
+
+
+def _params(uri: str, at: types.Position) -> types.InlineCompletionParams:
+    return types.InlineCompletionParams(
+        context=types.InlineCompletionContext(trigger_kind=types.InlineCompletionTriggerKind.Automatic),
+        text_document=types.TextDocumentIdentifier(uri=uri),
+        position=at,
+    )
+
+
+def server_command(checkpoint: str, device: str, log_file: Path | None) -> list[str]:
+    """The server's command line up to its state folder; a log file keeps its stderr free of all but its last words."""
+    log = str(log_file or os.devnull)
+    serve = [sys.executable, "-m", "midspan.server", "serve", "--log-file", log]
+    return [*serve, "--checkpoint", checkpoint, "--device", device]
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float] | None:
+    """p50, p95 and p99 of milliseconds; None for none."""
+    if not values:
+        return None
+    return {name: round(quantile(values, share), 2) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}

@@ -1,0 +1,169 @@
+"""The README's table of figures: it is what the recorded rows say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.benchmarks.record import as_row, benchmark
+from docs.benchmarks.tables import BEGIN, END, ROWS, latest, main, placed, render
+
+MS = {"p50": 93.6, "p95": 123.4}
+QUALITY: dict[str, Any] = {
+    "command": "midspan bench quality --tasks mbpp-single-line.jsonl",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "n": 200,
+    "pass@1": 0.25,
+    "exact_match": 0.125,
+    "ci95": [0.2, 0.3],
+    "shown": 0.5,
+    "pass@1_when_shown": 0.75,
+    "latency_ms": MS,
+    "steps_mean": 4.0,
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+KEYSTROKE: dict[str, Any] = {
+    "command": "midspan bench keystroke",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "response_ms": MS,
+    "server_ms": {"p50": 2.0},
+    "cancel_ms": None,
+    "saved": 0.047,
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+RULE = {
+    "saved": 0.1,
+    "ci95": [0.05, 0.15],
+    "shown_per_keystroke": 0.2,
+    "right_when_shown": None,
+    "wrong_per_keystroke": 0.2,
+}
+REPLAY: dict[str, Any] = {
+    "command": "midspan bench replay --files heldout.jsonl",
+    "commit": "def5678",
+    "machine": "Another machine",
+    "lines": 100,
+    "exact": {**RULE, "right_when_shown": 0.61},
+    "prefix": {**RULE, "saved": 0.2},
+    "response_ms": MS,
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+SHAPE = {"ratio": 8.25, "midspan_ms": 60.0, "transformers_ms": 495.0, "steps_mean": 4.0}
+VERSUS: dict[str, Any] = {
+    "command": "versus_transformers.py --files heldout.jsonl",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "threads": 2,
+    "shipped": SHAPE,
+    "one_canvas": {**SHAPE, "ratio": 3.0},
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+
+
+def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
+    """The rendered cells of each line by its label; the head's label is empty."""
+    lines = [line.strip("|").split("|") for line in render(list(rows)).splitlines()]
+    assert len({len(line) for line in lines}) == 1
+    return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
+
+
+def test_the_readme_is_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_every_figure_has_its_line() -> None:
+    found = table(QUALITY, KEYSTROKE, REPLAY, VERSUS)
+    assert found[""] == ["embedded"]
+    assert found["pass@1, `mbpp-single-line`"] == ["25.0 % (95 % interval 20.0 to 30.0 %, 200 gaps)"]
+    assert found["exactly the missing text, `mbpp-single-line`"] == ["12.5 %"]
+    assert found["shown at the shipped threshold, `mbpp-single-line`"] == ["50.0 % of the gaps, 75.0 % of them right"]
+    assert found["request to response, typed files"] == ["p50 94 ms, p95 123 ms"]
+    assert found["the server's own share of it"] == ["p50 2.0 ms"]
+    assert found["keys that right suggestions would have saved there"] == ["4.7 %"]
+    exact, prefix = "exact rest of the line accepted", "or a right beginning of 3 characters accepted"
+    assert found[f"characters saved in held-out files, {exact}"] == ["10.0 % (95 % interval 5.0 to 15.0 %, 100 lines)"]
+    assert found[f"characters saved in held-out files, {prefix}"][0].startswith("20.0 %")
+    said = "wrong 20.0 times in 100 keystrokes"
+    assert found[f"shown there, {exact}"] == [f"after 20.0 % of keystrokes, 61.0 % of them right; {said}"]
+    assert found[f"shown there, {prefix}"] == [f"after 20.0 % of keystrokes; {said}"]
+    faster = found["against transformers' `generate`, a fill as shipped, 2 threads"]
+    assert faster == ["8.2 times as fast (60 ms and 495 ms, 4.0 steps)"]
+    assert "against transformers' `generate`, one free canvas each, 2 threads" in found
+    assert found["commit"] == ["`abc1234`, `def5678`"]
+    assert found["machine"] == ["A machine, Another machine"]
+
+
+def test_memory_is_shown_where_it_was_measured() -> None:
+    label = "peak resident memory of the server"
+    assert label not in table(KEYSTROKE)
+    assert label not in table(KEYSTROKE | {"rss_mb": None})
+    assert table(KEYSTROKE | {"rss_mb": 551.2})[label] == ["551 MB"]
+
+
+def test_the_latest_row_of_a_command_counts() -> None:
+    old, new = QUALITY | {"pass@1": 0.1, "commit": "old0000"}, QUALITY
+    assert table(old, KEYSTROKE, new) == table(new, KEYSTROKE)
+    assert table(new, old)["commit"] == ["`old0000`"]
+    assert latest([old, KEYSTROKE, new]) == [new, KEYSTROKE]
+
+
+def test_another_checkpoint_stands_beside_the_embedded_one() -> None:
+    twin = QUALITY | {"checkpoint": "twin", "pass@1": 0.5, "command": f"{QUALITY['command']} --checkpoint twin"}
+    gpu = QUALITY | {"device": "cuda:0", "command": f"{QUALITY['command']} --device cuda"}
+    found = table(QUALITY, twin, KEYSTROKE, gpu)
+    assert found[""] == ["embedded", "twin", "embedded on cuda:0"]
+    shares = [cell.split(" (")[0] for cell in found["pass@1, `mbpp-single-line`"]]
+    assert shares == ["25.0 %", "50.0 %", "25.0 %"]
+    assert found["request to response, typed files"] == ["p50 94 ms, p95 123 ms", "–", "–"]
+
+
+def test_a_row_of_no_figure_of_the_table_is_left_out() -> None:
+    assert table(QUALITY, {"command": "midspan bench kernels"}) == table(QUALITY)
+
+
+def test_writing_changes_what_stands_between_the_markers_only(tmp_path: Path) -> None:
+    rows, readme = tmp_path / "rows.jsonl", tmp_path / "README.md"
+    rows.write_text(json.dumps(QUALITY) + "\n")
+    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    assert main(["--check"], rows, readme) == 1
+    assert "old" in readme.read_text()
+    assert main([], rows, readme) == 0
+    assert readme.read_text() == f"before\n\n{BEGIN}\n{render([QUALITY])}{END}\n\nafter\n"
+    assert main(["--check"], rows, readme) == 0
+    rows.write_text(json.dumps(QUALITY | {"n": 201}) + "\n")
+    assert main(["--check"], rows, readme) == 1
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}", f"{BEGIN}{END}{END}"])
+def test_markers_that_are_not_there_once_are_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="once each"):
+        placed(text, "table\n")
+
+
+def test_a_recorded_command_names_no_folder_of_this_machine() -> None:
+    command, name = benchmark(["quality", "--tasks", "/some/where/tasks.jsonl", "--limit", "3"])
+    assert command[1:] == [
+        "-m", "midspan.server", "bench", "quality", "--tasks", "/some/where/tasks.jsonl", "--limit", "3", "--json"
+    ]  # fmt: skip
+    assert name == "midspan bench quality --tasks tasks.jsonl --limit 3"
+    command, name = benchmark(["versus_transformers.py", "--files", "runs/corpus/heldout.jsonl"])
+    assert command == [
+        sys.executable,
+        str(ROWS.parent / "versus_transformers.py"),
+        "--files",
+        "runs/corpus/heldout.jsonl",
+    ]
+    assert name == "versus_transformers.py --files heldout.jsonl"
+    row = as_row(name, "abc1234", {"n": 1, "checkpoint": "/some/where/twin"})
+    assert (row["command"], row["commit"], row["n"], row["checkpoint"]) == (name, "abc1234", 1, "twin")
+    assert "cores" in row["machine"]
