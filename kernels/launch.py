@@ -1,0 +1,71 @@
+"""Triton where it is installed, and what launchers ask about the device. The only file that imports triton.
+
+A machine without triton imports every kernel file and runs its references; launching a kernel there is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+
+INSTALLED = importlib.util.find_spec("triton") is not None
+
+
+class Absent:
+    """Stands in for triton where it is not installed: decorating works, launching does not."""
+
+    def jit(self, kernel: object) -> Absent:
+        """Take the place of a kernel."""
+        return self
+
+    def __getitem__(self, grid: object) -> NoReturn:
+        raise RuntimeError("kernels need triton, which is not installed: `pip install triton`, or run on the CPU")
+
+
+if TYPE_CHECKING or INSTALLED:
+    import triton
+    import triton.language as tl
+else:
+    triton = tl = Absent()
+
+__all__ = ["INSTALLED", "Absent", "capability", "cdiv", "power_of_two", "precision", "processors", "tl", "triton"]
+
+
+def capability(x: torch.Tensor) -> int:
+    """Compute capability of x's device: 80, 90, 100; 0 on the CPU, where Triton's interpreter runs kernels."""
+    return 0 if x.device.type == "cpu" else _capability(x.device)
+
+
+@functools.cache
+def _capability(device: torch.device) -> int:
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def processors(x: torch.Tensor) -> int:
+    """Streaming multiprocessors of x's device; 4 on the CPU, so that the interpreter runs split kernels too."""
+    return 4 if x.device.type == "cpu" else _processors(x.device)
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    count: int = torch.cuda.get_device_properties(device).multi_processor_count
+    return count
+
+
+def precision(x: torch.Tensor) -> str:
+    """How tl.dot multiplies: float32 stays float32 (not TF32), so that a kernel decides as its reference does."""
+    return "ieee" if x.dtype == torch.float32 else "tf32"
+
+
+def cdiv(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(n - 1, 0).bit_length()

@@ -1,0 +1,50 @@
+"""Inputs among NaNs, and how far a kernel may stand from its reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import Phase, settings
+
+triton = pytest.importorskip("triton", reason="no triton: pip install 'midspan[kernels]' on Linux runs kernel tests")
+
+DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"
+PADDING = 512
+# One unit in the last place, relative: float32 has 24 bits, bfloat16 8.
+ULP = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float8_e4m3fn: 2.0**-3}
+
+
+def few(examples: int) -> settings:
+    """So many examples of a property, none shrunk: the interpreter is slow, and the sizes are small as they are."""
+    return settings(max_examples=examples, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+
+
+def guarded(x: torch.Tensor) -> torch.Tensor:
+    """x on the kernels' device, with NaN before and after it in memory (contiguous): a read past an end shows."""
+    buffer = torch.full((x.numel() + 2 * PADDING,), torch.nan).to(x.dtype).to(DEVICE)
+    buffer[PADDING : PADDING + x.numel()] = x.flatten()
+    return buffer[PADDING : PADDING + x.numel()].view(x.shape)
+
+
+def noise(seed: int, *shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> torch.Tensor:
+    """Normal values in dtype, between NaNs."""
+    return guarded((torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(dtype))
+
+
+def assert_near(
+    got: torch.Tensor, want: torch.Tensor, *, ulps: float, terms: int = 1, at_largest: bool = False
+) -> None:
+    """Every |got - want| <= ulps of want's dtype at its own size, plus `ulps` float32 ones of a sum of `terms`.
+
+    The second part bounds a float32 sum taken in another order: sqrt(terms) roundings at the largest value's size.
+    `at_largest` bounds the first part there too: where roundings happen before terms cancel.
+    """
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    assert not got.float().isnan().any()
+    wide = want.double()
+    largest = wide.abs().max()
+    allowed = ulps * ULP[want.dtype] * (largest if at_largest else wide.abs())
+    allowed = allowed + ulps * ULP[torch.float32] * terms**0.5 * largest
+    excess = ((got.double() - wide).abs() - allowed).max()
+    assert excess <= 0, f"{excess.item():.3g} beyond the tolerance"

@@ -1,0 +1,103 @@
+"""Compiles every kernel for a GPU that is not there: `python -m tests.kernels.compiled 90` prints JSON lines.
+
+Launchers run on meta tensors at the release's sizes, so that what is compiled is what they would launch. Not in a
+process with TRITON_INTERPRET set.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from tests.kernels import launches
+
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float8_e4m3fn: "*fp8e4nv",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.uint8: "*u8",
+    torch.bool: "*i1",
+}
+OPTIONS = ("num_warps", "num_stages")
+TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+
+
+def source(kernel: JITFunction[Any], args: tuple[object, ...], named: dict[str, object]) -> ASTSource:
+    """What triton.jit makes of these arguments: types, constants, and which are divisible by 16."""
+    values = dict(zip(kernel.arg_names, args, strict=False)) | named
+    signature, constants, attributes = {}, {}, {}
+    for position, name in enumerate(kernel.arg_names):
+        value = values[name]
+        if kernel.params[position].is_constexpr or value is None or (isinstance(value, int) and value == 1):
+            signature[name], constants[name] = "constexpr", value
+            continue
+        if isinstance(value, torch.Tensor):
+            signature[name], divisible = TYPES[value.dtype], value.storage_offset() % 16 == 0
+        elif isinstance(value, int):
+            signature[name], divisible = "i32" if value < 2**31 else "i64", value % 16 == 0
+        else:
+            signature[name], divisible = "fp32", False
+        if divisible:
+            attributes[position,] = [["tt.divisibility", 16]]
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers a thread, and bytes of stack and local memory: what spills."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([TOOL, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return {name.lower(): int(re.findall(rf"{name}:(\d+)", text)[-1]) for name in ("REG", "STACK", "LOCAL")}
+
+
+def compiling(target: GPUTarget, report: Callable[[dict[str, object]], None]) -> Callable[..., None]:
+    """What stands in for JITFunction.run: compiles instead of launching, each variant once."""
+    seen: set[str] = set()
+
+    def run(self: JITFunction[Any], *args: object, grid: object, warmup: bool, **named: object) -> None:
+        options = {name: named.pop(name) for name in OPTIONS if name in named}
+        asked = source(self, args, named)
+        variant = f"{self.__name__} {asked.signature} {asked.constants} {options}"
+        if variant in seen:
+            return
+        seen.add(variant)
+        made = triton.compile(asked, target=target, options=options)
+        report({"kernel": self.__name__, "shared": made.metadata.shared, **resources(made.asm["cubin"])})
+
+    return run
+
+
+def main(capability: int) -> None:
+    """Compile all launches for one compute capability."""
+    torch.cuda.get_device_capability = lambda device=None: divmod(capability, 10)
+    torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(multi_processor_count=132)  # type: ignore[assignment,return-value]
+    at: list[str] = []
+
+    def report(row: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps({"launch": at[-1], **row}) + "\n")
+
+    JITFunction.run = compiling(GPUTarget("cuda", capability, 32), report)
+    for name, launch in launches.ALL.items():
+        if name not in launches.NEEDS_FP8 or capability >= 89:
+            at.append(name)
+            launch()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

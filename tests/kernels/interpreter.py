@@ -1,0 +1,41 @@
+"""Triton's interpreter keeps bfloat16 and FP8 as raw bits: it multiplies bfloat16's, and its rounding loses carries.
+
+Both are put right here, so that a kernel computes in the interpreter what it computes on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+
+TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8e4nv": torch.float8_e4m3fn}
+RAW = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+_create_dot = interpreter.InterpreterBuilder.create_dot
+
+
+def _convert_float(values: np.ndarray, source: tl.dtype, target: tl.dtype, rounding: object) -> np.ndarray:
+    """Round to the nearest, ties to even, as the hardware does."""
+    raw = torch.from_numpy(np.ascontiguousarray(values).view(np.uint8).copy())
+    rounded = raw.view(TORCH[source.name]).to(TORCH[target.name])
+    width = rounded.element_size()
+    return rounded.view(torch.uint8).numpy().view(RAW[width]).reshape(values.shape)
+
+
+def _wide(handle: interpreter.TensorHandle) -> interpreter.TensorHandle:
+    if handle.dtype.scalar != tl.bfloat16:
+        return handle
+    return interpreter.TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+
+def _dot(self: object, a: interpreter.TensorHandle, b: interpreter.TensorHandle, *rest: Any) -> object:
+    return _create_dot(self, _wide(a), _wide(b), *rest)
+
+
+def mend() -> None:
+    """Make casts and tl.dot right for bfloat16 and FP8."""
+    interpreter._convert_float = _convert_float
+    interpreter.InterpreterBuilder.create_dot = _dot

@@ -1,0 +1,109 @@
+"""Attention over cache and canvas, against torch, one request at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.kernels.attention import attention, cached_attention_reference
+from tests.kernels.compare import DEVICE, assert_near, few, noise
+
+# float32: scores of |q||k| about D are sums of D products, the softmax turns their absolute error into a relative one.
+# bfloat16: weights and values are rounded once each before the dot, and the reference rounds at other places.
+ULPS = {torch.float32: 64.0, torch.bfloat16: 2.0}
+
+
+def int32(values: list[int]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int32, device=DEVICE)
+
+
+def boolean(values: list[bool]) -> torch.Tensor:
+    return torch.tensor(values, device=DEVICE)
+
+
+def near(got: torch.Tensor, want: torch.Tensor) -> None:
+    # A result is a weighted mean of values: its error is bounded at their size, not at its own.
+    assert_near(got, want, ulps=ULPS[got.dtype], at_largest=True)
+
+
+@few(16)
+@given(
+    requests=st.lists(st.tuples(st.integers(0, 70), st.booleans()), min_size=1, max_size=3),
+    rows=st.integers(1, 20),
+    groups=st.sampled_from([1, 2]),
+    per_group=st.sampled_from([1, 2, 3]),
+    size=st.sampled_from([16, 32]),
+    window=st.sampled_from([None, 1, 2, 7, 33]),
+    padded=st.booleans(),
+)
+def test_against_torch(
+    requests: list[tuple[int, bool]],
+    rows: int,
+    groups: int,
+    per_group: int,
+    size: int,
+    window: int | None,
+    padded: bool,
+) -> None:
+    """Canvases and prefixes side by side in one batch, each with its own slot and length."""
+    batch = len(requests)
+    q = noise(0, batch, rows, groups * per_group, size, scale=0.5).transpose(1, 2)
+    k, v = noise(1, batch, groups, rows, size, scale=0.5), noise(2, batch, groups, rows, size)
+    keys, values = noise(3, batch + 1, groups, 70, size, scale=0.5), noise(4, batch + 1, groups, 70, size)
+    slot, length = int32([batch - b for b in range(batch)]), int32([cached for cached, _ in requests])
+    for b, (cached, _) in enumerate(requests):
+        keys[batch - b, :, cached:] = torch.nan
+        values[batch - b, :, cached:] = torch.nan
+    causal = boolean([kind for _, kind in requests])
+    valid = random_mask(batch, rows) if padded else None
+    given = (slot, length, causal, valid, window)
+    # The reference adds masked values with weight zero, and zero times NaN is NaN.
+    near(
+        attention(q, keys, values, k, v, *given),
+        cached_attention_reference(q, keys.nan_to_num(), values.nan_to_num(), k, v, *given),
+    )
+
+
+def random_mask(batch: int, rows: int) -> torch.Tensor:
+    mask = torch.rand(batch, rows, generator=torch.Generator().manual_seed(5)) < 0.7
+    return mask.to(DEVICE)
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 2, 256), (8, 1, 512)], ids=["sliding", "full"])
+def test_the_release_s_head_sizes_in_bfloat16(heads: int, groups: int, size: int, window: int | None) -> None:
+    q = noise(0, 1, heads, 5, size, dtype=torch.bfloat16, scale=size**-0.25)
+    k = noise(1, 1, groups, 5, size, dtype=torch.bfloat16, scale=size**-0.25)
+    v = noise(2, 1, groups, 5, size, dtype=torch.bfloat16)
+    keys, values = (noise(seed, 1, groups, 40, size, dtype=torch.bfloat16, scale=size**-0.25) for seed in (3, 4))
+    given = (q, keys, values, k, v, int32([0]), int32([37]), boolean([False]), None, window)
+    near(attention(*given), cached_attention_reference(*given))
+
+
+def test_one_prefix_serves_many_hypotheses() -> None:
+    """Three canvases over the same slot, more keys than rows: a frozen suffix keeps its keys and asks nothing."""
+    q, k, v = noise(0, 3, 2, 3, 16), noise(1, 3, 1, 8, 16), noise(2, 3, 1, 8, 16)
+    keys, values = noise(3, 1, 1, 50, 16), noise(4, 1, 1, 50, 16)
+    given = (q, keys, values, k, v, int32([0, 0, 0]), int32([50, 50, 50]), boolean([False] * 3), None, 20)
+    near(attention(*given), cached_attention_reference(*given))
+
+
+def test_a_row_that_sees_nothing_is_zero() -> None:
+    q, k = noise(0, 2, 2, 3, 16), noise(1, 2, 1, 3, 16)
+    keys = noise(3, 1, 1, 20, 16)
+    valid = torch.tensor([[False] * 3, [True] * 3], device=DEVICE)
+    out = attention(q, keys, keys, k, k, int32([0, 0]), int32([0, 0]), boolean([False, False]), valid, None)
+    assert out[0].eq(0).all()
+    assert out[1].ne(0).all()
+
+
+def test_splits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = noise(0, 1, 2, 4, 16), noise(1, 1, 1, 4, 16), noise(2, 1, 1, 4, 16)
+    keys, values = noise(3, 1, 1, 200, 16), noise(4, 1, 1, 200, 16)
+    given = (q, keys, values, k, v, int32([0]), int32([190]), boolean([False]), None, None)
+    want = cached_attention_reference(*given)
+    for splits in (1, 2, 5, 8):
+        monkeypatch.setattr("midspan.kernels.attention._splits", lambda *_, n=splits: n)
+        near(attention(*given), want)

@@ -1,0 +1,76 @@
+"""RMSNorm with residual and fan-out, against torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.kernels import rms_norm as op
+from tests.kernels.compare import assert_near, few, noise
+
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+EPS = 1e-6
+# In bfloat16 kernel and reference round once each, half a unit; in float32 rsqrt, mean and two products do.
+ULPS = 4
+
+
+@few(8)
+@given(rows=st.integers(1, 5), width=st.integers(1, 70), dtype=DTYPES, scaled=st.booleans())
+def test_norm(rows: int, width: int, dtype: torch.dtype, scaled: bool) -> None:
+    x, weight = noise(0, rows, width, dtype=dtype, scale=3.0), noise(1, width, dtype=dtype) if scaled else None
+    assert_near(op.rms_norm(x, weight, EPS), op.rms_norm_reference(x, weight, EPS), ulps=ULPS, terms=width)
+
+
+@few(8)
+@given(rows=st.integers(1, 4), width=st.integers(1, 70), dtype=DTYPES, count=st.integers(1, 3))
+def test_fanout_of_one_input(rows: int, width: int, dtype: torch.dtype, count: int) -> None:
+    x = noise(0, 2, rows, width, dtype=dtype)
+    weights = [None, noise(1, width, dtype=dtype), noise(2, width, dtype=dtype)][:count]
+    got, want = op.rms_norm_fanout(x, weights, EPS), op.rms_norm_fanout_reference(x, weights, EPS)
+    assert len(got) == count
+    for one, other in zip(got, want, strict=True):
+        assert_near(one, other, ulps=ULPS, terms=width)
+
+
+@few(10)
+@given(rows=st.integers(1, 4), width=st.integers(1, 70), scaled=st.booleans(), count=st.integers(0, 3))
+def test_residual_and_fanout(rows: int, width: int, scaled: bool, count: int) -> None:
+    x, residual, weight = noise(0, rows, width), noise(1, rows, width, scale=5.0), noise(2, width)
+    scalar = noise(3, 1) if scaled else None
+    weights = [noise(4, width), None, noise(5, width)][:count]
+    got = op.rms_norm_residual(x, weight, residual, scalar, weights, EPS)
+    want = op.rms_norm_residual_reference(x, weight, residual, scalar, weights, EPS)
+    assert len(got) == count + 1
+    for one, other in zip(got, want, strict=True):
+        assert_near(one, other, ulps=2 * ULPS, terms=width)
+
+
+@few(10)
+@given(rows=st.integers(1, 4), width=st.integers(1, 70), scaled=st.booleans(), count=st.integers(0, 2))
+def test_the_end_of_a_layer(rows: int, width: int, scaled: bool, count: int) -> None:
+    pair = (noise(0, rows, width), noise(1, rows, width))
+    pair_weights = (noise(2, width), noise(3, width))
+    residual, weight = noise(4, rows, width), noise(5, width)
+    scalar = noise(6, 1) if scaled else None
+    weights = [noise(7, width), None][:count]
+    got = op.rms_norm_join(pair, pair_weights, weight, residual, scalar, weights, EPS)
+    want = op.rms_norm_join_reference(pair, pair_weights, weight, residual, scalar, weights, EPS)
+    for one, other in zip(got, want, strict=True):
+        assert_near(one, other, ulps=2 * ULPS, terms=width)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_zeros_stay_zero_and_large_rows_stay_finite(dtype: torch.dtype) -> None:
+    x = torch.stack([torch.zeros(33), torch.full((33,), 1e15)]).to(dtype)
+    got = op.rms_norm(x, None, EPS)
+    assert got[0].eq(0).all()
+    assert_near(got[1], torch.ones(33, dtype=dtype), ulps=2)
+
+
+def test_the_residual_stream_is_rounded_before_it_is_normed_again() -> None:
+    """In bfloat16 the norms must see what the next layer will see."""
+    x, residual, weight = (noise(seed, 3, 48, dtype=torch.bfloat16) for seed in (0, 1, 2))
+    h, normed = op.rms_norm_residual(x, weight[0].contiguous(), residual, None, [None], EPS)
+    assert_near(normed, op.rms_norm_reference(h, None, EPS), ulps=2)
