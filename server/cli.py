@@ -62,6 +62,8 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
+    _add_soak(bench.add_parser("soak", parents=[common], help="the server's memory over hours of typing"))
+    _add_replay(bench.add_parser("replay", parents=[common], help="keys saved in held-out files"))
     return out
 
 
@@ -88,6 +90,20 @@ def _add_keystroke(keystroke: argparse.ArgumentParser) -> None:
     keystroke.add_argument("--limit", type=_positive, default=120, metavar="N", help="keystrokes typed in each file")
     keystroke.add_argument("--json", action="store_true")
     keystroke.set_defaults(run=_keystroke)
+
+
+def _add_soak(soak: argparse.ArgumentParser) -> None:
+    soak.add_argument("--minutes", type=_positive, default=60, metavar="N", help="minutes of typing, in time-lapse")
+    soak.add_argument("--json", action="store_true")
+    soak.set_defaults(run=_soak)
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument("--files", type=Path, required=True, metavar="FILE.jsonl", help="the corpus's heldout.jsonl")
+    replay.add_argument("--limit", type=_positive, default=100, metavar="N", help="lines retyped")
+    replay.add_argument("--seed", type=_seed, default=0, metavar="S", help="which lines")
+    replay.add_argument("--json", action="store_true")
+    replay.set_defaults(run=_replay)
 
 
 def _position(text: str) -> tuple[int, int]:
@@ -166,3 +182,15 @@ def _keystroke(arguments: argparse.Namespace) -> int:
     from midspan.server.bench.keystroke import keystroke_command
 
     return keystroke_command(arguments)
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    from midspan.server.bench.soak import soak_command
+
+    return soak_command(arguments)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from midspan.server.bench.replay import replay_command
+
+    return replay_command(arguments)

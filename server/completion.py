@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lsprotocol import types
 
@@ -42,15 +42,21 @@ def question(document: Document, params: types.InlineCompletionParams, encoding:
     end = document.place(here.end.line, here.end.character, encoding)
     if start[0] != end[0]:
         return None
+    hole = build_hole(document, start, end, selected)
     return Question(
         uri=document.uri,
         version=document.version,
-        hole=build_hole(document, start, end, selected),
+        hole=replace(hole, prefix=_encodable(hole.prefix), suffix=_encodable(hole.suffix)),
         range=types.Range(_position(document, start, encoding), _position(document, end, encoding)),
         selected=selected,
         invoked=params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked,
         line_end=document.line_end(),
     )
+
+
+def _encodable(text: str) -> str:
+    """Halves of a surrogate pair joined, a lone one replaced: an editor may send it, no tokenizer takes it."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _position(document: Document, place: Place, encoding: Encoding) -> types.Position:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import midspan.engine
 from midspan.engine.api import Budget, Fill
 from midspan.server.asks import Engine
 from midspan.server.documents import Document
 from midspan.server.hole import build_hole
+from midspan.server.judge import load_judged
 from midspan.server.trim import trim
 from midspan.server.watch import Watched
 
@@ -37,7 +37,7 @@ def main() -> int:
         console.print(f"midspan: {FILE}: no such file; run this from the repository's root")
         return 1
     text = FILE.read_text(encoding="utf-8")
-    engine = midspan.engine.load()
+    engine = load_judged()
     about = engine.about
     console.print(
         f"{about.checkpoint} model, {about.parameters / 1e6:.1f} M parameters, {about.dtype} on {about.device}, "

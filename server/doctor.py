@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import platform
 from collections.abc import Iterable
@@ -12,10 +13,13 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import midspan
-import midspan.engine
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
+from midspan.server.errors import CommandError
+from midspan.server.judge import load_judged
+from midspan.server.languages import TABLE
+from midspan.server.round_trip import round_trip
 
-PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter", "tree-sitter-python")
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
 
@@ -39,13 +43,16 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
     }
     if (problem := unwritable(state_dir)) is not None:
         found["mend"].append(problem)
-    missing = [name for name, installed in found["packages"].items() if installed is None]
+    grammars = versions(dict.fromkeys(language.package.replace("_", "-") for language in TABLE))
+    found["grammars"] = [one.name for one in TABLE if grammars[one.package.replace("_", "-")] is not None]
+    missing = [name for name, installed in (found["packages"] | grammars).items() if installed is None]
     if missing:
         found["mend"].append(f"not installed: {', '.join(missing)}; run python -m pip install {' '.join(missing)}")
         return found
     try:
-        return found | self_test(checkpoint, device, found["mend"])
-    except (CheckpointError, DeviceError) as error:
+        found |= self_test(checkpoint, device, found["mend"])
+        found["round_trip_ms"] = asyncio.run(round_trip(checkpoint, device))
+    except (CheckpointError, DeviceError, CommandError) as error:
         found["mend"].append(str(error))
     except TimeoutError:
         found["mend"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
@@ -54,7 +61,7 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
 
 def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
     """Load and fill twice; what runs, and its times. Raises CheckpointError, DeviceError or TimeoutError."""
-    engine = midspan.engine.load(checkpoint, device)
+    engine = load_judged(checkpoint, device)
     try:
         fill = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
         again = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
@@ -66,7 +73,7 @@ def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
     return {
         "checkpoint": about.checkpoint,
         "parameters": about.parameters,
-        "languages": list(about.languages),
+        "trained_on": list(about.languages),
         "layout": about.layout,
         "show_threshold": about.show_threshold,
         "device": about.device,

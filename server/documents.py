@@ -7,7 +7,7 @@ the units of an encoding. Form feed, NEL, U+2028 and their like are ordinary cha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,10 +33,11 @@ class Edit:
 
 
 class Document:
-    """One open document; `version` is the client's."""
+    """One open document; `version` is the client's. Its text is `lost` when an edit could not be understood."""
 
     def __init__(self, uri: str, language_id: str, version: int, text: str) -> None:
         self.uri, self.language_id, self.version = uri, language_id, version
+        self.lost = False
         self.lines = split_lines(text)
         self.sizes = list(map(byte_length, self.lines))
         self.syntax: Syntax | None = syntax_of(language_id)
@@ -123,19 +124,32 @@ class Documents:
         return document
 
     def change(self, uri: str, version: int, changes: Sequence[tuple[Range | None, str]], encoding: Encoding) -> None:
-        """Apply changes in order. Raises KeyError for a document that is not open."""
+        """Apply changes in order; a lost text comes back with a change of the whole. Raises KeyError for a document
+        that is not open."""
         document = self._open[uri]
         for span, text in changes:
-            document.change(span, text, encoding)
+            document.lost = document.lost and span is not None
+            if not document.lost:
+                document.change(span, text, encoding)
         document.version = version
+
+    def lose(self, uri: str) -> None:
+        """An edit of this document could not be understood: what we hold is no longer what the client shows."""
+        if uri in self._open:
+            self._open[uri].lost = True
+
+    def version(self, uri: str) -> int | None:
+        """The version of an open document, lost or not; None for a document that is not open."""
+        return self._open[uri].version if uri in self._open else None
 
     def close(self, uri: str) -> None:
         """Forget a document; one that is not open is nothing to forget."""
         self._open.pop(uri, None)
 
     def get(self, uri: str) -> Document | None:
-        """The open document of this URI."""
-        return self._open.get(uri)
+        """The open document of this URI; None while its text is lost."""
+        document = self._open.get(uri)
+        return None if document is None or document.lost else document
 
 
 def split_lines(text: str) -> list[str]:
@@ -151,30 +165,19 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _utf8_units(character: str) -> int:
-    code = ord(character)
-    return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
-
-
-def _utf16_units(character: str) -> int:
-    return 2 if ord(character) > 0xFFFF else 1
-
-
-UNITS: dict[str, Callable[[str], int]] = {"utf-8": _utf8_units, "utf-16": _utf16_units, "utf-32": lambda _: 1}
-
-
 def units(text: str, encoding: Encoding) -> int:
     """How many units of the encoding a text takes."""
-    return len(text) if text.isascii() else sum(map(UNITS[encoding], text))
+    if encoding == "utf-16" and not text.isascii():
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return byte_length(text) if encoding == "utf-8" else len(text)
 
 
 def column_of(content: str, character: int, encoding: Encoding) -> int:
     """Code points before `character` units; inside a character rounds down, past the end is the end."""
     if content.isascii() or encoding == "utf-32":
         return min(character, len(content))
-    width, seen = UNITS[encoding], 0
-    for column, letter in enumerate(content):
-        seen += width(letter)
-        if seen > character:
-            return column
-    return len(content)
+    # A column more than there can be; what it is too far gives a bound on how many characters to go back.
+    column, widest = min(character, len(content)), 4 if encoding == "utf-8" else 2
+    while (excess := units(content[:column], encoding) - character) > 0:
+        column -= -(-excess // widest)
+    return column

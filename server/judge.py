@@ -13,7 +13,7 @@ from midspan.engine.api import Hole
 from midspan.server.languages import language_of
 
 if TYPE_CHECKING:
-    from midspan.engine.engine import Engine
+    from midspan.server.asks import Engine
     from midspan.server.languages import Language
 
 

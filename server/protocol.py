@@ -39,7 +39,9 @@ OWN_DOCUMENTS = (
     types.NOTEBOOK_DOCUMENT_DID_CHANGE,
     types.NOTEBOOK_DOCUMENT_DID_CLOSE,
 )
-MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError)
+MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+NOTIFICATIONS = frozenset(method for method, kinds in types.METHOD_TO_TYPES.items() if kinds[1] is None)
 
 
 def strict_converter() -> cattrs.Converter:
@@ -56,6 +58,7 @@ class Protocol(LanguageServerProtocol):
 
     def __init__(self, server: Any, converter: cattrs.Converter) -> None:
         super().__init__(server, converter)
+        self._lose = server.lose
         self._lenient = converters.get_converter()
         self._initialized = False
         self._exited = False
@@ -93,10 +96,13 @@ class Protocol(LanguageServerProtocol):
         except (ValueError, RecursionError):
             self._refuse(None, JsonRpcParseError("the message is not JSON"))
             return
+        if _is_answer(data) and (isinstance(data["id"], list | dict) or data["id"] not in self._result_types):
+            log.warning("ignored an answer to nothing that was asked")
+            return
         if not _is_message(data):
             self._refuse(_id_of(data), JsonRpcInvalidRequest("the message is not a JSON-RPC 2.0 request"))
             return
-        if "method" in data and (refusal := self._refusal(data["method"])) is not None:
+        if "method" in data and (refusal := self._refusal(data["method"], "id" in data)) is not None:
             if "id" in data:
                 self._refuse(data["id"], refusal)
             return
@@ -108,8 +114,10 @@ class Protocol(LanguageServerProtocol):
         self._initialized |= data.get("method") == types.INITIALIZE
         self.handle_message(message)
 
-    def _refusal(self, method: str) -> JsonRpcException | None:
-        """Why the life cycle forbids this method now, if it does."""
+    def _refusal(self, method: str, request: bool) -> JsonRpcException | None:
+        """Why this method is not to be called now, or not like this."""
+        if request and method in NOTIFICATIONS:
+            return JsonRpcInvalidRequest(f"{method} is a notification; send it without an id")
         if method == types.EXIT:
             return None
         if self._shutdown:
@@ -123,7 +131,9 @@ class Protocol(LanguageServerProtocol):
     def _structure(self, data: dict[str, Any]) -> Any:
         """The typed message; a method that LSP does not know keeps its params as plain JSON."""
         if "method" not in data:
-            kind = types.ResponseErrorMessage if "error" in data else self._result_types.pop(data["id"], None)
+            kind = self._result_types.pop(data["id"], None)
+            if "error" in data:
+                kind = types.ResponseErrorMessage
             if kind is None:
                 return JsonRPCResponseMessage(id=data["id"], jsonrpc="2.0", result=data.get("result"))
             return self._converter.structure(data, kind)
@@ -146,14 +156,21 @@ class Protocol(LanguageServerProtocol):
         if "id" in data:
             self._refuse(data["id"], trouble)
         else:
+            self._lose(data["method"], data.get("params"))
             self._server._report_server_error(trouble, FeatureNotificationError)
 
     def _refuse(self, id: int | str | None, error: JsonRpcException) -> None:
-        log.warning("refused a message: %s", error.message)
-        self._send_data(types.ResponseErrorMessage(id=id, error=error.to_response_error()))
+        # The reason goes to the client; in the log it could quote a document.
+        log.warning("refused a message with error %d", error.code)
+        # lsprotocol leaves out an id that is null, which the specification wants.
+        self._send_data({"jsonrpc": "2.0", "id": id, "error": error.to_response_error()})
 
     def _exit(self, *_: object) -> None:
         self._exited = True
+
+
+def _is_answer(data: Any) -> bool:
+    return isinstance(data, dict) and "method" not in data and "id" in data and ("result" in data or "error" in data)
 
 
 def _is_message(data: Any) -> bool:

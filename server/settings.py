@@ -24,7 +24,10 @@ class SettingsError(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`initializationOptions`, one for one."""
+    """What the editor may set; `exclude` holds patterns of files that no prompt may hold, see excluded.py.
+
+    `languages` turns languages on that the checkpoint was not trained on, or off: `{"go": true, "python": false}`.
+    """
 
     enable: bool = True
     preview: bool = False
@@ -33,12 +36,39 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 1000
     show_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    exclude: tuple[str, ...] = ()
+    languages: dict[str, bool] = {}
 
 
-def read_settings(options: object) -> Settings:
-    """The settings in a client's `initializationOptions`. Raises SettingsError."""
+def read_settings(options: object, where: str = "initializationOptions", otherwise: str = "using defaults") -> Settings:
+    """The settings in what a client sent. Raises SettingsError, which names every key that is not known."""
+    given = {} if options is None else options
+    known = ", ".join(Settings.__struct_fields__)
+    unknown = [str(key) for key in given if key not in Settings.__struct_fields__] if isinstance(given, dict) else []
+    if unknown:
+        names = ", ".join(repr(key[:40]) for key in unknown[:10])
+        raise SettingsError(f"{where}: unknown {names}; {otherwise} (known keys: {known})")
     try:
-        return msgspec.convert({} if options is None else options, Settings)
+        return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:
-        known = ", ".join(Settings.__struct_fields__)
-        raise SettingsError(f"initializationOptions: {error}; using defaults (known keys: {known})") from error
+        raise SettingsError(f"{where}: {error}; {otherwise} (known keys: {known})") from error
+
+
+def section_of(configuration: object) -> object:
+    """Our part of what `workspace/didChangeConfiguration` carries; None where it has none.
+
+    Clients send `{"midspan": {...}}`, some of them with every other server's part beside it, or our keys alone.
+    """
+    if not isinstance(configuration, dict):
+        return None
+    if "midspan" in configuration:
+        return configuration["midspan"]
+    return None if configuration.keys().isdisjoint(Settings.__struct_fields__) else configuration
+
+
+def changed_settings(first: object, section: object) -> Settings:
+    """The settings after a change: `section` over the `initializationOptions`. Raises SettingsError."""
+    if section is None:
+        section = {}
+    options = {**first, **section} if isinstance(first, dict) and isinstance(section, dict) else section
+    return read_settings(options, "workspace/didChangeConfiguration", "the settings stay as they were")

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
+CLOSE_S = 10.0
 SCHEMA = """
 CREATE TABLE salt (value BLOB NOT NULL);
 CREATE TABLE completion (
@@ -101,9 +102,9 @@ class Telemetry:
         self._writes.put(lambda store, _: _set(store, id, "accepted_ts = coalesce(accepted_ts, ?)", now))
 
     def close(self) -> None:
-        """Write what is still to be written, then close the file."""
+        """Write what is still to be written, then close the file; a disk that does not answer is left behind."""
         self._writes.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_S)
 
     def _work(self) -> None:
         try:
@@ -117,7 +118,7 @@ class Telemetry:
             try:
                 with store:
                     write(store, salt)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValueError) as error:
                 self._trouble(error)
         store.close()
 

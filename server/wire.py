@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
+# No document comes near to it; a wrong length would have us wait for ever, or run out of memory.
+LONGEST = 1 << 30
+
 
 class WireError(Exception):
     """A header that cannot be read; what follows on the stream cannot be told apart any more."""
@@ -27,8 +30,11 @@ def read_message(stream: BinaryIO) -> bytes | None:
             return body if len(body) == length else None
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
-            if not value.strip().isdigit():
+            value = value.strip()
+            if not value.isdigit():
                 raise WireError("a message's Content-Length is not a number")
+            if len(value) > 10 or int(value) > LONGEST:
+                raise WireError(f"a message's Content-Length is more than {LONGEST} bytes")
             length = int(value)
     return None
 

@@ -1,4 +1,7 @@
-"""One hypothesis profile for all tests: no time limit a case, as machines are noisy; the same cases in every CI run."""
+"""One hypothesis profile for all tests: no time limit a case, as machines are noisy; the same cases in every CI run.
+
+Kernels run in Triton's interpreter, which must be said before triton is imported; TRITON_INTERPRET=0 takes the GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,5 +9,7 @@ import os
 
 from hypothesis import settings
 
+os.environ.setdefault("TRITON_INTERPRET", "1")
 settings.register_profile("midspan", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("long", deadline=None, max_examples=20_000)
 settings.load_profile("midspan")

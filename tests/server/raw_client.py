@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.server.traffic import Traffic
+
 WAIT_S = 60
 URI = "file:///project/a.py"
 
@@ -19,14 +21,16 @@ Message = dict[str, Any]
 
 
 class RawClient:
-    """One server process. What it sends is kept until a test takes it, and nothing may be left at the end.
+    """One server process. What it sends is held against the specification and kept until a test takes it.
 
-    `seen` is all that it has sent, in order.
+    Nothing but news of its status may be left at the end, and no request unanswered. `seen` is all that it has sent, in
+    order.
     """
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.traffic = Traffic()
         self.kept: list[Message] = []
         self.seen: list[Message] = []
         self._errors: list[bytes] = []
@@ -47,6 +51,8 @@ class RawClient:
 
     def send(self, *messages: Message) -> None:
         """Send messages in one write."""
+        for message in messages:
+            self.traffic.sent(message)
         self.write(b"".join(framed(message) for message in messages))
 
     def request(self, id: int, method: str, params: Any = None) -> Message:
@@ -83,11 +89,25 @@ class RawClient:
             if wanted(message):
                 self.kept.remove(message)
                 return message
-        while (sent := self._inbox.get(timeout=WAIT_S)) is not None:
+        while (sent := self._next()) is not None:
             if wanted(sent):
                 return sent
             self.kept.append(sent)
         raise AssertionError(f"the server ended; it had sent {self.kept}; stderr: {self.stderr}")
+
+    def _next(self) -> Message | None:
+        """The next message, which must be right; None when the server has ended."""
+        message = self._inbox.get(timeout=WAIT_S)
+        if message is not None:
+            self.traffic.received(message)
+        return message
+
+    def state(self, wanted: str) -> str:
+        """Take news of the status up to this state; its message."""
+        while (news := self.notification("midspan/status"))["state"] != wanted:
+            pass
+        message: str = news["message"]
+        return message
 
     def initialize(self, options: Any = None, capabilities: Message | None = None) -> Message:
         """Initialize; the answer's result."""
@@ -116,13 +136,14 @@ class RawClient:
         return self.ended()
 
     def ended(self) -> int:
-        """Wait for the process to end; the exit code. Nothing the server sent may be left."""
+        """Wait for the process to end; the exit code. Nothing but news of the status may be left."""
         code = self.process.wait(WAIT_S)
         for thread in self._threads:
             thread.join(WAIT_S)
-        while (message := self._inbox.get(timeout=WAIT_S)) is not None:
+        while (message := self._next()) is not None:
             self.kept.append(message)
-        assert self.kept == []
+        assert [message for message in self.kept if message.get("method") != "midspan/status"] == []
+        assert self.traffic.waiting == {}
         return code
 
     def _read(self) -> None:

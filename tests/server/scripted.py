@@ -2,6 +2,8 @@
 
 The prefix's last line that is not blank may hold one of these words; anything else is filled with TEXT, confidence 0.9:
     crash       the fill raises
+    memory      the fill asks for more memory than there is
+    hang        the fill never comes back, whatever it is told
     low         the fill has confidence 0.01
     several     three candidates: TEXT, "second", "third"
     forever     steps until it is told to stop
@@ -19,6 +21,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
 
@@ -41,9 +44,10 @@ ABOUT = About(
 
 
 class ScriptedEngine:
-    """One worker thread, as the real engine has."""
+    """One worker thread, as the real engine has; every hole is written to `prompts`, a JSON array a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompts: Path | None = None) -> None:
+        self._prompts = prompts
         self.about = ABOUT
         self.history: list[dict[str, object]] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="scripted")
@@ -53,6 +57,9 @@ class ScriptedEngine:
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
     ) -> Future[Fill]:
         """See midspan.engine.Engine.fill."""
+        if self._prompts is not None:
+            with self._prompts.open("a") as file:
+                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context]) + "\n")
         return self._worker.submit(self._fill, hole, budget, stop or threading.Event(), on_frame)
 
     def close(self) -> None:
@@ -67,6 +74,10 @@ class ScriptedEngine:
         self.history.append(asked)
         if "crash" in script:
             raise RuntimeError("the scripted engine crashed")
+        if "memory" in script:
+            bytearray(sys.maxsize)
+        if "hang" in script:
+            threading.Event().wait()
         if "empty" in script:
             return _answer([], 1, "empty")
         if "echo" in script:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
 import resource
@@ -10,6 +11,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import midspan.server.asks
+import midspan.server.replaced
 from midspan.engine.api import CheckpointError
 from midspan.server.app import ServeOptions, serve
 
@@ -17,8 +20,18 @@ from midspan.server.app import ServeOptions, serve
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.server.scripted import ScriptedEngine
 
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
-def main() -> int:
+
+def obey_permissions() -> None:
+    """Give up root's right to write where the permissions say no; for others nothing changes."""
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, nothing):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--log-file", type=Path)
@@ -26,12 +39,31 @@ def main() -> int:
     parser.add_argument("--refuse", help="loading raises CheckpointError with this message")
     parser.add_argument("--break", dest="broken", action="store_true", help="loading raises RuntimeError")
     parser.add_argument("--chatter", action="store_true", help="loading prints to stdout")
-    parser.add_argument("--languages-none", action="store_true", help="the engine's About is broken")
+    parser.add_argument("--threshold-none", action="store_true", help="the engine's About is broken")
     parser.add_argument("--real", help="load this checkpoint with the real engine")
     parser.add_argument("--file-limit", type=int, help="files cannot grow beyond this many bytes")
-    args = parser.parse_args()
+    parser.add_argument("--prompts", type=Path, help="write every hole there")
+    parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
+    parser.add_argument("--look-always", action="store_true", help="look for a replaced checkpoint at every request")
+    parser.add_argument("--obey-permissions", action="store_true", help="even as root")
+    parser.add_argument("--out-of-memory", action="store_true", help="loading raises MemoryError")
+    return parser.parse_args()
+
+
+def prepare(args: argparse.Namespace) -> None:
+    if args.obey_permissions:
+        obey_permissions()
+    if args.patience is not None:
+        midspan.server.asks.PATIENCE_S = args.patience
+    if args.look_always:
+        midspan.server.replaced.LOOK_EVERY_S = 0.0
     if args.file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (args.file_limit, args.file_limit))
+
+
+def main() -> int:
+    args = read_arguments()
+    prepare(args)
 
     def load(checkpoint: str, device: str) -> ScriptedEngine:
         if args.gate:
@@ -43,10 +75,12 @@ def main() -> int:
             raise CheckpointError(args.refuse)
         if args.broken:
             raise RuntimeError("the scripted load broke")
+        if args.out_of_memory:
+            bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
-        engine = ScriptedEngine()
-        if args.languages_none:
-            engine.about = replace(engine.about, languages=None)  # type: ignore[arg-type]
+        engine = ScriptedEngine(args.prompts)
+        if args.threshold_none:
+            engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine
 
     options = ServeOptions(

@@ -88,7 +88,8 @@ def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     code, out, _ = run(capsys, "fill", str(file), "--at", "1:5", "--watch", "--checkpoint", checkpoint)
     assert code == 0
     drawn = [line for line in out.splitlines() if line.startswith("step ")]
-    assert [line.split()[1] for line in drawn] == ["1/4", "2/4", "3/4", "4/4"]
+    # Where the fill does not parse, steps of a repair follow.
+    assert [line.split()[1] for line in drawn[:4]] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("⏎y = 2" in line for line in drawn)
 
 
@@ -151,10 +152,20 @@ def test_nothing_to_insert_leaves_stdout_empty(
 ) -> None:
     file = tmp_path / "a.py"
     file.write_text("empty")
-    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device: ScriptedEngine())
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     assert run(capsys, "fill", str(file), "--at", "1:6") == (0, "", "midspan: nothing to insert here\n")
     file.write_text("several")
     assert run(capsys, "fill", str(file), "--at", "1:8")[1] == "left + right\n"
+
+
+@pytest.mark.parametrize(("name", "note"), [("a.go", "go"), ("a.unknown", "plaintext"), ("a.py", "")])
+def test_a_language_that_was_not_trained_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, note: str
+) -> None:
+    (tmp_path / name).write_text("x = ")
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    said = f"midspan: scripted was trained on python, not on {note}\n" if note else ""
+    assert run(capsys, "fill", str(tmp_path / name), "--at", "1:5") == (0, "left + right\n", said)
 
 
 def test_the_log_file_is_written_by_any_command(tmp_path: Path, checkpoint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,6 +14,7 @@ from midspan.engine.api import Budget, Fill, Hole, OnFrame
 from midspan.server.cli import main
 from midspan.server.doctor import examine as examine_here
 from midspan.server.doctor import versions
+from midspan.server.languages import TABLE, Language
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import ScriptedEngine
 
@@ -31,6 +33,9 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert found["checkpoint"] == checkpoint
     ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
     assert found["kernels"] == dict.fromkeys(ops, "reference") | {"layers": "modules"}
+    assert found["trained_on"] == ["python"]
+    assert isinstance(found["round_trip_ms"], float)
+    assert found["grammars"] == [language.name for language in TABLE]
     assert {"torch", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]
 
 
@@ -47,6 +52,15 @@ def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(
     assert "config.json: missing" in two
 
 
+def test_a_server_that_does_not_come_up_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Path(__file__).with_name("scripted_serve.py")
+    serve = [sys.executable, str(script), "--refuse", "no weights; copy them"]
+    monkeypatch.setattr("midspan.server.round_trip.server_command", lambda *_: serve)
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
+    assert mend.startswith("midspan serve: no weights; copy them")
+
+
 def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
     assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
 
@@ -57,12 +71,19 @@ def test_what_is_not_installed_is_a_mend(tmp_path: Path, monkeypatch: pytest.Mon
     assert found["mend"] == ["not installed: midspan-is-not-this; run python -m pip install midspan-is-not-this"]
 
 
+def test_a_grammar_that_is_not_installed_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midspan.server.doctor.TABLE", (*TABLE, Language(name="x", package="tree_sitter_not_this")))
+    found = examine_here("embedded", "cpu", tmp_path)
+    assert found["mend"] == ["not installed: tree-sitter-not-this; run python -m pip install tree-sitter-not-this"]
+    assert "x" not in found["grammars"]
+
+
 def test_a_fill_that_does_not_end_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = Hole(prefix="forever", suffix="")
     engine = StoppedAtClose()
     monkeypatch.setattr("midspan.server.doctor.PATIENCE_S", 0.05)
     monkeypatch.setattr("midspan.server.doctor.SELF_TEST", test)
-    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device: engine)
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: engine)
     (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
     assert "no fill within" in mend
 

@@ -60,6 +60,7 @@ def test_what_is_no_request_is_one_error_each(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize()
         for body, id, code in NO_REQUEST:
+            client.traffic.sent({"id": id, "method": "any"})
             client.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
             assert client.answer(id)["error"]["code"] == code, body[:80]
         assert client.leave() == 0
@@ -95,6 +96,7 @@ def test_header_names_count_in_any_case(tmp_path: Path) -> None:
     body = json.dumps(call(0, "initialize", {"processId": None, "rootUri": None, "capabilities": {}})).encode()
     headers = b"content-type: application/vscode-jsonrpc; charset=utf-8\r\ncONTENT-lENGTH:%d\r\n\r\n" % len(body)
     with connected(tmp_path) as client:
+        client.traffic.sent(json.loads(body))
         client.write(headers + body)
         assert client.answer(0)["result"]["serverInfo"]["name"] == "midspan"
         assert client.leave() == 0
@@ -112,8 +114,10 @@ def test_a_broken_header_ends_the_server_without_quoting_it(tmp_path: Path) -> N
 def test_two_messages_in_pieces(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize()
-        data = framed(call(1, "no/such")) + framed(call(2, "no/such"))
-        for byte in data:
+        messages = call(1, "no/such"), call(2, "no/such")
+        for message in messages:
+            client.traffic.sent(message)
+        for byte in b"".join(map(framed, messages)):
             client.write(bytes([byte]))
         assert client.answer(1)["error"]["code"] == client.answer(2)["error"]["code"] == -32601
         assert client.leave() == 0

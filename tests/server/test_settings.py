@@ -23,6 +23,7 @@ def test_every_key_is_read() -> None:
         "steps": 3,
         "deadline_ms": 250,
         "show_threshold": 0.5,
+        "languages": {"go": True, "python": False},
     }
     settings = read_settings(given)
     assert {key: getattr(settings, key) for key in given} == given
@@ -38,6 +39,8 @@ def test_every_key_is_read() -> None:
         ({"deadline_ms": -1}, "$.deadline_ms"),
         ({"show_threshold": 2}, "$.show_threshold"),
         ({"enable": None}, "$.enable"),
+        ({"languages": {"go": "yes"}}, "$.languages"),
+        ({"languages": ["go"]}, "$.languages"),
         (["preview"], "object"),
     ],
 )

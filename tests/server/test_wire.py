@@ -20,7 +20,11 @@ def test_a_body_that_is_cut_off_is_the_end() -> None:
     assert read_message(io.BytesIO(b"Content-Length: 9\r\n\r\n{}")) is None
 
 
-@pytest.mark.parametrize("header", [b"Content-Length: many", b"Content-Length: -1", b"Content-Length:", b"X: secret"])
+HEADERS = [b"Content-Length: many", b"Content-Length: -1", b"Content-Length:", b"X: secret"]
+HEADERS += [b"Content-Length: 1073741825", b"Content-Length: " + b"9" * 5000]
+
+
+@pytest.mark.parametrize("header", HEADERS)
 def test_a_broken_header_is_an_error_that_quotes_nothing(header: bytes) -> None:
     posted: list[object] = []
     read_messages(io.BytesIO(header + b"\r\n\r\n{}"), posted.append)

@@ -1,0 +1,56 @@
+"""What the settings ask for: the telemetry opened or closed, the model loaded, work stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import TYPE_CHECKING
+
+from midspan.server.progress import Progress
+from midspan.server.telemetry import Telemetry
+from midspan.server.trouble import failed_load
+
+if TYPE_CHECKING:
+    from midspan.server.app import Server
+
+log = logging.getLogger(__name__)
+
+
+async def follow_settings(server: Server) -> None:
+    """Open or close the telemetry, load the engine or stop its work."""
+    settings = server.settings
+    server.status.follow(enabled=settings.enable, wanted=settings.status)
+    if not settings.enable:
+        server.asks.supersede_all()
+        return
+    if settings.telemetry and server.telemetry is None:
+        server.telemetry = Telemetry(
+            server.options.state_dir, lambda message: server.degrade_from_thread("telemetry", message)
+        )
+    elif not settings.telemetry and server.telemetry is not None:
+        closing, server.telemetry = server.telemetry, None
+        server.status.well("telemetry")
+        await asyncio.to_thread(closing.close)
+    if server.engine is None and not server.loading:
+        await _load(server)
+
+
+async def _load(server: Server) -> None:
+    progress = Progress(server, "midspan: loading the model")
+    server.status.loading(f"loading {server.options.checkpoint}")
+    try:
+        engine = await server.load()
+    except Exception as error:  # atop a handler
+        message = failed_load(error)
+        log.error("%s", message, exc_info=None if message == str(error) else error)
+        progress.end("failed")
+        server.status.error(message)
+        server.say_once(message)
+    else:
+        # What torch has left in memory stays; going through it again would halt typing for tens of milliseconds.
+        gc.freeze()
+        server.engine = engine
+        progress.end("ready")
+        about = engine.about
+        server.status.ready(f"{about.checkpoint} on {about.device}, trained on {', '.join(about.languages)}")

@@ -1,0 +1,176 @@
+"""Settings that change while the server runs, and the states that it shows."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.settings import Settings, SettingsError, changed_settings, section_of
+from midspan.server.status import Status
+from midspan.server.telemetry import FILE_NAME
+from tests.server.raw_client import RawClient, call, complete, connected
+from tests.server.scripted import TEXT
+
+
+def configure(client: RawClient, settings: Any) -> None:
+    client.send(call(None, "workspace/didChangeConfiguration", {"settings": settings}))
+
+
+@pytest.mark.parametrize(
+    ("sent", "ours"),
+    [
+        ({"midspan": {"steps": 3}, "python": {"x": 1}}, {"steps": 3}),
+        ({"steps": 3, "oops": 1}, {"steps": 3, "oops": 1}),
+        ({"midspan": None}, None),
+        ({"python": {"steps": 3}}, None),
+        ({}, None),
+        (None, None),
+        ([1], None),
+    ],
+)
+def test_our_part_of_a_configuration(sent: object, ours: object) -> None:
+    assert section_of(sent) == ours
+
+
+def test_a_change_stands_over_the_first_options() -> None:
+    first = {"steps": 3, "preview": True}
+    assert changed_settings(first, {"steps": 5}) == Settings(steps=5, preview=True)
+    assert changed_settings(first, None) == Settings(steps=3, preview=True)
+    assert changed_settings(None, {"steps": 5}) == Settings(steps=5)
+    for wrong in ({"stepz": 5, "enabel": True}, [1], "x"):
+        with pytest.raises(SettingsError, match="stay as they were"):
+            changed_settings(first, wrong)
+    with pytest.raises(SettingsError, match="'stepz', 'enabel'"):
+        changed_settings(first, {"stepz": 5, "enabel": True})
+
+
+def test_off_and_on_again_while_it_runs(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("forever\nx = ")
+        client.send(complete(1, 0, 7))
+        configure(client, {"midspan": {"enable": False}})
+        assert client.answer(1)["result"] is None
+        assert "enable" in client.state("off")
+        assert client.ask(complete(2, 1, 4)) is None
+        configure(client, {"midspan": {}})
+        assert client.state("ready")
+        assert client.ask(complete(3, 1, 4)) == [TEXT]
+        assert client.leave() == 0
+
+
+def test_switched_on_later_it_loads(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize({"enable": False, "status": True})
+        client.send(call(None, "initialized", {}))
+        assert client.state("off")
+        configure(client, {"enable": True})
+        assert client.state("loading")
+        assert client.state("ready")
+        client.open("x = ")
+        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        assert client.leave() == 0
+
+
+def test_unknown_keys_are_named_and_nothing_changes_until_they_are_mended(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start({"show_threshold": 0.5})
+        client.open("low ")
+        configure(client, {"midspan": {"show_treshold": 0, "enable": False}})
+        said = client.notification("window/showMessage")["message"]
+        assert "'show_treshold'" in said
+        assert "known keys: enable" in said
+        assert "show_treshold" in client.state("degraded")
+        assert client.ask(complete(1, 0, 4)) == []
+        configure(client, {"midspan": {"show_threshold": 0}})
+        assert client.state("ready")
+        assert client.ask(complete(2, 0, 4)) == [TEXT]
+        assert client.leave() == 0
+
+
+def test_a_client_that_sends_nothing_is_asked(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.initialize({"status": True}, {"workspace": {"configuration": True}})
+        client.send(call(None, "initialized", {}))
+        assert client.state("ready")
+        configure(client, None)
+        asked = client.take(lambda message: message.get("method") == "workspace/configuration")
+        assert asked["params"] == {"items": [{"section": "midspan"}]}
+        client.send({"jsonrpc": "2.0", "id": asked["id"], "result": [{"enable": False}]})
+        assert client.state("off")
+        assert client.leave() == 0
+
+
+def test_telemetry_can_be_switched_off_and_on(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start({"telemetry": False})
+        client.open("x = ")
+        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        assert not (tmp_path / FILE_NAME).exists()
+        configure(client, {"telemetry": True})
+        assert client.ask(complete(2, 0, 4)) == [TEXT]
+        configure(client, {"telemetry": False})
+        assert client.ask(complete(3, 0, 4)) == [TEXT]
+        assert client.leave() == 0
+    assert (tmp_path / FILE_NAME).exists()
+
+
+async def test_the_states_in_their_order() -> None:
+    sent: list[str] = []
+    status = Status(lambda state, message: sent.append(f"{state}: {message}"))
+    status.follow(enabled=True, wanted=True)
+    status.trouble("log", "no log")
+    status.loading("l")
+    status.ready("r")
+    status.trouble("telemetry", "no telemetry")
+    status.well("log")
+    status.well("telemetry")
+    status.follow(enabled=False, wanted=True)
+    status.follow(enabled=True, wanted=True)
+    status.error("e")
+    status.error("e")
+    off = "off: switched off by the setting `enable`"
+    assert sent == [
+        "loading: l",
+        "degraded: no log",
+        "degraded: no log; no telemetry",
+        "degraded: no telemetry",
+        "ready: r",
+        off,
+        "ready: r",
+        "error: e",
+    ]
+
+
+async def test_work_is_shown_when_it_takes_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    shown = asyncio.Event()
+
+    def send(state: str, _: str) -> None:
+        sent.append(state)
+        if state == "working":
+            shown.set()
+
+    status = Status(send)
+    status.follow(enabled=True, wanted=True)
+    status.ready("r")
+    with status.work():
+        pass
+    assert sent == ["ready"]
+    monkeypatch.setattr("midspan.server.status.WORKING_AFTER_S", 0.0)
+    with status.work(), status.work():
+        await asyncio.wait_for(shown.wait(), 60)
+    assert sent == ["ready", "working", "ready"]
+
+
+def test_a_client_that_asks_later_is_told_where_things_stand() -> None:
+    sent: list[str] = []
+    status = Status(lambda state, _: sent.append(state))
+    status.follow(enabled=True, wanted=False)
+    status.ready("r")
+    assert sent == []
+    status.follow(enabled=True, wanted=True)
+    assert sent == ["ready"]

@@ -1,0 +1,216 @@
+"""What goes wrong on a long day: the server lives, says so once, and goes on as far as it can."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from midspan.server.replaced import Replaced
+from midspan.server.telemetry import FILE_NAME
+from midspan.server.trouble import failed_load, failed_request
+from tests.engine.tiny import tiny_checkpoint
+from tests.server.raw_client import RawClient, call, complete, connected, items
+from tests.server.scripted import TEXT
+
+
+def begin(client: RawClient) -> str:
+    """Initialize and wait until the engine is loaded, for better or worse; the state and its message."""
+    client.initialize({"status": True})
+    client.send(call(None, "initialized", {}))
+    while (news := client.notification("midspan/status"))["state"] == "loading":
+        pass
+    return f"{news['state']}: {news['message']}"
+
+
+def degraded(client: RawClient, begun: str) -> str:
+    """What the status says does not work; it may have been known before the engine was loaded."""
+    return begun if begun.startswith("degraded") else client.state("degraded")
+
+
+def said(client: RawClient) -> str:
+    """What the user is told."""
+    message: str = client.notification("window/showMessage")["message"]
+    return message
+
+
+def completions(client: RawClient, times: int = 3) -> list[list[str] | None]:
+    """Ask several times in a document of which nothing is odd."""
+    client.open("x = ", uri="file:///plain.py")
+    return [client.ask(complete(100 + number, 0, 4, uri="file:///plain.py")) for number in range(times)]
+
+
+@pytest.mark.parametrize(("script", "words"), [("crash", "log says why"), ("memory", "out of memory")])
+def test_a_fill_that_fails_is_said_once_and_shown_until_one_succeeds(tmp_path: Path, script: str, words: str) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open(f"{script}\nx = ")
+        assert client.ask(complete(1, 0, len(script))) is None
+        assert words in said(client)
+        assert words in client.state("degraded")
+        assert client.ask(complete(2, 0, len(script))) is None
+        assert client.ask(complete(3, 1, 4)) == [TEXT]
+        assert "scripted on cpu" in client.state("ready")
+        assert client.leave() == 0
+
+
+def test_torchs_own_memory_error_is_known() -> None:
+    import torch
+
+    words = failed_request(torch.OutOfMemoryError("CUDA out of memory"))
+    assert "out of memory" in words
+    assert "--device" in words
+    assert "out of memory" in failed_load(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_no_memory_to_load_is_an_error_with_the_mend(tmp_path: Path) -> None:
+    with connected(tmp_path, "--out-of-memory") as client:
+        state = begin(client)
+        assert state.startswith("error: out of memory")
+        assert "smaller --checkpoint" in said(client)
+        assert completions(client) == [None] * 3
+        assert client.leave() == 0
+
+
+def test_an_engine_that_hangs_is_said_and_does_not_keep_the_server(tmp_path: Path) -> None:
+    with connected(tmp_path, "--patience", "0.2") as client:
+        client.start({"deadline_ms": 1})
+        client.open("hang")
+        client.send(complete(1, 0, 4))
+        assert client.state("working")
+        assert items(client.answer(1)) is None
+        assert "has not answered" in said(client)
+        assert "restart midspan" in client.state("degraded")
+        assert client.leave() == 0
+
+
+def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    tiny_checkpoint(folder)
+    with connected(tmp_path / "state", "--real", str(folder), "--look-always") as client:
+        assert begin(client).startswith("ready")
+        before = completions(client)
+        for file in folder.iterdir():
+            file.write_bytes(b"another")
+        assert completions(client) == before
+        assert "restart midspan" in said(client)
+        assert "has changed" in client.state("degraded")
+        shutil.rmtree(folder)
+        assert completions(client) == before
+        assert client.leave() == 0
+
+
+def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("one")
+    now = 0.0
+    replaced = Replaced(str(tmp_path), clock=lambda: now)
+    assert replaced.message() is None
+    (tmp_path / "config.json").write_text("another")
+    assert replaced.message() is None
+    now = 60.0
+    assert str(tmp_path) in (replaced.message() or "")
+    now = 120.0
+    assert replaced.message() is None
+
+
+def folder_in_the_way(state: Path) -> None:
+    (state / FILE_NAME).mkdir(parents=True)
+
+
+def not_a_database(state: Path) -> None:
+    state.mkdir()
+    (state / FILE_NAME).write_bytes(b"text" * 1000)
+
+
+def read_only_folder(state: Path) -> None:
+    state.mkdir(mode=0o500)
+
+
+def read_only_file(state: Path) -> None:
+    state.mkdir()
+    with closing(sqlite3.connect(state / FILE_NAME)) as store:
+        store.execute("PRAGMA user_version = 0")
+        store.execute("CREATE TABLE something (x)")
+    (state / FILE_NAME).chmod(0o400)
+    state.chmod(0o500)
+
+
+@pytest.mark.parametrize("spoil", [folder_in_the_way, not_a_database, read_only_folder, read_only_file])
+def test_a_state_folder_of_no_use_is_said_once_and_completion_goes_on(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    state = tmp_path / "state"
+    spoil(state)
+    try:
+        with connected(state, "--obey-permissions") as client:
+            begun = begin(client)
+            assert completions(client) == [[TEXT]] * 3
+            assert "--state-dir" in said(client)
+            assert "no telemetry" in degraded(client, begun)
+            assert completions(client) == [[TEXT]] * 3
+            assert client.leave() == 0
+    finally:
+        state.chmod(0o700)
+
+
+def test_a_store_that_is_taken_away_while_it_is_used_harms_nothing(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        begin(client)
+        assert completions(client) == [[TEXT]] * 3
+        for file in tmp_path.iterdir():
+            file.unlink()
+        (tmp_path / FILE_NAME).mkdir()
+        assert completions(client) == [[TEXT]] * 3
+        client.send(call(9999, "shutdown"), call(None, "exit"))
+        client.answer(9999)
+        client.process.wait(60)
+
+
+def test_a_full_disk_under_the_log_is_said_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 40_000)
+    with connected(tmp_path / "state", "--log-file", str(log), "--file-limit", "40000") as client:
+        begun = begin(client)
+        assert "--log-file" in said(client)
+        assert "no log" in degraded(client, begun)
+        client.open("crash")
+        assert client.ask(complete(1, 0, 5)) is None
+        assert "log says why" in said(client)
+        assert completions(client) == [[TEXT]] * 3
+        client.send(call(9999, "shutdown"), call(None, "exit"))
+        client.answer(9999)
+        assert client.process.wait(60) == 0
+        assert "Logging error" not in client.stderr
+
+
+def test_two_servers_on_one_state_folder_keep_both_their_rows(tmp_path: Path) -> None:
+    with connected(tmp_path) as one, connected(tmp_path) as other:
+        one.start()
+        other.start()
+        assert completions(one) == completions(other) == [[TEXT]] * 3
+        assert one.leave() == other.leave() == 0
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
+        assert store.execute("SELECT count(*) FROM completion").fetchone() == (6,)
+
+
+def test_a_server_killed_in_the_middle_leaves_a_state_that_the_next_can_use(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        assert completions(client) == [[TEXT]] * 3
+        client.open("forever")
+        client.send(complete(1, 0, 7))
+        client.process.kill()
+        client.process.wait(60)
+    with connected(tmp_path) as client:
+        client.start()
+        assert completions(client) == [[TEXT]] * 3
+        assert client.leave() == 0
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
+        (count,) = store.execute("SELECT count(*) FROM completion").fetchone()
+        assert count >= 3
+        assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
