@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from midspan.engine.api import About, Budget, Candidate, CheckpointError, DeviceError, Fill, Frame, Hole, Judge
+from midspan.engine.api import (
+    About,
+    Budget,
+    Candidate,
+    CheckpointError,
+    DeviceError,
+    Fill,
+    Frame,
+    Hole,
+    Judge,
+    OnProgress,
+)
 
 if TYPE_CHECKING:
     from midspan.engine.engine import Engine
 
-__all__ = ["About", "Budget", "Candidate", "CheckpointError", "DeviceError", "Fill", "Frame", "Hole", "Judge", "load"]
+__all__ = [
+    "About",
+    "Budget",
+    "Candidate",
+    "CheckpointError",
+    "DeviceError",
+    "Fill",
+    "Frame",
+    "Hole",
+    "Judge",
+    "OnProgress",
+    "kernel_rows",
+    "load",
+]
 
 
-def load(checkpoint: str = "embedded", device: str = "auto", judge: Judge | None = None) -> Engine:
+def load(
+    checkpoint: str = "embedded",
+    device: str = "auto",
+    judge: Judge | None = None,
+    progress: OnProgress | None = None,
+) -> Engine:
     """Load `embedded`, a folder, or a hub name from the local cache, onto `auto`, `cpu` or `cuda`.
 
-    A judge says which fills break the syntax; without one every fill is taken to parse.
+    A judge says which fills break the syntax; without one every fill is taken to parse. `progress` is told how many
+    bytes of the weights were read, of how many.
 
     Raises CheckpointError or DeviceError, each with one line that names the mend.
     """
     from midspan.engine.engine import Engine
 
-    return Engine.load(checkpoint, device, judge)
+    return Engine.load(checkpoint, device, judge, progress)
+
+
+def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:
+    """Time every kernel on the GPU at the released network's sizes: a row an op, `error` in it where one is wrong.
+
+    Raises DeviceError where there is no GPU.
+    """
+    from midspan.engine.timing import gpu, kernel_rows
+
+    return kernel_rows(gpu(device))

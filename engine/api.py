@@ -24,13 +24,25 @@ class DeviceError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hole:
-    """A gap: the text before and after it, and what sort of gap it is."""
+    """A gap: the text before and after it, and what sort of gap it is.
+
+    `draft` is the text that stands in the gap now. With a `strength` the gap is not filled afresh: that share of the
+    draft's tokens (0 < strength <= 1) is renoised, the others stay, and as many come out as went in.
+    `context` is text from elsewhere, a whole snippet each, the most useful last: it stands nearest to the prefix, and
+    what a checkpoint has no room for (`About.context_tokens`) is left out from the front.
+    """
 
     prefix: str
     suffix: str
     kind: GapKind = "rest_of_line"
     language: str = "python"
     context: tuple[str, ...] = ()
+    draft: str = ""
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise ValueError(f"strength {self.strength}: give a share above 0, at most 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,10 @@ class Fill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is loaded and which paths were chosen at load."""
+    """What is loaded and which paths were chosen at load.
+
+    `actions` are the code actions that it does well; `context_tokens` says how much of `Hole.context` it reads.
+    """
 
     checkpoint: str
     device: str
@@ -106,9 +121,14 @@ class About:
     show_threshold: float
     kernels: tuple[tuple[str, str], ...]
     load_ms: float
+    actions: tuple[str, ...] = ()
+    context_tokens: int = 0
 
 
 OnFrame = Callable[[Frame], None]
+
+OnProgress = Callable[[int, int], None]
+"""(bytes of a checkpoint that were read, bytes in all)."""
 
 Judge = Callable[[Hole, str], tuple[tuple[int, int], ...]]
 """(hole, fill) -> which characters [begin, end) of the fill stand in a syntax error that the fill brought about."""

@@ -15,8 +15,9 @@ import torch
 
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
 from midspan.engine.cache import Cache
-from midspan.engine.candidates import FEATURES, Scored, judged
-from midspan.engine.infill import MANY_LINES, Infilling, Watch
+from midspan.engine.candidates import Scored, judged
+from midspan.engine.features import FEATURES
+from midspan.engine.infill import Infilling, Watch
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import EOS_ID, Layout, Prompt
@@ -62,7 +63,8 @@ class Beam:
             "suffix_min": end,
         }
         features = tuple(known.get(name, 0.0) for name in FEATURES)
-        return Scored(ids=self.ids, log_probability=self.log_probability, features=features, ended=True)
+        likelihood = self.log_probability
+        return Scored(ids=self.ids, log_probability=likelihood, standing=likelihood, features=features, ended=True)
 
 
 class Branches:
@@ -119,7 +121,12 @@ class Autoregressive:
 
     @torch.inference_mode()
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
-        """Fill a hole; `budget.steps` counts denoise steps and means nothing here, a token is a step."""
+        """Fill a hole; `budget.steps` counts denoise steps and means nothing here, a token is a step.
+
+        Raises ValueError for a hole with a strength: what is written from left to right has nothing to renoise.
+        """
+        if hole.strength is not None:
+            raise ValueError("a checkpoint of layout fim rewrites no part of a draft; leave the strength out")
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         if watch.interrupted():
             out.stopped = "cancelled"
@@ -147,7 +154,7 @@ class Autoregressive:
         """Whole hypotheses, the likeliest first: until the best are settled, the gap is too long or the time is out."""
         settings = self.settings
         width = max(settings.draws * len(settings.slots), min(MAX_BEAMS, budget.candidates))
-        limit = max(settings.slots) * (LONGEST_SPAN if kind in MANY_LINES else 1)
+        limit = max(settings.slots) * (LONGEST_SPAN if kind in self.prompt.many_lines else 1)
         ended = list[Beam]()
         for beams, ended in self.steps(branches, out.layout, kind, width, limit):
             out.steps += 1
@@ -170,7 +177,7 @@ class Autoregressive:
         legal[list(self.prompt.special_ids)] = False
         allowed = self.prompt.allowed_first(layout.heal)
         first = legal if allowed is None else legal & allowed
-        if kind not in MANY_LINES:
+        if kind not in self.prompt.many_lines:
             stops |= self._line_ends > 0
             # The healed text may itself hold line ends; another behind it would begin a second line.
             one_line = first & (self._line_ends == layout.heal.count("\n"))

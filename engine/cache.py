@@ -53,6 +53,17 @@ class Cache:
             buffers[layer] = old.new_empty(*old.shape[:2], capacity, old.shape[3])
             buffers[layer][:, :, : self.length] = old[:, :, : self.length]
 
+    def reserve(self, tokens: int) -> None:
+        """Make room for so many more in every layer now, so that no buffer moves while they are written."""
+        end = self.length + tokens
+        for layer, keys in enumerate(self._keys):
+            if end > keys.shape[2]:
+                self._grow(layer, end)
+
+    def whole(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The buffers of keys and values themselves [1, G, capacity, D], valid up to `length`."""
+        return self._keys[layer], self._values[layer]
+
     def advance(self, tokens: int) -> None:
         """Make the last `tokens` written positions valid."""
         self.length += tokens

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import torch
 
@@ -14,19 +15,23 @@ from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 
 SUFFIX_HEAD = 6
-FEATURES = ("gap_mean", "gap_min", "gap_sum", "suffix_mean", "suffix_min", "margin", "parses")
 FARTHEST = 10.0
+# Nats that no hypothesis makes good.
+NEVER_BEFORE = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats).
 
-    `margin` is how much likelier it is than the next, FARTHEST at most; `parses` is 1 where no judge objects, else 0.
+    `standing` is what it is ranked by (nats): the joint log-probability, weighed with what else speaks for it. Of the
+    features, `drawn` is 1 for what a canvas came to, `nearby` what lines near by say for it; `margin` is how far it
+    stands before the next, FARTHEST at most; `parses` is 1 where no judge objects, else 0.
     """
 
     ids: tuple[int, ...]
     log_probability: float
+    standing: float
     features: tuple[float, ...]
     ended: bool
     parses: bool = True
@@ -70,11 +75,13 @@ def rank(
     canvas: Canvas,
     layout: Layout,
     prompt: Prompt,
+    nearby: Mapping[tuple[int, ...], float] | None = None,
+    weights: tuple[float, ...] = (1.0, 0.0),
 ) -> list[Scored]:
-    """Distinct hypotheses of finished drafts [B, C], the likeliest first.
+    """Distinct hypotheses, of finished drafts [B, C] and of neighbours (gap ids and evidence), the best first.
 
     Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of unequal length compete on the
-    joint probability of the same text after them.
+    joint probability of the same text after them. `weights` are those of the suffix head and of the evidence.
     """
     head = layout.suffix[:SUFFIX_HEAD]
     gaps: dict[tuple[int, ...], bool] = {}
@@ -82,6 +89,8 @@ def rank(
         slots = drafts[row, :size].tolist()
         gap = tuple(prompt.gap_ids(slots))
         gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
+    found, nearby = set(gaps), nearby or {}
+    gaps |= dict.fromkeys(nearby, True)
     texts = [[*gap, *head] for gap in gaps]
     longest = max(map(len, texts))
     if longest == 0:
@@ -93,19 +102,31 @@ def rank(
     scored = []
     for row, (gap, ended) in enumerate(gaps.items()):
         values = read[row, : len(texts[row])].tolist()
-        features = (*_summary(values[: len(gap)]), *_summary(values[len(gap) :])[:2], 0.0, 1.0)
-        scored.append(Scored(ids=gap, log_probability=sum(values), features=features, ended=ended))
-    return sorted(scored, key=lambda one: one.log_probability, reverse=True)
+        evidence, drawn = nearby.get(gap, 0.0), gap in found
+        features, standing = _weighed(values[: len(gap)], values[len(gap) :], drawn, evidence, weights)
+        scored.append(Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended))
+    return sorted(scored, key=lambda one: one.standing, reverse=True)
 
 
-def judged(ranked: list[Scored], parses: Callable[[Scored], bool]) -> list[Scored]:
-    """Hypotheses in their final order: what parses first, then the likelier; with their `margin` and `parses`."""
-    order = sorted(
-        (replace(one, parses=parses(one)) for one in ranked), key=lambda one: (not one.parses, -one.log_probability)
-    )
+def _weighed(
+    gap: list[float], suffix: list[float], drawn: bool, evidence: float, weights: tuple[float, ...]
+) -> tuple[tuple[float, ...], float]:
+    """The FEATURES of a hypothesis that nothing stands before or behind yet, and its standing (nats)."""
+    features = (*_summary(gap), *_summary(suffix)[:2], float(drawn), evidence, 0.0, 1.0)
+    return features, sum(gap) + weights[0] * sum(suffix) + weights[1] * evidence
+
+
+def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: float = NEVER_BEFORE) -> list[Scored]:
+    """Hypotheses in their final order, what does not parse `penalty` nats worse; with their `margin` and `parses`."""
+    known = [replace(one, parses=parses(one)) for one in ranked]
+
+    def standing(one: Scored) -> float:
+        return one.standing - (0.0 if one.parses else penalty)
+
+    order = sorted(known, key=standing, reverse=True)
     out = []
-    for one, after in zip(order, [*order[1:], None], strict=True):
-        margin = FARTHEST if after is None else max(0.0, min(FARTHEST, one.log_probability - after.log_probability))
+    for one, after in zip_longest(order, order[1:]):
+        margin = FARTHEST if after is None else min(FARTHEST, standing(one) - standing(after))
         out.append(replace(one, features=(*one.features[:-2], margin, float(one.parses))))
     return out
 

@@ -64,6 +64,12 @@ class Draws:
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._seed, self._runs = seed, 0
+
+    def counter_seed(self) -> int:
+        """A seed for draws from counters (kernels/counter.py), another one for every run; below 2^63."""
+        self._runs += 1
+        return (self._seed + (self._runs << 32)) % 2**63
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
         """Uniform ids [B, C] over the whole vocabulary."""

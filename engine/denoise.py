@@ -60,7 +60,7 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
     finished = ~canvas.free.any(dim=-1)
     for number in range(1, plan.steps + 1):
         free = canvas.free
-        raw = _limit(network.logits(current, soft, free), canvas)
+        raw = limit(network.logits(current, soft, free), canvas, free.nonzero()[:, 1] == 0)
         logits = raw / plan.temperature(plan.steps - number + 1)
         probabilities = torch.softmax(logits, dim=-1)
         entropy = _scatter(entropies(logits, probabilities), free)
@@ -101,12 +101,11 @@ def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor
     return (log_sum - expected).clamp_(min=0.0)
 
 
-def _limit(logits: torch.Tensor, canvas: Canvas) -> torch.Tensor:
-    """Rule out banned ids everywhere and, at position 0, ids that would not continue the healed text."""
+def limit(logits: torch.Tensor, canvas: Canvas, first: torch.Tensor) -> torch.Tensor:
+    """Rule out banned ids in rows [R, V] and, where `first` [R], ids that would not continue the healed text."""
     if canvas.banned:
         logits[:, list(canvas.banned)] = FORBIDDEN
     if canvas.allowed_first is not None:
-        first = canvas.free.nonzero()[:, 1] == 0
         logits[first] = logits[first].masked_fill(~canvas.allowed_first, FORBIDDEN)
     return logits
 

@@ -8,17 +8,18 @@ the dense MLP and of the only expert (whose routing weight is the softmax of one
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from midspan.engine.model import Attend, DiffusionGemma, Layer
 from midspan.kernels.geglu import geglu_reference
 from midspan.kernels.rms_norm import rms_norm_reference
 from midspan.kernels.rope import rope_reference
+from midspan.kernels.rows import linear_in_steps
 
 
 def fold(model: DiffusionGemma) -> None:
     """Let the model run through folded layers from now on. Its weights must be in place, and of one expert."""
     model.stack = [DenseLayer(layer) for layer in model.layers if isinstance(layer, Layer)]
+    model.head = linear_in_steps
 
 
 class DenseLayer:
@@ -65,20 +66,22 @@ class DenseLayer:
         attend: Attend,
     ) -> torch.Tensor:
         """See model.Layer."""
-        attended = F.linear(self._attention(self._unit(x), rope, layer, attend), self._out)
+        attended = linear_in_steps(self._attention(self._unit(x), rope, layer, attend), self._out)
         x = torch.addcmul(x, self._unit(attended), self._after_attention)
-        gate, up = F.linear(self._unit(x), self._gate_up).chunk(2, dim=-1)
+        gate, up = linear_in_steps(self._unit(x), self._gate_up).chunk(2, dim=-1)
         inner = geglu_reference(gate, up)
         size = self._down.shape[1]
-        dense = self._unit(F.linear(inner[..., :size], self._down)) * self._after_dense
-        mixed = torch.addcmul(dense, self._unit(F.linear(inner[..., size:], self._expert_down)), self._after_expert)
+        dense = self._unit(linear_in_steps(inner[..., :size], self._down)) * self._after_dense
+        mixed = torch.addcmul(
+            dense, self._unit(linear_in_steps(inner[..., size:], self._expert_down)), self._after_expert
+        )
         return torch.addcmul(x, self._unit(mixed), self._after) * scalar
 
     def _attention(
         self, x: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], layer: int, attend: Attend
     ) -> torch.Tensor:
         batch, rows, _ = x.shape
-        raw = F.linear(x, self._qkv).view(batch, rows, -1, self._head_dim)
+        raw = linear_in_steps(x, self._qkv).view(batch, rows, -1, self._head_dim)
         both = self._heads + self._key_heads
         normed = self._unit(raw)
         turned = rope_reference(normed[:, :, :both] * self._head_scale, *rope)

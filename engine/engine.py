@@ -7,22 +7,39 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from midspan.engine.allocator import keep_large_blocks
-from midspan.engine.api import About, Budget, Candidate, DeviceError, Fill, Hole, Judge, Latency, OnFrame, Stopped
+from midspan.engine.api import (
+    About,
+    Budget,
+    Candidate,
+    DeviceError,
+    Fill,
+    Hole,
+    Judge,
+    Latency,
+    OnFrame,
+    OnProgress,
+    Stopped,
+)
 from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.chat import ChatPrompt
 from midspan.engine.dense import DenseLayer, fold
+from midspan.engine.fused import FusedGemma, chosen, unsupported
 from midspan.engine.infill import Infiller, Infilling, Watch
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompt import Prompt
-from midspan.engine.settings import read_settings
+from midspan.engine.quantized import count_parameters, precision
+from midspan.engine.released import CHAT_LAYOUTS
+from midspan.engine.settings import CheckpointSettings, read_settings
 from midspan.engine.weights import load_weights, read_config, resolve
 
 log = logging.getLogger(__name__)
 
-KERNELS = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
+OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
 @dataclass(slots=True)
@@ -63,17 +80,20 @@ class Engine:
         self._infiller = infiller
         model, settings = infiller.model, infiller.settings
         layers = "folded" if isinstance(model.stack[0], DenseLayer) else "modules"
+        layers = "fused" if isinstance(model, FusedGemma) else layers
         self.about = About(
             checkpoint=name,
             device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
+            dtype=precision(model),
             threads=torch.get_num_threads(),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=count_parameters(model),
             layout=settings.layout,
             languages=settings.languages,
             show_threshold=settings.show_threshold,
-            kernels=(*((kernel, "reference") for kernel in KERNELS), ("layers", layers)),
+            kernels=(*chosen(model), ("layers", layers)),
             load_ms=load_ms,
+            actions=settings.offered,
+            context_tokens=settings.context_tokens,
         )
         self._wake = threading.Condition()
         self._waiting: _Job | None = None
@@ -83,14 +103,21 @@ class Engine:
         self._worker.start()
 
     @classmethod
-    def load(cls, checkpoint: str = "embedded", device: str = "auto", judge: Judge | None = None) -> Engine:
+    def load(
+        cls,
+        checkpoint: str = "embedded",
+        device: str = "auto",
+        judge: Judge | None = None,
+        progress: OnProgress | None = None,
+    ) -> Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the mend."""
         began = time.perf_counter()
         keep_large_blocks()
-        infiller = load_infiller(checkpoint, device)
+        infiller = load_infiller(checkpoint, device, progress)
         infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
-        log.info("loaded %s on %s in %.0f ms, kernels: torch references", checkpoint, infiller.model.device, load_ms)
+        kernels = ", ".join(f"{name} {path}" for name, path in chosen(infiller.model))
+        log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, infiller.model.device, load_ms, kernels)
         return cls(infiller, name=checkpoint, load_ms=load_ms)
 
     @property
@@ -174,7 +201,7 @@ class Engine:
         return list(candidates.values())
 
 
-def load_infiller(checkpoint: str, device: str) -> Infiller | Autoregressive:
+def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = None) -> Infiller | Autoregressive:
     """A checkpoint's model and prompt rules without a thread around them; its layout says which of the two fills.
 
     Raises CheckpointError or DeviceError.
@@ -183,13 +210,44 @@ def load_infiller(checkpoint: str, device: str) -> Infiller | Autoregressive:
     folder = resolve(checkpoint)
     config = ModelConfig.from_json(read_config(folder))
     settings = read_settings(folder)
-    prompt = Prompt(folder / "tokenizer.json", prefix_tokens=settings.prefix_tokens, filler_id=settings.filler_id)
-    model = DiffusionGemma(config)
-    load_weights(model, folder, _dtype(place), place)
-    if place.type == "cpu" and config.experts == 1:
+    prompt = _prompt(folder, settings)
+    prompt.widen(config.vocab_size)
+    check_fp8(place, wanted=settings.quantize == "fp8")
+    kernels = place.type == "cuda" and unsupported(config) is None
+    with torch.device("meta"):
+        model = (FusedGemma if kernels else DiffusionGemma)(config)
+    try:
+        load_weights(model, folder, _dtype(place), place, quantize=settings.quantize, progress=progress)
+        check_fp8(place, wanted="fp8" in precision(model))
+        if isinstance(model, FusedGemma):
+            model.fuse()
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(OUT_OF_MEMORY) from error
+    if place.type == "cpu" and config.experts == 1 and "+" not in precision(model):
         fold(model)
     log.info("%s: layout %s", folder, settings.layout)
     return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
+
+
+def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
+    """The checkpoint's tokenizer, with turns where its layout asks in them. Raises CheckpointError."""
+    file = folder / "tokenizer.json"
+    if settings.layout in CHAT_LAYOUTS:
+        return ChatPrompt(file, settings)
+    return Prompt(
+        file,
+        prefix_tokens=settings.prefix_tokens,
+        filler_id=settings.filler_id,
+        context_tokens=settings.context_tokens,
+    )
+
+
+def check_fp8(device: torch.device, *, wanted: bool) -> None:
+    """Raises DeviceError where FP8 is wanted of a GPU without units for it."""
+    if wanted and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        name = torch.cuda.get_device_name(device)
+        mend = "take the bf16 release, with quantize int4 or none in its midspan.json"
+        raise DeviceError(f"FP8 weights: {name} has no FP8 units; {mend}")
 
 
 def _device(name: str) -> torch.device:

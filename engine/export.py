@@ -43,7 +43,7 @@ def export(checkpoint: str, out: Path, dtype: torch.dtype) -> None:
     load_weights(model, folder, dtype, torch.device("cpu"))
     vision = vision_tensors(folder)
     if config.get("vision_config") is None:
-        config["vision_config"], vision = BLIND, _blind_tensors(model.config.hidden_size)
+        config["vision_config"], vision = BLIND, blind_tensors(model.config.hidden_size)
     out.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         if (folder / name).is_file():
@@ -53,7 +53,7 @@ def export(checkpoint: str, out: Path, dtype: torch.dtype) -> None:
     save_weights(model, out, int8=False, vision={name: tensor.to(dtype) for name, tensor in vision.items()})
 
 
-def _blind_tensors(hidden_size: int) -> dict[str, torch.Tensor]:
+def blind_tensors(hidden_size: int) -> dict[str, torch.Tensor]:
     """The three tensors that transformers expects of a vision half without layers."""
     return {
         "model.encoder.vision_tower.patch_embedder.position_embedding_table": torch.zeros(2, 1, 8),

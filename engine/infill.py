@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,19 +12,23 @@ from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Ju
 from midspan.engine.cache import Cache
 from midspan.engine.candidates import Scored, judged, lay_canvases, rank
 from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
+from midspan.engine.fused import FusedGemma
+from midspan.engine.lengths import canvas_width, fitting, likely_lengths, read_lengths
 from midspan.engine.model import DiffusionGemma
+from midspan.engine.neighbours import neighbours
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.repair import lay_repairs, spoilt_slots
+from midspan.engine.rewrite import DRAWS, Draft, lay_draft
 from midspan.engine.settings import CheckpointSettings
 
 MAX_BLOCKS = 4
-# A block of its own gets its first line only: the tiny network has no more to say that is likely right.
-MANY_LINES: tuple[GapKind, ...] = ("span",)
 REPAIR_STEPS = 2
 # More draws than this find little that is new, and every one costs memory and time.
 MAX_DRAWS = 8
+ROWS = 8
 
 
 class CanvasNetwork:
@@ -62,6 +66,21 @@ class CanvasNetwork:
         return self._model.soft_embed(probabilities)
 
 
+Loop = Callable[[Cache, Canvas, Plan, Draws, int | None], Iterator[Step]]
+"""Denoises canvases behind a cached prefix; the last argument is CanvasNetwork's `later_rows`."""
+
+
+def loop_over(model: DiffusionGemma) -> Loop:
+    """The loop that fits how a model computes: steps captured whole over kernels, or denoise.py in plain torch."""
+    if isinstance(model, FusedGemma):
+        return CapturedLoop(model)
+
+    def loop(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+        return denoise(CanvasNetwork(model, cache, canvas.valid, later_rows), canvas, plan, draws)
+
+    return loop
+
+
 @dataclass(slots=True)
 class Watch:
     """Who waits for a fill: `interrupted` and `late` are asked between steps, `on_frame` sees every step."""
@@ -77,6 +96,7 @@ class Infilling:
 
     layout: Layout
     ranked: list[Scored]
+    nearby: Mapping[tuple[int, ...], float] = field(default_factory=dict)
     steps: int = 0
     stopped: Stopped = "steps"
     encode_s: float = 0.0
@@ -90,6 +110,7 @@ class Infiller:
     def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.model, self.prompt, self.settings = model, prompt, settings
         self.prefix = PrefixCache(model)
+        self.loop = loop_over(model)
         self.judge: Judge | None = None
 
     def reset(self) -> None:
@@ -98,24 +119,63 @@ class Infiller:
 
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
         """Fill a hole; a gap of many lines that no canvas has ended goes on in the next block."""
+        if hole.strength is not None:
+            return self._rewrite(hole, hole.strength, budget, watch)
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         layout, plan = out.layout, self._plan(budget)
-        for block in range(MAX_BLOCKS):
+        out.nearby = self._nearby(hole, layout)
+        for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
             if watch.interrupted():
                 out.stopped = "cancelled"
                 return out
             draws = Draws(budget.seed + block, self.model.device)
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
-            if ranked and hole.kind not in MANY_LINES:
+            if ranked and hole.kind not in self.prompt.many_lines:
                 ranked = self._judged(out, hole, layout, ranked, plan, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [_after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
-            if not ranked or ranked[0].ended or hole.kind not in MANY_LINES or out.stopped == "deadline":
+            if not ranked or ranked[0].ended or hole.kind not in self.prompt.many_lines or out.stopped == "deadline":
                 break
-            longer = [*layout.prefix, *ranked[0].ids]
-            layout = Layout(prefix=longer, suffix=layout.suffix, heal="", append=layout.append)
+            layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
         return out
+
+    def _rewrite(self, hole: Hole, strength: float, budget: Budget, watch: Watch) -> Infilling:
+        """Renoise a share of the hole's draft, piece by piece; a piece sees what stands behind it until its own turn.
+
+        Nothing is ranked when the time runs out before the last piece: part of a rewrite is none.
+        """
+        out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
+        draft = Draft.of(self.prompt, hole.draft, out.layout, strength, budget.seed)
+        ids, plan, size = list(draft.ids), self._plan(budget), max(self.settings.block_slots)
+        pieces = draft.pieces(size)
+        for number, (begin, end) in enumerate(pieces):
+            before, behind = ids[:begin], ids[end:]
+            layout = Layout(
+                prefix=[*out.layout.prefix, *before],
+                suffix=[*behind, *out.layout.suffix],
+                heal="" if begin else out.layout.heal,
+                append=out.layout.append,
+            )
+            self._encode(out, layout)
+            width = min(self.model.config.canvas_length, 2 * size)
+            draws = max(DRAWS, min(MAX_DRAWS, budget.candidates))
+            canvas = lay_draft(
+                self.prompt, ids[begin:end], draft.free[begin:end], draws, layout, width, self.model.device
+            )
+            ranked = self._finish(out, canvas, layout, plan, Draws(budget.seed + number, self.model.device), watch)
+            if watch.interrupted() or (out.stopped == "deadline" and end < pieces[-1][1]):
+                out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
+                return out
+            whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
+            whole = judged(whole, lambda one: self._parses(hole, one, out.layout), self.settings.ranking[2])
+            out.ranked = [_with(out.ranked[0], one) for one in whole] if out.ranked else whole
+            ids = list(whole[0].ids)
+        return out
+
+    def _parses(self, hole: Hole, one: Scored, layout: Layout) -> bool:
+        """Whether the judge, if there is one, lets a hypothesis through."""
+        return self.judge is None or not self.judge(hole, self.prompt.text(list(one.ids), layout))
 
     def _plan(self, budget: Budget) -> Plan:
         settings = self.settings
@@ -125,25 +185,61 @@ class Infiller:
             t_max=settings.t_max,
             entropy_bound=settings.entropy_bound,
             confidence_threshold=settings.confidence_threshold,
-            keep=max(settings.keep, budget.candidates),
+            # Likely lengths were chosen before, and a short gap has the least entropy.
+            keep=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
         )
 
     def _block(
         self, out: Infilling, layout: Layout, kind: GapKind, plan: Plan, draws: Draws, budget: Budget, watch: Watch
     ) -> list[Scored]:
         """One batch of canvases behind one prefix, ranked; nothing when the request was cancelled."""
+        self._encode(out, layout)
+        settings, longest = self.settings, self.model.config.canvas_length
+        slots = fitting(settings, settings.block_slots if kind in self.prompt.many_lines else settings.slots, longest)
+        width = canvas_width(settings, slots, longest)
+        if settings.layout == "clamped":
+            slots = self._likely(out, layout, slots, width, draws, max(settings.keep, budget.candidates))
+        each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
+        canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
+        return self._finish(out, canvas, layout, plan, draws, watch, out.nearby)
+
+    def _likely(
+        self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws, count: int
+    ) -> tuple[int, ...]:
+        """The `count` likeliest of the gap lengths `slots`, by one forward of them all; it counts as a step."""
+        clock = time.perf_counter()
+        each, memory = self.settings.draws, self.prefix.memory
+        scores = read_lengths(self.model, memory, layout, self.prompt, slots, width, each, draws)
+        out.steps += 1
+        out.denoise_s += time.perf_counter() - clock
+        return likely_lengths(scores, self.settings, count)
+
+    def _nearby(self, hole: Hole, layout: Layout) -> dict[tuple[int, ...], float]:
+        """Gap ids and evidence of what the neighbourhood says, where token healing allows them; none for many lines."""
+        if not self.settings.neighbours or hole.kind in self.prompt.many_lines:
+            return {}
+        allowed = self.prompt.allowed_first(layout.heal)
+        longest, out = self.model.config.canvas_length // 2, dict[tuple[int, ...], float]()
+        for neighbour in neighbours(hole, self.settings.neighbours):
+            gap = tuple(self.prompt.encode(layout.heal + neighbour.text))
+            if len(gap) <= longest and (allowed is None or bool(allowed[gap[0]])):
+                out[gap] = neighbour.evidence
+        return out
+
+    def _encode(self, out: Infilling, layout: Layout) -> None:
         clock = time.perf_counter()
         self.prefix.encode(layout.prefix)
         out.encode_s += time.perf_counter() - clock
-        slots = self.settings.block_slots if kind in MANY_LINES else self.settings.slots
-        # As in training: half of a canvas is slots at most, and a narrow one costs half of a wide one.
-        width = min(self.model.config.canvas_length, 2 * max(slots))
-        each = max(self.settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
-        canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
-        return self._finish(out, canvas, layout, plan, draws, watch)
 
     def _finish(
-        self, out: Infilling, canvas: Canvas, layout: Layout, plan: Plan, draws: Draws, watch: Watch
+        self,
+        out: Infilling,
+        canvas: Canvas,
+        layout: Layout,
+        plan: Plan,
+        draws: Draws,
+        watch: Watch,
+        nearby: Mapping[tuple[int, ...], float] | None = None,
     ) -> list[Scored]:
         """Denoise a batch and rank what it came to; nothing when the request was cancelled."""
         clock = time.perf_counter()
@@ -153,7 +249,8 @@ class Infiller:
             return []
         clock = time.perf_counter()
         memory, last_hidden = self.prefix.memory, self.prefix.last_hidden
-        ranked = rank(self.model, memory, last_hidden, last.draft, canvas.select(last.rows), layout, self.prompt)
+        rows, weights = canvas.select(last.rows), self.settings.ranking[:2]
+        ranked = rank(self.model, memory, last_hidden, last.draft, rows, layout, self.prompt, nearby, weights)
         out.rank_s += time.perf_counter() - clock
         return ranked
 
@@ -161,7 +258,7 @@ class Infiller:
         self, out: Infilling, hole: Hole, layout: Layout, ranked: list[Scored], plan: Plan, draws: Draws, watch: Watch
     ) -> list[Scored]:
         """What parses before what does not; where nothing does, the best is denoised again where it is wrong."""
-        judge = self.judge
+        judge, penalty = self.judge, self.settings.ranking[2]
         if judge is None:
             return judged(ranked, lambda one: True)
         errors: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
@@ -171,7 +268,7 @@ class Infiller:
                 errors[one.ids] = judge(hole, self.prompt.text(list(one.ids), layout))
             return not errors[one.ids]
 
-        ordered = judged(ranked, parses)
+        ordered = judged(ranked, parses, penalty)
         if ordered[0].parses or out.stopped == "deadline" or watch.late():
             return ordered
         best = ordered[0]
@@ -182,15 +279,17 @@ class Infiller:
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
         again = self._finish(out, canvas, layout, replace(plan, steps=REPAIR_STEPS), draws, watch)
         known = {one.ids for one in ordered}
-        return judged([*ordered, *(one for one in again if one.ids not in known)], parses)
+        return judged([*ordered, *(one for one in again if one.ids not in known)], parses, penalty)
 
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""
-        later_rows = max(canvas.gap_sizes) if self.settings.reuse_suffix else None
-        network = CanvasNetwork(self.model, self.prefix.memory, canvas.valid, later_rows)
+        # In steps, so that few sizes of product occur; the suffix rows among them are read again.
+        later_rows = (
+            min(canvas.ids.shape[1], -(-max(canvas.gap_sizes) // ROWS) * ROWS) if self.settings.reuse_suffix else None
+        )
         step = None
         out.stopped = "steps"
-        for step in denoise(network, canvas, plan, draws):
+        for step in self.loop(self.prefix.memory, canvas, plan, draws, later_rows):
             out.steps += 1
             if watch.on_frame is not None:
                 watch.on_frame(self._frame(step, canvas.select(step.rows), plan, out.layout))
@@ -222,9 +321,14 @@ class Infiller:
 
 def _after(head: Scored, tail: Scored) -> Scored:
     """The next block's hypothesis behind the best of the blocks before it."""
-    return Scored(
-        ids=head.ids + tail.ids,
+    return replace(_with(head, tail), ids=head.ids + tail.ids)
+
+
+def _with(head: Scored, tail: Scored) -> Scored:
+    """A hypothesis that was read in two parts: as likely as both, as sure as the less sure."""
+    return replace(
+        tail,
         log_probability=head.log_probability + tail.log_probability,
+        standing=head.standing + tail.standing,
         features=tuple(map(min, head.features, tail.features)),
-        ended=tail.ended,
     )

@@ -200,6 +200,9 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(config.experts, 2 * config.expert_size, config.hidden_size))
         self.down_proj = nn.Parameter(torch.empty(config.experts, config.hidden_size, config.expert_size))
 
+    def forward(self, x: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        return experts_reference(x, weights, index, self.gate_up_proj, self.down_proj)
+
 
 class Layer(nn.Module):
     """Attention, then a dense MLP and the experts side by side, each between norms; then the layer scalar."""
@@ -243,14 +246,16 @@ class Layer(nn.Module):
     def _mixture(self, x: torch.Tensor) -> torch.Tensor:
         """The experts' share; the router reads the raw residual x [B, N, d], the experts its norm."""
         rows = self.pre_feedforward_layernorm_2(x).flatten(0, 1)
-        gate_up, down, router = self.experts.gate_up_proj, self.experts.down_proj, self.router
-        if gate_up.shape[0] == 1:
+        experts, router = self.experts, self.router
+        if isinstance(experts, Experts) and experts.gate_up_proj.shape[0] == 1:
             # The softmax over one expert is 1, so a dense checkpoint needs no routing.
-            return (expert_mlp(rows, gate_up[0], down[0]) * router.per_expert_scale).view_as(x)
+            only = expert_mlp(rows, experts.gate_up_proj[0], experts.down_proj[0])
+            return (only * router.per_expert_scale).view_as(x)
         weights, index = router_reference(
             x.flatten(0, 1), router.scale, router.proj.weight, router.per_expert_scale, self.top_k, self.eps
         )
-        return experts_reference(rows, weights, index, gate_up, down).view_as(x)
+        out: torch.Tensor = experts(rows, weights, index)
+        return out.view_as(x)
 
 
 class DiffusionGemma(nn.Module):
@@ -266,6 +271,8 @@ class DiffusionGemma(nn.Module):
         self.layers = nn.ModuleList(Layer(config, shape) for shape in config.layers)
         # What `run` goes through; a list, so that folded layers may take the place of the modules.
         self.stack: list[LayerCall] = list(self.layers)
+        # The product with the vocabulary; dense.py puts another one in its place.
+        self.head = F.linear
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
@@ -300,7 +307,7 @@ class DiffusionGemma(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden rows [..., d] -> soft-capped logits [..., V] in float32."""
-        raw = F.linear(hidden, self.embed_tokens.weight).float()
+        raw = self.head(hidden, self.embed_tokens.weight).float()
         return raw.div_(self.config.softcap).tanh_() * self.config.softcap
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:

@@ -7,13 +7,14 @@ first slot may only hold tokens that begin with that word (token healing).
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
-from midspan.engine.api import CheckpointError, Hole
+from midspan.engine.api import CheckpointError, GapKind, Hole
 
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
@@ -21,7 +22,7 @@ ANCHOR_SHARE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A hole in tokens: prefix ids (with <bos>), suffix ids, the text to be repeated, the line end we supply."""
+    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, the text to repeat, the line end we supply."""
 
     prefix: list[int]
     suffix: list[int]
@@ -30,9 +31,12 @@ class Layout:
 
 
 class Prompt:
-    """One checkpoint's tokenizer and how it sees a hole."""
+    """One checkpoint's tokenizer and how it sees a hole; gaps of a kind in `many_lines` may hold more than one line."""
 
-    def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int) -> None:
+    # A block of its own gets its first line only: the tiny network has no more to say that is likely right.
+    many_lines: tuple[GapKind, ...] = ("span",)
+
+    def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int, context_tokens: int = 0) -> None:
         if not tokenizer_file.is_file():
             raise CheckpointError(f"{tokenizer_file}: missing; copy it from the checkpoint's source")
         try:
@@ -44,18 +48,38 @@ class Prompt:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         # User text that spells "<filler>" stays text.
         self._tokenizer.encode_special_tokens = True
-        self._prefix_tokens = prefix_tokens
+        self._prefix_tokens, self._context_tokens = prefix_tokens, context_tokens
+        self._context: tuple[tuple[str, ...], list[int]] = ((), [])
         self.filler_id = filler_id
         self.vocab_size: int = self._tokenizer.get_vocab_size()
-        self.special_ids = tuple(sorted(self._tokenizer.get_added_tokens_decoder()))
+        # Gemma's tokenizer has ordinary text among its added tokens: line ends and runs of blanks.
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
         self.banned = tuple(i for i in self.special_ids if i != filler_id)
-        self._texts = ["" if i in self.special_ids else self.decode([i]) for i in range(self.vocab_size)]
+        special = set(self.special_ids)
+        self._texts = ["" if i in special else self.decode([i]) for i in range(self.vocab_size)]
+        # Tokens that begin alike stand together.
+        self._order = sorted(range(self.vocab_size), key=self._texts.__getitem__)
+        self._longest = max(map(len, self._texts))
         self._allowed: dict[str, torch.Tensor] = {}
+
+    def widen(self, vocab_size: int) -> None:
+        """Let the network know more ids than the tokenizer: no slot may take them. Raises CheckpointError for fewer."""
+        if vocab_size < self.vocab_size:
+            have = f"tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
+            raise CheckpointError(f"{have}; copy both from one checkpoint")
+        more = range(self.vocab_size, vocab_size)
+        self.banned += tuple(more)
+        self._texts += [""] * len(more)
+        self._order[:0] = more
+        self.vocab_size = vocab_size
 
     def lay_out(self, hole: Hole) -> Layout:
         """The hole's ids. A gap of whole lines gets its last line end from us, so that the suffix begins with it."""
         suffix, append = hole.suffix, ""
         at_line_start = not hole.prefix or hole.prefix.endswith("\n")
+        # A draft that does not end with its line is a part of it.
+        at_line_start &= not hole.draft or hole.draft.endswith("\n")
         if not suffix:
             suffix, append = "\n", "\n" if at_line_start else ""
         elif at_line_start and not suffix.startswith("\n"):
@@ -64,7 +88,8 @@ class Prompt:
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
         prefix_ids, heal = self._heal(hole.prefix)
-        return Layout(prefix=[BOS_ID, *self._cut(prefix_ids)], suffix=suffix_ids, heal=heal, append=append)
+        prefix_ids = [BOS_ID, *self._context_ids(hole.context), *self._cut(prefix_ids)]
+        return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append)
 
     def allowed_first(self, heal: str) -> torch.Tensor | None:
         """Boolean [V]: tokens whose text begins with `heal`; None where nothing was taken back."""
@@ -73,7 +98,10 @@ class Prompt:
         if heal not in self._allowed:
             if len(self._allowed) > 256:
                 self._allowed.clear()
-            self._allowed[heal] = torch.tensor([text.startswith(heal) for text in self._texts])
+            begin = bisect_left(self._order, heal, key=self._texts.__getitem__)
+            end = bisect_right(self._order, heal, lo=begin, key=lambda token: self._texts[token][: len(heal)])
+            self._allowed[heal] = torch.zeros(self.vocab_size, dtype=torch.bool)
+            self._allowed[heal][self._order[begin:end]] = True
         return self._allowed[heal]
 
     def gap_ids(self, slots: list[int]) -> list[int]:
@@ -115,11 +143,28 @@ class Prompt:
             # A character split over several tokens begins where the one before it ends.
             if first and encoding.offsets[first - 1][1] > encoding.offsets[first][0]:
                 continue
+            if len(prefix) - encoding.offsets[first][0] > self._longest:
+                continue
             heal = prefix[encoding.offsets[first][0] :]
             allowed = self.allowed_first(heal)
             if allowed is not None and bool(allowed.any()):
                 return list(encoding.ids[:first]), heal
         return list(encoding.ids), ""
+
+    def _context_ids(self, context: tuple[str, ...]) -> list[int]:
+        """The last snippets that fit into `context_tokens` together, each with a line end; no part of a snippet."""
+        if not self._context_tokens:
+            return []
+        # The same from key to key, as the cache needs it.
+        if context != self._context[0]:
+            ids: list[int] = []
+            for snippet in reversed(context):
+                more = self.encode(snippet.rstrip("\n") + "\n")
+                if len(more) + len(ids) > self._context_tokens:
+                    break
+                ids = more + ids
+            self._context = (context, ids)
+        return self._context[1]
 
     def _cut(self, ids: list[int]) -> list[int]:
         """At most `prefix_tokens` of the end, begun at a multiple of a quarter so that the cache survives typing."""

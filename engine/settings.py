@@ -5,19 +5,37 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.released import CHAT_LAYOUTS, complaint, defaults
 
-# Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both.
-LAYOUTS = ("filler", "fim")
+# Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both; or the
+# gap is asked for as in a chat, and the canvas holds the answer, or the gap and the suffix (chat.py).
+LAYOUTS = ("filler", "fim", *CHAT_LAYOUTS)
+# What may be offered for a selection; `midspan.json` names what the checkpoint does well, or its layout decides.
+ACTIONS = ("refill", "lightly", "half", "fully", "finish", "placeholder", "docstring", "quickfix")
+ACTIONS_BY_LAYOUT = {
+    # The embedded model, which does not say what code is for and takes no message into account.
+    "filler": ("refill", "lightly", "half", "fully", "finish", "placeholder"),
+    # No part of a draft can be renoised.
+    "fim": ("refill", "finish", "placeholder"),
+}
+Quantize = Literal["none", "fp8", "int4"]
+QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
+OPTIONAL = {"actions", "context_tokens", "neighbours", "ranking", "length_bias", "quantize", "suffix_tokens"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
     """One checkpoint's own settings; token counts, temperatures and logistic weights.
 
-    `calibration` holds the bias and the weights of candidates.FEATURES; confidence is their logistic.
+    `neighbours` is how many texts from lines near by compete with what the canvases come to. `ranking` is what the
+    suffix's log-probability and the evidence of a neighbour weigh beside the gap's, and what a syntax error costs.
+    `context_tokens` is how much of a hole's context the encoder sees before the prefix: 0 for a checkpoint without.
+    `suffix_tokens` is how much of the text behind the gap a chat's question shows. `length_bias` is what a length of
+    `slots` or `block_slots`, in ascending order, gains in nats by its size alone (lengths.py); none is zeros.
+    `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
     """
 
     layout: str
@@ -36,23 +54,49 @@ class CheckpointSettings:
     languages: tuple[str, ...]
     show_threshold: float
     calibration: tuple[float, ...]
+    actions: tuple[str, ...] | None = None
+    context_tokens: int = 0
+    neighbours: int = 0
+    # The last is more nats than any hypothesis makes good.
+    ranking: tuple[float, float, float] = (1.0, 0.0, 1000.0)
+    quantize: Quantize = "none"
+    suffix_tokens: int = 0
+    length_bias: tuple[float, ...] = ()
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The code actions that the checkpoint does well: as it says, else as its layout lets it."""
+        return ACTIONS_BY_LAYOUT.get(self.layout, ACTIONS) if self.actions is None else self.actions
 
 
 def read_settings(folder: Path) -> CheckpointSettings:
-    """Read `midspan.json`. Raises CheckpointError naming the file and what is wrong with it."""
+    """Read `midspan.json`; a checkpoint without one is taken for the released one.
+
+    Raises CheckpointError naming the file and what is wrong with it.
+    """
     file = folder / "midspan.json"
     if not file.is_file():
-        raise CheckpointError(f"{file}: missing; it says how the checkpoint lays out a gap (see ARCHITECTURE.md)")
+        return CheckpointSettings(**defaults())
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file}: not valid JSON ({error}); restore it from the checkpoint's source") from error
     names = {field.name for field in fields(CheckpointSettings)}
-    if not isinstance(values, dict) or values.keys() != names:
-        wrong = sorted(names ^ set(values)) if isinstance(values, dict) else "not an object"
+    if isinstance(values, dict):
+        values = {**defaults(str(values.get("layout"))), **values}
+    if not isinstance(values, dict) or not names - OPTIONAL <= values.keys() <= names:
+        wrong = sorted((names ^ set(values)) - OPTIONAL) if isinstance(values, dict) else "not an object"
         raise CheckpointError(f"{file}: missing or unknown keys {wrong}; it must have exactly {sorted(names)}")
+    if not set(values.get("actions") or ()) <= set(ACTIONS):
+        raise CheckpointError(f"{file}: unknown actions {values['actions']}; this version knows {', '.join(ACTIONS)}")
     if values["layout"] not in LAYOUTS:
         known = " and ".join(map(repr, LAYOUTS))
         raise CheckpointError(f"{file}: layout {values['layout']!r} is not supported; this version knows {known}")
+    if values["layout"] == "fim" and values.get("context_tokens"):
+        raise CheckpointError(f"{file}: layout 'fim' takes no context; set context_tokens to 0")
+    if values.get("quantize", "none") not in QUANTIZE:
+        raise CheckpointError(f"{file}: quantize {values['quantize']!r} is none of {', '.join(QUANTIZE)}; take one")
+    if (problem := complaint(values)) is not None:
+        raise CheckpointError(f"{file}: {problem}")
     kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return CheckpointSettings(**kept)

@@ -1,28 +1,32 @@
-"""Checkpoint tensors -> parameters, as one table; safetensors only, one tensor at a time.
+"""Where a checkpoint lies, and its tensors -> parameters as one table; safetensors only, one tensor at a time.
 
-int8 checkpoints store a matrix as int8 with `<name>_scale` beside it, one scale for each output row.
+How tensors are stored stands in stored.py, how those of fewer bits are kept in quantized.py.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import nn
 
-from midspan.engine.api import CheckpointError
-from midspan.engine.model import DiffusionGemma
+from midspan.engine.api import CheckpointError, OnProgress
+from midspan.engine.model import DiffusionGemma, Experts, Layer
+from midspan.engine.quantized import Fp8Linear, QuantizedExperts, quantize_experts, quantize_linear
+from midspan.engine.settings import Quantize
+from midspan.engine.stored import Piece, catalogue, open_file, pieces, read, weight_files
 
 EMBEDDED = Path(__file__).parent / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
 # The text network does not see pictures, and the head is the embedding.
 IGNORED = (*VISION, "lm_head.weight")
-FLOATS, INT8 = ("F32", "BF16", "F16"), ("I8",)
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# Bytes of one file of weights, so that a checkpoint passes where files are limited to 16 MiB.
+SHARD = 16_000_000
 
 
 def resolve(checkpoint: str) -> Path:
@@ -71,91 +75,88 @@ def table(model: DiffusionGemma) -> dict[str, torch.Tensor]:
     return names
 
 
-def load_weights(model: DiffusionGemma, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
-    """Fill the model's tensors from the folder's safetensors, as `dtype` on `device`.
+def load_weights(
+    model: DiffusionGemma,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    quantize: Quantize = "none",
+    progress: OnProgress | None = None,
+) -> None:
+    """Fill the model's tensors from the folder's safetensors, as `dtype` on `device`; the model may be on `meta`.
 
-    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor, a damaged file, or pickles.
+    What is stored in FP8 or NVFP4 stays so. `fp8` quantises the matrices of layers, `int4` those of experts, on the
+    device. Tensors go there one by one, file by file. Raises CheckpointError, before anything is read, for a missing,
+    unexpected or wrongly shaped tensor, a damaged file, or pickles.
     """
-    model.to(dtype=dtype, device=device)
-    wanted = table(model)
-    found: set[str] = set()
-    for file in _files(folder):
-        with _open(file) as tensors:
-            names = set(tensors.keys())
-            for name in sorted(names):
-                if name.startswith(IGNORED) or _is_scale(name, names) or _is_tied(name, wanted):
-                    continue
-                if name not in wanted:
-                    raise CheckpointError(f"{file}: unexpected tensor {name}; config.json does not fit these weights")
-                _copy(file, name, tensors, name + "_scale" in names, wanted[name])
-                found.add(name)
-    missing = sorted(wanted.keys() - found)
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(f"{folder}: tensor {missing[0]}{more} missing; copy the whole checkpoint again")
+    model.to(dtype=dtype)
+    wanted = {name: tuple(tensor.shape) for name, tensor in table(model).items()}
+    entries = catalogue(folder)
+    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted))
+    _choose_forms(model, parts, quantize, folder)
+    if model.device.type == "meta":
+        model.to_empty(device=device)
+        model.embed_scale.fill_(model.config.hidden_size**0.5)
+    model.to(device=device)
+    targets = table(model)
+    with torch.no_grad():
+        for piece, stored in read(parts, entries, progress):
+            owner = model.get_submodule(_module(piece.target))
+            if isinstance(owner, Fp8Linear | QuantizedExperts):
+                owner.put(piece.target.rpartition(".")[2], piece.region, stored.to(device))
+            else:
+                targets[piece.target][piece.region] = stored.to(device).plain()
 
 
-def _files(folder: Path) -> list[Path]:
-    """The safetensors files: those the index names, else model.safetensors."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index}: not a safetensors index ({error}); restore it") from error
-        files = [folder / name for name in names]
-    else:
-        files = [folder / "model.safetensors"]
-    for file in files:
-        if file.is_file():
-            continue
-        pickles = sorted(found.name for pattern in PICKLES for found in folder.glob(pattern))
-        if pickles:
-            raise CheckpointError(f"{folder / pickles[0]}: a pickle is never loaded; convert it to {file.name}")
-        raise CheckpointError(f"{file}: missing; copy the whole checkpoint again")
-    return files
+def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize, folder: Path) -> None:
+    """Put modules that hold fewer bits where the checkpoint does, or where `quantize` asks for them."""
+    forms = defaultdict[str, set[str]](set)
+    for piece in parts:
+        forms[_module(piece.target)].add(piece.form)
+    for name, stored in forms.items():
+        owner = model.get_submodule(name)
+        # What takes their place is made where the model is, so that one on `meta` takes no memory yet.
+        with torch.device(model.device):
+            if isinstance(owner, Experts) and (form := _expert_form(stored, quantize, folder)) is not None:
+                layer = model.get_submodule(name.removesuffix(".experts"))
+                assert isinstance(layer, Layer)
+                quantize_experts(layer, form)
+            elif isinstance(owner, nn.Linear) and not name.endswith(".router.proj"):
+                inside = ".self_attn." in name or ".mlp." in name
+                if "fp8" in stored or (quantize == "fp8" and inside):
+                    parent, _, child = name.rpartition(".")
+                    quantize_linear(model.get_submodule(parent), child)
 
 
-def _open(file: Path) -> Any:
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: truncated or not safetensors ({error}); copy it again") from error
+def _expert_form(stored: set[str], quantize: Quantize, folder: Path) -> str | None:
+    """The form of one layer's experts, None for plain; both of its matrices come to the same one."""
+    if "nvfp4" in stored:
+        if quantize != "none":
+            raise CheckpointError(f"{folder}: its experts are NVFP4 already; take quantize out of midspan.json")
+        if stored != {"nvfp4"}:
+            raise CheckpointError(f"{folder}: some experts of a layer are NVFP4 and some are not; copy it again")
+        return "e2m1"
+    if quantize == "int4":
+        return "int4"
+    return "fp8" if quantize == "fp8" or "fp8" in stored else None
 
 
-def _is_scale(name: str, names: set[str]) -> bool:
-    return name.endswith("_scale") and name.removesuffix("_scale") in names
+def _module(name: str) -> str:
+    """A checkpoint name's module in our network."""
+    return name.removeprefix(ENCODER).removeprefix(DECODER).rpartition(".")[0]
 
 
-def _is_tied(name: str, wanted: dict[str, torch.Tensor]) -> bool:
+def _is_tied(name: str, wanted: Mapping[str, object]) -> bool:
     """An encoder tensor that the decoder holds too; only the layer scalars differ."""
     return name.startswith(ENCODER) and name not in wanted and DECODER + name.removeprefix(ENCODER) in wanted
-
-
-def _copy(file: Path, name: str, tensors: Any, scaled: bool, target: torch.Tensor) -> None:
-    stored = tensors.get_slice(name)
-    shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
-    if shape != tuple(target.shape):
-        raise CheckpointError(f"{file}: {name} has shape {list(shape)}, config.json says {list(target.shape)}")
-    if dtype not in (INT8 if scaled else FLOATS):
-        mend = f"int8 needs {name}_scale beside it" if dtype in INT8 else "use the bf16 release"
-        raise CheckpointError(f"{file}: {name} is stored as {dtype}, which is not read here; {mend}")
-    value = tensors.get_tensor(name)
-    if scaled:
-        scale = tensors.get_tensor(name + "_scale")
-        if tuple(scale.shape) != shape[:-1]:
-            wanted = list(shape[:-1])
-            raise CheckpointError(f"{file}: {name}_scale has shape {list(scale.shape)}, not {wanted}; quantise again")
-        value = value.float() * scale.float().unsqueeze(-1)
-    with torch.no_grad():
-        target.copy_(value)
 
 
 def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """The vision half of a checkpoint, which the network leaves alone, by checkpoint name."""
     out: dict[str, torch.Tensor] = {}
-    for file in _files(folder):
-        with _open(file) as tensors:
+    for file in weight_files(folder):
+        with open_file(file) as tensors:
             out |= {name: tensors.get_tensor(name) for name in tensors.keys() if name.startswith(VISION)}  # noqa: SIM118
     return out
 
@@ -163,10 +164,12 @@ def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:
 def save_weights(
     model: DiffusionGemma, folder: Path, *, int8: bool, vision: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Write model.safetensors under the release's names; matrices as int8 with a scale a row if `int8`.
+    """Write safetensors files under the release's names; matrices as int8 with a scale a row if `int8`.
 
-    `vision` is written as it is.
+    `vision` is written as it is. More than one SHARD becomes several files with an index, as the hub has them.
     """
+    from huggingface_hub import save_torch_state_dict
+
     out = dict(vision or {})
     for name, tensor in table(model).items():
         value = tensor.detach().float()
@@ -176,7 +179,7 @@ def save_weights(
             out[name + "_scale"] = scale
         else:
             out[name] = tensor.detach().contiguous()
-    file = folder / "model.safetensors"
-    save_file(out, file, metadata={"format": "pt"})
+    save_torch_state_dict(out, folder, max_shard_size=SHARD, metadata={"format": "pt"})
     # safetensors makes files that only their owner may read.
-    file.chmod(0o644)
+    for file in folder.glob("model*.safetensors"):
+        file.chmod(0o644)

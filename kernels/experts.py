@@ -184,7 +184,7 @@ def _gate_up(
         TOP_K=pairs // x.shape[0],
         WIDTH=width,
         INNER=inner,
-        BLOCK_M=_tile_rows(pairs, number),
+        BLOCK_M=tile_rows(pairs, number),
         BLOCK_N=config.gate_up_n,
         BLOCK_K=config.gate_up_k,
         PRECISION=precision(x),
@@ -213,16 +213,23 @@ def _down(
         *(hidden, hidden_scale, weight, weight_scale, order, bounds, weights, shares),
         WIDTH=width,
         INNER=inner,
-        BLOCK_M=_tile_rows(rows * top_k, number),
+        BLOCK_M=tile_rows(rows * top_k, number),
         BLOCK_N=config.down_n,
         BLOCK_K=config.down_k,
         PRECISION=precision(hidden),
         num_warps=config.warps,
         num_stages=config.stages,
     )
-    out = torch.empty(rows, width, dtype=dtype, device=hidden.device)
+    return down_reduced(shares, top_k, dtype)
+
+
+def down_reduced(shares: torch.Tensor, top_k: int, dtype: torch.dtype) -> torch.Tensor:
+    """Weighted shares [T * k, d] in float32, k of them a row -> their sums [T, d] in dtype, always in this order."""
+    pairs, width = shares.shape
+    out = torch.empty(pairs // top_k, width, dtype=dtype, device=shares.device)
     block = min(1024, power_of_two(width))
-    _reduce_kernel[(rows, cdiv(width, block))](shares, out, TOP_K=top_k, WIDTH=width, BLOCK=block, num_warps=4)
+    grid = (pairs // top_k, cdiv(width, block))
+    _reduce_kernel[grid](shares, out, TOP_K=top_k, WIDTH=width, BLOCK=block, num_warps=4)
     return out
 
 
@@ -231,7 +238,7 @@ def _config(x: torch.Tensor) -> Config:
     return next(one for (size, least), one in CONFIGS.items() if x.element_size() <= size and have >= least)
 
 
-def _tile_rows(pairs: int, number: int) -> int:
+def tile_rows(pairs: int, number: int) -> int:
     """Twice an expert's mean number of rows, so that nearly every expert's rows fit one tile."""
     return max(16, min(power_of_two(2 * cdiv(pairs, number)), MAX_ROWS))
 

@@ -1,4 +1,4 @@
-"""Triton where it is installed, and what launchers ask about the device. The only file that imports triton.
+"""Triton where it is installed and of use, and what launchers ask about the device. The only file that imports triton.
 
 A machine without triton imports every kernel file and runs its references; launching a kernel there is an error.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-INSTALLED = importlib.util.find_spec("triton") is not None
+# A CPU build of torch has nothing to launch on, and triton takes 70 MB: there it is only used where somebody, as the
+# tests do for the interpreter, has imported it before.
+INSTALLED = importlib.util.find_spec("triton") is not None and (
+    torch.version.cuda is not None or "triton" in sys.modules
+)
 
 
 class Absent:

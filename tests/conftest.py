@@ -5,11 +5,14 @@ Kernels run in Triton's interpreter, which must be said before triton is importe
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from hypothesis import settings
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401 - before the kernels, which leave it alone on a CPU otherwise
 settings.register_profile("midspan", deadline=None, derandomize="CI" in os.environ)
 settings.register_profile("long", deadline=None, max_examples=20_000)
 settings.load_profile("midspan")

@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     found = parser.parse_args()
     keep_large_blocks()
-    row = calibrate(found.folder, found.heldout, found.holes, found.seed, found.precision, SyntaxJudge())
+    about = {"checkpoint": str(found.folder), "device": "cpu"}
+    row = about | calibrate(found.folder, found.heldout, found.holes, found.seed, found.precision, SyntaxJudge())
     sys.stdout.write(json.dumps(row) + "\n")
 
 

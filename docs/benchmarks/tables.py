@@ -1,8 +1,9 @@
-"""Writes the README's table of figures from `rows.jsonl`: `.venv/bin/python docs/benchmarks/tables.py [--check]`.
+"""Writes the tables of figures from `rows.jsonl`: `.venv/bin/python docs/benchmarks/tables.py [--check]`.
 
-A column a checkpoint, a line a figure; of each command the latest row counts. The table stands between the markers
-`<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the exit code is 1 where the
-README differs from the rows.
+In the README a column a checkpoint, a line a figure; of each command the latest row counts. In docs/embedded-model.md
+every run of `variants.py`. In the embedded model's card its own column, below what its training's log says. A table
+stands between the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the
+exit code is 1 where a page differs from the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 ROWS = Path(__file__).parent / "rows.jsonl"
 README = Path(__file__).parents[2] / "README.md"
+TRIED = Path(__file__).parents[1] / "embedded-model.md"
+CARD = Path(__file__).parents[2] / "engine/checkpoints/embedded/README.md"
 UNKNOWN = "–"
 
 Row = dict[str, Any]
@@ -67,6 +70,15 @@ def replay(row: Row) -> Figures:
     yield "request to response there", times(row["response_ms"])
 
 
+def calibrated(row: Row) -> Figures:
+    """Label and value of each figure of a `calibrate.py` row."""
+    for kind, what in (("lines", "whole lines"), ("ends_of_lines", "ends of lines")):
+        found = row[kind]
+        right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
+        yield f"exactly the missing text, {what} of held-out packages", percent(found["exact"])
+        yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
+
+
 def versus(row: Row) -> Figures:
     """Label and value of each figure of a `versus_transformers.py` row."""
     for name, what in (("shipped", "a fill as shipped"), ("one_canvas", "one free canvas each")):
@@ -81,6 +93,7 @@ def versus(row: Row) -> Figures:
 
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
+    "calibrate.py": calibrated,
     "midspan bench keystroke": keystroke,
     "midspan bench replay": replay,
     "versus_transformers.py": versus,
@@ -134,6 +147,32 @@ def render(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_tried(rows: list[Row]) -> str:
+    """A table in Markdown for each run of `variants.py`."""
+    parts = []
+    for row in rows:
+        if not row["command"].startswith("variants.py"):
+            continue
+        title = f"{row['holes']} gaps of held-out packages, checkpoint `{row['checkpoint']}`, commit `{row['commit']}`:"
+        lines = ["| what differs | exact | among the hypotheses | one fill |", "|---|---|---|---|"]
+        for tried in row["variants"]:
+            what = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in tried["variant"].items()) or "as shipped"
+            figures = (percent(tried["exact"]), percent(tried["any"]), times(tried["latency_ms"]))
+            lines.append(f"| {what} | " + " | ".join(figures) + " |")
+        parts.append(title + "\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def render_card(rows: list[Row], log: list[Row]) -> str:
+    """The embedded checkpoint's column, below what its training cost and came to."""
+    last = log[-1]
+    shown = [row for row in rows if row.get("checkpoint") == "embedded" and row.get("device") == "cpu"]
+    cost = f"{last['seconds'] / 3600:.1f} hours of steps, {last['tokens'] / 1e6:.1f} M tokens of texts and canvases"
+    losses = f"{last['heldout_slot']:.2f} nats a free slot, {last['heldout_causal']:.2f} a token of plain text"
+    head, rule, *lines = render(shown).splitlines()
+    return "\n".join([head, rule, f"| training | {cost} |", f"| held-out losses | {losses} |", *lines]) + "\n"
+
+
 def placed(text: str, table: str) -> str:
     """The text with the table between its markers. Raises ValueError where they are not there once, in order."""
     before, begin, rest = text.partition(BEGIN)
@@ -143,24 +182,31 @@ def placed(text: str, table: str) -> str:
     return f"{before}{begin}\n{table}{end}{after}"
 
 
-def main(argv: list[str], rows: Path = ROWS, readme: Path = README) -> int:
+def main(argv: list[str], rows: Path = ROWS, readme: Path = README, tried: Path = TRIED, card: Path = CARD) -> int:
     """Write, or with --check compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare")
     check = parser.parse_args(argv).check
-    table = render([json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()])
-    old = readme.read_text(encoding="utf-8")
-    try:
-        new = placed(old, table)
-    except ValueError as error:
-        sys.stderr.write(f"{readme}: {error}\n")
-        return 1
-    if check and new != old:
-        sys.stderr.write(f"{readme}: differs from {rows.name}; run docs/benchmarks/tables.py\n")
-        return 1
-    if new != old:
-        readme.write_text(new, encoding="utf-8")
-    return 0
+    found, log = _objects(rows), _objects(card.parent / "log.jsonl")
+    pages = {readme: render(found), tried: render_tried(found), card: render_card(found, log)}
+    differs = 0
+    for page, table in pages.items():
+        old = page.read_text(encoding="utf-8")
+        try:
+            new = placed(old, table)
+        except ValueError as error:
+            sys.stderr.write(f"{page}: {error}\n")
+            return 1
+        if new != old and check:
+            sys.stderr.write(f"{page}: differs from {rows.name}; run docs/benchmarks/tables.py\n")
+            differs = 1
+        elif new != old:
+            page.write_text(new, encoding="utf-8")
+    return differs
+
+
+def _objects(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

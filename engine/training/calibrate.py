@@ -1,9 +1,9 @@
 """Fit the confidence of a checkpoint on held-out packages and store it in its `midspan.json`.
 
-A logistic regression from candidates.FEATURES to "the fill is exactly the text that stood there". The threshold is the
-lowest confidence above which at least a given share of the fills were right, each judged by the regression that was
-fitted on the other half of the holes; those confidences stand in `calibration.json` for the reliability plot. The
-weights that ship are fitted on all of them.
+A logistic regression from FEATURES to "the fill is exactly the text that stood there". The threshold is the
+lowest confidence above which at least a given share of the fills were right, for whole lines and for ends of lines
+alike, each judged by the regression that was fitted on the other half of the holes; those confidences stand in
+`calibration.json` for the reliability plot. The weights that ship are fitted on all of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import FEATURES
 from midspan.engine.engine import load_infiller
+from midspan.engine.features import FEATURES
 from midspan.engine.infill import Watch
 from midspan.engine.training.holes import heldout_holes
 
@@ -27,12 +27,12 @@ FEWEST_SHOWN = 40
 
 def observe(
     folder: Path, heldout: Path, count: int, seed: int, judge: Judge | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [N, F] of the best hypothesis of each hole, and whether it was right [N]."""
-    infiller = load_infiller(str(folder), "auto")
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features [N, F] of the best hypothesis of each hole, whether it was right [N], and whether it was a line [N]."""
+    infiller = load_infiller(str(folder), "cpu")
     infiller.judge = judge
     watch = Watch(interrupted=lambda: False, late=lambda: False)
-    features, right = [], []
+    features, right, whole = [], [], []
     for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
         out = infiller.infill(hole, Budget(seed=number), watch)
         if not out.ranked:
@@ -40,9 +40,10 @@ def observe(
         text = infiller.prompt.text(list(out.ranked[0].ids), out.layout)
         features.append(out.ranked[0].features)
         right.append(text.rstrip() == truth.rstrip())
+        whole.append(hole.kind == "line")
         if number % 50 == 49:
             print(f"{number + 1}/{count} holes, {100 * sum(right) / len(right):.1f} % right", file=sys.stderr)
-    return torch.tensor(features), torch.tensor(right, dtype=torch.float32)
+    return torch.tensor(features), torch.tensor(right, dtype=torch.float32), torch.tensor(whole)
 
 
 def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
@@ -88,21 +89,27 @@ def calibrate(
     folder: Path, heldout: Path, holes: int, seed: int, precision: float, judge: Judge | None
 ) -> dict[str, Any]:
     """Observe, fit, write `midspan.json` and `calibration.json`; the figures of it."""
-    features, right = observe(folder, heldout, holes, seed, judge)
+    features, right, whole = observe(folder, heldout, holes, seed, judge)
     confidence = by_the_other_half(features, right)
     file = folder / "midspan.json"
     settings = json.loads(file.read_text())
     settings["calibration"] = [round(value, 5) for value in fit(features, right)]
-    settings["show_threshold"] = threshold(confidence, right, precision)
+    kinds = {"lines": whole, "ends_of_lines": ~whole}
+    settings["show_threshold"] = max(threshold(confidence[of], right[of], precision) for of in kinds.values())
     file.write_text(json.dumps(settings, indent=2) + "\n")
     pairs = {"confidence": [round(value, 4) for value in confidence.tolist()], "right": right.bool().tolist()}
     (folder / "calibration.json").write_text(json.dumps(pairs) + "\n")
     shown = confidence >= settings["show_threshold"]
+    shares = {"all": _shown(shown, right)} | {kind: _shown(shown[of], right[of]) for kind, of in kinds.items()}
     return {
         "holes": len(right),
-        "exact": float(right.mean()),
         "features": FEATURES,
         "show_threshold": settings["show_threshold"],
-        "shown": float(shown.float().mean()),
-        "right_when_shown": float(right[shown].mean()) if bool(shown.any()) else None,
+        **shares,
     }
+
+
+def _shown(shown: torch.Tensor, right: torch.Tensor) -> dict[str, float | None]:
+    """The share that is shown, and the share of it that is right."""
+    of_them = float(right[shown].mean()) if bool(shown.any()) else None
+    return {"exact": float(right.mean()), "shown": float(shown.float().mean()), "right_when_shown": of_them}

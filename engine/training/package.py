@@ -25,6 +25,9 @@ SETTINGS: dict[str, Any] = {
     "block_slots": [8, 16, 24, 32],
     "draws": 1,
     "keep": 6,
+    "neighbours": 6,
+    # A conditional logit over all hypotheses of 700 held-out gaps, with the gap's own weight as the unit.
+    "ranking": [2.3, 12.0, 21.0],
     "prefix_tokens": 256,
     "reuse_suffix": True,
     "steps": 4,
@@ -34,11 +37,17 @@ SETTINGS: dict[str, Any] = {
     "confidence_threshold": 0.005,
     "languages": ["python"],
     "show_threshold": 0.5,
-    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
 }
 
 # A canvas checkpoint denoises as many hypotheses as the twin searches beams; its longest gap in training was 32 tokens.
-FIM_SETTINGS: dict[str, Any] = SETTINGS | {"layout": "fim", "slots": [32], "draws": 4, "reuse_suffix": False}
+FIM_SETTINGS: dict[str, Any] = SETTINGS | {
+    "layout": "fim",
+    "slots": [32],
+    "draws": 4,
+    "neighbours": 0,
+    "reuse_suffix": False,
+}
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from docs.benchmarks.record import as_row, benchmark
-from docs.benchmarks.tables import BEGIN, END, ROWS, latest, main, placed, render
+from docs.benchmarks.tables import BEGIN, END, ROWS, latest, main, placed, render, render_card, render_tried
 
 MS = {"p50": 93.6, "p95": 123.4}
 QUALITY: dict[str, Any] = {
@@ -57,6 +57,28 @@ REPLAY: dict[str, Any] = {
     "checkpoint": "embedded",
     "device": "cpu",
 }
+VARIANTS: dict[str, Any] = {
+    "command": "variants.py embedded",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "checkpoint": "embedded",
+    "holes": 100,
+    "variants": [
+        {"variant": {}, "exact": 0.2, "any": 0.25, "latency_ms": MS},
+        {"variant": {"steps": 2, "slots": [8, 16]}, "exact": 0.1, "any": 0.25, "latency_ms": MS},
+    ],
+}
+LOGGED = {"seconds": 7200.0, "tokens": 50_000_000, "heldout_slot": 2.876, "heldout_causal": 2.646}
+SHARES = {"exact": 0.2, "shown": 0.3, "right_when_shown": 0.6}
+CALIBRATED: dict[str, Any] = {
+    "command": "calibrate.py embedded",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "lines": SHARES,
+    "ends_of_lines": SHARES | {"right_when_shown": None},
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
 SHAPE = {"ratio": 8.25, "midspan_ms": 60.0, "transformers_ms": 495.0, "steps_mean": 4.0}
 VERSUS: dict[str, Any] = {
     "command": "versus_transformers.py --files heldout.jsonl",
@@ -82,11 +104,15 @@ def test_the_readme_is_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_every_figure_has_its_line() -> None:
-    found = table(QUALITY, KEYSTROKE, REPLAY, VERSUS)
+    found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS)
     assert found[""] == ["embedded"]
     assert found["pass@1, `mbpp-single-line`"] == ["25.0 % (95 % interval 20.0 to 30.0 %, 200 gaps)"]
     assert found["exactly the missing text, `mbpp-single-line`"] == ["12.5 %"]
     assert found["shown at the shipped threshold, `mbpp-single-line`"] == ["50.0 % of the gaps, 75.0 % of them right"]
+    assert found["exactly the missing text, whole lines of held-out packages"] == ["20.0 %"]
+    shown = "shown at the shipped threshold"
+    assert found[f"{shown}, whole lines of held-out packages"] == ["30.0 %, 60.0 % of them right"]
+    assert found[f"{shown}, ends of lines of held-out packages"] == ["30.0 %"]
     assert found["request to response, typed files"] == ["p50 94 ms, p95 123 ms"]
     assert found["the server's own share of it"] == ["p50 2.0 ms"]
     assert found["keys that right suggestions would have saved there"] == ["4.7 %"]
@@ -132,16 +158,39 @@ def test_a_row_of_no_figure_of_the_table_is_left_out() -> None:
 
 
 def test_writing_changes_what_stands_between_the_markers_only(tmp_path: Path) -> None:
-    rows, readme = tmp_path / "rows.jsonl", tmp_path / "README.md"
-    rows.write_text(json.dumps(QUALITY) + "\n")
+    rows, readme, tried = tmp_path / "rows.jsonl", tmp_path / "README.md", tmp_path / "tried.md"
+    rows.write_text(json.dumps(QUALITY) + "\n" + json.dumps(VARIANTS) + "\n")
+    tried.write_text(f"{BEGIN}\n{END}\n")
+    card = tmp_path / "card.md"
+    card.write_text(f"{BEGIN}\n{END}\n")
+    (tmp_path / "log.jsonl").write_text(json.dumps(LOGGED) + "\n")
+    pages = (rows, readme, tried, card)
     readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    assert main(["--check"], rows, readme) == 1
+    assert main(["--check"], *pages) == 1
     assert "old" in readme.read_text()
-    assert main([], rows, readme) == 0
+    assert main([], *pages) == 0
     assert readme.read_text() == f"before\n\n{BEGIN}\n{render([QUALITY])}{END}\n\nafter\n"
-    assert main(["--check"], rows, readme) == 0
-    rows.write_text(json.dumps(QUALITY | {"n": 201}) + "\n")
-    assert main(["--check"], rows, readme) == 1
+    assert tried.read_text() == f"{BEGIN}\n{render_tried([VARIANTS])}{END}\n"
+    assert card.read_text() == f"{BEGIN}\n{render_card([QUALITY], [LOGGED])}{END}\n"
+    assert main(["--check"], *pages) == 0
+    rows.write_text(json.dumps(QUALITY | {"n": 201}) + "\n" + json.dumps(VARIANTS) + "\n")
+    assert main(["--check"], *pages) == 1
+
+
+def test_the_card_has_the_embedded_column_and_what_training_cost() -> None:
+    twin = QUALITY | {"checkpoint": "twin", "command": "midspan bench quality --tasks mbpp-single-line.jsonl --of-it"}
+    lines = render_card([QUALITY, twin, VARIANTS], [{"step": 1}, LOGGED]).splitlines()
+    assert lines[0] == "| | embedded |"
+    assert lines[2] == "| training | 2.0 hours of steps, 50.0 M tokens of texts and canvases |"
+    assert lines[3] == "| held-out losses | 2.88 nats a free slot, 2.65 a token of plain text |"
+    assert lines[4:] == render([QUALITY]).splitlines()[2:]
+
+
+def test_every_variant_has_its_line() -> None:
+    assert render_tried([QUALITY, VARIANTS]).splitlines()[-2:] == [
+        "| as shipped | 20.0 % | 25.0 % | p50 94 ms, p95 123 ms |",
+        "| `steps` 2, `slots` [8, 16] | 10.0 % | 25.0 % | p50 94 ms, p95 123 ms |",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}", f"{BEGIN}{END}{END}"])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import SUFFIX_TOKENS, Autoregressive, Branches
 from midspan.engine.engine import Engine
-from midspan.engine.infill import MANY_LINES, Watch
+from midspan.engine.infill import Watch
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompt import BOS_ID, EOS_ID
+from midspan.engine.prompt import BOS_ID, EOS_ID, Prompt
 from tests.engine.tiny import SOURCE, config_json, random_model, tiny_infiller
 from tests.engine.tiny import settings as tiny_settings
 
@@ -109,7 +109,7 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
         values = [float(read[row, token]) for row, token in enumerate(scored.ids)]
         end = float(read[-1, rules.stops].logsumexp(dim=-1))
         assert scored.log_probability == pytest.approx(sum(values) + end, abs=1e-3)
-        mean, least, total, *suffix = scored.features
+        mean, least, total, *suffix = scored.features[:5]
         assert (mean, least, total) == pytest.approx((sum(values) / len(values), min(values), sum(values)), abs=1e-3)
         assert suffix == pytest.approx([end, end], abs=1e-3)
     order = [one.log_probability for one in out.ranked]
@@ -163,12 +163,12 @@ def test_a_line_end_ends_a_single_line_and_is_part_of_a_span(tmp_path: Path) -> 
     line_ends = tuple(token for token in range(twin.prompt.vocab_size) if "\n" in twin.prompt.cell_text(token))
     eager = eager_twin(tmp_path, line_ends)
     fills = {}
-    for kind in (*ONE_LINE, *MANY_LINES):
+    for kind in (*ONE_LINE, *Prompt.many_lines):
         out = eager.infill(Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind=kind), Budget(candidates=4), PATIENT)
         fills[kind] = [eager.prompt.text(list(one.ids), out.layout) for one in out.ranked]
     assert all(fills.values())
     assert not [text for kind in ONE_LINE for text in fills[kind] if "\n" in text]
-    assert all(any("\n" in text for text in fills[kind]) for kind in MANY_LINES)
+    assert all(any("\n" in text for text in fills[kind]) for kind in Prompt.many_lines)
 
 
 @pytest.mark.parametrize("prefix", [HOLE.prefix, SOURCE, SOURCE + "\n\nvalue = ", SOURCE + "\n\ndef f():\n    ", ""])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from midspan.engine.api import Hole
-from midspan.engine.candidates import FEATURES, Scored
+from midspan.engine.candidates import Scored
 from midspan.engine.engine import load_infiller
+from midspan.engine.features import FEATURES
 from midspan.engine.settings import read_settings
 from midspan.engine.training.calibrate import by_the_other_half, calibrate, fit, threshold
 from midspan.engine.training.holes import heldout_holes
@@ -23,8 +24,8 @@ from tests.engine.tiny import tiny_checkpoint
 def test_the_fit_finds_the_weights_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(20_000, len(FEATURES), generator=generator)
-    features *= torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5, 3.0, 1.0])
-    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0, 0.5, -1.0])
+    features *= torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5, 1.0, 1.0, 3.0, 1.0])
+    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0, 1.0, 0.0, 0.5, -1.0])
     right = (torch.rand(20_000, generator=generator) < torch.sigmoid(features @ weights - 1.0)).float()
     bias, *found = fit(features, right)
     assert bias == pytest.approx(-1.0, abs=0.15)
@@ -32,7 +33,7 @@ def test_the_fit_finds_the_weights_that_made_the_data() -> None:
 
 
 def test_confidence_is_the_logistic_of_the_features() -> None:
-    scored = Scored(ids=(1,), log_probability=-1.0, features=(-1.0, -2.0, -3.0, 0.0, 0.0), ended=True)
+    scored = Scored(ids=(1,), log_probability=-1.0, standing=-1.0, features=(-1.0, -2.0, -3.0, 0.0, 0.0), ended=True)
     assert scored.confidence((0.5, 1.0, 0.0, 0.0, 0.0, 0.0)) == pytest.approx(1 / (1 + 2.718281828**0.5))
     assert scored.confidence((0.0, 0.0, 0.0, 1e9, 0.0, 0.0)) == pytest.approx(0.0, abs=1e-9)
 
@@ -73,6 +74,9 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
     assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
     pairs = json.loads((tmp_path / "calibration.json").read_text())
     assert len(pairs["confidence"]) == len(pairs["right"]) == row["holes"]
+    assert {kind: row[kind]["shown"] for kind in ("all", "lines", "ends_of_lines")} == pytest.approx(
+        {"all": 0, "lines": 0, "ends_of_lines": 0}
+    )
 
 
 def test_heldout_holes_join_to_the_file(tmp_path: Path) -> None:

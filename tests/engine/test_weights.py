@@ -117,6 +117,21 @@ def test_shards_are_one_checkpoint(folder: Path) -> None:
     assert "model-00002-of-00002.safetensors: missing" in refusal(folder)
 
 
+def test_what_is_saved_in_shards_is_read_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, out = load(folder), tmp_path / "out"
+    shutil.copytree(folder, out)
+    with monkeypatch.context() as patch:
+        patch.setattr("midspan.engine.weights.SHARD", 40_000)
+        save_weights(model, out, int8=False)
+    files = sorted(out.glob("*.safetensors"))
+    assert len(files) > 1
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in files)
+    assert torch.equal(our_logits(load(out)), our_logits(model))
+    save_weights(model, out, int8=False)
+    assert [file.name for file in out.glob("model*")] == ["model.safetensors"]
+    assert torch.equal(our_logits(load(out)), our_logits(model))
+
+
 def test_a_broken_index_is_named(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text("{}")
     assert "model.safetensors.index.json: not a safetensors index" in refusal(folder)

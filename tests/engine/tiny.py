@@ -103,7 +103,7 @@ def settings(**changes: Any) -> CheckpointSettings:
         "confidence_threshold": 0.005,
         "languages": ("python",),
         "show_threshold": 0.5,
-        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
         **changes,
     }
     return CheckpointSettings(**values)
@@ -114,7 +114,12 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
     tokenizer = train([SOURCE] * 3, vocab_size=400)
     tokenizer.save(str(folder / "tokenizer.json"))
     chosen = settings(**changes)
-    prompt = Prompt(folder / "tokenizer.json", prefix_tokens=chosen.prefix_tokens, filler_id=chosen.filler_id)
+    prompt = Prompt(
+        folder / "tokenizer.json",
+        prefix_tokens=chosen.prefix_tokens,
+        filler_id=chosen.filler_id,
+        context_tokens=chosen.context_tokens,
+    )
     return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
 
 

@@ -1,10 +1,12 @@
 """Triton's interpreter keeps bfloat16 and FP8 as raw bits: it multiplies bfloat16's, and its rounding loses carries.
 
-Both are put right here, so that a kernel computes in the interpreter what it computes on a GPU.
+Both are put right here, so that a kernel computes in the interpreter what it computes on a GPU. And it patches
+triton.language anew for every call of a device function, which takes longer than most of them run: once is enough.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,20 @@ def _dot(self: object, a: interpreter.TensorHandle, b: interpreter.TensorHandle,
     return _create_dot(self, _wide(a), _wide(b), *rest)
 
 
+@functools.cache
+def _patch_core() -> None:
+    """The library's own functions read triton.language.core, which the interpreter never patches back."""
+    interpreter._patch_lang(interpreter.tl.standard.zeros.fn)
+
+
+def _call(self: interpreter.InterpretedFunction, *args: Any, **named: Any) -> Any:
+    """A device function within a launch, which has patched triton.language for all of them."""
+    _patch_core()
+    return self.rewrite()(*args, **named)
+
+
 def mend() -> None:
-    """Make casts and tl.dot right for bfloat16 and FP8."""
+    """Make casts and tl.dot right for bfloat16 and FP8, and calls of device functions fast."""
+    interpreter.InterpretedFunction.__call__ = _call
     interpreter._convert_float = _convert_float
     interpreter.InterpreterBuilder.create_dot = _dot

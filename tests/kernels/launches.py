@@ -8,6 +8,9 @@ import torch
 
 from midspan.kernels.attention import attention
 from midspan.kernels.experts import experts, experts_fp8
+from midspan.kernels.experts_4bit import FourBit, experts_4bit
+from midspan.kernels.geglu import geglu
+from midspan.kernels.linear import linear_fp8
 from midspan.kernels.qkv import qkv
 from midspan.kernels.rms_norm import rms_norm_join, rms_norm_residual
 from midspan.kernels.router import router
@@ -54,6 +57,10 @@ def attend(groups: int, size: int, window: int | None, requests: int = 1, dtype:
     attention(q, keys, keys, k, k, int32(requests), int32(requests), kinds, valid, window)
 
 
+def gate() -> None:
+    geglu(meta(ROWS, 2 * 2112))
+
+
 def route() -> None:
     router(meta(ROWS, WIDTH), meta(WIDTH), meta(EXPERTS, WIDTH), meta(EXPERTS), TOP_K, EPS)
 
@@ -68,6 +75,21 @@ def mixture_fp8(rows: int) -> None:
     down = meta(EXPERTS, WIDTH, EXPERT_SIZE, dtype=torch.float8_e4m3fn)
     scales = float32(EXPERTS, 2 * EXPERT_SIZE), float32(EXPERTS, WIDTH)
     experts_fp8(meta(rows, WIDTH), float32(rows, TOP_K), int32(rows, TOP_K), gate_up, scales[0], down, scales[1])
+
+
+def product_fp8(rows: int, columns: int, width: int) -> None:
+    linear_fp8(meta(rows, width), meta(columns, width, dtype=torch.float8_e4m3fn), float32(columns))
+
+
+def mixture_4bit(rows: int, code: str) -> None:
+    group, kind = (32, torch.bfloat16) if code == "int4" else (16, torch.float8_e4m3fn)
+
+    def stack(out: int, width: int) -> FourBit:
+        packed = meta(EXPERTS, out, width // 2, dtype=torch.uint8)
+        return FourBit(packed, meta(EXPERTS, out, width // group, dtype=kind), float32(EXPERTS, out), code)
+
+    given = meta(rows, WIDTH), float32(rows, TOP_K), int32(rows, TOP_K)
+    experts_4bit(*given, stack(2 * EXPERT_SIZE, WIDTH), stack(WIDTH, EXPERT_SIZE))
 
 
 def read_vocabulary(rows: int, soft: bool) -> None:
@@ -92,6 +114,7 @@ ALL: dict[str, Callable[[], None]] = {
     "attention, sliding, split": lambda: attend(8, 256, 1024),
     "attention, full, split": lambda: attend(2, 512, None),
     "attention, full, eight canvases": lambda: attend(2, 512, None, requests=8),
+    "dense MLP": gate,
     "router": route,
     "experts of 256 rows": lambda: mixture(ROWS),
     "experts of 2048 rows": lambda: mixture(2048),
@@ -99,6 +122,11 @@ ALL: dict[str, Callable[[], None]] = {
     "vocabulary of 16 rows, last step": lambda: read_vocabulary(16, soft=False),
     "canvas of 256": lambda: decide(256),
     "canvas of 64": lambda: decide(64),
+    "FP8 projections": lambda: product_fp8(ROWS, 8192, WIDTH),
+    "FP8 product out of heads, few rows": lambda: product_fp8(32, WIDTH, 4096),
+    "int4 experts of 256 rows": lambda: mixture_4bit(ROWS, "int4"),
+    "int4 experts of 2048 rows": lambda: mixture_4bit(2048, "int4"),
+    "NVFP4 experts of 256 rows": lambda: mixture_4bit(ROWS, "e2m1"),
     "FP8 experts of 256 rows": lambda: mixture_fp8(ROWS),
     "FP8 experts of 2048 rows": lambda: mixture_fp8(2048),
 }

@@ -1,0 +1,76 @@
+"""What a gap length gains by its size alone, for a checkpoint of layout `clamped`: `length_bias` of its `midspan.json`.
+
+`python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. For holes cut into held-out files,
+every length is read as engine/lengths.py reads it; a length's bias is its mean score over the holes of which it is not
+the true one (the nearest that is tried), less the mean of all lengths. A neutral gap then prefers none (after arXiv
+2602.00476, which fits a curve; here each length that is tried has its own number).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from midspan.engine.api import CheckpointError, Hole
+from midspan.engine.canvas import Draws
+from midspan.engine.engine import load_infiller
+from midspan.engine.infill import Infiller
+from midspan.engine.lengths import canvas_width, fitting, read_lengths
+from midspan.engine.training.holes import heldout_holes
+
+
+def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]]) -> list[float]:
+    """The bias in nats of each length of `slots` and `block_slots`, in ascending order."""
+    settings, longest = infiller.settings, infiller.model.config.canvas_length
+    lengths = sorted({*settings.slots, *settings.block_slots})
+    tried = fitting(settings, tuple(lengths), longest)
+    width = canvas_width(settings, tried, longest)
+    scores = defaultdict[int, list[float]](list)
+    for number, (hole, truth) in enumerate(holes):
+        layout = infiller.prompt.lay_out(hole)
+        infiller.prefix.encode(layout.prefix)
+        memory, draws = infiller.prefix.memory, Draws(number, infiller.model.device)
+        read = read_lengths(infiller.model, memory, layout, infiller.prompt, tried, width, settings.draws, draws)
+        size = len(infiller.prompt.encode(layout.heal + truth))
+        right = min(tried, key=lambda length: abs(length - size))
+        for length, (gap, _) in read.items():
+            if length != right:
+                scores[length].append(gap)
+    means = {length: sum(found) / len(found) for length, found in scores.items()}
+    middle = sum(means.values()) / max(1, len(means))
+    # A length that was never wrong, or that the canvas has no room for, gains what the nearest gains.
+    nearest = {length: min(means, key=lambda known: abs(known - length)) for length in lengths} if means else {}
+    return [round(means[nearest[length]] - middle, 4) if nearest else 0.0 for length in lengths]
+
+
+def main() -> int:
+    """Read the command line, fit, write the folder's `midspan.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--heldout", type=Path, required=True, help="JSON lines, each with a file's `text`")
+    parser.add_argument("--holes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    found = parser.parse_args()
+    file: Path = found.folder / "midspan.json"
+    try:
+        infiller = load_infiller(str(found.folder), found.device)
+        if not isinstance(infiller, Infiller) or infiller.settings.layout != "clamped":
+            layout = infiller.settings.layout
+            raise CheckpointError(f'{file}: layout {layout!r} tries no lengths; write {{"layout": "clamped"}} into it')
+    except CheckpointError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    bias = fit(infiller, heldout_holes(found.heldout, found.holes, found.seed))
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**settings, "length_bias": bias}, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({"holes": found.holes, "length_bias": bias}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

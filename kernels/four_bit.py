@@ -1,0 +1,73 @@
+"""Weights in 4 bits: two numbers a byte, one scale a group of them, one more a row (an output channel).
+
+    w[n, k] = code(nibble[n, k]) * scale[n, k / group] * channel[n]
+
+The low half of a byte is the even k. Codes: `int4` is nibble - 8, with groups made at load; `e2m1` is NVFP4's sign, two
+bits of exponent and one of mantissa, in groups of 16 with FP8 scales (NVIDIA ModelOpt's `weight`, `weight_scale`,
+`weight_scale_2`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from midspan.kernels.launch import tl, triton
+
+GROUP = 32  # of int4, where the row's width allows it
+CODES = ("int4", "e2m1")
+# What the sixteen nibbles mean.
+VALUES = {
+    "int4": tuple(float(nibble - 8) for nibble in range(16)),
+    "e2m1": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0),
+}
+
+
+@triton.jit
+def decoded(nibble: tl.tensor, E2M1: tl.constexpr) -> tl.tensor:
+    """The number that a nibble (int32) stands for, in float32."""
+    if E2M1:
+        exponent, mantissa = (nibble >> 1) & 3, nibble & 1
+        normal = ((2 + mantissa) << exponent).to(tl.float32) * 0.25
+        magnitude = tl.where(exponent == 0, mantissa.to(tl.float32) * 0.5, normal)
+        return tl.where(nibble >= 8, -magnitude, magnitude)
+    return (nibble - 8).to(tl.float32)
+
+
+@triton.jit
+def from_e4m3(bits: tl.tensor) -> tl.tensor:
+    """A positive e4m3 number from its bits, in float32; also where the GPU knows no FP8."""
+    exponent, mantissa = (bits.to(tl.int32) >> 3) & 15, bits.to(tl.int32) & 7
+    # The exponent moves from bias 7 to 127, the mantissa from 3 bits to 23; without an exponent it counts 2^-9 steps.
+    normal = (((exponent + 120) << 23) | (mantissa << 20)).to(tl.float32, bitcast=True)
+    return tl.where(exponent == 0, mantissa.to(tl.float32) * 0.001953125, normal)
+
+
+def group_of(width: int) -> int:
+    """How many numbers share a scale in int4 rows of `width`: GROUP, or what divides both. Raises ValueError if odd."""
+    if width % 2:
+        raise ValueError(f"rows of {width} numbers do not pack into bytes")
+    return math.gcd(width, GROUP)
+
+
+def quantize_int4(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [..., d] -> packed uint8 [..., d / 2] and scales [..., d / group] in bfloat16.
+
+    A group's largest entry becomes 7 steps at most, so no entry is off by more than half a step and the scale's
+    rounding.
+    """
+    groups = x.float().unflatten(-1, (-1, group_of(x.shape[-1])))
+    # Rounded up to bfloat16's grid from the start, so that the codes fit the scale that is kept.
+    scale = (groups.abs().amax(dim=-1) / 7).clamp(min=1e-12).to(torch.bfloat16)
+    nibbles = (groups / scale.float()[..., None]).round().clamp(-8, 7).add(8).to(torch.uint8).flatten(-2)
+    return nibbles[..., ::2] | nibbles[..., 1::2] << 4, scale
+
+
+def dequantize_reference(packed: torch.Tensor, scale: torch.Tensor, channel: torch.Tensor, code: str) -> torch.Tensor:
+    """packed uint8 [..., n, d / 2], scale [..., n, d / group], channel [..., n] -> float32 [..., n, d]."""
+    values = torch.tensor(VALUES[code], device=packed.device)
+    nibbles = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
+    groups = values[nibbles.long()].unflatten(-1, (scale.shape[-1], -1))
+    rows: torch.Tensor = (groups * scale.float()[..., None]).flatten(-2)
+    return rows * channel[..., None]

@@ -1,0 +1,22 @@
+"""A dense product on a CPU whose number of rows changes from call to call: x [..., d] times weight [n, d] transposed.
+
+oneDNN compiles a product for every number of rows that it meets and keeps up to 1,024 of them: hundreds of megabytes
+after a few hundred gaps. Rows in steps of STEP, zeros at the end, are few numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+STEP = 32
+
+
+def linear_in_steps(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x [..., d] and weight [n, d] -> [..., n]; rows beyond those of x are computed and thrown away."""
+    rows = x.shape[:-1].numel()
+    spare = -rows % STEP
+    if not spare:
+        return F.linear(x, weight)
+    padded = F.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, spare))
+    return F.linear(padded, weight)[:rows].view(*x.shape[:-1], weight.shape[0])

@@ -1,0 +1,68 @@
+"""A stand-in for the released checkpoint: its tokenizer's build, special tokens and turns; a tiny random network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from midspan.engine.weights import save_weights
+from tests.engine.tiny import SOURCE, config_json, random_model
+
+# The release's template as far as a question needs it: one turn each, and the empty thought where thinking is off.
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|turn>' + message['role'] + '\n' + message['content'] | trim + '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\n' }}"
+    "{% if not enable_thinking | default(false) %}{{ '<|channel>thought\n<channel|>' }}{% endif %}{% endif %}"
+)
+SPECIAL = (
+    *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>"),
+    *("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|tool_response>", "<|image|>"),
+)
+RUNS = tuple("\n" * count for count in range(1, 5))
+LEARNT = 300
+
+
+def stand_in(file: Path) -> None:
+    """Write a tokenizer built as Gemma's: blanks as ▁, no words, bytes for the rest, line ends as added tokens."""
+    learnt = Tokenizer(models.BPE())
+    learnt.normalizer = normalizers.Replace(" ", "▁")
+    learnt.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
+    learnt.train_from_iterator([SOURCE] * 3, trainers.BpeTrainer(vocab_size=LEARNT, show_progress=False))
+    made: dict[str, Any] = json.loads(learnt.to_str())
+    words = [token for token, _ in sorted(made["model"]["vocab"].items(), key=lambda pair: pair[1])]
+    whole = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *RUNS, *words]
+    made["model"] |= {"vocab": {token: i for i, token in enumerate(whole)}, "byte_fallback": True, "unk_token": "<unk>"}
+    made["pre_tokenizer"] = {
+        "type": "Split",
+        "pattern": {"String": " "},
+        "behavior": "MergedWithPrevious",
+        "invert": False,
+    }
+    blank = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    made["decoder"] = {"type": "Sequence", "decoders": [blank, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    made["added_tokens"] = [
+        {"id": whole.index(token), "content": token, "special": token in SPECIAL, **flags}
+        for token in (*SPECIAL, *RUNS)
+    ]
+    file.write_text(json.dumps(made))
+
+
+def chat_checkpoint(folder: Path, *, more_ids: int = 0, **settings: Any) -> Path:
+    """A whole checkpoint folder; `settings` are its `midspan.json`, without any there is none, as in the release.
+
+    The network knows `more_ids` than the tokenizer.
+    """
+    stand_in(folder / "tokenizer.json")
+    vocab_size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size() + more_ids
+    config = config_json(vocab_size)
+    config["canvas_length"] = 64
+    (folder / "config.json").write_text(json.dumps(config))
+    save_weights(random_model(config), folder, int8=False)
+    if settings:
+        (folder / "midspan.json").write_text(json.dumps(settings))
+    return folder

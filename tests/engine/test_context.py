@@ -1,0 +1,95 @@
+"""A hole's context in the prompt: before the prefix, whole snippets, as many as the checkpoint reads, and cached."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from midspan.engine.api import Budget, CheckpointError, Hole
+from midspan.engine.engine import Engine
+from midspan.engine.infill import Infiller, Watch
+from midspan.engine.prompt import BOS_ID
+from midspan.engine.settings import read_settings
+from tests.engine.tiny import SOURCE, tiny_checkpoint, tiny_infiller
+
+CONTEXT = ("# store.py\ndef load(path):", "import json", "class Shop:\n    def sell(self):")
+HOLE = Hole(prefix=SOURCE + "\nx = 1", suffix="\ny = 2\n", context=CONTEXT)
+PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
+    return tiny_infiller(tmp_path_factory.mktemp("context"), context_tokens=MANY)
+
+
+def shown(infiller: Infiller, tokens: int) -> str:
+    """The text of the context in a prompt that may hold so many tokens of it."""
+    prompt = infiller.prompt
+    prompt._context_tokens, prompt._context = tokens, ((), [])
+    without = prompt.lay_out(replace(HOLE, context=()))
+    layout = prompt.lay_out(HOLE)
+    prompt._context_tokens = MANY
+    assert (layout.suffix, layout.heal, layout.append) == (without.suffix, without.heal, without.append)
+    begin = len(layout.prefix) - len(without.prefix) + 1
+    assert [BOS_ID, *layout.prefix[begin:]] == without.prefix
+    assert begin - 1 <= tokens
+    return prompt.decode(layout.prefix[1:begin])
+
+
+def test_context_stands_between_bos_and_the_prefix_the_most_useful_last(infiller: Infiller) -> None:
+    assert shown(infiller, MANY) == "".join(f"{snippet}\n" for snippet in CONTEXT)
+
+
+def test_what_has_no_room_is_left_out_from_the_front_in_whole_snippets(infiller: Infiller) -> None:
+    sizes = [len(infiller.prompt.encode(f"{snippet}\n")) for snippet in CONTEXT]
+    texts = [shown(infiller, tokens) for tokens in range(sum(sizes) + 1)]
+    assert set(texts) == {"".join(f"{snippet}\n" for snippet in CONTEXT[first:]) for first in range(4)}
+    assert [len(text) for text in texts] == sorted(len(text) for text in texts)
+    assert texts[sizes[2] - 1 : sizes[2] + 1] == ["", f"{CONTEXT[2]}\n"]
+
+
+def test_a_checkpoint_without_context_sees_none(tmp_path: Path) -> None:
+    prompt = tiny_infiller(tmp_path).prompt
+    assert prompt.lay_out(HOLE) == prompt.lay_out(replace(HOLE, context=()))
+
+
+def test_special_tokens_spelled_out_in_context_stay_text(infiller: Infiller) -> None:
+    layout = infiller.prompt.lay_out(replace(HOLE, context=("<filler><eos><bos>",)))
+    assert [token for token in layout.prefix if token in infiller.prompt.special_ids] == [BOS_ID]
+
+
+def test_while_context_stays_as_it_is_a_key_costs_few_tokens(infiller: Infiller) -> None:
+    line = "value = [load(path), 1]"
+    costs = []
+    for typed in range(len(line)):
+        before = infiller.prefix.encoded_tokens
+        infiller.infill(replace(HOLE, prefix=f"{SOURCE}\n{line[:typed]}"), Budget(), PATIENT)
+        costs.append(infiller.prefix.encoded_tokens - before)
+    assert costs[0] > 100
+    assert max(costs[1:]) < 10
+
+
+def test_another_context_is_another_prompt(infiller: Infiller) -> None:
+    first = infiller.prompt.lay_out(HOLE).prefix
+    assert infiller.prompt.lay_out(replace(HOLE, context=CONTEXT[1:])).prefix != first
+    assert infiller.prompt.lay_out(HOLE).prefix == first
+
+
+def test_midspan_json_says_how_much(tmp_path: Path) -> None:
+    file = tiny_checkpoint(tmp_path) / "midspan.json"
+    values = json.loads(file.read_text())
+    del values["context_tokens"]
+    file.write_text(json.dumps(values))
+    assert read_settings(tmp_path).context_tokens == 0
+    file.write_text(json.dumps(values | {"context_tokens": 7}))
+    assert read_settings(tmp_path).context_tokens == 7
+    engine = Engine.load(str(tmp_path), "cpu")
+    assert engine.about.context_tokens == 7
+    engine.close()
+    file.write_text(json.dumps(values | {"context_tokens": 7, "layout": "fim"}))
+    with pytest.raises(CheckpointError, match="takes no context; set context_tokens to 0"):
+        read_settings(tmp_path)

@@ -1,0 +1,189 @@
+"""The whole engine over the kernels, in Triton's interpreter, against the torch path: same decisions at every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from midspan.engine.api import Budget, DeviceError, Hole
+from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.captured import CapturedLoop
+from midspan.engine.denoise import Step
+from midspan.engine.fused import FusedGemma, chosen, unsupported
+from midspan.engine.graph import Room, Size, StepGraph
+from midspan.engine.infill import Infiller, Loop, Watch
+from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
+from midspan.engine.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
+from tests.engine.tiny import config_json, random_model, tiny_infiller
+from tests.kernels.compare import DEVICE
+from tests.kernels.counted import counted_loop, recorded
+
+PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+# The interpreter takes seconds for each; a machine that does other things, too, takes minutes.
+pytestmark = pytest.mark.timeout(400)
+HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n")
+HEADS = {"head_dim": 16, "global_head_dim": 32, "sliding_window": 8}
+
+
+def fused(model: DiffusionGemma, config: dict[str, object]) -> FusedGemma:
+    """The same weights, run by the kernels."""
+    out = FusedGemma(ModelConfig.from_json(config)).to(DEVICE).eval()
+    out.load_state_dict(model.state_dict())
+    out.fuse()
+    return out
+
+
+def pair(folder: Path, **changes: object) -> tuple[Infiller, Infiller]:
+    """One random checkpoint in float32 behind the torch path and behind the kernels."""
+    made = tiny_infiller(folder, steps=3, **changes)
+    config = config_json(made.prompt.vocab_size, **HEADS)
+    model = random_model(config).to(DEVICE)
+    return Infiller(model, made.prompt, made.settings), Infiller(fused(model, config), made.prompt, made.settings)
+
+
+def same(left: list[Step], right: list[Step]) -> None:
+    assert [step.number for step in left] == [step.number for step in right]
+    for one, other in zip(left, right, strict=True):
+        for name in ("rows", "draft", "canvas", "accepted", "finished"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), (one.number, name)
+        torch.testing.assert_close(one.entropy, other.entropy, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["whole canvas", "suffix of the first step"])
+def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: bool) -> None:
+    """Prefix, healing, two lengths of which one goes on, self-conditioning, noise, ranking."""
+    plain, kernels = pair(tmp_path, slots=(4, 8), keep=1, reuse_suffix=reuse)
+    left, right = list[Step](), list[Step]()
+    plain.loop, kernels.loop = recorded(counted_loop(plain.model), left), recorded(kernels.loop, right)
+    outs = [one.infill(HOLE, Budget(seed=3), PATIENT) for one in (plain, kernels)]
+    assert len(left) == 3
+    assert [len(step.rows) for step in left] == [2, 1, 1]
+    same(left, right)
+    assert [one.ids for one in outs[0].ranked] == [one.ids for one in outs[1].ranked]
+    likely = [torch.tensor([one.log_probability for one in out.ranked]) for out in outs]
+    torch.testing.assert_close(*likely, rtol=1e-4, atol=1e-4)
+
+
+def laid(vocab: int) -> Canvas:
+    """Three canvases of 12: gaps of 5, 1 and 0 slots, the second padded, healed first tokens, banned ids."""
+    free = torch.arange(12)[None] < torch.tensor([5, 1, 0])[:, None]
+    valid = torch.arange(12)[None] < torch.tensor([12, 9, 12])[:, None]
+    ids = torch.arange(36).view(3, 12) % vocab
+    healed = torch.arange(vocab) % 3 == 0
+    return Canvas(ids=ids.where(~free, 0), free=free, valid=valid, allowed_first=healed, banned=(0, 5, 9))
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[DiffusionGemma, FusedGemma]:
+    config = config_json(48, **HEADS)
+    model = random_model(config)
+    return model.to(DEVICE), fused(model, config)
+
+
+def run(loop: Loop, model: DiffusionGemma, plan: Plan, later_rows: int | None = None) -> list[Step]:
+    """Every step behind a prefix of eleven tokens."""
+    cache = model.new_cache(16)
+    with torch.inference_mode():
+        model.prefill(torch.arange(11, device=DEVICE)[None], cache)
+    return list(loop(cache, laid(48), plan, Draws(0), later_rows))
+
+
+def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
+    small: tuple[DiffusionGemma, FusedGemma],
+) -> None:
+    """A threshold under which a canvas settles when its draft has stood for a step; then the others go on alone."""
+    plan = Plan(steps=5, t_min=0.05, t_max=0.05, entropy_bound=2.0, confidence_threshold=9.0)
+    left = run(counted_loop(small[0]), small[0], plan)
+    right = run(CapturedLoop(small[1]), small[1], plan)
+    ends = [[False, False, True], [False, True, True], [True, True, True]]
+    assert [step.finished.tolist() for step in left] == ends
+    same(left, right)
+    for step in right:
+        assert not torch.isin(step.draft[laid(48).free], torch.tensor([0, 5, 9])).any()
+
+
+def test_a_full_device_takes_fewer_canvases_then_says_so(
+    small: tuple[DiffusionGemma, FusedGemma], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for one of three canvases: some of each length are tried, then one; none: one line with the mend."""
+    room = 1
+    build = StepGraph.__init__
+
+    def crowded(self: StepGraph, model: FusedGemma, cache: Cache, own: Room, size: Size, **rules: float) -> None:
+        if size.batch > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+        build(self, model, cache, own, size, **rules)
+
+    monkeypatch.setattr(StepGraph, "__init__", crowded)
+    loop = CapturedLoop(small[1])
+    steps = run(loop, small[1], Plan(steps=1))
+    assert loop.most == 1
+    assert [step.rows.tolist() for step in steps] == [[0]]
+    room = 0
+    with pytest.raises(DeviceError, match="no room for one canvas"):
+        run(loop, small[1], Plan(steps=1))
+
+
+def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[DiffusionGemma, FusedGemma]) -> None:
+    loop, model = CapturedLoop(small[1]), small[1]
+    cache, plan = model.new_cache(16), Plan(steps=1)
+    with torch.inference_mode():
+        model.prefill(torch.arange(5, device=DEVICE)[None], cache)
+    list(loop(cache, laid(48), plan, Draws(5), None))
+    (first,) = loop.graphs.values()
+    list(loop(cache, laid(48), plan, Draws(6), None))
+    assert list(loop.graphs.values()) == [first]
+    cache.reserve(100)
+    list(loop(cache, laid(48), plan, Draws(6), None))
+    assert list(loop.graphs.values()) != [first]
+
+
+def quantised(model: DiffusionGemma, form: str) -> DiffusionGemma:
+    """The same network with its experts in `form`; in FP8 its other matrices are, too."""
+    everything = (slice(None),)
+    with torch.no_grad():
+        for layer in (one for one in model.layers if isinstance(one, Layer)):
+            plain = layer.experts
+            quantize_experts(layer, form)
+            owner = layer.get_submodule("experts")
+            assert isinstance(owner, QuantizedExperts)
+            for name in ("gate_up_proj", "down_proj"):
+                owner.put(name, everything, Stored(value=plain.get_parameter(name)))
+            for parent in (layer.self_attn, layer.mlp) if form == "fp8" else ():
+                for name in [name for name, one in parent.named_children() if isinstance(one, torch.nn.Linear)]:
+                    weight = parent.get_submodule(name).get_parameter("weight")
+                    quantize_linear(parent, name)
+                    made = parent.get_submodule(name)
+                    assert isinstance(made, Fp8Linear)
+                    made.put("weight", everything, Stored(value=weight))
+    return model
+
+
+@pytest.mark.parametrize("form", ["fp8", "int4"])
+def test_weights_of_fewer_bits_go_to_kernels_of_their_own(form: str) -> None:
+    """Against the same weights in torch; a value that rounds to FP8 the other way is off by 2^-4, and few do."""
+    config = config_json(48, **HEADS)
+    plain = quantised(random_model(config), form).to(DEVICE)
+    kernels = FusedGemma(ModelConfig.from_json(config)).eval()
+    kernels.load_state_dict(random_model(config).state_dict())
+    quantised(kernels, form).to(DEVICE)
+    kernels.fuse()
+    text = torch.arange(6, device=DEVICE)[None]
+    with torch.inference_mode():
+        want, got = plain.prefill(text, plain.new_cache()), kernels.prefill(text, kernels.new_cache())
+    assert (got - want).abs().mean() < (1e-2 if form == "fp8" else 1e-5) * want.abs().mean()
+
+
+def test_what_runs_is_reported(small: tuple[DiffusionGemma, FusedGemma]) -> None:
+    assert set(dict(chosen(small[0])).values()) == {"reference"}
+    assert dict(chosen(small[1])) | {"step": "cuda graph", "attention": "triton"} == dict(chosen(small[1]))
+
+
+def test_heads_that_no_kernel_reads_are_named() -> None:
+    assert (
+        unsupported(ModelConfig.from_json(config_json(48))) == "heads of size 8 are not a power of two from 16 to 512"
+    )
+    assert unsupported(ModelConfig.from_json(config_json(48, **HEADS))) is None

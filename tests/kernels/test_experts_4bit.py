@@ -1,0 +1,91 @@
+"""Grouped expert MLPs with weights in 4 bits, against torch, in both codes; and the codes themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.kernels import experts_4bit as op
+from midspan.kernels.four_bit import CODES, GROUP, VALUES, dequantize_reference, group_of, quantize_int4
+from tests.kernels.compare import DEVICE, ULP, assert_near, few, guarded, noise
+from tests.kernels.test_experts import routing
+
+
+def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.FourBit:
+    """A random stack in either code, among NaNs where its dtype has them."""
+    draw = torch.Generator().manual_seed(seed)
+    if code == "int4":
+        packed, scale = quantize_int4(torch.randn(number, rows, width, generator=draw) * width**-0.5)
+        channel = torch.ones(number, rows)
+    else:
+        packed = torch.randint(0, 256, (number, rows, width // 2), generator=draw).to(torch.uint8)
+        scale = (0.5 + torch.rand(number, rows, width // 16, generator=draw)).to(torch.float8_e4m3fn)
+        channel = 0.3 * width**-0.5 * (0.5 + torch.rand(number, rows, generator=draw))
+    return op.FourBit(guarded(packed), guarded(scale), guarded(channel), code)
+
+
+@few(8)
+@given(
+    rows=st.integers(1, 40),
+    width=st.sampled_from([16, 32, 80]),
+    inner=st.sampled_from([16, 48]),
+    number=st.integers(1, 6),
+    top_k=st.integers(1, 3),
+    code=st.sampled_from(CODES),
+)
+def test_float32(rows: int, width: int, inner: int, number: int, top_k: int, code: str) -> None:
+    weights, index = routing(rows, min(top_k, number), number)
+    given = (noise(0, rows, width), weights, index)
+    gate_up, down = weights_of(1, number, 2 * inner, width, code), weights_of(2, number, width, inner, code)
+    got, want = op.experts_4bit(*given, gate_up, down), op.experts_4bit_reference(*given, gate_up, down)
+    # Two matrix products and the sum over k, as in test_experts.
+    assert_near(got, want, ulps=8, terms=width * inner)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_bfloat16(code: str) -> None:
+    weights, index = routing(20, 3, 5)
+    x = noise(0, 20, 48, dtype=torch.bfloat16)
+    gate_up, down = weights_of(1, 5, 64, 48, code), weights_of(2, 5, 48, 32, code)
+    got = op.experts_4bit(x, weights, index, gate_up, down)
+    want = op.experts_4bit_reference(x.float(), weights, index, gate_up, down)
+    assert got.dtype == torch.bfloat16
+    # Rounded: a code times its scale (both products), the hidden rows and the output, by 2^-9 each.
+    bound = op.experts_4bit_reference(x.float().abs(), weights.abs(), index, magnitudes(gate_up), magnitudes(down))
+    assert ((got.float() - want).abs() <= 4 * ULP[torch.bfloat16] / 2 * bound + 1e-6).all()
+
+
+def magnitudes(stack: op.FourBit) -> op.FourBit:
+    """The same stack with every number positive."""
+    shift = 8 if stack.code == "int4" else 0
+    table = [VALUES[stack.code].index(abs(value)) if abs(value) <= 7 else 15 for value in VALUES[stack.code]]
+    assert shift == 0 or table[0] == 15
+    look = torch.tensor(table, dtype=torch.uint8, device=stack.packed.device)
+    low, high = look[(stack.packed & 15).long()], look[(stack.packed >> 4).long()]
+    return stack._replace(packed=low | high << 4)
+
+
+@few(8)
+@given(rows=st.integers(1, 4), width=st.sampled_from([2, 24, 64, 704]), scale=st.sampled_from([0.0, 1e-3, 50.0]))
+def test_int4_keeps_within_half_a_step(rows: int, width: int, scale: float) -> None:
+    x = noise(0, rows, width, scale=scale)
+    packed, steps = quantize_int4(x)
+    assert packed.shape == (rows, width // 2)
+    assert steps.shape == (rows, width // group_of(width))
+    made = dequantize_reference(packed, steps, torch.ones(rows, device=DEVICE), "int4")
+    # A group's largest entry is 7 steps, but for the step's rounding to bfloat16, half a unit of 2^-8, on each of 7.
+    step = x.unflatten(-1, (-1, group_of(width))).abs().amax(dim=-1, keepdim=True) / 7
+    error = (made - x).unflatten(-1, (-1, group_of(width))).abs()
+    assert (error <= step * (0.5 + 7 * 2.0**-8) + 1e-11).all()
+
+
+def test_a_nibble_s_place_and_meaning() -> None:
+    packed = torch.tensor([[0x2F, 0x80]], dtype=torch.uint8)
+    one = torch.ones(1, 1)
+    assert dequantize_reference(packed, one, one[0], "int4").tolist() == [[7.0, -6.0, -8.0, 0.0]]
+    assert dequantize_reference(packed, 2 * one, 0.5 * one[0], "e2m1").tolist() == [[-6.0, 1.0, 0.0, -0.0]]
+    assert [group_of(width) for width in (704, 2816, 48, 10)] == [GROUP, GROUP, 16, 2]
+    with pytest.raises(ValueError, match="rows of 7 numbers"):
+        group_of(7)
