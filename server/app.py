@@ -6,28 +6,26 @@ import asyncio
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
-import msgspec
 from lsprotocol import types
-from pygls.exceptions import FeatureRequestError, JsonRpcInvalidParams
+from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 import midspan
-from midspan.engine.api import Budget, Fill, Frame
 from midspan.server.asks import Asks, Engine
-from midspan.server.completion import DID_ACCEPT, Question, answer, question
+from midspan.server.completion import DID_ACCEPT
+from midspan.server.context import Context
 from midspan.server.documents import Documents, Encoding, Range
-from midspan.server.excluded import is_excluded
+from midspan.server.inline import items_for, look_ahead
 from midspan.server.judge import load_judged
-from midspan.server.languages import is_on, off_because
 from midspan.server.logs import log_to
-from midspan.server.preview import Preview
+from midspan.server.outcome import OfferedIds, accepted, partially_accepted, shown
 from midspan.server.protocol import Protocol, strict_converter
 from midspan.server.replaced import Replaced
+from midspan.server.rewrite import register_rewriting
 from midspan.server.settings import (
     ServeOptions,
     Settings,
@@ -37,8 +35,8 @@ from midspan.server.settings import (
     section_of,
 )
 from midspan.server.status import State, Status
+from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry
-from midspan.server.trouble import failed_request
 from midspan.server.upkeep import follow_settings
 from midspan.server.wire import take_stdio
 
@@ -47,27 +45,7 @@ __all__ = ["ServeOptions", "Server", "build", "serve"]
 log = logging.getLogger(__name__)
 
 Load = Callable[[str, str], Engine]
-CANDIDATES_WHEN_INVOKED = 3
-OFFERS_REMEMBERED = 1000
 CLOSE_S = 5.0
-
-
-class _Command(msgspec.Struct, frozen=True):
-    command: str
-    arguments: list[object] = []
-
-
-class _Item(msgspec.Struct, frozen=True):
-    command: _Command | None = None
-
-
-class _Shown(msgspec.Struct, frozen=True):
-    item: _Item
-
-
-class _PartiallyAccepted(msgspec.Struct, frozen=True, rename="camel"):
-    item: _Item
-    accepted_length: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class Server(LanguageServer):
@@ -85,10 +63,12 @@ class Server(LanguageServer):
         self.replaced: Replaced | None = None
         self.stuck = False
         self.documents = Documents()
+        self.context = Context(self.documents)
         self.asks = Asks()
         self.engine: Engine | None = None
         self.telemetry: Telemetry | None = None
-        self.offered: deque[str] = deque(maxlen=OFFERS_REMEMBERED)
+        self.suggestions = Suggestions()
+        self.offered = OfferedIds()
         self._load = load
         self._loading: Future[Engine] | None = None
         self._said: set[str] = set()
@@ -117,6 +97,7 @@ class Server(LanguageServer):
             await self._close()
 
     async def _close(self) -> None:
+        await self.context.close()
         if self._loading is not None and self._loading.done() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.
             closing = threading.Thread(target=self._loading.result().close, daemon=True)
@@ -167,6 +148,7 @@ class Server(LanguageServer):
         uri = document.get("uri") if isinstance(document, dict) else None
         if method in (types.TEXT_DOCUMENT_DID_CHANGE, types.TEXT_DOCUMENT_DID_OPEN) and isinstance(uri, str):
             self.asks.supersede(uri)
+            self.suggestions.forget(uri)
             self.documents.lose(uri)
 
     def report_server_error(self, error: Exception, source: object) -> None:
@@ -183,7 +165,7 @@ def serve(options: ServeOptions, load: Load = load_judged) -> int:
     Raises OSError when the log file cannot be written.
     """
     server = build(options, load)
-    log_to(options.log_file, lambda message: server.degrade_from_thread("log", message))
+    log_to(options.log_file, lambda message: server.degrade_from_thread("log", message), debug=options.debug)
     stdin, stdout = take_stdio()
     code = asyncio.run(server.run(stdin, stdout))
     if server.loading or server.stuck:
@@ -207,6 +189,7 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
     feature("textDocument/didShowCompletion")(did_show)
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
     server.command(DID_ACCEPT)(did_accept)
+    register_rewriting(server)
     return server
 
 
@@ -243,14 +226,17 @@ async def did_change_configuration(server: Server, params: types.DidChangeConfig
         server.degrade("settings", str(error))
         return
     server.status.well("settings")
+    server.suggestions.clear()
     await follow_settings(server)
 
 
 def did_open(server: Server, params: types.DidOpenTextDocumentParams) -> None:
     """A document's text is the client's from here on."""
-    server.asks.supersede(params.text_document.uri)
     document = params.text_document
+    server.asks.supersede(document.uri)
+    server.suggestions.forget(document.uri)
     server.documents.open(document.uri, document.language_id, document.version, document.text)
+    server.context.opened(document.uri)
 
 
 def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> None:
@@ -265,13 +251,17 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
     if version <= before:
         log.warning("a document went from version %d to %d", before, version)
     changes = [(_span(change), change.text) for change in params.content_changes]
-    server.documents.change(uri, version, changes, server.encoding)
+    server.context.changed(uri, changes)
+    server.documents.change(uri, version, changes, server.encoding, server.suggestions.follow)
+    look_ahead(server, uri)
 
 
 def did_close(server: Server, params: types.DidCloseTextDocumentParams) -> None:
     """Forget the document."""
     server.asks.supersede(params.text_document.uri)
+    server.suggestions.forget(params.text_document.uri)
     server.documents.close(params.text_document.uri)
+    server.context.closed(params.text_document.uri)
 
 
 def _span(change: types.TextDocumentContentChangeEvent) -> Range | None:
@@ -285,92 +275,22 @@ async def inline_completion(
     server: Server, params: types.InlineCompletionParams
 ) -> list[types.InlineCompletionItem] | None:
     """Null before the engine is loaded, for what it does not know, and when a newer request came; else a list."""
-    engine, document = server.engine, server.documents.get(params.text_document.uri)
-    if engine is None or document is None:
-        return None
-    if not is_on(document.language_id, engine.about.languages, server.settings.languages):
-        server.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
-        return None
-    if not server.settings.enable or is_excluded(document.uri, server.settings.exclude):
-        return None
-    asked = question(document, params, server.encoding)
-    if asked is None:
-        return None
-    fill = await _fill(server, engine, asked)
-    if fill is None:
-        return None
-    threshold = server.settings.show_threshold
-    if threshold is None:
-        threshold = engine.about.show_threshold
-    items = []
-    for item, offer in answer(asked, fill, threshold, engine.about.checkpoint):
-        items.append(item)
-        server.offered.append(offer.id)
-        if server.telemetry is not None:
-            server.telemetry.offered(offer)
-    # An empty list takes old ghost text away; Neovim lets it stand after null.
-    return items
-
-
-async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
-    """The engine's fill; None when the question went out of date or the engine failed, which the user is told."""
-    budget = Budget(
-        steps=server.settings.steps,
-        candidates=CANDIDATES_WHEN_INVOKED if asked.invoked else 1,
-        deadline_s=server.settings.deadline_ms / 1000,
-    )
-    loop = asyncio.get_running_loop()
-    preview = Preview(server.protocol.notify, asked) if server.settings.preview else None
-
-    def on_frame(frame: Frame) -> None:
-        if preview is not None:
-            loop.call_soon_threadsafe(preview.show, frame)
-
-    if server.replaced is not None and (replaced := server.replaced.message()) is not None:
-        server.degrade("checkpoint", replaced)
-    try:
-        with server.status.work():
-            fill = await server.asks.ask(asked.uri, engine, asked.hole, budget, on_frame if preview else None)
-    except Exception as error:  # atop a handler
-        log.exception("the engine failed on a request")
-        server.degrade("engine", failed_request(error))
-        return None
-    else:
-        server.status.well("engine")
-        return fill
-    finally:
-        if preview is not None:
-            preview.end()
+    return await items_for(server, params)
 
 
 def did_show(server: Server, params: object) -> None:
     """The client has shown an item."""
-    id = _id_of(msgspec.convert(params, _Shown).item)
-    if server.telemetry is not None and id in server.offered:
-        server.telemetry.shown(id)
+    shown(server, params)
 
 
 def did_partially_accept(server: Server, params: object) -> None:
     """The user has taken the first part of an item."""
-    event = msgspec.convert(params, _PartiallyAccepted)
-    id = _id_of(event.item)
-    if server.telemetry is not None and id in server.offered:
-        server.telemetry.partially_accepted(id, event.accepted_length)
+    partially_accepted(server, params)
 
 
 def did_accept(server: Server, id: str = "") -> None:
     """The user has taken an item; clients run this as the item's command."""
-    if id not in server.offered:
-        raise JsonRpcInvalidParams(f"{DID_ACCEPT}: no completion was offered under {id!r}; pass the item's argument")
-    if server.telemetry is not None:
-        server.telemetry.accepted(id)
-
-
-def _id_of(item: _Item) -> str:
-    """The item's id; empty for another server's item."""
-    if item.command is None or item.command.command != DID_ACCEPT or not item.command.arguments:
-        return ""
-    return str(item.command.arguments[0])
+    accepted(server, id)
 
 
 def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

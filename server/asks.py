@@ -1,11 +1,17 @@
-"""Questions to the engine: at most one a document, and the newest wins."""
+"""Questions to the engine: at most one a document, and the newest wins.
+
+While nothing is asked the engine may look ahead: one question that is likely to come is put to it before it comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from midspan.engine.api import About, Budget, Fill, Hole, OnFrame
@@ -13,6 +19,10 @@ from midspan.server.trouble import Unanswered
 
 # Beyond the deadline, which the engine looks at between steps: so long may one step of a large model take on a CPU.
 PATIENCE_S = 120.0
+# The next key of a burst comes about when the last one did: somewhat later there is none.
+BURST = 1.5
+# How much the newest fill counts in what fills take.
+SHARE = 0.3
 
 
 class Engine(Protocol):
@@ -37,45 +47,148 @@ class _Ask:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Ahead:
+    uri: str
+    hole: Hole
+    budget: Budget
+    stop: threading.Event
+    future: Future[Fill]
+
+
+class Pace:
+    """How long a question waits for the next key, which would put it out of date.
+
+    Not at all as long as fills are done before the next key comes. Where they take longer and a question was overtaken
+    by a key, the next one waits until no further key has come for somewhat longer than the last one took, and never
+    longer than the user allows.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._fill_s: float | None = None
+
+    def took(self, fill_s: float) -> None:
+        """A fill was waited for, so many seconds."""
+        self._fill_s = fill_s if self._fill_s is None else self._fill_s + SHARE * (fill_s - self._fill_s)
+
+    def wait_s(self, now_s: float, most_s: float, *, overtaken: bool) -> float:
+        """Seconds to wait at most before the engine is asked; `most_s` is the user's bound."""
+        since, self._last = now_s - self._last, now_s
+        keeps_pace = self._fill_s is not None and self._fill_s < since
+        return min(most_s, BURST * since) if overtaken and since < most_s and not keeps_pace else 0.0
+
+
 class Asks:
     """The unanswered questions by document; used on the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._open: dict[str, _Ask] = {}
+        self._clock = clock
+        self._overtaken = False
+        self._ahead: _Ahead | None = None
+        self._pace = Pace()
 
     async def ask(
-        self, uri: str, engine: Engine, hole: Hole, budget: Budget, on_frame: OnFrame | None = None
+        self,
+        uri: str,
+        engine: Engine,
+        hole: Hole,
+        budget: Budget,
+        on_frame: OnFrame | None = None,
+        *,
+        debounce_s: float = 0.0,
     ) -> Fill | None:
-        """The engine's fill, or None as soon as the question is out of date.
+        """The engine's fill, or None as soon as the question is out of date; `debounce_s`: see Pace.
 
         Raises what the engine raised, and Unanswered when it has not come back long after the deadline.
         """
+        ahead = self._take_ahead(hole, budget)
         self.supersede(uri)
-        ask = self._open[uri] = _Ask()
-        loop = asyncio.get_running_loop()
+        ask = self._open[uri] = _Ask(ahead.stop) if ahead else _Ask()
+        began = self._clock()
+        wait_s = self._pace.wait_s(began, debounce_s, overtaken=self._overtaken)
+        self._overtaken = False
         try:
-            future = engine.fill(hole, budget, stop=ask.stop, on_frame=on_frame)
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(ask.done.set))
-            async with asyncio.timeout(PATIENCE_S + (budget.deadline_s or 0.0)):
-                await ask.done.wait()
-        except asyncio.CancelledError:
+            if ahead is None and wait_s and await _over(ask, wait_s):
+                return None
+            future = ahead.future if ahead else engine.fill(hole, budget, stop=ask.stop, on_frame=on_frame)
+            await _answered(ask, future, budget)
+        except (asyncio.CancelledError, Unanswered):
             ask.stop.set()
             raise
-        except TimeoutError as error:
-            ask.stop.set()
-            raise Unanswered(f"the engine has not answered for {PATIENCE_S:.0f} s") from error
         finally:
             if self._open.get(uri) is ask:
                 del self._open[uri]
-        return None if ask.stop.is_set() else future.result()
+        if ask.stop.is_set():
+            return None
+        if ahead is not None:
+            return _waited(future.result(), self._clock() - began)
+        self._pace.took(self._clock() - began - wait_s)
+        return future.result()
+
+    def look_ahead(self, uri: str, engine: Engine, hole: Hole, budget: Budget) -> None:
+        """Put a question to the engine that is likely to come; not while another one is open, which would suffer."""
+        if self._open:
+            return
+        self._stop_ahead()
+        stop = threading.Event()
+        future = engine.fill(hole, budget, stop=stop)
+        self._ahead = _Ahead(uri=uri, hole=hole, budget=budget, stop=stop, future=future)
+
+    def _take_ahead(self, hole: Hole, budget: Budget) -> _Ahead | None:
+        """What was asked ahead, if this is the question and all is well; else it is stopped."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        # What else the model should see may have grown since, as the index does; the document is what it was.
+        if (replace(ahead.hole, context=hole.context), ahead.budget) == (hole, budget):
+            future = ahead.future
+            if not future.done() or (future.exception() is None and future.result().stopped != "cancelled"):
+                return ahead
+        ahead.stop.set()
+        return None
+
+    def _stop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop.set()
+            self._ahead = None
 
     def supersede_all(self) -> None:
         """Stop every question."""
+        self._stop_ahead()
         for uri in list(self._open):
             self.supersede(uri)
 
     def supersede(self, uri: str) -> None:
         """Stop the question about this document, if there is one: its answer would be out of date."""
+        if self._ahead is not None and self._ahead.uri == uri:
+            self._stop_ahead()
         if (ask := self._open.pop(uri, None)) is not None:
+            self._overtaken = True
             ask.stop.set()
             ask.done.set()
+
+
+async def _answered(ask: _Ask, future: Future[Fill], budget: Budget) -> None:
+    """Wait until the engine is done or the question is out of date. Raises Unanswered."""
+    loop = asyncio.get_running_loop()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(ask.done.set))
+    try:
+        async with asyncio.timeout(PATIENCE_S + (budget.deadline_s or 0.0)):
+            await ask.done.wait()
+    except TimeoutError as error:
+        raise Unanswered(f"the engine has not answered for {PATIENCE_S:.0f} s") from error
+
+
+async def _over(ask: _Ask, wait_s: float) -> bool:
+    """Whether the question goes out of date within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await ask.done.wait()
+    return ask.done.is_set()
+
+
+def _waited(fill: Fill, seconds: float) -> Fill:
+    """A fill that was asked for ahead: the engine's part is what a request has waited for it."""
+    return replace(fill, latency=replace(fill.latency, total=1000 * seconds))

@@ -54,6 +54,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     out.add_argument("--version", action="version", version=midspan.__version__)
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", parents=[common], help="speak LSP over stdio")
+    serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
     _add_fill(commands.add_parser("fill", parents=[common], help="fill one gap of a file"))
     doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to mend")
@@ -64,7 +65,13 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
     _add_soak(bench.add_parser("soak", parents=[common], help="the server's memory over hours of typing"))
     _add_replay(bench.add_parser("replay", parents=[common], help="keys saved in held-out files"))
+    _add_kernels(bench.add_parser("kernels", parents=[common], help="every kernel on this GPU, against its reference"))
     return out
+
+
+def _add_kernels(kernels: argparse.ArgumentParser) -> None:
+    kernels.add_argument("--json", action="store_true")
+    kernels.set_defaults(run=_kernels)
 
 
 def _add_fill(fill: argparse.ArgumentParser) -> None:
@@ -74,6 +81,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
     fill.add_argument("--seed", type=_seed, default=0, metavar="S")
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
+    fill.add_argument("--explain", action="store_true", help="print what the prompt is made of, code included")
     fill.add_argument("--json", action="store_true")
     fill.set_defaults(run=_fill)
 
@@ -153,6 +161,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         state_dir=arguments.state_dir,
         log_file=arguments.log_file,
+        debug=arguments.debug,
     )
     try:
         return serve(options)
@@ -194,3 +203,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     from midspan.server.bench.replay import replay_command
 
     return replay_command(arguments)
+
+
+def _kernels(arguments: argparse.Namespace) -> int:
+    from midspan.server.bench.kernels import kernels_command
+
+    return kernels_command(arguments)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from lsprotocol import types
 
 from midspan.engine.api import Fill, Hole
 from midspan.server.documents import Document, Encoding, Place
-from midspan.server.hole import build_hole
+from midspan.server.hole import build_hole, encodable
 from midspan.server.telemetry import Offer
 from midspan.server.trim import trim
 
 DID_ACCEPT = "midspan.didAccept"
+See = Callable[[Document, Place, Hole], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Where a request wants text: in place of a span, empty at a cursor, and behind a menu's entry if there is one.
+
+    `range` is the span in the client's encoding.
+    """
+
+    start: Place
+    end: Place
+    range: types.Range
+    selected: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +47,8 @@ class Question:
     began: float = field(default_factory=time.perf_counter)
 
 
-def question(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Question | None:
-    """The request against the document as it is now; None when the menu's entry would replace several lines."""
+def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
+    """The request's place in the document as it is now; None when the menu's entry would replace several lines."""
     info = params.context.selected_completion_info
     here = types.Range(params.position, params.position) if info is None else info.range
     selected = "" if info is None else info.text
@@ -42,31 +56,32 @@ def question(document: Document, params: types.InlineCompletionParams, encoding:
     end = document.place(here.end.line, here.end.character, encoding)
     if start[0] != end[0]:
         return None
-    hole = build_hole(document, start, end, selected)
+    range = types.Range(_position(document, start, encoding), _position(document, end, encoding))
+    return Spot(start=start, end=end, range=range, selected=selected)
+
+
+def question(document: Document, spot: Spot, see: See, *, invoked: bool) -> Question:
+    """A request against the document as it is now, with what else the model should `see`."""
+    hole = build_hole(document, spot.start, spot.end, spot.selected)
+    context = see(document, spot.start, hole)
     return Question(
         uri=document.uri,
         version=document.version,
-        hole=replace(hole, prefix=_encodable(hole.prefix), suffix=_encodable(hole.suffix)),
-        range=types.Range(_position(document, start, encoding), _position(document, end, encoding)),
-        selected=selected,
-        invoked=params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked,
+        hole=replace(hole, prefix=encodable(hole.prefix), suffix=encodable(hole.suffix), context=context),
+        range=spot.range,
+        selected=spot.selected,
+        invoked=invoked,
         line_end=document.line_end(),
     )
-
-
-def _encodable(text: str) -> str:
-    """Halves of a surrogate pair joined, a lone one replaced: an editor may send it, no tokenizer takes it."""
-    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _position(document: Document, place: Place, encoding: Encoding) -> types.Position:
     return types.Position(place[0], document.character(place, encoding))
 
 
-def answer(
-    question: Question, fill: Fill, threshold: float, checkpoint: str
-) -> Iterator[tuple[types.InlineCompletionItem, Offer]]:
-    """The items to show, best first, each with its row; only an explicit request gets those below the threshold."""
+def answer(question: Question, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
+    """What to put in place of the range, best first, each with its row; only an explicit request gets those below the
+    threshold."""
     texts = set()
     for number, candidate in enumerate(fill.candidates):
         text = trim(question.hole, candidate.text)
@@ -74,13 +89,8 @@ def answer(
             continue
         texts.add(text)
         id = f"{question.id}-{number}" if number else question.id
-        item = types.InlineCompletionItem(
-            insert_text=(question.selected + text).replace("\n", question.line_end),
-            range=question.range,
-            command=types.Command(title="midspan: accepted", command=DID_ACCEPT, arguments=[id]),
-        )
         yield (
-            item,
+            (question.selected + text).replace("\n", question.line_end),
             Offer(
                 id=id,
                 uri=question.uri,
@@ -96,3 +106,9 @@ def answer(
                 checkpoint=checkpoint,
             ),
         )
+
+
+def item_of(id: str, text: str, range: types.Range) -> types.InlineCompletionItem:
+    """The item that puts a text in place of a range."""
+    command = types.Command(title="midspan: accepted", command=DID_ACCEPT, arguments=[id])
+    return types.InlineCompletionItem(insert_text=text, range=range, command=command)

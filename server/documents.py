@@ -7,7 +7,7 @@ the units of an encoding. Form feed, NEL, U+2028 and their like are ordinary cha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,9 +40,18 @@ class Document:
         self.lost = False
         self.lines = split_lines(text)
         self.sizes = list(map(byte_length, self.lines))
-        self.syntax: Syntax | None = syntax_of(language_id)
-        if self.syntax is not None:
-            self.syntax.parse(self.lines, self.sizes)
+        self._syntax = syntax_of(language_id)
+        if self._syntax is not None:
+            self._syntax.parse(self.lines, self.sizes)
+        self._parsed = True
+
+    @property
+    def syntax(self) -> Syntax | None:
+        """The tree; None for plain text. It is brought up to date here: not every keystroke needs it."""
+        if self._syntax is not None and not self._parsed:
+            self._syntax.parse(self.lines, self.sizes)
+            self._parsed = True
+        return self._syntax
 
     @property
     def text(self) -> str:
@@ -65,6 +74,11 @@ class Document:
             return len(self.lines) - 1, len(self.content(len(self.lines) - 1))
         return line, column_of(self.content(line), character, encoding)
 
+    def places(self, span: Range, encoding: Encoding) -> Range:
+        """A client's range as places, in order."""
+        start, end = sorted(self.place(*position, encoding) for position in span)
+        return start, end
+
     def character(self, place: Place, encoding: Encoding) -> int:
         """The encoding's units before a column."""
         line, column = place
@@ -75,15 +89,14 @@ class Document:
         if span is None:
             self.lines = split_lines(text)
             self.sizes = list(map(byte_length, self.lines))
-            if self.syntax is not None:
-                self.syntax.forget()
+            if self._syntax is not None:
+                self._syntax.forget()
         else:
-            start, end = sorted(self.place(*position, encoding) for position in span)
+            start, end = self.places(span, encoding)
             edit = self._replace(start, end, text)
-            if self.syntax is not None:
-                self.syntax.edit(edit)
-        if self.syntax is not None:
-            self.syntax.parse(self.lines, self.sizes)
+            if self._syntax is not None:
+                self._syntax.edit(edit)
+        self._parsed = False
 
     def _replace(self, start: Place, end: Place, text: str) -> Edit:
         (first, column), (last, end_column) = start, end
@@ -123,15 +136,28 @@ class Documents:
         self._open[uri] = document = Document(uri, language_id, version, text)
         return document
 
-    def change(self, uri: str, version: int, changes: Sequence[tuple[Range | None, str]], encoding: Encoding) -> None:
+    def change(
+        self,
+        uri: str,
+        version: int,
+        changes: Sequence[tuple[Range | None, str]],
+        encoding: Encoding,
+        before_each: Callable[[Document, Range | None, str], object] | None = None,
+    ) -> None:
         """Apply changes in order; a lost text comes back with a change of the whole. Raises KeyError for a document
-        that is not open."""
+        that is not open. `before_each` hears of every change that is about to be made, in columns."""
         document = self._open[uri]
         for span, text in changes:
             document.lost = document.lost and span is not None
             if not document.lost:
+                if before_each is not None:
+                    before_each(document, None if span is None else document.places(span, encoding), text)
                 document.change(span, text, encoding)
         document.version = version
+
+    def uris(self) -> list[str]:
+        """All open documents."""
+        return list(self._open)
 
     def lose(self, uri: str) -> None:
         """An edit of this document could not be understood: what we hold is no longer what the client shows."""

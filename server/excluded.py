@@ -64,16 +64,23 @@ def is_excluded(uri: str, patterns: Sequence[str] = ()) -> bool:
     `patterns` are the user's: one without a slash is matched with the file's name and every folder's above it, one with
     a slash with the end of the path. Case does not count.
     """
-    return _is_excluded(uri, tuple(patterns))
+    return _is_secret(uri) or is_matched(uri, patterns)
+
+
+def is_matched(uri: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the user's patterns names the file, as `is_excluded` reads them."""
+    return bool(patterns) and _is_matched(uri, tuple(patterns))
 
 
 @lru_cache(maxsize=1024)
-def _is_excluded(uri: str, patterns: tuple[str, ...]) -> bool:
-    parts = [part for part in re.split(r"[/\\]", unquote(urlsplit(uri).path).lower()) if part]
-    if not parts:
-        return False
-    if _matches(parts[-1], SECRET_NAMES) or not set(SECRET_FOLDERS).isdisjoint(parts[:-1]):
-        return True
+def _is_secret(uri: str) -> bool:
+    parts = _parts(uri)
+    return bool(parts) and (_matches(parts[-1], SECRET_NAMES) or not set(SECRET_FOLDERS).isdisjoint(parts[:-1]))
+
+
+@lru_cache(maxsize=1024)
+def _is_matched(uri: str, patterns: tuple[str, ...]) -> bool:
+    parts = _parts(uri)
     path = "/" + "/".join(parts)
     for pattern in patterns:
         if "/" in pattern:
@@ -82,6 +89,11 @@ def _is_excluded(uri: str, patterns: tuple[str, ...]) -> bool:
         elif any(_matches(part, (pattern,)) for part in parts):
             return True
     return False
+
+
+def _parts(uri: str) -> list[str]:
+    """The folders and the name of a file, in lower case."""
+    return [part for part in re.split(r"[/\\]", unquote(urlsplit(uri).path).lower()) if part]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

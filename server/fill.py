@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from midspan.engine.api import About, Budget, Candidate, Fill
+from midspan.engine.api import About, Budget, Candidate, Fill, Hole
+from midspan.server.context import in_order
 from midspan.server.documents import Document, Place
 from midspan.server.errors import CommandError
+from midspan.server.explain import explain, gather
 from midspan.server.hole import build_hole
-from midspan.server.judge import load_judged
 from midspan.server.languages import BY_EXTENSION, PLAIN, is_on
+from midspan.server.loading import load_shown
 from midspan.server.trim import trim
 from midspan.server.watch import Watched
 
@@ -35,7 +37,7 @@ def open_document(file: Path) -> Document:
         raise CommandError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}; make it readable") from error
-    return Document(str(file), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
+    return Document(file.resolve().as_uri(), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
 
 
 def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:
@@ -58,12 +60,13 @@ def fill_command(arguments: argparse.Namespace) -> int:
         raise CommandError("--to stands before --at; swap them")
     hole = build_hole(document, start, end)
     budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
-    engine = load_judged(arguments.checkpoint, arguments.device)
+    engine = load_shown(arguments.checkpoint, arguments.device)
     about = engine.about
     if not is_on(hole.language, about.languages, {}):
         trained = ", ".join(about.languages)
         print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
+        hole = _seen(document, start, hole, about, arguments)
         if arguments.watch:
             with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
                 fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
@@ -85,6 +88,16 @@ def fill_command(arguments: argparse.Namespace) -> int:
     else:
         print(_plain(kept))
     return 0
+
+
+def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:
+    """The hole with its context, if the checkpoint reads any, explained if the user asks for it."""
+    if not about.context_tokens and not arguments.explain:
+        return hole
+    used = gather(document, start, hole, about.context_tokens)
+    if arguments.explain:
+        explain(used, hole, about, sys.stderr if arguments.json else sys.stdout)
+    return replace(hole, context=in_order(used) if about.context_tokens else ())
 
 
 def in_place(document: Document, start: Place, end: Place, text: str) -> Text:

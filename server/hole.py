@@ -79,7 +79,7 @@ def _before(document: Document, place: Place) -> str:
         kept = [_end(document.lines[first - 1], PREFIX_CHARS - chars), *document.lines[first:line]]
     else:
         kept = document.lines[_anchored(document, first, line, len(here)) : line]
-    return _lf("".join([*kept, here]))
+    return lf("".join([*kept, here]))
 
 
 def _anchored(document: Document, first: int, line: int, here: int) -> int:
@@ -107,8 +107,14 @@ def _after(document: Document, place: Place) -> str:
             break
         kept.append(text)
         room -= len(text)
-    return _lf("".join(kept))
+    return lf("".join(kept))
 
 
-def _lf(text: str) -> str:
+def lf(text: str) -> str:
+    """The text with LF line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def encodable(text: str) -> str:
+    """Halves of a surrogate pair joined, a lone one replaced: an editor may send it, no tokenizer takes it."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tree_sitter import Node, Parser, Tree
 
 import midspan.engine
-from midspan.engine.api import Hole
+from midspan.engine.api import Hole, OnProgress
 from midspan.server.languages import language_of
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from midspan.server.languages import Language
 
 
-def load_judged(checkpoint: str = "embedded", device: str = "auto") -> Engine:
+def load_judged(checkpoint: str = "embedded", device: str = "auto", progress: OnProgress | None = None) -> Engine:
     """`midspan.engine.load` with the judge of this floor; see there for what it raises."""
-    return midspan.engine.load(checkpoint, device, SyntaxJudge())
+    if progress is None:
+        return midspan.engine.load(checkpoint, device, SyntaxJudge())
+    return midspan.engine.load(checkpoint, device, SyntaxJudge(), progress)
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ class LogFile(logging.FileHandler):
             self._on_trouble(f"no log: cannot write {self.baseFilename}; mend it or choose another --log-file")
 
 
-def log_to(file: Path | None, on_trouble: Callable[[str], object]) -> None:
+def log_to(file: Path | None, on_trouble: Callable[[str], object], *, debug: bool = False) -> None:
     """Log to the file or to stderr. Raises OSError when the file cannot be opened.
 
     pygls logs whole messages below ERROR: never those.
@@ -35,6 +35,7 @@ def log_to(file: Path | None, on_trouble: Callable[[str], object]) -> None:
         handlers=[where], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     logging.getLogger("pygls").setLevel(logging.ERROR)
+    logging.getLogger("midspan").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def _without_the_clients_words(record: logging.LogRecord) -> bool:

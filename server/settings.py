@@ -11,12 +11,16 @@ import msgspec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `midspan serve` was started with; without a log file the log goes to stderr."""
+    """What `midspan serve` was started with; without a log file the log goes to stderr.
+
+    With `debug` the log also says what prompts are made of, in characters and milliseconds.
+    """
 
     checkpoint: str
     device: str
     state_dir: Path
     log_file: Path | None
+    debug: bool = False
 
 
 class SettingsError(Exception):
@@ -26,6 +30,8 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the editor may set; `exclude` holds patterns of files that no prompt may hold, see excluded.py.
 
+    Nothing is offered unless it is asked for explicitly with `quiet`, and in files that `disable` names, by the same
+    patterns. `debounce_ms` is the longest wait for the next key of a burst, see asks.py; 0 for none.
     `languages` turns languages on that the checkpoint was not trained on, or off: `{"go": true, "python": false}`.
     """
 
@@ -36,6 +42,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 1000
     show_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    debounce_ms: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 150
+    quiet: bool = False
+    disable: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     languages: dict[str, bool] = {}
 

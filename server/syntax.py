@@ -85,7 +85,7 @@ class Syntax:
 
     def surroundings(self, offset: int) -> Surroundings:
         """What a byte offset stands in; at a token's end it stands in the token."""
-        for node in self._around(offset):
+        for node in self.around(offset):
             if node.type in self.language.comments and self._in_comment(node, offset):
                 return "comment"
             inside = node.start_byte < offset < node.end_byte
@@ -97,7 +97,7 @@ class Syntax:
 
     def enclosure(self, offset: int) -> Enclosure:
         """What kind of list of things a byte offset stands in: the innermost one counts."""
-        for node in self._around(offset):
+        for node in self.around(offset):
             if not node.start_byte < offset < node.end_byte:
                 continue
             if node.type in self.language.arguments:
@@ -117,7 +117,7 @@ class Syntax:
             return header.type in self.language.headers and not _holds_more(opener)
         if header is not None and header.type in self.language.blocks and header.child_count == 1:
             return True  # an `else` and nothing behind it
-        for node in self._around(offset):
+        for node in self.around(offset):
             if node.start_byte < offset < node.end_byte:
                 if node.type in self.language.blocks:
                     return not self._has_content(node)
@@ -125,7 +125,16 @@ class Syntax:
                     return False
         return False
 
-    def _around(self, offset: int) -> Iterator[Node]:
+    def top(self) -> Iterator[Node]:
+        """The statements of the file, in order."""
+        assert self._tree is not None
+        cursor = self._tree.walk()
+        more = cursor.goto_first_child()
+        while more and (node := cursor.node) is not None:
+            yield node
+            more = cursor.goto_next_sibling()
+
+    def around(self, offset: int) -> Iterator[Node]:
         """The nodes at an offset, innermost first."""
         assert self._tree is not None
         node: Node | None = self._tree.root_node.descendant_for_byte_range(max(0, offset - 1), offset)

@@ -22,6 +22,8 @@ def failed_load(error: Exception) -> str:
 
 def failed_request(error: Exception) -> str:
     """Why there is no answer."""
+    if isinstance(error, DeviceError):
+        return str(error)
     if out_of_memory(error):
         return f"out of memory; {MEMORY}"
     if isinstance(error, Unanswered):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midspan.server.index import key_of
 from midspan.server.progress import Progress
 from midspan.server.telemetry import Telemetry
 from midspan.server.trouble import failed_load
@@ -23,6 +25,7 @@ async def follow_settings(server: Server) -> None:
     server.status.follow(enabled=settings.enable, wanted=settings.status)
     if not settings.enable:
         server.asks.supersede_all()
+        await server.context.close()
         return
     if settings.telemetry and server.telemetry is None:
         server.telemetry = Telemetry(
@@ -34,6 +37,15 @@ async def follow_settings(server: Server) -> None:
         await asyncio.to_thread(closing.close)
     if server.engine is None and not server.loading:
         await _load(server)
+    if server.engine is not None:
+        tokens = server.engine.about.context_tokens
+        await server.context.follow(tokens, roots_of(server), server.settings.exclude)
+
+
+def roots_of(server: Server) -> list[Path]:
+    """The folders that the client has opened; those that are no local folders are left out."""
+    uris = list(server.workspace.folders) or [server.workspace.root_uri or ""]
+    return [Path(key_of(uri)) for uri in uris if uri.startswith("file:") and Path(key_of(uri)).is_dir()]
 
 
 async def _load(server: Server) -> None:

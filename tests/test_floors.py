@@ -15,7 +15,7 @@ FLOORS = ("server", "engine", "kernels")
 SOURCES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 CODE = [*SOURCES, *sorted((ROOT / "editors").rglob("*.lua")), *sorted((ROOT / "tests").rglob("*.py"))]
 THIRD_PARTY = {
-    "server": {"attrs", "cattrs", "lsprotocol", "msgspec", "pygls", "rich", "tree_sitter"},
+    "server": {"attrs", "cattrs", "lsprotocol", "msgspec", "pathspec", "pygls", "rich", "tree_sitter"},
     "engine": {"safetensors", "tokenizers", "torch"},
     "kernels": {"torch", "triton"},
 }

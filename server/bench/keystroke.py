@@ -3,8 +3,9 @@
 Every keystroke is a `didChange` and an `inlineCompletion` whose answer is awaited. The server's own share is the
 response time less the engine's time for that request, which the server's telemetry row states. A keystroke is saved
 where a suggestion at or above the shipped threshold is exactly the rest of the line: it counts one key instead of many.
-The cancel's time runs to the request's answer. `rss_mb` is the peak resident memory of the server process up to the end
-of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM); null on other systems.
+`typed_along_ms` is the response time where the key ran along the suggestion on screen, which takes no engine; null
+where none did. The cancel's time runs to the request's answer. `rss_mb` is the peak resident memory of the server
+process up to the end of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM); null on other systems.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from midspan.server.telemetry import FILE_NAME
 RECORDED = Path("fixtures/keystroke")
 LONG_LINES = 5000
 CANCELS = 10
-# Every fill is offered, so that every request has its telemetry row.
+# Every fill is offered, so that every request to the engine has its telemetry row.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000}
 
 
@@ -101,6 +102,8 @@ async def measure(files: dict[str, str], serve: Sequence[str], limit: int, thres
         "offered": len(own),
         "response_ms": percentiles(typist.all_ms),
         "server_ms": percentiles(own),
+        "typed_along": len(typist.typed_along_ms),
+        "typed_along_ms": percentiles(typist.typed_along_ms),
         "cancel_ms": percentiles([ms for ms in cancels if ms is not None]),
         "saved": saved(seen, {id: value for id, (value, _) in rows.items()}, threshold),
         "threshold": threshold,

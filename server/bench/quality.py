@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from midspan.engine.api import About, Budget, GapKind, Hole
 from midspan.server.bench.sandbox import passes
 from midspan.server.errors import CommandError
-from midspan.server.judge import load_judged
+from midspan.server.loading import load_shown
 
 RESAMPLES = 2000
 
@@ -87,7 +87,7 @@ def completed(task: Task, fill: str) -> str:
 
 def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) -> tuple[list[Outcome], About]:
     """Fill and judge every task, with live progress on stderr."""
-    engine = load_judged(checkpoint, device)
+    engine = load_shown(checkpoint, device)
     outcomes, about = list[Outcome](), engine.about
     rate = TextColumn("{task.fields[rate]:.1f} tasks/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())

@@ -54,7 +54,8 @@ class Typist:
     def __init__(self, client: _Client) -> None:
         self._client = client
         self._version = 0
-        self.responses: dict[str, float] = {}  # milliseconds by completion id
+        self.responses: dict[str, float] = {}  # milliseconds by completion id, of its first answer
+        self.typed_along_ms: list[float] = []  # of answers under an id that was there before: from memory
         self.all_ms: list[float] = []
 
     @property
@@ -98,10 +99,13 @@ class Typist:
         elapsed = 1000 * (time.perf_counter() - began)
         self.all_ms.append(elapsed)
         items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or ()
-        for item in items:
-            self.responses[identify(item)] = elapsed
-            return item
-        return None
+        if not items:
+            return None
+        if (id := identify(items[0])) in self.responses:
+            self.typed_along_ms.append(elapsed)
+        else:
+            self.responses[id] = elapsed
+        return items[0]
 
     def say_shown(self, item: types.InlineCompletionItem) -> None:
         """Tell the server that the item is on screen."""

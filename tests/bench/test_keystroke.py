@@ -36,12 +36,19 @@ async def test_every_key_is_answered_and_an_exact_rest_of_line_is_saved(tmp_path
     assert (found["keystrokes"], found["longest_file_lines"]) == (keys, 2)
     # A Python process with a language server in it.
     assert (found["rss_mb"] or 0) > 20 or sys.platform != "linux"
-    assert found["offered"] == keys
+    # The engine is asked for "a" to "ab = ", and when all of its text has been typed along.
+    assert (found["offered"], found["typed_along"]) == (6, len(TEXT) - 1)
     assert found["saved"] == 1 - len("ab = ") / keys - 1 / keys
-    response, own = found["response_ms"], found["server_ms"]
+    response, along = found["response_ms"], found["typed_along_ms"]
     assert 0 < response["p50"] <= response["p95"] <= response["p99"]
+    assert 0 < along["p50"] <= along["p95"] <= along["p99"] <= response["p99"]
+
+
+async def test_the_servers_own_share_is_the_response_less_the_engines_time(tmp_path: Path) -> None:
+    found = await asyncio.wait_for(measure({"a.py": "\nab = 1\n"}, scripted(tmp_path), 100, 0.5), WAIT_S)
+    assert (found["offered"], found["typed_along"], found["typed_along_ms"]) == (6, 0, None)
     # The scripted engine says that each of its fills took 1 ms.
-    assert {name: round(ms + 1, 2) for name, ms in own.items()} == response
+    assert {name: round(ms + 1, 2) for name, ms in found["server_ms"].items()} == found["response_ms"]
 
 
 async def test_the_limit_is_keys_in_each_file(tmp_path: Path) -> None:

@@ -12,58 +12,12 @@
 ---@field timeout_ms integer For each wait.
 ---@field result string
 
----@param path string
----@return string
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read('a')
-  file:close()
-  return text
-end
-
+local driver = dofile(vim.fs.joinpath(vim.fs.dirname(debug.getinfo(1, 'S').source:sub(2)), 'driver.lua'))
 ---@type Case
-local case = vim.json.decode(read(vim.env.MIDSPAN_CASE))
-local seen = { before = {}, ghost = {}, after = {}, fallback = '' }
+local case, seen = driver.case, driver.seen
+local await, buffer = driver.await, driver.buffer
 local loaded = not case.loads
 local answered_tick = -1
-
----@param trouble? string
-local function leave(trouble)
-  seen.trouble = trouble
-  local file = assert(io.open(case.result, 'w'))
-  file:write(vim.json.encode(seen))
-  file:close()
-  vim.cmd.cquit({ count = trouble and 1 or 0, bang = true })
-end
-
---- Suspends the running coroutine until `condition` is truthy, and returns its value; leaves with `what` when time is up.
----@generic T
----@param what string
----@param condition fun(): T?
----@return T
-local function await(what, condition)
-  local thread = assert(coroutine.running())
-  local timer = assert(vim.uv.new_timer())
-  local deadline = vim.uv.now() + case.timeout_ms
-  local poll = vim.schedule_wrap(function()
-    if timer:is_closing() then
-      return
-    end
-    local value = condition()
-    if value then
-      timer:close()
-      local fine, trouble = coroutine.resume(thread, value)
-      if not fine then
-        leave(debug.traceback(thread, trouble))
-      end
-    elseif vim.uv.now() > deadline then
-      timer:close()
-      leave('waited in vain for ' .. what)
-    end
-  end)
-  timer:start(0, 10, poll)
-  return coroutine.yield()
-end
 
 ---@return string[]? lines
 local function ghost()
@@ -78,11 +32,6 @@ local function ghost()
       return chunk[1]
     end, chunks))
   end, lines)
-end
-
----@return string[]
-local function buffer()
-  return vim.api.nvim_buf_get_lines(0, 0, -1, true)
 end
 
 --- Keeps the tick of the text that the newest answered request was about: ghost text of an older one may still stand.
@@ -107,9 +56,7 @@ local function ghost_for_this_text()
 end
 
 local function session()
-  local client = await('the server to attach', function()
-    return vim.lsp.get_clients({ bufnr = 0, name = 'midspan' })[1]
-  end)
+  local client = driver.attached()
   await('inline completion in the buffer', function()
     return vim.api.nvim_get_autocmds({ event = 'InsertEnter', buffer = 0 })[1]
   end)
@@ -133,22 +80,14 @@ local function session()
   await('the accept command', function()
     return next(client.requests) == nil
   end)
-  client:stop()
-  await('the server to end', function()
-    return client:is_stopped()
-  end)
-  leave()
+  driver.stop(client)
 end
 
 follow_requests()
-vim.opt.runtimepath:append(case.plugin)
 vim.api.nvim_create_autocmd('LspProgress', {
   pattern = 'end',
   callback = function()
     loaded = true
   end,
 })
-require('midspan').setup({ config = { cmd = case.command, init_options = case.settings } })
-vim.cmd('filetype on')
-vim.cmd.edit(case.file)
-coroutine.wrap(session)()
+driver.start(session)

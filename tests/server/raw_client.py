@@ -109,17 +109,18 @@ class RawClient:
         message: str = news["message"]
         return message
 
-    def initialize(self, options: Any = None, capabilities: Message | None = None) -> Message:
-        """Initialize; the answer's result."""
-        params = {"processId": None, "rootUri": None, "capabilities": capabilities or {}}
+    def initialize(self, options: Any = None, capabilities: Message | None = None, root: Path | None = None) -> Message:
+        """Initialize in a folder, if there is one; the answer's result."""
+        uri = None if root is None else root.as_uri()
+        params = {"processId": None, "rootUri": uri, "capabilities": capabilities or {}}
         result: Message = self.request(
             0, "initialize", params | ({} if options is None else {"initializationOptions": options})
         )["result"]
         return result
 
-    def start(self, options: Message | None = None) -> None:
+    def start(self, options: Message | None = None, root: Path | None = None) -> None:
         """Initialize and wait until the engine is loaded."""
-        self.initialize({"status": True} | (options or {}))
+        self.initialize({"status": True} | (options or {}), root=root)
         self.send(call(None, "initialized", {}))
         assert self.notification("midspan/status")["state"] == "loading"
         assert self.notification("midspan/status")["state"] == "ready"

@@ -7,6 +7,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     low         the fill has confidence 0.01
     several     three candidates: TEXT, "second", "third"
     forever     steps until it is told to stop
+    later       TEXT; where TEXT stands behind it, steps until it is told to stop
     frames      many quick frames, then TEXT
     empty       nothing to insert
     whole       TEXT and a line end
@@ -24,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
+from midspan.engine.settings import ACTIONS
 
 TEXT = "left + right"
 STEP_S = 0.05
@@ -40,6 +42,7 @@ ABOUT = About(
     show_threshold=0.25,
     kernels=(),
     load_ms=0.0,
+    actions=ACTIONS,
 )
 
 
@@ -71,6 +74,7 @@ class ScriptedEngine:
         if "history" in script:
             return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
         asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
+        asked |= {"draft": hole.draft, "strength": hole.strength}
         self.history.append(asked)
         if "crash" in script:
             raise RuntimeError("the scripted engine crashed")
@@ -82,8 +86,9 @@ class ScriptedEngine:
             return _answer([], 1, "empty")
         if "echo" in script:
             return _answer([json.dumps([hole.prefix, hole.suffix, hole.kind])], 1)
-        if "forever" in script or "frames" in script:
-            asked["steps"] = _step(sys.maxsize if "forever" in script else FRAMES, stop, on_frame)
+        for_ever = "forever" in script or ("later" in script and TEXT in script)
+        if for_ever or "frames" in script:
+            asked["steps"] = _step(sys.maxsize if for_ever else FRAMES, stop, on_frame)
             asked["stopped"] = stop.is_set()
             if stop.is_set():
                 return _answer([], 1, "cancelled")

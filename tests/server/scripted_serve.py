@@ -43,6 +43,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--real", help="load this checkpoint with the real engine")
     parser.add_argument("--file-limit", type=int, help="files cannot grow beyond this many bytes")
     parser.add_argument("--prompts", type=Path, help="write every hole there")
+    parser.add_argument("--context-tokens", type=int, default=0, help="how much context the engine reads")
+    parser.add_argument("--debug", action="store_true", help="log what prompts are made of")
     parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
     parser.add_argument("--look-always", action="store_true", help="look for a replaced checkpoint at every request")
     parser.add_argument("--obey-permissions", action="store_true", help="even as root")
@@ -79,12 +81,17 @@ def main() -> int:
             bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine(args.prompts)
+        engine.about = replace(engine.about, context_tokens=args.context_tokens)
         if args.threshold_none:
             engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine
 
     options = ServeOptions(
-        checkpoint=args.real or "scripted", device="cpu", state_dir=args.state_dir, log_file=args.log_file
+        checkpoint=args.real or "scripted",
+        device="cpu",
+        state_dir=args.state_dir,
+        log_file=args.log_file,
+        debug=args.debug,
     )
     return serve(options) if args.real else serve(options, load)
 

@@ -13,6 +13,7 @@ import pytest
 from pygls.io_ import StdoutWriter
 
 from midspan.server.app import ServeOptions, build
+from midspan.server.changes import ACTIONS
 from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
 from tests.server.scripted import TEXT
 
@@ -28,6 +29,7 @@ def test_what_is_advertised(tmp_path: Path) -> None:
         "positionEncoding": "utf-16",
         "textDocumentSync": {"openClose": True, "change": 2, "save": False},
         "inlineCompletionProvider": {},
+        "codeActionProvider": {"codeActionKinds": [action.kind for action in ACTIONS], "resolveProvider": True},
         "executeCommandProvider": {"commands": ["midspan.didAccept"]},
         "workspace": {"workspaceFolders": {"supported": True, "changeNotifications": True}, "fileOperations": {}},
     }
@@ -112,7 +114,7 @@ def test_a_position_is_never_read_in_a_later_text(tmp_path: Path) -> None:
 
 def test_the_newest_request_of_a_document_wins(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        client.start()
+        client.start({"debounce_ms": 0})
         client.open("forever\nx = ")
         client.send(complete(1, 0, 7), complete(2, 0, 7), complete(3, 1, 4))
         assert [items(client.answer(id)) for id in (1, 2, 3)] == [None, None, [TEXT]]

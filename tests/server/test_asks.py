@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
 from midspan.engine.api import Budget, Fill, Hole, Latency, OnFrame
-from midspan.server.asks import Asks
+from midspan.server.asks import Asks, Pace
 from tests.server.raw_client import WAIT_S
 from tests.server.scripted import ABOUT
 
@@ -29,6 +30,7 @@ class SlowEngine:
     def __init__(self) -> None:
         self.about = ABOUT
         self.asked: list[tuple[Future[Fill], threading.Event]] = []
+        self.heard = asyncio.Event()
 
     def fill(
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
@@ -36,6 +38,7 @@ class SlowEngine:
         """See midspan.engine.Engine.fill."""
         assert stop is not None
         self.asked.append((Future(), stop))
+        self.heard.set()
         return self.asked[-1][0]
 
     def close(self) -> None:
@@ -106,6 +109,135 @@ async def test_what_the_engine_raises_is_raised_and_the_next_question_works() ->
     engine.asked[0][0].set_exception(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         await result(task)
+    task = await ask(asks, engine)
+    engine.asked[1][0].set_result(FILL)
+    assert await result(task) is FILL
+
+
+HOLE, BUDGET = Hole(prefix="", suffix=""), Budget()
+
+
+async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
+    now = 100.0
+    asks, engine = Asks(clock=lambda: now), SlowEngine()
+    tasks = [await ask(asks, engine)]
+    for _ in range(5):
+        now += 1.0
+        tasks.append(asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0)))
+        await asyncio.sleep(0)
+    # Nothing was overtaken at first, and the last one is asked for explicitly.
+    assert len(engine.asked) == 1
+    last = await ask(asks, engine)
+    assert len(engine.asked) == 2
+    engine.asked[1][0].set_result(FILL)
+    assert await result(last) is FILL
+    assert [await result(task) for task in tasks] == [None] * 6
+
+
+async def test_at_a_bursts_end_the_engine_is_asked() -> None:
+    now = 100.0
+    asks, engine = Asks(clock=lambda: now), SlowEngine()
+    first = await ask(asks, engine)
+    now += 0.01
+    engine.heard.clear()
+    task = asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0))
+    await asyncio.wait_for(engine.heard.wait(), WAIT_S)
+    engine.asked[1][0].set_result(FILL)
+    assert await result(task) is FILL
+    assert await result(first) is None
+
+
+@pytest.mark.parametrize(
+    ("since", "most", "overtaken", "waits"),
+    [(0.1, 0.2, True, 0.15), (0.15, 0.2, True, 0.2), (0.3, 0.2, True, 0), (0.1, 0.2, False, 0), (0.1, 0, True, 0)],
+)
+def test_how_long_a_question_waits_for_the_next_key(since: float, most: float, overtaken: bool, waits: float) -> None:
+    pace = Pace()
+    pace.wait_s(100.0, 0.2, overtaken=False)
+    assert pace.wait_s(100.0 + since, most, overtaken=overtaken) == pytest.approx(waits)
+
+
+async def test_no_question_waits_while_fills_are_done_before_the_next_key() -> None:
+    for fill_s, fills in ((0.5, 3), (1.5, 2)):
+        now = 100.0
+        asks, engine = Asks(clock=lambda: now), SlowEngine()  # noqa: B023 - used within its turn
+        first = await ask(asks, engine)
+        now += fill_s
+        engine.asked[0][0].set_result(FILL)
+        assert await result(first) is FILL
+        overtaken = await ask(asks, engine)
+        now += 1.0
+        task = asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0))
+        await asyncio.sleep(0)
+        assert len(engine.asked) == fills
+        asks.supersede("a")
+        assert [await result(overtaken), await result(task)] == [None, None]
+
+
+def test_what_fills_take_follows_the_newest() -> None:
+    pace = Pace()
+    pace.took(0.05)
+    for _ in range(20):
+        pace.took(0.15)
+    pace.wait_s(100.0, 0.2, overtaken=False)
+    assert pace.wait_s(100.1, 0.2, overtaken=True) == pytest.approx(0.15)
+
+
+async def test_a_question_that_was_looked_ahead_for_is_not_asked_again() -> None:
+    now = 100.0
+    asks, engine = Asks(clock=lambda: now), SlowEngine()
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    engine.asked[0][0].set_result(FILL)
+    fill = await result(await ask(asks, engine))
+    assert fill is not None
+    assert (fill.text, fill.latency.total) == (FILL.text, 0)
+    assert len(engine.asked) == 1
+    # It is asked afresh the next time.
+    await ask(asks, engine)
+    assert len(engine.asked) == 2
+
+
+async def test_a_look_ahead_that_still_runs_is_waited_for_and_can_be_superseded() -> None:
+    asks, engine = Asks(), SlowEngine()
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    task = await ask(asks, engine)
+    assert len(engine.asked) == 1
+    engine.asked[0][0].set_result(FILL)
+    assert (await result(task) or FILL).text == FILL.text
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    task = await ask(asks, engine)
+    asks.supersede("a")
+    assert await result(task) is None
+    assert [stop.is_set() for _, stop in engine.asked] == [False, True]
+
+
+async def test_another_question_or_an_edit_stops_the_look_ahead() -> None:
+    asks, engine = Asks(), SlowEngine()
+    asks.look_ahead("a", engine, Hole(prefix="x", suffix=""), BUDGET)
+    task = await ask(asks, engine, "b")
+    assert [stop.is_set() for _, stop in engine.asked] == [True, False]
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    assert len(engine.asked) == 2
+    engine.asked[1][0].set_result(FILL)
+    await result(task)
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    asks.supersede("b")
+    assert not engine.asked[-1][1].is_set()
+    asks.supersede("a")
+    assert engine.asked[-1][1].is_set()
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    asks.supersede_all()
+    assert engine.asked[-1][1].is_set()
+
+
+@pytest.mark.parametrize("bad", [RuntimeError("broken"), replace(FILL, stopped="cancelled")])
+async def test_a_look_ahead_that_came_to_nothing_is_asked_afresh(bad: Fill | Exception) -> None:
+    asks, engine = Asks(), SlowEngine()
+    asks.look_ahead("a", engine, HOLE, BUDGET)
+    if isinstance(bad, Exception):
+        engine.asked[0][0].set_exception(bad)
+    else:
+        engine.asked[0][0].set_result(bad)
     task = await ask(asks, engine)
     engine.asked[1][0].set_result(FILL)
     assert await result(task) is FILL

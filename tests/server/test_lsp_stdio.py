@@ -238,10 +238,10 @@ async def test_a_full_disk_is_said_once_and_completion_goes_on(tmp_path: Path) -
         client.open("x = ")
         assert texts(await client.complete(0, 4)) == [TEXT]
     async with session(tmp_path, arguments=("--file-limit", "40000")) as client:
-        client.open("x = ")
+        client.open("x = \n" * 20)
         told = asyncio.ensure_future(client.wait_for_notification(types.WINDOW_SHOW_MESSAGE))
-        for _ in range(20):
-            assert texts(await client.complete(0, 4)) == [TEXT]
+        for line in range(20):
+            assert texts(await client.complete(line, 4)) == [TEXT]
         await asyncio.wait_for(told, WAIT_S)
         [message] = client.messages
         assert "no telemetry" in message.message

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from midspan.engine.api import DeviceError
 from midspan.server.replaced import Replaced
 from midspan.server.telemetry import FILE_NAME
 from midspan.server.trouble import failed_load, failed_request
@@ -39,9 +40,9 @@ def said(client: RawClient) -> str:
 
 
 def completions(client: RawClient, times: int = 3) -> list[list[str] | None]:
-    """Ask several times in a document of which nothing is odd."""
-    client.open("x = ", uri="file:///plain.py")
-    return [client.ask(complete(100 + number, 0, 4, uri="file:///plain.py")) for number in range(times)]
+    """Ask on several lines of a document of which nothing is odd."""
+    client.open("x = \n" * times, uri="file:///plain.py")
+    return [client.ask(complete(100 + line, line, 4, uri="file:///plain.py")) for line in range(times)]
 
 
 @pytest.mark.parametrize(("script", "words"), [("crash", "log says why"), ("memory", "out of memory")])
@@ -56,6 +57,11 @@ def test_a_fill_that_fails_is_said_once_and_shown_until_one_succeeds(tmp_path: P
         assert client.ask(complete(3, 1, 4)) == [TEXT]
         assert "scripted on cpu" in client.state("ready")
         assert client.leave() == 0
+
+
+def test_what_the_device_has_no_room_for_is_said_with_its_mend() -> None:
+    line = "GPU memory has no room for one canvas beside the weights; close what else uses it"
+    assert failed_request(DeviceError(line)) == line
 
 
 def test_torchs_own_memory_error_is_known() -> None:

@@ -1,0 +1,127 @@
+"""The indexer's process: what it is told of the workspace and of open documents, and what it finds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from midspan.server.documents import Document, Documents
+from midspan.server.index import Index, key_of
+from midspan.server.indexer import LENGTH_BYTES, MAX_OPEN_BYTES, Closed, Finding, Opened, Request, Scan, write
+
+log = logging.getLogger(__name__)
+
+# A document is read again when no key has come for so long; files, when so much time has passed and a key comes.
+QUIET_S, RESCAN_S = 1.0, 300.0
+END_S = 2.0
+IDLE_PRIORITY: int = getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)  # Windows; elsewhere the process lowers its own
+
+
+class Background:
+    """One indexer and the index that it fills; used on the event loop only. It does nothing until it is started."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.index = Index()
+        self._documents = documents
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._scanned_at = 0.0
+        self._scan = Scan(())
+        self.found = asyncio.Event()  # set at every finding
+
+    @property
+    def running(self) -> bool:
+        """Whether there is an indexer that listens."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self, roots: Sequence[Path], exclude: Sequence[str]) -> None:
+        """Start the indexer, and have it look through the folders and all open documents. Raises OSError."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            # -P: nothing is imported from the folder that the editor was started in.
+            *("-P", "-m", "midspan.server.indexer"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            creationflags=IDLE_PRIORITY,
+        )
+        self._reading = asyncio.create_task(self._read(self._process))
+        self.look(roots, exclude)
+
+    def look(self, roots: Sequence[Path], exclude: Sequence[str]) -> None:
+        """Have the folders and all open documents read, by rules that may be new: what is known is forgotten."""
+        self.index.clear()
+        self._scan = Scan(tuple(map(str, roots)), tuple(exclude))
+        self._rescan()
+        for uri in self._documents.uris():
+            self._tell(uri)
+
+    def changed(self, uri: str) -> None:
+        """A document was opened or edited: it is read when it has been quiet for a while."""
+        if not self.running:
+            return
+        loop = asyncio.get_running_loop()
+        if (timer := self._timers.pop(uri, None)) is not None:
+            timer.cancel()
+        self._timers[uri] = loop.call_later(QUIET_S, self._tell, uri)
+        if loop.time() - self._scanned_at > RESCAN_S:
+            self._rescan()
+
+    def closed(self, uri: str) -> None:
+        """A document was closed: what is on disk counts."""
+        if (timer := self._timers.pop(uri, None)) is not None:
+            timer.cancel()
+        self._send(Closed(key_of(uri)))
+
+    async def stop(self) -> None:
+        """End the indexer."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        process, self._process = self._process, None
+        if process is None or self._reading is None:
+            return
+        self._reading.cancel()
+        if process.returncode is None:
+            process.kill()
+            async with asyncio.timeout(END_S):
+                await process.wait()
+
+    def _tell(self, uri: str) -> None:
+        self._timers.pop(uri, None)
+        document = self._documents.get(uri)
+        if document is not None and sum(document.sizes) <= MAX_OPEN_BYTES:
+            self._send(opened(document))
+
+    def _rescan(self) -> None:
+        self._scanned_at = asyncio.get_running_loop().time()
+        self._send(self._scan)
+
+    def _send(self, request: Request) -> None:
+        if self._process is not None and self._process.stdin is not None and self.running:
+            self._process.stdin.write(write(request))
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        decoder = msgspec.msgpack.Decoder(Finding)
+        try:
+            while True:
+                length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
+                finding = decoder.decode(await process.stdout.readexactly(length))
+                self.index.take(finding)
+                self.found.set()
+        except asyncio.IncompleteReadError:
+            code = await process.wait()
+            log.warning("the indexer ended with code %d; what it has found so far stays in use", code)
+
+
+def opened(document: Document) -> Opened:
+    """A document as the indexer is told of it."""
+    return Opened(key_of(document.uri), document.language_id, document.text)

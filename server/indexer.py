@@ -1,0 +1,252 @@
+"""The workspace's definitions, gathered in a process of their own at the lowest priority: `python -m` this module.
+
+It reads requests and writes findings, both as a length of four bytes and msgpack behind it, and ends with its input.
+A process, as the parser holds the interpreter for as long as a file takes, and its crash must not be the server's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from midspan.server.excluded import is_excluded
+from midspan.server.ignored import Ignored
+from midspan.server.languages import BY_EXTENSION, language_of
+from midspan.server.tags import Definition, definitions, has_tags
+
+MAX_FILE_BYTES, MAX_OPEN_BYTES = 256 * 1024, 1024 * 1024
+MAX_FILES, MAX_ENTRIES, MAX_DEPTH = 5000, 100_000, 24
+MAX_SCAN_S = 120.0  # of this process's time
+# Folders that no rules name everywhere, and whose text is not the user's.
+SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "venv", "vendor"))
+PRIVATE_KEY = b"PRIVATE KEY-----"
+LENGTH_BYTES = 4
+
+
+class Scan(msgspec.Struct, frozen=True, tag=True):
+    """Look through these folders; files that have not changed since the last time are left alone."""
+
+    roots: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    seconds: float = MAX_SCAN_S
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """A document's text, which stands in place of the file's until it is closed; its key is a path or a URI."""
+
+    key: str
+    language: str
+    text: str
+
+
+class Closed(msgspec.Struct, frozen=True, tag=True):
+    """The file counts again."""
+
+    key: str
+
+
+class Found(msgspec.Struct, frozen=True, tag=True):
+    """All definitions of one file; `hidden` says that nothing of it may be shown to a model, which has none."""
+
+    key: str
+    language: str
+    definitions: tuple[Definition, ...] = ()
+    hidden: bool = False
+
+
+class Gone(msgspec.Struct, frozen=True, tag=True):
+    """A file that is no more, or no longer to be shown."""
+
+    key: str
+
+
+class Scanned(msgspec.Struct, frozen=True, tag=True):
+    """A scan has come to its end."""
+
+
+Request = Scan | Opened | Closed
+Finding = Found | Gone | Scanned
+
+
+def write(message: Request | Finding) -> bytes:
+    """A message as it goes through a pipe."""
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+class Workspace:
+    """What may be shown of the files below some folders, and of open documents."""
+
+    def __init__(self) -> None:
+        self._roots: tuple[Path, ...] = ()
+        self._exclude: tuple[str, ...] = ()
+        self._rules: dict[Path, Ignored] = {}
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._open: set[str] = set()
+
+    def scan(self, request: Scan) -> Iterator[Finding]:
+        """What is new below the folders, a file at a time, within the limits above; the rules hold from here on."""
+        self._roots, self._exclude = tuple(map(Path, request.roots)), request.exclude
+        self._rules = {root: Ignored(root) for root in self._roots}
+        return self._scan(request)
+
+    def _scan(self, request: Scan) -> Iterator[Finding]:
+        until, seen = time.process_time() + request.seconds, set[str]()
+        for root in self._roots:
+            for path in walk(root, self._rules[root], self._exclude):
+                if len(seen) >= MAX_FILES or time.process_time() > until:
+                    yield Scanned()
+                    return
+                seen.add(str(path))
+                if (found := self._read(path)) is not None:
+                    yield found
+        for key in sorted(self._stamps.keys() - seen):
+            del self._stamps[key]
+            if key not in self._open:
+                yield Gone(key)
+        yield Scanned()
+
+    def opened(self, request: Opened) -> Finding:
+        """What may be shown of an open document."""
+        self._open.add(request.key)
+        data = request.text.encode("utf-8", "replace")
+        if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or PRIVATE_KEY in data:
+            return Found(request.key, request.language, hidden=True)
+        return Found(request.key, request.language, tuple(definitions(language_of(request.language), data)))
+
+    def closed(self, request: Closed) -> Finding:
+        """What may be shown of the file now that it is closed: nothing, unless it stands below one of the folders."""
+        self._open.discard(request.key)
+        self._stamps.pop(request.key, None)
+        path = Path(request.key)
+        below = any(path.is_relative_to(root) for root in self._roots)
+        if not below or path.is_symlink() or path.suffix.lower() not in BY_EXTENSION or self._hidden(request.key):
+            return Gone(request.key)
+        return self._read(path) or Gone(request.key)
+
+    def _hidden(self, key: str) -> bool:
+        if not Path(key).is_absolute():
+            return is_excluded(key, self._exclude)
+        path = Path(key)
+        root = next((root for root in self._roots if path.is_relative_to(root)), path.parent)
+        if root not in self._rules:
+            self._rules[root] = Ignored(root)
+        return is_excluded(path.as_uri(), self._exclude) or self._rules[root](path)
+
+    def _read(self, path: Path) -> Found | None:
+        """A file's definitions; None for one that is open, unchanged, unreadable, too large, binary or holds a key."""
+        key, language = str(path), language_of(BY_EXTENSION[path.suffix.lower()])
+        try:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+            if key in self._open or self._stamps.get(key) == stamp:
+                return None
+            self._stamps[key] = stamp
+            data = path.read_bytes() if status.st_size <= MAX_FILE_BYTES else b"\0"
+        except OSError:
+            return None
+        if b"\0" in data or PRIVATE_KEY in data:
+            return Found(key, language.name, hidden=True)
+        return Found(key, language.name, tuple(definitions(language, data)))
+
+
+def walk(root: Path, ignored: Ignored, exclude: Sequence[str]) -> Iterator[Path]:
+    """The files below a folder whose language has definitions, nearest first; no links, nothing hidden or ignored."""
+    entries = 0
+    level = [root]
+    for _ in range(MAX_DEPTH):
+        below: list[Path] = []
+        for folder in level:
+            for path, is_folder in _entries(folder):
+                entries += 1
+                if entries > MAX_ENTRIES:
+                    return
+                if path.name.startswith(".") or path.name in SKIPPED:
+                    continue
+                if is_folder:
+                    if not ignored(path, folder=True):
+                        below.append(path)
+                elif _has_definitions(path) and not is_excluded(path.as_uri(), exclude) and not ignored(path):
+                    yield path
+        level = below
+
+
+def _has_definitions(path: Path) -> bool:
+    language = BY_EXTENSION.get(path.suffix.lower())
+    return language is not None and has_tags(language_of(language))
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """The folders and plain files in a folder by name; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            plain = [entry for entry in entries if not entry.is_symlink() and (entry.is_dir() or entry.is_file())]
+            return sorted((Path(entry.path), entry.is_dir()) for entry in plain)
+    except OSError:
+        return []
+
+
+def serve(requests: queue.SimpleQueue[Request], out: BinaryIO) -> None:
+    """Answer requests for ever, documents before files."""
+    workspace = Workspace()
+    scan: Iterator[Finding] | None = None
+    while True:
+        request = _next(requests, wait=scan is None)
+        if isinstance(request, Scan):
+            scan = workspace.scan(request)
+            continue
+        if isinstance(request, Opened):
+            finding: Finding | None = workspace.opened(request)
+        elif isinstance(request, Closed):
+            finding = workspace.closed(request)
+        else:
+            assert scan is not None
+            finding = next(scan, None)
+        if finding is None:
+            scan = None
+        else:
+            out.write(write(finding))
+            out.flush()
+
+
+def _next(requests: queue.SimpleQueue[Request], *, wait: bool) -> Request | None:
+    try:
+        return requests.get(block=wait)
+    except queue.Empty:
+        return None
+
+
+def _read_requests(requests: queue.SimpleQueue[Request], source: BinaryIO) -> None:
+    """Queue what comes; the process ends with its input, whatever it is doing."""
+    decoder = msgspec.msgpack.Decoder(Request)
+    while len(length := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
+        body = source.read(int.from_bytes(length, "big"))
+        if len(body) == int.from_bytes(length, "big"):
+            requests.put(decoder.decode(body))
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve one parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(19)
+    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests, sys.stdin.buffer), daemon=True).start()
+    # A parent that has gone is no error.
+    with contextlib.suppress(BrokenPipeError):
+        serve(requests, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Inline completion: out of memory where what was typed runs along an earlier suggestion, else out of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lsprotocol import types
+
+from midspan.engine.api import Budget, Fill, Frame
+from midspan.server.asks import Engine
+from midspan.server.completion import Question, Spot, answer, item_of, question, spot_of
+from midspan.server.documents import Document, units
+from midspan.server.excluded import is_matched
+from midspan.server.kept_out import is_kept_out
+from midspan.server.languages import is_on, off_because
+from midspan.server.preview import Preview
+from midspan.server.suggestions import Offered
+from midspan.server.trouble import failed_request
+
+if TYPE_CHECKING:
+    from midspan.server.app import Server
+
+log = logging.getLogger(__name__)
+
+CANDIDATES_WHEN_INVOKED = 3
+INVOKED, AUTOMATIC = types.InlineCompletionTriggerKind.Invoked, types.InlineCompletionTriggerKind.Automatic
+
+
+async def items_for(server: Server, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem] | None:
+    """What to offer; None before the engine is loaded, for what it does not know, and when a newer request came."""
+    engine, document = server.engine, server.documents.get(params.text_document.uri)
+    if engine is None or document is None or not _is_on(server, engine, document):
+        return None
+    invoked = params.context.trigger_kind == INVOKED
+    if not invoked and _is_quiet(server, document):
+        return []
+    spot = spot_of(document, params, server.encoding)
+    if spot is None:
+        return None
+    known = server.suggestions.recall(document, spot.start, spot.end, spot.selected)
+    again = () if known is None else known.offers if invoked else known.offers[:1]
+    if known is not None and (known.complete or not invoked):
+        # An older question about another place of the document is out of date.
+        server.asks.supersede(document.uri)
+        return [_item(server, spot, offer) for offer in again]
+    asked = question(document, spot, server.context.at, invoked=invoked)
+    fill = await _fill(server, engine, asked)
+    if fill is None or fill.stopped == "cancelled":
+        return None
+    offers = [*again, *_new(server, engine, asked, fill, again)]
+    if offers or fill.stopped != "deadline":
+        server.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
+    # An empty list takes old ghost text away; Neovim lets it stand after null.
+    return [_item(server, spot, offer) for offer in offers]
+
+
+def look_ahead(server: Server, uri: str) -> None:
+    """Ask for the gap behind a suggestion that has just been taken, before the client does."""
+    engine, document, place = server.engine, server.documents.get(uri), server.suggestions.taken(uri)
+    if engine is None or document is None or place is None:
+        return
+    if not _is_on(server, engine, document) or _is_quiet(server, document):
+        return
+    position = types.Position(place[0], document.character(place, server.encoding))
+    context = types.InlineCompletionContext(AUTOMATIC)
+    params = types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), position)
+    spot = spot_of(document, params, server.encoding)
+    if spot is not None and server.suggestions.recall(document, spot.start, spot.end) is None:
+        asked = question(document, spot, server.context.at, invoked=False)
+        server.asks.look_ahead(uri, engine, asked.hole, _budget(server, asked))
+
+
+def _is_on(server: Server, engine: Engine, document: Document) -> bool:
+    """Whether anything may be offered in this document at all."""
+    if not is_on(document.language_id, engine.about.languages, server.settings.languages):
+        server.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
+        return False
+    return server.settings.enable and not is_kept_out(document.uri, server.settings.exclude)
+
+
+def _is_quiet(server: Server, document: Document) -> bool:
+    """Whether the user wants nothing there unless it is asked for explicitly."""
+    return server.settings.quiet or is_matched(document.uri, server.settings.disable)
+
+
+def _item(server: Server, spot: Spot, offer: Offered) -> types.InlineCompletionItem:
+    """An offer as an item; one that is made again, of what is left of it, keeps its id: it is the same suggestion."""
+    server.offered.add(offer.id, units(offer.there, "utf-16"))
+    return item_of(offer.id, offer.text, spot.range)
+
+
+def _new(server: Server, engine: Engine, asked: Question, fill: Fill, known: Sequence[Offered]) -> list[Offered]:
+    """What the engine says, but for what is known already; each has its row from here on."""
+    threshold = server.settings.show_threshold
+    if threshold is None:
+        threshold = engine.about.show_threshold
+    texts = {offer.text for offer in known}
+    offers = []
+    for text, row in answer(asked, fill, threshold, engine.about.checkpoint):
+        if text not in texts:
+            offers.append(Offered(id=row.id, text=text))
+            if server.telemetry is not None:
+                server.telemetry.offered(row)
+    return offers
+
+
+def _budget(server: Server, asked: Question) -> Budget:
+    settings = server.settings
+    return Budget(
+        steps=settings.steps,
+        candidates=CANDIDATES_WHEN_INVOKED if asked.invoked else 1,
+        deadline_s=settings.deadline_ms / 1000,
+    )
+
+
+async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
+    """The engine's fill; None when the question went out of date or the engine failed, which the user is told."""
+    budget, debounce_s = _budget(server, asked), 0.0 if asked.invoked else server.settings.debounce_ms / 1000
+    loop = asyncio.get_running_loop()
+    preview = Preview(server.protocol.notify, asked) if server.settings.preview else None
+
+    def on_frame(frame: Frame) -> None:
+        if preview is not None:
+            loop.call_soon_threadsafe(preview.show, frame)
+
+    if server.replaced is not None and (replaced := server.replaced.message()) is not None:
+        server.degrade("checkpoint", replaced)
+    watch = on_frame if preview else None
+    try:
+        with server.status.work():
+            fill = await server.asks.ask(asked.uri, engine, asked.hole, budget, watch, debounce_s=debounce_s)
+    except Exception as error:  # atop a handler
+        log.exception("the engine failed on a request")
+        server.degrade("engine", failed_request(error))
+        return None
+    else:
+        server.status.well("engine")
+        return fill
+    finally:
+        if preview is not None:
+            preview.end()

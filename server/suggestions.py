@@ -1,0 +1,152 @@
+"""What was offered in each open document, and what of it still holds: typing along it needs no engine.
+
+A suggestion stands at a place. What stands there now is its `typed` text: nothing at first, then what the user types,
+and nothing again once that is deleted. It holds as long as the text before and after has not changed; any edit may be
+described in many ways, so each is compared with what it leaves, not with how a client words it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from midspan.server.documents import Document, Place, Range, split_lines
+
+SPOTS = 16  # places remembered in a document
+BACK = 40  # so many characters beyond a suggestion one may type and still come back
+NEAR, NEAR_LINES = 2000, 50  # an edit that reaches further from the place than this is another edit
+AUTO_CLOSED = frozenset(")]}>\"'`")  # what editors put behind the cursor by themselves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A suggestion: `text` goes in place of a span, in the document's line ends; `there` is its beginning, typed."""
+
+    id: str
+    text: str
+    there: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """What is left of earlier suggestions, best first; `complete` where a request for several ones needs no more."""
+
+    offers: tuple[Offered, ...]
+    complete: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Spot:
+    """Suggestions for one place, and what stands there now."""
+
+    start: Place
+    typed: str
+    offers: tuple[Offered, ...]
+    invoked: bool
+
+    def stop(self) -> Place:
+        """Where the typed text ends."""
+        lines = split_lines(self.typed)
+        column = len(lines[-1]) + (self.start[1] if len(lines) == 1 else 0)
+        return self.start[0] + len(lines) - 1, column
+
+    def follow(self, document: Document, span: Range, text: str) -> bool:
+        """Note an edit that is about to be made; whether the suggestions still hold."""
+        (begin, end), stop = span, self.stop()
+        first, last = min(begin, self.start), max(end, stop)
+        before, after = _between(document, first, self.start), _between(document, stop, last)
+        head, tail = _between(document, first, begin), _between(document, end, last)
+        if before is None or after is None or head is None or tail is None:
+            return False
+        new = head + text + tail
+        if len(new) < len(before) + len(after) or not (new.startswith(before) and new.endswith(after)):
+            return False
+        self.typed = new[len(before) : len(new) - len(after)]
+        longest = max((len(offer.text) for offer in self.offers), default=0)
+        # A lone CR could become half of a line end, and the places behind it others.
+        return len(self.typed) <= longest + BACK and "\r" not in self.typed.replace("\r\n", "\n")
+
+    def rest(self, document: Document, start: Place, end: Place, selected: str) -> tuple[Offered, ...] | None:
+        """What the suggestions say for a span that a menu's entry replaces, or for a cursor; None for nothing."""
+        before, replaced = _between(document, self.start, start), _between(document, start, end)
+        if before is None or replaced is None or not self.typed.startswith(before + replaced):
+            return None
+        behind = self.typed[len(before) + len(replaced) :]
+        if not AUTO_CLOSED.issuperset(behind):
+            return None
+        if not self.offers:
+            return None if self.typed or selected else ()
+        head = before + selected
+        left = tuple(
+            Offered(
+                id=offer.id, text=offer.text[len(before) : len(offer.text) - len(behind)], there=offer.there + before
+            )
+            for offer in self.offers
+            # What was put behind the cursor must be what the suggestion ends with.
+            if len(offer.text) > len(head + behind) and offer.text.startswith(head) and offer.text.endswith(behind)
+        )
+        return left or None
+
+
+class Suggestions:
+    """The suggestions by document; costs by what is typed, not by the text."""
+
+    def __init__(self) -> None:
+        self._spots: dict[str, list[_Spot]] = {}
+
+    def remember(
+        self, document: Document, start: Place, end: Place, offers: Sequence[Offered], *, invoked: bool
+    ) -> None:
+        """Suggestions that replace a span of the document as it is now; none where nothing was worth offering."""
+        typed = _between(document, start, end)
+        at_lone_cr = start[0] > 0 and start[1] == 0 and document.lines[start[0] - 1].endswith("\r")
+        if typed is None or at_lone_cr or (typed and not offers):
+            return
+        spots = [spot for spot in self._spots.get(document.uri, ()) if (spot.start, spot.typed) != (start, typed)]
+        spots.append(_Spot(start=start, typed=typed, offers=tuple(offers), invoked=invoked))
+        self._spots[document.uri] = spots[-SPOTS:]
+
+    def recall(self, document: Document, start: Place, end: Place, selected: str = "") -> Recalled | None:
+        """What the newest suggestions say that hold here, as texts that begin with `selected`, in place of the span.
+
+        No offers where it is known that nothing is worth offering, None where nothing is known.
+        """
+        for spot in reversed(self._spots.get(document.uri, ())):
+            left = spot.rest(document, start, end, selected)
+            if left is not None:
+                return Recalled(offers=left, complete=spot.invoked and len(left) == len(spot.offers))
+        return None
+
+    def follow(self, document: Document, span: Range | None, text: str) -> None:
+        """An edit that is about to be made: `text` in place of a span, in order, or of the whole text."""
+        spots = self._spots.pop(document.uri, None)
+        if spots and span is not None:
+            self._spots[document.uri] = [spot for spot in spots if spot.follow(document, span, text)]
+
+    def taken(self, uri: str) -> Place | None:
+        """Where a suggestion ends that stands in the document as a whole; None where none does."""
+        for spot in reversed(self._spots.get(uri, ())):
+            if any(offer.text == spot.typed for offer in spot.offers):
+                return spot.stop()
+        return None
+
+    def forget(self, uri: str) -> None:
+        """The document was closed, or its text is unknown."""
+        self._spots.pop(uri, None)
+
+    def clear(self) -> None:
+        """Other suggestions would be made from now on."""
+        self._spots.clear()
+
+
+def _between(document: Document, start: Place, end: Place) -> str | None:
+    """The text between two places; None where they are far from each other or in the wrong order."""
+    if start > end or end[0] - start[0] > NEAR_LINES:
+        return None
+    if start[0] == end[0]:
+        return None if end[1] - start[1] > NEAR else document.lines[start[0]][start[1] : end[1]]
+    size = len(document.lines[start[0]]) - start[1] + end[1] + sum(map(len, document.lines[start[0] + 1 : end[0]]))
+    if size > NEAR:
+        return None
+    kept = [document.lines[start[0]][start[1] :], *document.lines[start[0] + 1 : end[0]]]
+    return "".join(kept) + document.lines[end[0]][: end[1]]

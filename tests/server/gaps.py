@@ -1,0 +1,60 @@
+"""Gaps in small workspaces for tests: real files, read by the indexer's own code in the test's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from midspan.engine.api import Hole
+from midspan.server.background import opened
+from midspan.server.context import Used, collect
+from midspan.server.documents import Document, Documents, Place
+from midspan.server.edits import Edits
+from midspan.server.index import Index
+from midspan.server.indexer import Scan, Workspace
+from midspan.server.sources import Gap
+from tests.server.pictures import place
+
+UNHURRIED_S = 60.0
+
+
+def write_files(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(text.encode())
+
+
+def read_workspace(root: Path, documents: Documents, exclude: tuple[str, ...] = ()) -> Index:
+    """What the indexer finds below a folder and in the open documents."""
+    workspace, index = Workspace(), Index()
+    for finding in workspace.scan(Scan((str(root),), exclude)):
+        index.take(finding)
+    for uri in documents.uris():
+        document = documents.get(uri)
+        assert document is not None
+        index.take(workspace.opened(opened(document)))
+    return index
+
+
+def window(picture: str) -> tuple[str, Place, Hole]:
+    """The text, the place and the hole of a picture in which lines of `┄` mark the window and `‸` the gap."""
+    above, inside, below = picture.split("┄\n")
+    before, after = inside.split("‸")
+    text = above + before + after + below
+    return text, place(above + before), Hole(prefix=before, suffix=after)
+
+
+def used_at(
+    root: Path, document: Document, at: Place, hole: Hole, documents: Documents, edits: Edits | None = None
+) -> dict[str, Used]:
+    """What every source gives for a gap."""
+    index = read_workspace(root, documents)
+    gap = Gap(
+        document=document,
+        place=at,
+        hole=hole,
+        index=index,
+        documents=documents,
+        edits=edits or Edits(),
+        roots=(root,),
+    )
+    return {used.source: used for used in collect(gap, 20_000, UNHURRIED_S)}

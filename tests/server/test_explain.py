@@ -1,0 +1,78 @@
+"""`midspan fill --explain`: a person reads what the prompt is made of; with `--json` stdout stays one object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.cli import main
+from midspan.server.settings import ServeOptions
+from tests.engine.tiny import tiny_checkpoint
+from tests.server.gaps import write_files
+
+FILES = {
+    ".git/HEAD": "",
+    ".gitignore": "hidden.py\n",
+    "store.py": "def load(path, strict=True):\n    body = 1\n",
+    "hidden.py": "def load_hidden(path):\n    pass\n",
+    "sub/app.py": "from store import load\nfrom hidden import load_hidden\nload_hidden(load(\n",
+}
+
+
+def tiny(folder: Path, context_tokens: int) -> str:
+    folder.mkdir()
+    file = tiny_checkpoint(folder) / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"context_tokens": context_tokens}))
+    return str(folder)
+
+
+def explained(capsys: pytest.CaptureFixture[str], root: Path, checkpoint: str, *argv: str) -> tuple[str, str]:
+    """What goes to stdout and to stderr."""
+    write_files(root, FILES)
+    app = str(root / "sub" / "app.py")
+    assert main(["fill", app, "--at", "3:18", "--checkpoint", checkpoint, "--explain", *argv]) == 0
+    out, err = capsys.readouterr()
+    return out, err
+
+
+def test_what_another_checkpoint_would_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path / "checkpoint", 0)
+    out, _ = explained(capsys, tmp_path / "project", checkpoint)
+    lines = out.splitlines()
+    assert lines[0] == f"context: {checkpoint} reads none; another checkpoint would read this"
+    shown = lines.index("    # store.py")
+    assert lines[shown - 1].startswith("workspace: ")
+    assert lines[shown + 1] == "    def load(path, strict=True):"
+    assert "    body" not in out
+    assert "def load_hidden" not in out
+    assert "before the gap: 71 characters, 2 lines" in lines
+    assert "gap: rest_of_line, python" in lines
+
+
+def test_what_is_read_changes_the_fill_and_json_stays_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found: list[dict[str, Any]] = []
+    for number, tokens in enumerate((0, 500)):
+        checkpoint = tiny(tmp_path / f"checkpoint_{number}", tokens)
+        out, err = explained(capsys, tmp_path / "project", checkpoint, "--json")
+        found.append(json.loads(out))
+        assert ("context: at most 500 tokens, cut from the front" in err) == (tokens == 500)
+        assert "    def load(path, strict=True):" in err
+    assert found[0]["candidates"] != found[1]["candidates"]
+
+
+def test_the_server_can_be_told_to_log_what_prompts_are_made_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    served: list[ServeOptions] = []
+
+    def serve(options: ServeOptions) -> int:
+        served.append(options)
+        return 0
+
+    monkeypatch.setattr("midspan.server.app.serve", serve)
+    for more in ([], ["--debug"]):
+        assert main(["serve", "--state-dir", str(tmp_path), *more]) == 0
+    assert [options.debug for options in served] == [False, True]

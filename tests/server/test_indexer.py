@@ -1,0 +1,167 @@
+"""The indexer, in its process and in this one: what it finds, forgets and leaves alone, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from midspan.server import background, indexer
+from midspan.server.background import Background
+from midspan.server.documents import Documents
+from midspan.server.index import MAX_FILES_A_NAME, Index
+from midspan.server.indexer import Found, Gone, Scan, Scanned, Workspace
+from tests.server.gaps import read_workspace, write_files
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Background]:
+    """An indexer's process that has read `tmp_path` with one file in it."""
+    monkeypatch.setattr(background, "QUIET_S", 0.0)
+    write_files(tmp_path, {"disk.py": "def on_disk(): pass\n"})
+    found = Background(Documents())
+    await found.start([tmp_path], [])
+    await until(found, lambda: found.index.scanned)
+    yield found
+    await found.stop()
+
+
+async def until(running: Background, wanted: Callable[[], object]) -> None:
+    """Wait for a finding that makes it so."""
+    async with asyncio.timeout(WAIT_S):
+        while not wanted():
+            running.found.clear()
+            await running.found.wait()
+
+
+def process_of(running: Background) -> int:
+    assert running._process is not None
+    return running._process.pid
+
+
+async def test_a_document_stands_in_place_of_its_file(running: Background, tmp_path: Path) -> None:
+    index, documents, path = running.index, running._documents, tmp_path / "disk.py"
+    assert index.here("on_disk", str(path))
+    documents.open(path.as_uri(), "python", 1, "def in_editor(): pass\n")
+    running.changed(path.as_uri())
+    await until(running, lambda: index.here("in_editor", str(path)))
+    assert not index.here("on_disk", str(path))
+    documents.change(path.as_uri(), 2, [(None, "def edited(): pass\n")], "utf-8")
+    running.changed(path.as_uri())
+    await until(running, lambda: index.here("edited", str(path)))
+    assert not index.here("in_editor", str(path))
+    documents.close(path.as_uri())
+    running.closed(path.as_uri())
+    await until(running, lambda: index.here("on_disk", str(path)))
+    assert not index.here("edited", str(path))
+
+
+async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None:
+    write_files(tmp_path, {"other.py": "def other(): pass\n"})
+    running.look([tmp_path], ["disk.py"])
+    await until(running, lambda: running.index.scanned)
+    assert not running.index.may_show(str(tmp_path / "disk.py"))
+    assert running.index.here("other", str(tmp_path / "other.py"))
+
+
+async def test_its_process_is_the_last_to_get_the_processor(running: Background) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, process_of(running)) == 19
+
+
+def test_it_needs_neither_torch_nor_the_server() -> None:
+    code = "import sys, midspan.server.indexer; print(sorted({'torch', 'pygls', 'lsprotocol'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], timeout=WAIT_S).strip() == b"[]"
+
+
+async def test_an_indexer_that_dies_leaves_what_it_found(
+    running: Background, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = running._reading
+    assert reading is not None
+    with caplog.at_level(logging.WARNING):
+        os.kill(process_of(running), signal.SIGKILL)
+        await asyncio.wait_for(reading, WAIT_S)
+    assert "the indexer ended with code -9" in caplog.text
+    assert running.index.here("on_disk", str(tmp_path / "disk.py"))
+    running.changed("file:///a.py")
+    running.closed("file:///a.py")
+
+
+def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"{number}.py": "def f(): pass\n" * 500 for number in range(50)})
+    command = [sys.executable, "-P", "-m", "midspan.server.indexer"]
+    message = indexer.write(Scan((str(tmp_path),)))
+    for cut in (len(message), len(message) - 3, 2, 0):
+        done = subprocess.run(command, input=message[:cut], capture_output=True, timeout=WAIT_S, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def scan(workspace: Workspace, root: Path) -> dict[str, list[str]]:
+    """Names of files by the kind of what was found."""
+    kinds: dict[str, list[str]] = {"found": [], "gone": []}
+    for finding in workspace.scan(Scan((str(root),))):
+        if not isinstance(finding, Scanned):
+            kinds["gone" if isinstance(finding, Gone) else "found"].append(Path(finding.key).name)
+    return kinds
+
+
+def test_a_second_scan_reads_what_has_changed(tmp_path: Path) -> None:
+    workspace = Workspace()
+    write_files(tmp_path, {"a.py": "x = 1\n", "b.py": "y = 1\n", "c.py": "z = 1\n", "d.txt": ""})
+    assert scan(workspace, tmp_path) == {"found": ["a.py", "b.py", "c.py"], "gone": []}
+    assert scan(workspace, tmp_path) == {"found": [], "gone": []}
+    (tmp_path / "b.py").unlink()
+    write_files(tmp_path, {"a.py": "longer = 1\n", ".gitignore": "c.py\n"})
+    assert scan(workspace, tmp_path) == {"found": ["a.py"], "gone": ["b.py", "c.py"]}
+
+
+def test_the_limits_of_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path, {f"{number}.py": "" for number in range(9)})
+    monkeypatch.setattr(indexer, "MAX_FILES", 4)
+    assert len(scan(Workspace(), tmp_path)["found"]) == 4
+    [end] = Workspace().scan(Scan((str(tmp_path),), seconds=-1.0))
+    assert isinstance(end, Scanned)
+    monkeypatch.setattr(indexer, "MAX_ENTRIES", 2)
+    assert len(scan(Workspace(), tmp_path)["found"]) == 2
+
+
+def test_folders_that_cannot_be_read_or_are_not_there(tmp_path: Path) -> None:
+    assert scan(Workspace(), tmp_path / "gone") == {"found": [], "gone": []}
+    write_files(tmp_path, {"a.py": ""})
+    assert scan(Workspace(), tmp_path / "a.py") == {"found": [], "gone": []}
+
+
+def test_names_that_everybody_defines_are_not_explained(tmp_path: Path) -> None:
+    for count, explained in ((MAX_FILES_A_NAME, True), (MAX_FILES_A_NAME + 1, False)):
+        write_files(tmp_path, {f"m{number}.py": "def run(): pass\n" for number in range(count)})
+        index = read_workspace(tmp_path, Documents())
+        assert bool(index.elsewhere("run", str(tmp_path / "a.py"), "python", ())) == explained
+
+
+def test_the_index_forgets_as_much_as_it_took(tmp_path: Path) -> None:
+    index = Index()
+    write_files(tmp_path, {"a.py": "def f(): pass\ndef f(): pass\nclass A: pass\n"})
+    [found] = [one for one in Workspace().scan(Scan((str(tmp_path),))) if isinstance(one, Found)]
+    for _ in range(2):
+        index.take(found)
+        assert [one.row for one in index.here("f", found.key)] == [0, 1]
+    index.take(Gone(found.key))
+    assert index.here("f", found.key) == []
+    assert (index._names, index._files, index._count) == ({}, {}, 0)
+
+
+def test_a_full_index_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midspan.server.index.MAX_DEFINITIONS", 1)
+    write_files(tmp_path, {"a.py": "def f(): pass\n", "b.py": "def g(): pass\n"})
+    index = read_workspace(tmp_path, Documents())
+    assert index.here("f", str(tmp_path / "a.py"))
+    assert not index.may_show(str(tmp_path / "b.py"))

@@ -1,0 +1,212 @@
+"""Suggestions while somebody types, through the real server: what memory answers, and what the engine is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lsprotocol import types
+
+from midspan.server.telemetry import FILE_NAME
+from tests.server.lsp_client import URI, Client, question, session
+from tests.server.raw_client import WAIT_S
+from tests.server.scripted import TEXT
+
+HISTORY = "file:///history.py"
+
+
+async def asked(client: Client) -> list[dict[str, Any]]:
+    """What the scripted engine has been asked so far."""
+    client.open("history", uri=HISTORY)
+    [item] = await client.complete(0, 7, uri=HISTORY, invoked=True)
+    found: list[dict[str, Any]] = json.loads(str(item.insert_text))["asked"]
+    return found
+
+
+def edit(client: Client, version: int, line: int, start: int, end: int, text: str) -> None:
+    """Put a text in place of a part of a line."""
+    span = types.Range(types.Position(line, start), types.Position(line, end))
+    document = types.VersionedTextDocumentIdentifier(version, URI)
+    changes = [types.TextDocumentContentChangePartial(range=span, text=text)]
+    client.text_document_did_change(types.DidChangeTextDocumentParams(document, changes))
+
+
+def texts(items: list[types.InlineCompletionItem]) -> list[str]:
+    return [str(item.insert_text) for item in items]
+
+
+def ids(items: list[types.InlineCompletionItem]) -> list[str]:
+    return [str((item.command.arguments or [""])[0]) for item in items if item.command is not None]
+
+
+def rows(state_dir: Path) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
+        store.row_factory = sqlite3.Row
+        return [dict(row) for row in store.execute("SELECT * FROM completion WHERE chars < 50 ORDER BY ts, id")]
+
+
+async def test_typing_along_and_back_asks_the_engine_once_and_stays_one_completion(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        first = await client.complete(0, 4)
+        assert texts(first) == [TEXT]
+        for typed in range(1, len(TEXT)):
+            edit(client, 1 + typed, 0, 3 + typed, 3 + typed, TEXT[typed - 1])
+            [item] = await client.complete(0, 4 + typed)
+            assert item.insert_text == TEXT[typed:]
+            assert item.range == types.Range(types.Position(0, 4 + typed), types.Position(0, 4 + typed))
+            assert ids([item]) == ids(first)
+        edit(client, 50, 0, 4, 3 + len(TEXT), "")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+        assert len(await asked(client)) == 1
+    [row] = rows(tmp_path)
+    assert row["id"] == ids(first)[0]
+
+
+async def test_another_key_asks_the_engine_again_and_its_deletion_does_not(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        await client.complete(0, 4)
+        edit(client, 2, 0, 4, 4, "z")
+        assert texts(await client.complete(0, 5)) == [TEXT]
+        edit(client, 3, 0, 4, 5, "")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+        assert len(await asked(client)) == 2
+
+
+async def test_an_edit_elsewhere_asks_the_engine_again(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = \ny = 1")
+        await client.complete(0, 4)
+        edit(client, 2, 1, 5, 5, "2")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+        assert len(await asked(client)) == 2
+
+
+async def test_an_answer_from_memory_supersedes_the_documents_older_question(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = \nforever")
+        await client.complete(0, 4)
+        older = client.protocol.send_request(types.TEXT_DOCUMENT_INLINE_COMPLETION, question(1, 7))
+        assert texts(await client.complete(0, 4)) == [TEXT]
+        assert await asyncio.wait_for(asyncio.wrap_future(older), WAIT_S) is None
+
+
+async def test_a_menus_entry_that_runs_along_is_answered_from_memory_in_its_range(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        first = await client.complete(0, 4)
+        edit(client, 2, 0, 4, 4, "le")
+        entry = types.SelectedCompletionInfo(types.Range(types.Position(0, 4), types.Position(0, 6)), "left")
+        items = await client.complete(0, 6, selected=entry)
+        assert texts(items) == [TEXT]
+        assert items[0].range == entry.range
+        assert ids(items) == ids(first)
+        assert len(await asked(client)) == 1
+
+
+async def test_a_part_taken_counts_from_the_offers_beginning(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        await client.complete(0, 4)
+        edit(client, 2, 0, 4, 4, "left")
+        [item] = await client.complete(0, 8)
+        told = {"item": client.protocol._converter.unstructure(item), "acceptedLength": 2}
+        client.protocol.notify("textDocument/didPartiallyAcceptCompletion", told)
+        assert await client.execute("midspan.didAccept", *ids([item])) is None
+    [row] = rows(tmp_path)
+    assert row["partial_chars"] == len("left +")
+    assert row["accepted_ts"]
+
+
+async def test_explicit_requests_get_several_and_keep_what_is_on_screen_first(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = 1  # several\nx = ")
+        edit(client, 2, 1, 4, 4, "several ")
+        shown = await client.complete(1, 12)
+        assert texts(shown) == [TEXT]
+        several = await client.complete(1, 12, invoked=True)
+        assert texts(several) == [TEXT, "second", "third"]
+        assert ids(several)[0] == ids(shown)[0]
+        again = await client.complete(1, 12, invoked=True)
+        assert (texts(again), ids(again)) == (texts(several), ids(several))
+        assert texts(await client.complete(1, 12)) == [TEXT]
+        edit(client, 3, 1, 12, 12, "s")
+        assert texts(await client.complete(1, 13)) == ["econd"]
+        assert len(await asked(client)) == 2
+    assert len(rows(tmp_path)) == 3
+
+
+async def test_after_acceptance_the_next_gap_is_filled_before_it_is_asked_for(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        await client.complete(0, 4)
+        edit(client, 2, 0, 4, 4, TEXT)
+        assert len(await asked(client)) == 2
+        # The question of `asked` has not been the one that was looked ahead for, and took its place.
+        edit(client, 3, 0, 4, 4 + len(TEXT), "")
+        edit(client, 4, 0, 4, 4, TEXT)
+        [item] = await client.complete(0, 4 + len(TEXT))
+        assert item.insert_text == TEXT
+        assert len(await asked(client)) == 3
+    *_, last = rows(tmp_path)
+    assert last["id"] == ids([item])[0]
+    assert last["engine_ms"] <= last["latency_ms"]
+
+
+async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = 1\nlater ")
+        await client.complete(1, 6)
+        edit(client, 2, 1, 6, 6, TEXT)
+        # The scripted engine has one worker: were it not stopped, this would never be answered.
+        assert texts(await client.complete(0, 5)) == [TEXT]
+        assert [one["stopped"] for one in await asked(client)] == [False, True, False]
+
+
+async def test_a_key_stops_the_look_ahead(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = 1\nlater ")
+        await client.complete(1, 6)
+        edit(client, 2, 1, 6, 6, TEXT)
+        edit(client, 3, 1, 0, 6 + len(TEXT), "y = ")
+        assert texts(await client.complete(1, 4)) == [TEXT]
+        assert [one["stopped"] for one in await asked(client)] == [False, True, False]
+
+
+async def test_a_look_ahead_does_not_stop_a_question_of_another_document(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = ")
+        client.open("frames", uri="file:///b.py")
+        await client.complete(0, 4)
+        params = question(0, 6, uri="file:///b.py")
+        other = client.protocol.send_request(types.TEXT_DOCUMENT_INLINE_COMPLETION, params)
+        edit(client, 2, 0, 4, 4, TEXT)
+        assert texts(await asyncio.wait_for(asyncio.wrap_future(other), WAIT_S)) == [TEXT]
+        assert [one["stopped"] for one in await asked(client)] == [False, False]
+
+
+@pytest.mark.parametrize("option", [{"quiet": True}, {"disable": ["a.py"]}, {"disable": ["project"]}])
+async def test_quiet_means_only_when_asked_for(tmp_path: Path, option: dict[str, Any]) -> None:
+    async with session(tmp_path, **option) as client:
+        client.open("x = ")
+        answer = await client.text_document_inline_completion_async(question(0, 4))
+        assert answer == []
+        assert texts(await client.complete(0, 4, invoked=True)) == [TEXT]
+        # What is taken is followed by nothing that nobody asked for.
+        edit(client, 2, 0, 4, 4, TEXT)
+        assert await client.complete(0, 4 + len(TEXT)) == []
+        assert await client.complete(0, 4 + len(TEXT), invoked=True)
+        assert [one["candidates"] for one in await asked(client)] == [3, 3]
+
+
+async def test_disabled_files_are_no_others(tmp_path: Path) -> None:
+    async with session(tmp_path, disable=["vendor/*", "b.py"]) as client:
+        client.open("x = ")
+        assert texts(await client.complete(0, 4)) == [TEXT]
+        assert len(await asked(client)) == 1

@@ -1,0 +1,85 @@
+"""What the model sees beyond the window, as pictures: the file, other files, then what each source gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from midspan.engine.api import Hole
+from midspan.server.context import SOURCES
+from midspan.server.documents import Document, Documents
+from midspan.server.edits import Edits
+from tests.server.gaps import used_at, window, write_files
+from tests.server.pictures import FIXTURES, named
+
+PICTURES = sorted((FIXTURES / "context").glob("*.txt"))
+
+
+def of(sections: dict[str, str], word: str) -> dict[str, str]:
+    """The sections whose names begin with a word, by the rest of their names."""
+    return {name.removeprefix(word): text for name, text in sections.items() if name.startswith(word)}
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_every_source(path: Path, tmp_path: Path) -> None:
+    sections = named(path)
+    text, at, hole = window(sections[""])
+    if "line ends" in sections:
+        text = text.replace("\n", "\r\n")
+    language, name = sections["language"].strip(), sections["path"].strip()
+    files, others = of(sections, "file "), of(sections, "opened ")
+    write_files(tmp_path, {**files, **others, name: text})
+    documents = Documents()
+    document = documents.open((tmp_path / name).as_uri(), language, 1, text)
+    for other, its_text in others.items():
+        documents.open((tmp_path / other).as_uri(), language, 1, its_text)
+    used = used_at(tmp_path, document, at, hole, documents)
+    given = {source: "".join(f"{snippet}\n" for snippet in one.snippets) for source, one in used.items()}
+    assert given == {source: sections.get(source, "") for source, _, _ in SOURCES}
+
+
+def test_every_source_has_a_picture_or_a_test_here() -> None:
+    shown = {name for path in PICTURES for name in named(path)}
+    assert {source for source, _, _ in SOURCES} - shown == {"recent edits"}
+
+
+def lines(count: int) -> str:
+    return "".join(f"line_{number} = {number}\n" for number in range(count))
+
+
+def open_two(root: Path) -> tuple[Documents, Document]:
+    documents = Documents()
+    documents.open((root / "other.py").as_uri(), "python", 1, lines(100))
+    return documents, documents.open((root / "here.py").as_uri(), "python", 1, lines(100))
+
+
+def edits_seen(root: Path, edits: Edits) -> tuple[str, ...]:
+    """The edits' snippets at line 50, where lines 40 to 60 are in the window."""
+    documents, here = open_two(root)
+    hole = Hole(prefix="".join(here.lines[40:50]), suffix="".join(here.lines[50:60]))
+    return used_at(root, here, (50, 0), hole, documents, edits)["recent edits"].snippets
+
+
+def test_recent_edits_beyond_the_window_the_newest_last(tmp_path: Path) -> None:
+    edits = Edits()
+    for name, line in (("here.py", 5), ("other.py", 45), ("here.py", 45)):
+        edits.note((tmp_path / name).as_uri(), ((line, 0), (line, 0)), "x")
+    assert edits_seen(tmp_path, edits) == (
+        "# here.py\nline_4 = 4\nline_5 = 5\nline_6 = 6",
+        "# other.py\nline_44 = 44\nline_45 = 45\nline_46 = 46",
+    )
+
+
+def test_an_edit_of_a_file_that_git_ignores_is_not_seen(tmp_path: Path) -> None:
+    write_files(tmp_path, {".gitignore": "other.py\n"})
+    edits = Edits()
+    edits.note((tmp_path / "other.py").as_uri(), ((5, 0), (5, 0)), "x")
+    assert edits_seen(tmp_path, edits) == ()
+
+
+def test_edits_of_a_closed_document_are_forgotten(tmp_path: Path) -> None:
+    edits = Edits()
+    edits.note((tmp_path / "other.py").as_uri(), ((5, 0), (5, 0)), "x")
+    edits.forget((tmp_path / "other.py").as_uri())
+    assert list(edits.newest()) == []

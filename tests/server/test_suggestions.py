@@ -1,0 +1,293 @@
+"""What memory says while somebody types: right to the character, whatever the client makes of an edit."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.server.documents import Document, Place, split_lines
+from midspan.server.suggestions import BACK, NEAR, SPOTS, Offered, Suggestions
+
+URI = "file:///project/a.py"
+PIECES = ["a", "b", "x = 1", "é", "😀", ")", "\t", "\n", "\r\n", "\x0c"]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+WITH_LONE_CR = st.lists(st.sampled_from([*PIECES, "\r"]), max_size=8).map("".join)
+SUGGESTIONS = st.lists(st.sampled_from(["a", "b", "😀", "(a)", "\n", " "]), min_size=1, max_size=6).map("".join)
+
+
+def place_at(text: str, offset: int) -> Place:
+    """The place of an offset that does not stand inside a line end."""
+    lines = split_lines(text[:offset])
+    return len(lines) - 1, len(lines[-1])
+
+
+def places(text: str) -> list[tuple[int, Place]]:
+    """All places of a text, with their offsets."""
+    inside = [offset for offset in range(1, len(text)) if text[offset - 1 : offset + 1] == "\r\n"]
+    return [(offset, place_at(text, offset)) for offset in range(len(text) + 1) if offset not in inside]
+
+
+class Screen:
+    """A document, its text, and what was offered in it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.document = Document(URI, "plaintext", 1, text)
+        self.suggestions = Suggestions()
+
+    def offer(self, start: Place, *texts: str, end: Place | None = None, invoked: bool = False) -> None:
+        """Offer texts at a place."""
+        offers = [Offered(id=str(number), text=text) for number, text in enumerate(texts)]
+        self.suggestions.remember(self.document, start, start if end is None else end, offers, invoked=invoked)
+
+    def edit(self, begin: int, end: int, text: str) -> None:
+        """Put a text in place of a part of the document, offsets as they are; not inside a line end."""
+        span = place_at(self.text, begin), place_at(self.text, end)
+        self.suggestions.follow(self.document, span, text)
+        self.document.change(span, text, "utf-32")
+        self.text = self.text[:begin] + text + self.text[end:]
+        assert self.document.text == self.text
+
+    def recalled(self, start: Place, end: Place | None = None, selected: str = "") -> list[str] | None:
+        """The texts that memory has for a place."""
+        known = self.suggestions.recall(self.document, start, start if end is None else end, selected)
+        return None if known is None else [offer.text for offer in known.offers]
+
+    def type(self, text: str) -> None:
+        """Type at the end of the document."""
+        for letter in text:
+            self.edit(len(self.text), len(self.text), letter)
+
+    def here(self) -> list[str] | None:
+        """What memory has for the document's end."""
+        return self.recalled(place_at(self.text, len(self.text)))
+
+
+@given(st.data(), TEXTS, SUGGESTIONS)
+def test_what_was_typed_and_what_is_answered_are_the_suggestion(
+    data: st.DataObject, text: str, suggestion: str
+) -> None:
+    screen = Screen(text)
+    begin, start = data.draw(st.sampled_from(places(text)))
+    screen.offer(start, suggestion)
+    typed = 0
+    while typed < len(suggestion):
+        assert screen.recalled(place_at(screen.text, begin + typed)) == [suggestion[typed:]]
+        if data.draw(st.booleans()):
+            # A wrong key, and back.
+            wrong = begin + typed
+            screen.edit(wrong, wrong, "wrong")
+            assert screen.recalled(place_at(screen.text, wrong + 5)) is None
+            screen.edit(wrong, wrong + 5, "")
+        elif typed and data.draw(st.booleans()):
+            typed -= 1
+            screen.edit(begin + typed, begin + typed + 1, "")
+        chunk = data.draw(st.integers(1, len(suggestion) - typed))
+        # A client may say that more was replaced than has changed.
+        ends = [offset for offset, _ in places(screen.text)]
+        low = data.draw(st.sampled_from([offset for offset in ends if begin - 3 <= offset <= begin + typed]))
+        high = data.draw(st.sampled_from([offset for offset in ends if 0 <= offset - begin - typed <= 3]))
+        if place_at(screen.text, low)[0] < start[0] or place_at(screen.text, high)[0] > start[0] + suggestion.count(
+            "\n"
+        ):
+            low = high = begin + typed
+        kept = screen.text[low : begin + typed], screen.text[begin + typed : high]
+        screen.edit(low, high, kept[0] + suggestion[typed : typed + chunk] + kept[1])
+        typed += chunk
+    assert screen.suggestions.taken(URI) == place_at(screen.text, begin + typed)
+    assert screen.recalled(place_at(screen.text, begin + typed)) is None
+
+
+@given(st.data(), WITH_LONE_CR, SUGGESTIONS)
+def test_an_answer_always_makes_the_text_that_was_first_suggested(
+    data: st.DataObject, text: str, suggestion: str
+) -> None:
+    screen = Screen(text)
+    begin, start = data.draw(st.sampled_from(places(text)))
+    end, stop = data.draw(st.sampled_from([at for at in places(text) if at[1][0] == start[0] and at[0] >= begin]))
+    screen.offer(start, suggestion, end=stop)
+    wanted = text[:begin] + suggestion + text[end:]
+    for _ in range(data.draw(st.integers(0, 3))):
+        offsets = st.sampled_from([offset for offset, _ in places(screen.text)])
+        low, high = sorted((data.draw(offsets), data.draw(offsets)))
+        screen.edit(
+            low, high, data.draw(st.sampled_from([suggestion[:1], suggestion[:2], suggestion, "", "a", ")", "\r"]))
+        )
+    entry = data.draw(st.sampled_from(["", suggestion[:1], suggestion[:2], "b"]))
+    for (low, first), (high, last) in itertools.combinations_with_replacement(places(screen.text), 2):
+        if first[0] == last[0] and (entry or low == high):
+            for answer in screen.recalled(first, last, entry) or []:
+                assert answer.startswith(entry)
+                assert screen.text[:low] + answer + screen.text[high:] == wanted
+
+
+@given(st.data(), TEXTS, SUGGESTIONS, TEXTS)
+def test_any_other_edit_invalidates(data: st.DataObject, text: str, suggestion: str, put: str) -> None:
+    screen = Screen(text)
+    begin, start = data.draw(st.sampled_from(places(text)))
+    screen.offer(start, suggestion)
+    offsets = st.sampled_from([offset for offset, _ in places(text)])
+    low, high = sorted((data.draw(offsets), data.draw(offsets)))
+    screen.edit(low, high, put)
+    changed = screen.text
+    if len(changed) >= len(text) and changed.startswith(text[:begin]) and changed.endswith(text[begin:]):
+        return
+    assert [screen.recalled(place) for _, place in places(changed)] == [None] * len(places(changed))
+
+
+def test_a_menus_entry_goes_on_from_memory_and_another_entry_does_not() -> None:
+    screen = Screen("x = le")
+    screen.offer((0, 4), "left + right", end=(0, 6))
+    assert screen.recalled((0, 4), (0, 6), "left") == ["left + right"]
+    screen.type("f")
+    assert screen.recalled((0, 4), (0, 7), "left") == ["left + right"]
+    assert screen.recalled((0, 4), (0, 7), "lefthanded") is None
+    # The menu is closed.
+    assert screen.here() == ["t + right"]
+    assert screen.recalled((0, 4), (0, 6), "left") is None
+
+
+def test_what_the_editor_closes_by_itself_is_not_offered_twice() -> None:
+    screen = Screen("f")
+    screen.offer((0, 1), "(a, b)")
+    screen.edit(1, 1, "()")
+    assert screen.recalled((0, 2)) == ["a, b"]
+    assert screen.here() is None
+    screen.edit(2, 2, "a")
+    assert screen.recalled((0, 3)) == [", b"]
+    screen.offer((0, 3), "] + [c")
+    screen.edit(3, 3, "]")
+    assert screen.recalled((0, 3)) is None
+
+
+def test_a_cursor_within_what_was_typed_is_another_place() -> None:
+    screen = Screen("")
+    screen.offer((0, 0), "foo.foo")
+    screen.type("fo")
+    assert screen.here() == ["o.foo"]
+    assert screen.recalled((0, 1)) is None
+
+
+def test_text_that_only_looks_untouched_is_not() -> None:
+    screen = Screen("aa")
+    screen.offer((0, 1), "b")
+    screen.edit(0, 2, "a")
+    assert screen.recalled((0, 1)) is None
+
+
+def test_line_ends_that_join_are_another_text() -> None:
+    screen = Screen("a\n")
+    screen.offer((0, 1), "\r\nxyz")
+    screen.edit(1, 1, "\r")
+    screen.edit(3, 3, "x")
+    assert screen.text == "a\r\nx"
+    assert screen.recalled((1, 1)) is None
+    screen = Screen("a\rb")
+    screen.offer((1, 0), "\nq")
+    screen.edit(2, 2, "\n")
+    screen.edit(3, 3, "q")
+    assert [screen.recalled(place) for _, place in places(screen.text)] == [None] * 5
+
+
+def test_nothing_for_a_menus_entry_says_nothing_of_the_place() -> None:
+    screen = Screen("le")
+    screen.offer((0, 0), end=(0, 2))
+    screen.edit(0, 2, "")
+    assert screen.here() is None
+
+
+def test_the_newest_suggestion_that_holds_is_recalled_and_the_older_ones_on_the_way_back() -> None:
+    screen = Screen("")
+    screen.offer((0, 0), "abc")
+    screen.type("x")
+    screen.offer((0, 1), "yz")
+    assert screen.here() == ["yz"]
+    screen.edit(0, 1, "")
+    assert screen.here() == ["abc"]
+    screen.type("x")
+    assert screen.here() is None
+
+
+def test_of_several_suggestions_those_are_left_that_run_along() -> None:
+    screen = Screen("")
+    screen.offer((0, 0), "abc", "axy", "zzz", invoked=True)
+    assert screen.suggestions.recall(screen.document, (0, 0), (0, 0)) is not None
+    screen.type("a")
+    known = screen.suggestions.recall(screen.document, (0, 1), (0, 1))
+    assert known is not None
+    assert [(offer.id, offer.text, offer.there) for offer in known.offers] == [("0", "bc", "a"), ("1", "xy", "a")]
+    assert not known.complete
+    screen.edit(0, 1, "")
+    known = screen.suggestions.recall(screen.document, (0, 0), (0, 0))
+    assert known is not None
+    assert known.complete
+
+
+def test_what_was_there_counts_from_the_first_offer() -> None:
+    screen = Screen("")
+    screen.offer((0, 0), "abcd")
+    screen.type("a")
+    known = screen.suggestions.recall(screen.document, (0, 1), (0, 1))
+    assert known is not None
+    screen.suggestions.remember(screen.document, (0, 1), (0, 1), known.offers, invoked=True)
+    screen.type("b")
+    known = screen.suggestions.recall(screen.document, (0, 2), (0, 2))
+    assert known is not None
+    assert [(offer.text, offer.there) for offer in known.offers] == [("cd", "ab")]
+
+
+def test_that_nothing_is_worth_offering_is_known_at_that_place_only() -> None:
+    screen = Screen("x")
+    screen.offer((0, 1))
+    assert screen.here() == []
+    assert screen.recalled((0, 0)) is None
+    assert screen.recalled((0, 1), (0, 1), "entry") is None
+    screen.type("y")
+    assert screen.here() is None
+    screen.edit(1, 2, "")
+    assert screen.here() == []
+
+
+def test_memory_is_small() -> None:
+    screen = Screen("")
+    for number in range(SPOTS + 1):
+        screen.offer((0, number), "z")
+        screen.type("a")
+    held: list[list[str] | None] = []
+    for number in reversed(range(SPOTS + 1)):
+        screen.edit(number, number + 1, "")
+        held.append(screen.here())
+    assert held == [["z"]] * SPOTS + [None]
+
+
+def test_one_may_go_astray_for_a_while_and_come_back() -> None:
+    for astray, held in ((BACK, ["z"]), (BACK + 1, None)):
+        screen = Screen("")
+        screen.offer((0, 0), "z")
+        screen.edit(0, 0, "y" * (1 + astray))
+        screen.edit(0, 1 + astray, "")
+        assert screen.here() == held
+
+
+def test_a_line_sent_whole_is_followed_unless_it_is_long() -> None:
+    for size, held in ((NEAR // 2, ["z"]), (NEAR * 2, None)):
+        screen = Screen("a" * size)
+        screen.offer((0, 10), "zz")
+        screen.edit(0, size, "a" * 10 + "z" + "a" * (size - 10))
+        assert screen.recalled((0, 11)) == held
+
+
+def test_new_text_and_other_settings_forget() -> None:
+    screen = Screen("a")
+    screen.offer((0, 1), "bc")
+    screen.suggestions.follow(screen.document, None, "a")
+    assert screen.here() is None
+    screen.offer((0, 1), "bc")
+    screen.suggestions.forget(URI)
+    assert screen.here() is None
+    screen.offer((0, 1), "bc")
+    assert screen.here() == ["bc"]
+    screen.suggestions.clear()
+    assert screen.here() is None
