@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import torch
+from torch import nn
 
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
@@ -91,17 +92,14 @@ def rank(
         gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
     found, nearby = set(gaps), nearby or {}
     gaps |= dict.fromkeys(nearby, True)
-    texts = [[*gap, *head] for gap in gaps]
-    longest = max(map(len, texts))
-    if longest == 0:
+    if not head:
+        gaps.pop((), None)
+    if not gaps:
         return []
-    batch = torch.zeros(len(texts), longest, dtype=torch.long)
-    for row, text in enumerate(texts):
-        batch[row, : len(text)] = torch.tensor(text, dtype=torch.long)
-    read = _token_log_probabilities(model, cache, last_hidden, batch, canvas.allowed_first)
+    texts = [[*gap, *head] for gap in gaps]
+    read = _token_log_probabilities(model, cache, last_hidden, texts, canvas.allowed_first)
     scored = []
-    for row, (gap, ended) in enumerate(gaps.items()):
-        values = read[row, : len(texts[row])].tolist()
+    for values, (gap, ended) in zip(read, gaps.items(), strict=True):
         evidence, drawn = nearby.get(gap, 0.0), gap in found
         features, standing = _weighed(values[: len(gap)], values[len(gap) :], drawn, evidence, weights)
         scored.append(Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended))
@@ -140,18 +138,26 @@ def _token_log_probabilities(
     model: DiffusionGemma,
     cache: Cache,
     last_hidden: torch.Tensor,
-    batch: torch.Tensor,
+    texts: list[list[int]],
     allowed_first: torch.Tensor | None,
-) -> torch.Tensor:
-    """Log-probability of every id of batch [B, N] given the cache and the ids before it, in nats [B, N].
+) -> list[list[float]]:
+    """Log-probability of every id of each text given the cache and the ids before it, in nats.
 
-    The first id's is renormalised over the tokens that token healing allows.
+    The first id's is renormalised over the tokens that token healing allows. The vocabulary is read for ids that are
+    there only, not for what fills the batch up.
     """
-    hidden = model.score(batch[:, :-1].to(model.device), cache) if batch.shape[1] > 1 else None
-    first = model.logits(last_hidden)[None].expand(len(batch), -1)
+    lengths = torch.tensor([len(text) for text in texts])
+    batch = nn.utils.rnn.pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
+    first = model.logits(last_hidden)
     if allowed_first is not None:
         first = first.masked_fill(~allowed_first, -torch.inf)
-    logits = first[:, None] if hidden is None else torch.cat((first[:, None], model.logits(hidden)), dim=1)
-    chosen = logits.gather(-1, batch.to(logits.device)[..., None]).squeeze(-1)
     # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.
-    return (chosen - logits.logsumexp(dim=-1)).clamp(min=-30.0)
+    begins = first.log_softmax(dim=-1)[batch[:, 0].to(model.device)].clamp(min=-30.0)
+    there = torch.arange(1, batch.shape[1]) < lengths[:, None]
+    if not bool(there.any()):
+        return [[value] for value in begins.tolist()]
+    hidden = model.score(batch[:, :-1].to(model.device), cache)
+    logits = model.logits(hidden[there.to(model.device)])
+    chosen = logits.gather(-1, batch[:, 1:][there].to(model.device)[:, None]).squeeze(-1)
+    rest = (chosen - logits.logsumexp(dim=-1)).clamp(min=-30.0).split((lengths - 1).tolist())
+    return [[begin, *values.tolist()] for begin, values in zip(begins.tolist(), rest, strict=True)]

@@ -35,7 +35,7 @@ from midspan.engine.prompt import Prompt
 from midspan.engine.quantized import count_parameters, precision
 from midspan.engine.released import CHAT_LAYOUTS
 from midspan.engine.settings import CheckpointSettings, read_settings
-from midspan.engine.weights import load_weights, read_config, resolve
+from midspan.engine.weights import Uninitialised, load_weights, read_config, resolve
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     prompt.widen(config.vocab_size)
     check_fp8(place, wanted=settings.quantize == "fp8")
     kernels = place.type == "cuda" and unsupported(config) is None
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         model = (FusedGemma if kernels else DiffusionGemma)(config)
     try:
         load_weights(model, folder, _dtype(place), place, quantize=settings.quantize, progress=progress)

@@ -272,7 +272,7 @@ class DiffusionGemma(nn.Module):
         # What `run` goes through; a list, so that folded layers may take the place of the modules.
         self.stack: list[LayerCall] = list(self.layers)
         # The product with the vocabulary; dense.py puts another one in its place.
-        self.head = F.linear
+        self.head: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.linear
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
         self._frequencies: dict[LayerShape, torch.Tensor] = {}

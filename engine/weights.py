@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.model import DiffusionGemma, Experts, Layer
@@ -27,6 +28,22 @@ VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
 IGNORED = (*VISION, "lm_head.weight")
 # Bytes of one file of weights, so that a checkpoint passes where files are limited to 16 MiB.
 SHARD = 16_000_000
+
+
+class Uninitialised(TorchFunctionMode):
+    """Modules made under it begin with whatever their memory holds: weights are read over it.
+
+    On `meta`, random first weights would import torch's compiler: 60 MB and a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Leave what torch.nn.init is given as it is, let all else through."""
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 def resolve(checkpoint: str) -> Path:

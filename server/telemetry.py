@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
-CLOSE_S = 10.0
+CLOSE_S = BUSY_S = 10.0
 SCHEMA = """
 CREATE TABLE salt (value BLOB NOT NULL);
 CREATE TABLE completion (
@@ -134,7 +134,7 @@ class Telemetry:
 def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
     """The store and its salt; made if missing. Raises OSError, sqlite3.Error, or ValueError for a newer schema."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    store = sqlite3.connect(path, timeout=5)
+    store = sqlite3.connect(path, timeout=BUSY_S)
     try:
         return store, _prepare(store)
     except (sqlite3.Error, ValueError):
@@ -144,7 +144,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
 
 def _prepare(store: sqlite3.Connection) -> bytes:
     """Make the tables if they are missing; the salt."""
-    store.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(store)
     store.execute("PRAGMA synchronous = NORMAL")
     with store:
         # Two servers may start on one folder at once: whoever comes second must see the finished schema.
@@ -159,6 +159,20 @@ def _prepare(store: sqlite3.Connection) -> bytes:
             raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")
     salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]
     return salt
+
+
+def _write_ahead(store: sqlite3.Connection) -> None:
+    """Switch to WAL. Two servers that start at once lock each other out, and SQLite itself does not wait for this."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            store.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _set(store: sqlite3.Connection, id: str, change: str, *values: int) -> None:

@@ -44,6 +44,11 @@ def quality(row: Row) -> Figures:
 def keystroke(row: Row) -> Figures:
     """Label and value of each figure of a `midspan bench keystroke` row."""
     yield "request to response, typed files", times(row["response_ms"])
+    # The first rows have no answers from memory.
+    if row.get("typed_along_ms") is not None:
+        along = f"{row['typed_along']} of {row['keystrokes']} keys: {times(row['typed_along_ms'])}"
+        yield "of these from memory, as the key runs along a suggestion", along
+        yield "of these from the model", times(row["from_engine_ms"])
     yield "the server's own share of it", times(row["server_ms"])
     if row["cancel_ms"] is not None:
         yield "cancel to answer", times(row["cancel_ms"])

@@ -94,13 +94,15 @@ async def measure(files: dict[str, str], serve: Sequence[str], limit: int, thres
                 cancels.append(await typist.cancel(f"file:///bench/{name}", at, f"cancel-{number}"))
             rss_mb = typist.peak_rss_mb()
         rows = _rows(Path(folder))
-    own = [typist.responses[id] - engine_ms for id, (_, engine_ms) in rows.items() if id in typist.responses]
+    asked = {id: engine_ms for id, (_, engine_ms) in rows.items() if id in typist.responses}
+    own = [typist.responses[id] - engine_ms for id, engine_ms in asked.items()]
     if not own:
         raise CommandError("no keystroke got an offer, so the server's share is unknown; give a trained --checkpoint")
     return {
         "keystrokes": len(seen),
         "offered": len(own),
         "response_ms": percentiles(typist.all_ms),
+        "from_engine_ms": percentiles([typist.responses[id] for id in asked]),
         "server_ms": percentiles(own),
         "typed_along": len(typist.typed_along_ms),
         "typed_along_ms": percentiles(typist.typed_along_ms),

@@ -47,6 +47,7 @@ async def test_every_key_is_answered_and_an_exact_rest_of_line_is_saved(tmp_path
 async def test_the_servers_own_share_is_the_response_less_the_engines_time(tmp_path: Path) -> None:
     found = await asyncio.wait_for(measure({"a.py": "\nab = 1\n"}, scripted(tmp_path), 100, 0.5), WAIT_S)
     assert (found["offered"], found["typed_along"], found["typed_along_ms"]) == (6, 0, None)
+    assert found["from_engine_ms"] == found["response_ms"]
     # The scripted engine says that each of its fills took 1 ms.
     assert {name: round(ms + 1, 2) for name, ms in found["server_ms"].items()} == found["response_ms"]
 

@@ -129,6 +129,13 @@ def test_every_figure_has_its_line() -> None:
     assert found["machine"] == ["A machine, Another machine"]
 
 
+def test_answers_from_memory_and_from_the_model_are_told_apart() -> None:
+    assert "of these from the model" not in table(KEYSTROKE)
+    row = KEYSTROKE | {"keystrokes": 9, "typed_along": 5, "typed_along_ms": {"p50": 0.42}, "from_engine_ms": MS}
+    assert table(row)["of these from memory, as the key runs along a suggestion"] == ["5 of 9 keys: p50 0.4 ms"]
+    assert table(row)["of these from the model"] == ["p50 94 ms, p95 123 ms"]
+
+
 def test_memory_is_shown_where_it_was_measured() -> None:
     label = "peak resident memory of the server"
     assert label not in table(KEYSTROKE)

@@ -19,11 +19,11 @@ from midspan.engine.quantized import (
     FourBitExperts,
     Fp8Experts,
     Fp8Linear,
-    Quantize,
     count_parameters,
     precision,
     quantize_experts,
 )
+from midspan.engine.settings import Quantize
 from midspan.engine.weights import load_weights, read_config
 from midspan.kernels.four_bit import VALUES, dequantize_reference
 from midspan.kernels.quantize import quantize_rows_reference
