@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "block_slots": [8, 16, 24, 32],
     "draws": 1,
     "keep": 6,
-    "neighbours": 6,
+    "neighbours": 4,
     # A conditional logit over all hypotheses of 700 held-out gaps, with the gap's own weight as the unit.
     "ranking": [2.3, 12.0, 21.0],
     "prefix_tokens": 256,
