@@ -30,15 +30,16 @@ Figures = Iterator[tuple[str, str]]
 def quality(row: Row) -> Figures:
     """Label and value of each figure of a `midspan bench quality` row."""
     words = shlex.split(row["command"])
-    tasks = Path(words[words.index("--tasks") + 1]).name.partition(".")[0]
+    name = Path(words[words.index("--tasks") + 1]).name.partition(".")[0]
+    tasks = f"`{name}`" + (f", a sample of {row['n']}" if "--limit" in words else "")
     low, high = row["ci95"]
     interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-    yield f"pass@1, `{tasks}`", f"{percent(row['pass@1'])} ({interval}, {row['n']} gaps)"
-    yield f"exactly the missing text, `{tasks}`", percent(row["exact_match"])
+    yield f"pass@1, {tasks}", f"{percent(row['pass@1'])} ({interval}, {row['n']} gaps)"
+    yield f"exactly the missing text, {tasks}", percent(row["exact_match"])
     right = row["pass@1_when_shown"]
     of_them = "" if right is None else f", {percent(right)} of them right"
-    yield f"shown at the shipped threshold, `{tasks}`", f"{percent(row['shown'])} of the gaps{of_them}"
-    yield f"one fill, `{tasks}`", f"{times(row['latency_ms'])}, {row['steps_mean']:.1f} steps"
+    yield f"shown at the shipped threshold, {tasks}", f"{percent(row['shown'])} of the gaps{of_them}"
+    yield f"one fill, {tasks}", f"{times(row['latency_ms'])}, {row['steps_mean']:.1f} steps"
 
 
 def keystroke(row: Row) -> Figures:

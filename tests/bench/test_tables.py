@@ -129,6 +129,13 @@ def test_every_figure_has_its_line() -> None:
     assert found["machine"] == ["A machine, Another machine"]
 
 
+def test_a_sample_has_lines_of_its_own() -> None:
+    sample = QUALITY | {"command": f"{QUALITY['command']} --limit 200", "pass@1": 0.5}
+    found = table(QUALITY, sample)
+    shares = [found[f"pass@1, `mbpp-single-line`{of}"][0].split(" (")[0] for of in ("", ", a sample of 200")]
+    assert shares == ["25.0 %", "50.0 %"]
+
+
 def test_answers_from_memory_and_from_the_model_are_told_apart() -> None:
     assert "of these from the model" not in table(KEYSTROKE)
     row = KEYSTROKE | {"keystrokes": 9, "typed_along": 5, "typed_along_ms": {"p50": 0.42}, "from_engine_ms": MS}
