@@ -57,10 +57,11 @@ class SyntaxJudge:
         tree.edit(begin, begin, end, start, start, _point(prefix + inserted))
         spans = []
         for node in _errors(around.parser.parse(text, tree).root_node, begin, end):
-            first, last = max(begin, node.start_byte), min(end, max(node.end_byte, node.start_byte + 1))
             # What is missing behind the fill's end is laid to its last character.
-            first, last = min(first, end - 1), max(last, min(first, end - 1) + 1)
-            spans.append((_characters(text[begin:first]), _characters(text[begin:last])))
+            first, last = min(max(begin, node.start_byte), end - 1), min(end, node.end_byte)
+            # What is missing has no bytes, and a character may have several.
+            mark = _characters(text[begin:first])
+            spans.append((mark, max(mark + 1, _characters(text[begin:last]))))
         return tuple(spans)
 
     def _parsed(self, hole: Hole, language: Language) -> _Around:
