@@ -275,7 +275,8 @@ class Infiller:
         spoilt = spoilt_slots(self.prompt, best.ids, layout, errors[best.ids])
         if not any(spoilt):
             return ordered
-        width = min(self.model.config.canvas_length, 2 * max(self.settings.slots))
+        # What a line near by says may be longer than any of the slots.
+        width = min(self.model.config.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
         again = self._finish(out, canvas, layout, replace(plan, steps=REPAIR_STEPS), draws, watch)
         known = {one.ids for one in ordered}

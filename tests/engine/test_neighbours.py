@@ -91,3 +91,11 @@ def test_the_engine_ranks_them_with_what_the_canvas_came_to(tmp_path: Path) -> N
     assert drawn == 0
     assert nearby > 0
     assert {one.features[5:7] for one in alone.ranked} == {(1.0, 0.0)}
+
+
+def test_what_is_longer_than_all_slots_is_renoised_as_a_whole(tmp_path: Path) -> None:
+    infiller = tiny_infiller(tmp_path, slots=(1,), neighbours=4, ranking=(1.0, 100.0, 0.0))
+    infiller.judge = lambda _, fill: ((0, len(fill)),)
+    out = infiller.infill(hole("left = parse(one, two)\nright = ‸\n"), Budget(), PATIENT)
+    sizes = {len(one.ids) for one in out.ranked if not one.features[6]}
+    assert max(sizes) > 2
