@@ -33,7 +33,7 @@ SHARD = 16_000_000
 class Uninitialised(TorchFunctionMode):
     """Modules made under it begin with whatever their memory holds: weights are read over it.
 
-    On `meta`, random first weights would import torch's compiler: 60 MB and a second.
+    On `meta`, random first weights would import all of torch's compiler.
     """
 
     def __torch_function__(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-# A CPU build of torch has nothing to launch on, and triton takes 70 MB: there it is only used where somebody, as the
-# tests do for the interpreter, has imported it before.
+# A CPU build of torch has nothing to launch on, and triton takes memory and time: there it is only used where somebody,
+# as the tests do for the interpreter, has imported it before.
 INSTALLED = importlib.util.find_spec("triton") is not None and (
     torch.version.cuda is not None or "triton" in sys.modules
 )

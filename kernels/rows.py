@@ -1,7 +1,7 @@
 """A dense product on a CPU whose number of rows changes from call to call: x [..., d] times weight [n, d] transposed.
 
-oneDNN compiles a product for every number of rows that it meets and keeps up to 1,024 of them: hundreds of megabytes
-after a few hundred gaps. Rows in steps of STEP, zeros at the end, are few numbers.
+oneDNN compiles a product for every number of rows that it meets and keeps a thousand of them, so that memory grows with
+every gap. Rows in steps of STEP, zeros at the end, are few numbers.
 """
 
 from __future__ import annotations
