@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from midspan.engine.autoregressive import SUFFIX_TOKENS
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import EOS_ID
-from midspan.engine.training.gaps import SHORTEST_PREFIX, TextSampler
+from midspan.engine.training.gaps import SHORTEST_PREFIX, GapSampler
 from midspan.kernels.attention import attention_reference
 
 LONGEST_MIDDLE = 32
@@ -49,8 +49,8 @@ class _Parts:
     suffix: int
 
 
-class FimSampler(TextSampler):
-    """Draws rows of fill-in-the-middle documents; gaps are cut as for canvases, narrow and wide ones as often."""
+class FimSampler(GapSampler):
+    """Draws rows of fill-in-the-middle documents too; gaps are cut as for canvases, narrow and wide ones as often."""
 
     def documents(self, batch: int, tokens: int) -> FimBatch:
         """Rows [batch, tokens], all full."""

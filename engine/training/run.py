@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
-from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
+from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
 from midspan.engine.training.shape import config_json, initialise
 
@@ -28,10 +28,12 @@ OBJECTIVES = ("canvas", "fim")
 class Recipe:
     """All that a run depends on besides the corpus; `minutes` of training steps, pauses not counted.
 
-    `objective` names what follows the causal share: `canvas`, or `fim` for the autoregressive twin.
+    `objective` names what follows the causal share: `canvas`, or `fim` for the autoregressive twin. `fim_share` of the
+    steps among the canvases are fill-in-the-middle, so that the same weights can also draft from left to right.
     """
 
     objective: str = "canvas"
+    fim_share: float = 0.0
     hidden: int = 256
     layers: int = 6
     intermediate: int = 768
@@ -76,10 +78,10 @@ class Progress:
 
 
 class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
-    """Batches of one phase without end, drawn in DataLoader workers that keep a GPU fed."""
+    """Batches of one kind without end, drawn in DataLoader workers that keep a GPU fed."""
 
-    def __init__(self, sampler: GapSampler | FimSampler, recipe: Recipe, batch: int, causal: bool, seed: int) -> None:
-        self._sampler, self._recipe, self._batch, self._causal, self._seed = sampler, recipe, batch, causal, seed
+    def __init__(self, sampler: FimSampler, recipe: Recipe, batch: int, kind: str, seed: int) -> None:
+        self._sampler, self._recipe, self._batch, self._kind, self._seed = sampler, recipe, batch, kind, seed
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
@@ -89,9 +91,9 @@ class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
 
     def draw(self) -> Any:
         """One batch of the stream's kind."""
-        if self._causal:
+        if self._kind == "causal":
             return self._sampler.sequences(self._batch, self._recipe.sequence + 1)
-        if isinstance(self._sampler, FimSampler):
+        if self._kind == "fim":
             return self._sampler.documents(self._batch, self._recipe.sequence + 1)
         return self._sampler.canvases(self._batch)
 
@@ -120,9 +122,8 @@ class Run:
         self.optimisers = _optimisers(self.masters, recipe)
         self.model.bfloat16()
         lines = LineIds.of(tokenizer.get_vocab(), BOS_ID)
-        sampler = FimSampler if recipe.objective == "fim" else GapSampler
-        self.data = sampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
-        self.heldout = sampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
+        self.data = FimSampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
+        self.heldout = FimSampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
         self._streams: dict[str, Iterator[Any]] = {}
         self.generator = torch.Generator().manual_seed(self._data_seed())
         self._causal = torch.compile(causal_loss) if compiled else causal_loss
@@ -144,15 +145,22 @@ class Run:
         """`causal`, then the recipe's objective."""
         return "causal" if self.fraction < self.recipe.causal_share else self.recipe.objective
 
+    @property
+    def kind(self) -> str:
+        """What the next step learns: the phase, or `fim` in its turn among the canvases."""
+        share, step = self.recipe.fim_share, self.progress.step
+        in_turn = int((step + 1) * share) > int(step * share)
+        return "fim" if in_turn and self.phase == "canvas" else self.phase
+
     def step(self) -> dict[str, torch.Tensor]:
         """One optimiser step of the present phase; returns its losses in nats."""
-        began = time.perf_counter()
-        loss, losses = self._losses(self._next())
+        began, kind = time.perf_counter(), self.kind
+        loss, losses = self._losses(kind, self._next(kind))
         loss.backward()
         self._update()
         recipe = self.recipe
         canvas_rows = recipe.text_tokens + sum(recipe.gaps().widths)
-        self.progress.tokens += recipe.batch * (canvas_rows if self.phase == "canvas" else recipe.sequence)
+        self.progress.tokens += recipe.batch * (canvas_rows if kind == "canvas" else recipe.sequence)
         self.progress.step += 1
         # A paused process must not use up the budget: no honest step takes this long once compiled.
         spent = torch.tensor(min(time.perf_counter() - began, 20.0), dtype=torch.float64)
@@ -161,29 +169,31 @@ class Run:
         self.progress.seconds += float(spent)
         return losses
 
-    def _losses(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch of the present phase, and the losses to tell, in nats."""
-        if self.phase == "canvas":
+    def _losses(self, kind: str, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a batch of one kind, and the losses to tell, in nats."""
+        if kind == "canvas":
             slot, causal = self._canvas_losses(batch)
             return slot + self.recipe.text_weight * causal, {"slot": slot.detach(), "causal": causal.detach()}
-        if self.phase == "fim":
+        if kind == "fim":
             loss, middle = self._fim(self.model, batch.to(self.device), self.recipe.middle_weight)
             return loss, {"fim": loss.detach(), "middle": middle.detach()}
         loss = self._causal(self.model, batch.to(self.device))
         return loss, {"causal": loss.detach()}
 
-    def _next(self) -> Any:
-        """The next batch of the present phase's stream, begun where a phase begins."""
-        if self.phase not in self._streams:
-            stream = self._stream(self.data, self._data_seed())
+    def _next(self, kind: str) -> Any:
+        """The next batch of a kind, from a stream that is begun where it is first asked for."""
+        if kind not in self._streams:
+            # The causal phase is over then, and what draws for it would wait for ever.
+            self._streams.pop("causal", None)
+            stream = self._stream(self.data, kind, self._data_seed())
             loader = DataLoader(
                 stream, batch_size=None, num_workers=self._loaders, prefetch_factor=8 if self._loaders else None
             )
-            self._streams = {self.phase: iter(loader)}
-        return next(self._streams[self.phase])
+            self._streams[kind] = iter(loader)
+        return next(self._streams[kind])
 
-    def _stream(self, sampler: GapSampler | FimSampler, seed: int) -> Stream:
-        return Stream(sampler, self.recipe, self.batch, self.phase == "causal", seed)
+    def _stream(self, sampler: FimSampler, kind: str, seed: int) -> Stream:
+        return Stream(sampler, self.recipe, self.batch, kind, seed)
 
     def _canvas_losses(self, batch: CanvasBatch) -> tuple[torch.Tensor, torch.Tensor]:
         recipe = self.recipe
@@ -244,12 +254,14 @@ class Run:
         """Held-out losses of the averaged weights in nats, always on the same texts and gaps."""
         generator = self.generator.get_state()
         self.generator.manual_seed(0)
-        self.heldout.reseed(self.recipe.seed)
         self._compute_with(self.average)
-        stream, sums = self._stream(self.heldout, self.recipe.seed), dict[str, float]()
-        for _ in range(batches):
-            for name, loss in self._losses(stream.draw())[1].items():
-                sums[f"heldout_{name}"] = sums.get(f"heldout_{name}", 0.0) + float(loss) / batches
+        sums = dict[str, float]()
+        for kind in (self.phase, "fim") if self.recipe.fim_share and self.phase == "canvas" else (self.phase,):
+            self.heldout.reseed(self.recipe.seed)
+            stream = self._stream(self.heldout, kind, self.recipe.seed)
+            for _ in range(batches):
+                for name, loss in self._losses(kind, stream.draw())[1].items():
+                    sums[f"heldout_{name}"] = sums.get(f"heldout_{name}", 0.0) + float(loss) / batches
         self._compute_with(self.masters)
         self.generator.set_state(generator)
         return sums

@@ -164,6 +164,21 @@ def tiny_corpus(folder: Path) -> Path:
     return folder
 
 
+NAMES_OF = {"canvas": {"slot", "causal"}, "fim": {"fim", "middle"}}
+
+
+def test_canvases_and_fill_in_the_middle_share_the_steps(tmp_path: Path) -> None:
+    recipe = Recipe(
+        minutes=1000, batch=2, sequence=64, text_tokens=32, narrow=1, causal_share=0.0, fim_share=0.25, warmup_steps=2
+    )
+    run = Run(recipe, tiny_corpus(tmp_path), tmp_path / "run", compiled=False)
+    told = [(run.kind, run.step()) for _ in range(8)]
+    kinds = [kind for kind, _ in told]
+    assert kinds == ["canvas", "canvas", "canvas", "fim"] * 2
+    assert all(losses.keys() == NAMES_OF[kind] for kind, losses in told)
+    assert run.measure().keys() == {"heldout_slot", "heldout_causal", "heldout_fim", "heldout_middle"}
+
+
 def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
