@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,10 @@ from midspan.server.kept_out import is_kept_out
 from midspan.server.languages import is_on, off_because
 from midspan.server.preview import Preview
 from midspan.server.suggestions import Offered
-from midspan.server.trouble import failed_request
+from midspan.server.trouble import EngineFailed, engine_at_work
 
 if TYPE_CHECKING:
     from midspan.server.app import Server
-
-log = logging.getLogger(__name__)
 
 CANDIDATES_WHEN_INVOKED = 3
 INVOKED, AUTOMATIC = types.InlineCompletionTriggerKind.Invoked, types.InlineCompletionTriggerKind.Automatic
@@ -126,19 +123,12 @@ async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
         if preview is not None:
             loop.call_soon_threadsafe(preview.show, frame)
 
-    if server.replaced is not None and (replaced := server.replaced.message()) is not None:
-        server.degrade("checkpoint", replaced)
     watch = on_frame if preview else None
     try:
-        with server.status.work():
-            fill = await server.asks.ask(asked.uri, engine, asked.hole, budget, watch, debounce_s=debounce_s)
-    except Exception as error:  # atop a handler
-        log.exception("the engine failed on a request")
-        server.degrade("engine", failed_request(error))
+        with engine_at_work(server):
+            return await server.asks.ask(asked.uri, engine, asked.hole, budget, watch, debounce_s=debounce_s)
+    except EngineFailed:
         return None
-    else:
-        server.status.well("engine")
-        return fill
     finally:
         if preview is not None:
             preview.end()

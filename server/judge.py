@@ -29,6 +29,9 @@ class _Around:
     """The text of one hole without a fill, parsed once for all of its fills."""
 
     hole: Hole
+    prefix: bytes
+    suffix: bytes
+    start: tuple[int, int]
     parser: Parser
     tree: Tree
 
@@ -49,12 +52,11 @@ class SyntaxJudge:
         if not language.package or not fill:
             return ()
         around = self._parsed(hole, language)
-        prefix, inserted = _bytes(hole.prefix), _bytes(fill)
-        begin, end = len(prefix), len(prefix) + len(inserted)
-        text = prefix + inserted + _bytes(hole.suffix)
+        before = around.prefix + _bytes(fill)
+        begin, end = len(around.prefix), len(before)
+        text = before + around.suffix
         tree = around.tree.copy()
-        start = _point(prefix)
-        tree.edit(begin, begin, end, start, start, _point(prefix + inserted))
+        tree.edit(begin, begin, end, around.start, around.start, _point(before))
         spans = []
         for node in _errors(around.parser.parse(text, tree).root_node, begin, end):
             # What is missing behind the fill's end is laid to its last character.
@@ -67,7 +69,9 @@ class SyntaxJudge:
     def _parsed(self, hole: Hole, language: Language) -> _Around:
         if self._around is None or self._around.hole is not hole:
             parser = Parser(language.grammar())
-            self._around = _Around(hole, parser, parser.parse(_bytes(hole.prefix + hole.suffix)))
+            prefix, suffix = _bytes(hole.prefix), _bytes(hole.suffix)
+            tree = parser.parse(prefix + suffix)
+            self._around = _Around(hole, prefix, suffix, _point(prefix), parser, tree)
         return self._around
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
@@ -18,13 +17,11 @@ from midspan.server.documents import Document, Place
 from midspan.server.kept_out import is_kept_out
 from midspan.server.languages import is_on, language_of
 from midspan.server.progress import Progress
-from midspan.server.trouble import failed_request
+from midspan.server.trouble import EngineFailed, engine_at_work
 
 if TYPE_CHECKING:
     from midspan.server.app import Server
     from midspan.server.asks import Engine
-
-log = logging.getLogger(__name__)
 
 # Somebody has asked for it, sees its progress and can cancel it.
 DEADLINE_S = 60.0
@@ -207,18 +204,13 @@ async def _fill(server: Server, question: Question) -> Fill:
     def on_frame(frame: Frame) -> None:
         loop.call_soon_threadsafe(progress.report, f"step {frame.step} of {frame.steps}")
 
-    if server.replaced is not None and (replaced := server.replaced.message()) is not None:
-        server.degrade("checkpoint", replaced)
     try:
-        with server.status.work():
+        with engine_at_work(server):
             fill = await server.asks.ask(uri, engine, question.hole, budget, on_frame)
-    except Exception as error:  # atop a handler
-        log.exception("the engine failed on a request")
-        server.degrade("engine", failed_request(error))
-        raise Refused(f"midspan: {failed_request(error)}") from error
+    except EngineFailed as error:
+        raise Refused(f"midspan: {error}") from error
     finally:
         progress.end("done")
-    server.status.well("engine")
     if fill is None or fill.stopped == "cancelled":
         raise Refused(f"midspan: the document changed or something newer was asked meanwhile; {AGAIN}")
     if fill.stopped == "deadline" and not fill.candidates:

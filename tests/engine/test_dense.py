@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F
 
 from midspan.engine.dense import DenseLayer, fold
 from midspan.engine.engine import load_infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.shape import config_json, initialise
+from midspan.kernels.rows import STEP
 
 VOCAB = 64
 
@@ -44,6 +47,20 @@ def test_folded_layers_read_as_their_originals_in_every_way() -> None:
     assert all(isinstance(layer, DenseLayer) for layer in model.stack)
     for mine, theirs in zip(readings(model), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_folded_products_have_rows_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen, plain = dense_model(), set[int](), F.linear
+    fold(model)
+
+    def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        seen.add(x.shape[:-1].numel())
+        return plain(x, weight)
+
+    monkeypatch.setattr(F, "linear", linear)
+    with torch.inference_mode():
+        model.logits(model.prefill(torch.arange(20)[None], model.new_cache())[0, :5])
+    assert seen == {STEP}
 
 
 def test_the_embedded_model_is_loaded_folded() -> None:
