@@ -19,6 +19,7 @@ from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
 from midspan.server.context import Context
 from midspan.server.documents import Documents, Encoding, Range
+from midspan.server.idle import Idle
 from midspan.server.inline import items_for, look_ahead
 from midspan.server.judge import load_judged
 from midspan.server.logs import log_to
@@ -64,6 +65,7 @@ class Server(LanguageServer):
         self.stuck = False
         self.documents = Documents()
         self.context = Context(self.documents)
+        self.idle = Idle(self.documents)
         self.asks = Asks()
         self.engine: Engine | None = None
         self.telemetry: Telemetry | None = None
@@ -97,6 +99,7 @@ class Server(LanguageServer):
             await self._close()
 
     async def _close(self) -> None:
+        self.idle.stop()
         await self.context.close()
         if self._loading is not None and self._loading.done() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.
@@ -253,6 +256,7 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
     changes = [(_span(change), change.text) for change in params.content_changes]
     server.context.changed(uri, changes)
     server.documents.change(uri, version, changes, server.encoding, server.suggestions.follow)
+    server.idle.edited(uri)
     look_ahead(server, uri)
 
 

@@ -97,7 +97,7 @@ class Background:
     def _tell(self, uri: str) -> None:
         self._timers.pop(uri, None)
         document = self._documents.get(uri)
-        if document is not None and sum(document.sizes) <= MAX_OPEN_BYTES:
+        if document is not None and document.offsets.before(len(document.lines)) <= MAX_OPEN_BYTES:
             self._send(opened(document))
 
     def _rescan(self) -> None:

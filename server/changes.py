@@ -259,7 +259,7 @@ def _row_with_code(document: Document, row: int) -> int | None:
 
 def _at_row(document: Document, syntax: Syntax, row: int) -> Iterator[Node]:
     """The nodes at a line's first character that is not blank, innermost first."""
-    begin, head = sum(document.sizes[:row]), byte_length(_indent(document.content(row)))
+    begin, head = document.offsets.before(row), byte_length(_indent(document.content(row)))
     return syntax.around(begin + head + 1)
 
 
@@ -284,7 +284,7 @@ def _block(document: Document, syntax: Syntax, row: int) -> tuple[int, int] | No
 def _block_node(document: Document, syntax: Syntax, row: int) -> Node | None:
     blocks = syntax.language.blocks
     content = document.content(row)
-    begin, head = sum(document.sizes[:row]), byte_length(_indent(content))
+    begin, head = document.offsets.before(row), byte_length(_indent(content))
     for node in syntax.around(begin + byte_length(content.rstrip())):
         opens_here = node.start_point.row == row < node.end_point.row
         # A block without marks begins with its first line.
@@ -314,7 +314,7 @@ def _without_comment(document: Document, behind: str) -> str:
 
 
 def _surroundings(document: Document, syntax: Syntax, line: int, column: int) -> str:
-    return syntax.surroundings(sum(document.sizes[:line]) + byte_length(document.lines[line][:column]))
+    return syntax.surroundings(document.offset((line, column)))
 
 
 def _indent(content: str) -> str:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from midspan.server.offsets import Offsets
 from midspan.server.syntax import Syntax, syntax_of
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 Place = tuple[int, int]
 Range = tuple[Place, Place]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+# Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
+PATIENCE_S = 0.001  # of this thread's processor time
 LINE_ENDS = ("\r\n", "\n", "\r")
 
 
@@ -39,19 +42,30 @@ class Document:
         self.uri, self.language_id, self.version = uri, language_id, version
         self.lost = False
         self.lines = split_lines(text)
-        self.sizes = list(map(byte_length, self.lines))
+        self.offsets = Offsets(map(byte_length, self.lines))
         self._syntax = syntax_of(language_id)
-        if self._syntax is not None:
-            self._syntax.parse(self.lines, self.sizes)
-        self._parsed = True
+        self._parsed = self._tried = False
+        self.parse(PATIENCE_S)
 
     @property
     def syntax(self) -> Syntax | None:
-        """The tree; None for plain text. It is brought up to date here: not every keystroke needs it."""
-        if self._syntax is not None and not self._parsed:
-            self._syntax.parse(self.lines, self.sizes)
-            self._parsed = True
+        """The tree; None for plain text. It is brought up to date here, as not every keystroke needs it, and once an
+        edit: where that takes too long, `parse` goes on with it."""
+        if not self._tried:
+            self.parse(PATIENCE_S)
         return self._syntax
+
+    def parse(self, patience_s: float) -> bool:
+        """Go on with the tree for so much processor time; whether it is up to date."""
+        self._tried = True
+        if self._syntax is not None and not self._parsed:
+            self._parsed = self._syntax.parse(self.lines, self.offsets, patience_s)
+        return self._parsed or self._syntax is None
+
+    def offset(self, place: Place) -> int:
+        """Bytes of UTF-8 before a place."""
+        line, column = place
+        return self.offsets.before(line) + byte_length(self.lines[line][:column])
 
     @property
     def text(self) -> str:
@@ -88,7 +102,7 @@ class Document:
         """Replace a range (a client's positions) or, with None, the whole text."""
         if span is None:
             self.lines = split_lines(text)
-            self.sizes = list(map(byte_length, self.lines))
+            self.offsets = Offsets(map(byte_length, self.lines))
             if self._syntax is not None:
                 self._syntax.forget()
         else:
@@ -96,13 +110,13 @@ class Document:
             edit = self._replace(start, end, text)
             if self._syntax is not None:
                 self._syntax.edit(edit)
-        self._parsed = False
+        self._parsed = self._tried = False
 
     def _replace(self, start: Place, end: Place, text: str) -> Edit:
         (first, column), (last, end_column) = start, end
         head, tail = self.lines[first][:column], self.lines[last][end_column:]
-        begin = sum(self.sizes[:first]) + byte_length(head)
-        old = sum(self.sizes[first : last + 1]) - byte_length(head) - byte_length(tail)
+        begin = self.offset(start)
+        old = self.offset(end) - begin
         inserted = split_lines(text)
         new_column = byte_length(inserted[-1]) + (byte_length(head) if len(inserted) == 1 else 0)
         edit = Edit(
@@ -110,7 +124,7 @@ class Document:
             old_end=begin + old,
             new_end=begin + byte_length(text),
             start_point=(first, byte_length(head)),
-            old_end_point=(last, self.sizes[last] - byte_length(tail)),
+            old_end_point=(last, self.offsets[last] - byte_length(tail)),
             new_end_point=(first + len(inserted) - 1, new_column),
         )
         if not head and first and self.lines[first - 1].endswith("\r") and (text + tail).startswith("\n"):
@@ -121,7 +135,7 @@ class Document:
         if last < len(self.lines) - 1:
             new.pop()
         self.lines[first : last + 1] = new
-        self.sizes[first : last + 1] = map(byte_length, new)
+        self.offsets.replace(first, last + 1, map(byte_length, new))
         return edit
 
 

@@ -29,18 +29,17 @@ def _kind(document: Document, start: Place, end: Place, selected: str) -> GapKin
         return "span"
     blank = not before.strip() and not after.strip()
     if document.syntax is not None:
-        begin = sum(document.sizes[:line])
-        offset = begin + byte_length(document.lines[line][:column])
+        offset = document.offset(start)
         around = document.syntax.surroundings(offset)
         if around != "code":
             return around
-        if blank and _alone_in_block(document, document.syntax, line, begin, offset):
+        if blank and _alone_in_block(document, document.syntax, line, offset):
             return "block"
     return "line" if blank else "rest_of_line"
 
 
-def _alone_in_block(document: Document, syntax: Syntax, line: int, begin: int, offset: int) -> bool:
-    """Whether a blank line, which begins at the byte `begin`, and the comments above it are all there is of a block."""
+def _alone_in_block(document: Document, syntax: Syntax, line: int, offset: int) -> bool:
+    """Whether a blank line and the comments above it are all there is of a block; `offset` is a place in the line."""
     above = line - 1
     marks = syntax.language.line_comments
     while above > max(0, line - BLANK_LINES) and _says_nothing(document.content(above), marks):
@@ -49,7 +48,7 @@ def _alone_in_block(document: Document, syntax: Syntax, line: int, begin: int, o
         return False
     code = document.content(above)
     code = _without_comment(code, syntax).rstrip() if len(code) < LONG_LINE else code
-    return syntax.in_empty_block(offset, begin - sum(document.sizes[above:line]) + byte_length(code))
+    return syntax.in_empty_block(offset, document.offsets.before(above) + byte_length(code))
 
 
 def _says_nothing(content: str, marks: tuple[str, ...]) -> bool:

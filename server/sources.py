@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from midspan.engine.api import Hole
-from midspan.server.documents import Document, Documents, Place, byte_length
+from midspan.server.documents import Document, Documents, Place
 from midspan.server.edits import Edits
 from midspan.server.hole import encodable, lf
 from midspan.server.index import WORDS, Index, key_of
@@ -107,7 +107,7 @@ def headers(gap: Gap) -> Snippets:
     if syntax is None:
         return
     lines = gap.document.lines
-    offset = sum(gap.document.sizes[:line]) + byte_length(lines[line][:column])
+    offset = gap.document.offset((line, column))
     for node in syntax.around(offset):
         row, body = node.start_point.row, node.child_by_field_name("body")
         if row >= gap.first or body is None or not HEADER.search(node.type) or node.start_byte == offset:

@@ -1,14 +1,13 @@
 """tree-sitter trees kept beside the text, and what they say of a place.
 
-Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for.
+Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for. What
+takes longer than a keystroke may is gone on with while nobody types (idle.py).
 """
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from tree_sitter import Node, Parser, Tree
@@ -17,11 +16,10 @@ from midspan.server.languages import Language, language_of
 
 if TYPE_CHECKING:
     from midspan.server.documents import Edit
+    from midspan.server.offsets import Offsets
 
 # A call from the parser costs more than a few kilobytes.
 LINES_A_READ = 100
-# Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
-PATIENCE_S = 0.003  # of this thread's processor time
 Surroundings = Literal["code", "string", "comment"]
 Enclosure = Literal["block", "arguments", "import", "top"]
 
@@ -40,38 +38,50 @@ class Syntax:
         self._parser = Parser(language.grammar())
         self._tree: Tree | None = None
         self._lines: list[str] = []
+        self._halfway = False
 
     def edit(self, edit: Edit) -> None:
         """Tell the old tree what moved."""
+        self._start_afresh()
         if self._tree is not None:
             points = (edit.start_point, edit.old_end_point, edit.new_end_point)
             self._tree.edit(edit.start, edit.old_end, edit.new_end, *points)
 
     def forget(self) -> None:
         """The whole text was replaced."""
+        self._start_afresh()
         self._tree = None
 
-    def parse(self, lines: list[str], sizes: list[int]) -> None:
-        """Bring the tree up to date with the lines; `sizes` are their lengths in bytes."""
-        ends = list(accumulate(sizes))
+    def parse(self, lines: list[str], offsets: Offsets, patience_s: float) -> bool:
+        """Bring the tree up to date with the lines, whose places `offsets` knows; the first time, whatever it costs.
+
+        Returns whether it is. If not, the old tree, whose places `edit` has moved, serves until another call, which
+        goes on from there, has come to the end.
+        """
         self._lines = lines
 
         def read(offset: int, _: object) -> bytes:
-            line = bisect_right(ends, offset)
-            if line >= len(lines):
-                return b""
+            line = offsets.line_at(offset)
             chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
-            return chunk[offset - ends[line] + sizes[line] :]
+            return chunk[offset - offsets.before(line) :]
 
         if self._tree is None:
             self._tree = self._parser.parse(read)
-            return
-        late = time.thread_time() + PATIENCE_S
+            return True
+        late = time.thread_time() + patience_s
         try:
             self._tree = self._parser.parse(read, self._tree, progress_callback=lambda *_: time.thread_time() > late)
         except ValueError:
-            # Given up: the old tree, whose places `edit` has moved, serves until a parse is quick again.
+            self._halfway = True
+            return False
+        self._halfway = False
+        return True
+
+    def _start_afresh(self) -> None:
+        """What was parsed of the text before an edit is no use behind it."""
+        if self._halfway:
             self._parser.reset()
+            self._halfway = False
 
     @property
     def outline(self) -> str:

@@ -51,6 +51,10 @@ def keystroke(row: Row) -> Figures:
         yield "of these from memory, as the key runs along a suggestion", along
         yield "of these from the model", times(row["from_engine_ms"])
     yield "the server's own share of it", times(row["server_ms"])
+    # The first rows have no figure of one file alone.
+    if row.get("server_long_ms") is not None:
+        yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
+        yield "`initialize`, and a start until then", f"{row['initialize_ms']:.0f} ms, {row['start_ms']:.0f} ms"
     if row["cancel_ms"] is not None:
         yield "cancel to answer", times(row["cancel_ms"])
     yield "keys that right suggestions would have saved there", percent(row["saved"])

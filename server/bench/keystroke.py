@@ -3,9 +3,12 @@
 Every keystroke is a `didChange` and an `inlineCompletion` whose answer is awaited. The server's own share is the
 response time less the engine's time for that request, which the server's telemetry row states. A keystroke is saved
 where a suggestion at or above the shipped threshold is exactly the rest of the line: it counts one key instead of many.
-`typed_along_ms` is the response time where the key ran along the suggestion on screen, which takes no engine; null
-where none did. The cancel's time runs to the request's answer. `rss_mb` is the peak resident memory of the server
-process up to the end of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM); null on other systems.
+`server_long_ms` is that share in the longest file, which has as many lines as --lines says. Each file is opened, and
+asked about once, before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
+what that request takes then. `typed_along_ms` is the response time where the key ran along the suggestion on screen,
+which takes no engine; null where none did. The cancel's time runs to the request's answer. `rss_mb` is the peak
+resident memory of the server process up to the end of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM);
+null on other systems.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from midspan.server.errors import CommandError
 from midspan.server.telemetry import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")
-LONG_LINES = 5000
+LONG = "long.py"
 CANCELS = 10
 # Every fill is offered, so that every request to the engine has its telemetry row.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000}
@@ -39,7 +42,7 @@ async def type_file(typist: Typist, uri: str, text: str, limit: int, progress: P
     """Retype a file's lines from the middle on, `limit` keys at most; (id, suggestion, true rest of line) by key."""
     lines, seen = text.split("\n"), list[tuple[str, str, str]]()
     bar = progress.add_task(uri.rpartition("/")[2], total=limit)
-    typist.open(uri, text)
+    await typist.read(uri, text)
     for row in range(len(lines) // 2, len(lines)):
         line = lines[row]
         indent = len(line) - len(line.lstrip())
@@ -69,33 +72,37 @@ def saved(seen: Sequence[tuple[str, str, str]], confidence: dict[str, float], th
     return 1 - keys / max(index, keys)
 
 
-def recorded(folder: Path) -> dict[str, str]:
+def recorded(folder: Path, long_lines: int) -> dict[str, str]:
     """The recorded files by name, and a long one made of them."""
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     if not files:
         raise CommandError(f"{folder}: no recorded files; run this from the repository's root")
     body = "\n".join(files.values())
-    files["long.py"] = body * (LONG_LINES // body.count("\n") + 1)
+    lines = (body + "\n").splitlines(keepends=True)
+    repeated = lines * (long_lines // len(lines) + 1)
+    files[LONG] = "".join(repeated[:long_lines])
     return files
 
 
 async def measure(files: dict[str, str], serve: Sequence[str], limit: int, threshold: float) -> dict[str, Any]:
     """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
-    seen = list[tuple[str, str, str]]()
+    seen, of_long = list[tuple[str, str, str]](), set[str]()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         async with typing([*serve, "--state-dir", folder], OPTIONS) as typist:
             with Progress(console=Console(stderr=True)) as progress:
                 for name, text in files.items():
-                    seen += await type_file(typist, f"file:///bench/{name}", text, limit, progress)
+                    typed = await type_file(typist, f"file:///bench/{name}", text, limit, progress)
+                    seen += typed
+                    of_long |= {id for id, _, _ in typed} if name == LONG else set()
             cancels = []
             for number in range(CANCELS):
                 name = list(files)[number % len(files)]
                 at = types.Position(len(files[name].split("\n")) // 2, 0)
                 cancels.append(await typist.cancel(f"file:///bench/{name}", at, f"cancel-{number}"))
-            rss_mb = typist.peak_rss_mb()
+            rss_mb, start_ms, initialize_ms = typist.peak_rss_mb(), typist.start_ms, typist.initialize_ms
         rows = _rows(Path(folder))
     asked = {id: engine_ms for id, (_, engine_ms) in rows.items() if id in typist.responses}
-    own = [typist.responses[id] - engine_ms for id, engine_ms in asked.items()]
+    own = {id: typist.responses[id] - engine_ms for id, engine_ms in asked.items()}
     if not own:
         raise CommandError("no keystroke got an offer, so the server's share is unknown; give a trained --checkpoint")
     return {
@@ -103,13 +110,16 @@ async def measure(files: dict[str, str], serve: Sequence[str], limit: int, thres
         "offered": len(own),
         "response_ms": percentiles(typist.all_ms),
         "from_engine_ms": percentiles([typist.responses[id] for id in asked]),
-        "server_ms": percentiles(own),
+        "server_ms": percentiles(list(own.values())),
+        "server_long_ms": percentiles([ms for id, ms in own.items() if id in of_long]),
         "typed_along": len(typist.typed_along_ms),
         "typed_along_ms": percentiles(typist.typed_along_ms),
         "cancel_ms": percentiles([ms for ms in cancels if ms is not None]),
         "saved": saved(seen, {id: value for id, (value, _) in rows.items()}, threshold),
         "threshold": threshold,
         "rss_mb": rss_mb,
+        "start_ms": round(start_ms, 1),
+        "initialize_ms": round(initialize_ms, 1),
         "longest_file_lines": max(text.count("\n") for text in files.values()),
     }
 
@@ -125,7 +135,7 @@ def _rows(folder: Path) -> dict[str, tuple[float, float]]:
 
 def keystroke_command(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    files = recorded(RECORDED)
+    files = recorded(RECORDED, arguments.lines)
     engine = midspan.engine.load(arguments.checkpoint, arguments.device)
     about = engine.about
     engine.close()

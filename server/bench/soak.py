@@ -32,6 +32,7 @@ from midspan.server.errors import CommandError
 KEYS_A_MINUTE = 200
 KEYS_A_DOCUMENT = 400
 CANCEL_EVERY = 50
+LONG_LINES = 5_000  # of one file of three
 PARTS = 10
 
 
@@ -95,7 +96,7 @@ def soak_command(arguments: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise CommandError("bench soak reads the server's memory as Linux states it; run it on Linux")
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
-    found = asyncio.run(soak(list(recorded(RECORDED).values()), serve, arguments.minutes))
+    found = asyncio.run(soak(list(recorded(RECORDED, LONG_LINES).values()), serve, arguments.minutes))
     found |= {"checkpoint": arguments.checkpoint, "device": arguments.device}
     if arguments.json:
         print(json.dumps(found))

@@ -54,6 +54,7 @@ class Typist:
     def __init__(self, client: _Client) -> None:
         self._client = client
         self._version = 0
+        self.start_ms = self.initialize_ms = 0.0  # from the process's start to its first answer; of `initialize`
         self.responses: dict[str, float] = {}  # milliseconds by completion id, of its first answer
         self.typed_along_ms: list[float] = []  # of answers under an id that was there before: from memory
         self.all_ms: list[float] = []
@@ -68,6 +69,13 @@ class Typist:
         """Open a document."""
         item = types.TextDocumentItem(uri=uri, language_id="python", version=0, text=text)
         self._client.text_document_did_open(types.DidOpenTextDocumentParams(text_document=item))
+
+    async def read(self, uri: str, text: str) -> None:
+        """Open a document and wait until the server has read it: until its first answer, which is not counted."""
+        self.open(uri, text)
+        await asyncio.wait_for(
+            self._client.text_document_inline_completion_async(_params(uri, types.Position(0, 0))), PATIENCE_S
+        )
 
     def close(self, uri: str) -> None:
         """Close a document."""
@@ -170,13 +178,16 @@ async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIt
     def on_status(params: Any) -> None:
         client.news.put_nowait((params.state, params.message))
 
+    began = time.perf_counter()
     client.feature("midspan/status")(on_status)
     client.feature(types.WINDOW_SHOW_MESSAGE)(lambda _: None)
     await client.start_io(*serve)
     assert client.process is not None
     try:
-        await _ready(client, options)
-        yield Typist(client)
+        typist = Typist(client)
+        typist.start_ms = await _listening(client, began)
+        typist.initialize_ms = await _ready(client, options)
+        yield typist
         await asyncio.wait_for(client.shutdown_async(None), PATIENCE_S)
         client.exit(None)
         await asyncio.wait_for(client.process.wait(), PATIENCE_S)
@@ -184,23 +195,35 @@ async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIt
         await client.stop()
 
 
-async def _ready(client: _Client, options: Mapping[str, object]) -> None:
-    encodings = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
-    params = types.InitializeParams(
-        capabilities=types.ClientCapabilities(general=encodings), initialization_options={**options, "status": True}
-    )
-    asked = asyncio.ensure_future(client.initialize_async(params))
+async def _listening(client: _Client, began: float) -> float:
+    """Milliseconds until the server answers: an error at first, as nothing may be asked before `initialize`."""
+    asked = asyncio.wrap_future(client.protocol.send_request("midspan/early", None))
     await asyncio.wait({asked}, timeout=PATIENCE_S)
     if not asked.done():
         asked.cancel()
         raise CommandError(f"the server did not answer within {PATIENCE_S:.0f} s; run midspan doctor")
-    if asked.exception() is None:
+    asked.exception()
+    return 1000 * (time.perf_counter() - began)
+
+
+async def _ready(client: _Client, options: Mapping[str, object]) -> float:
+    """Wait for the model; the milliseconds that `initialize` took."""
+    encodings = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
+    params = types.InitializeParams(
+        capabilities=types.ClientCapabilities(general=encodings), initialization_options={**options, "status": True}
+    )
+    began = time.perf_counter()
+    asked = asyncio.ensure_future(client.initialize_async(params))
+    await asyncio.wait({asked}, timeout=PATIENCE_S)
+    took = 1000 * (time.perf_counter() - began)
+    if asked.done() and asked.exception() is None:
         client.initialized(types.InitializedParams())
     state, message = "loading", ""
     while state == "loading":
         state, message = await asyncio.wait_for(client.news.get(), PATIENCE_S)
     if state != "ready":
         raise CommandError(message.removeprefix("midspan: "))
+    return took
 
 
 def _params(uri: str, at: types.Position) -> types.InlineCompletionParams:

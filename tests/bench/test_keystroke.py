@@ -52,6 +52,18 @@ async def test_the_servers_own_share_is_the_response_less_the_engines_time(tmp_p
     assert {name: round(ms + 1, 2) for name, ms in found["server_ms"].items()} == found["response_ms"]
 
 
+async def test_the_long_files_share_is_told_apart_and_the_start_is_timed(tmp_path: Path) -> None:
+    files = {"a.py": "\nab = 1\n", "long.py": "\nx\n"}
+    found = await asyncio.wait_for(measure(files, scripted(tmp_path), 100, 0.5), WAIT_S)
+    assert found["offered"] == 7
+    # One key is all there is.
+    assert found["server_long_ms"]["p50"] == found["server_long_ms"]["p99"] <= found["server_ms"]["p99"]
+    # An interpreter starts and imports; then there is little left to do.
+    assert 0 < found["initialize_ms"] < found["start_ms"]
+    alone = await asyncio.wait_for(measure({"a.py": files["a.py"]}, scripted(tmp_path), 100, 0.5), WAIT_S)
+    assert alone["server_long_ms"] is None
+
+
 async def test_the_limit_is_keys_in_each_file(tmp_path: Path) -> None:
     files = {"a.py": "\nabcdef\n", "b.py": "\n    ghi\n"}
     found = await asyncio.wait_for(measure(files, scripted(tmp_path), 4, 0.5), WAIT_S)
@@ -123,12 +135,12 @@ def test_only_exact_confident_suggestions_are_saved() -> None:
 
 
 def test_the_recorded_files_are_ascii_and_one_is_long(tmp_path: Path) -> None:
-    files = recorded(RECORDED)
+    files = recorded(RECORDED, 1000)
     assert len(files) == 3
     assert all(text.isascii() for text in files.values())
-    assert files["long.py"].count("\n") >= 5000
+    assert files["long.py"].count("\n") == 1000
     with pytest.raises(CommandError, match="repository's root"):
-        recorded(tmp_path)
+        recorded(tmp_path, 1000)
 
 
 def test_the_command_prints_one_object(

@@ -143,6 +143,15 @@ def test_answers_from_memory_and_from_the_model_are_told_apart() -> None:
     assert table(row)["of these from the model"] == ["p50 94 ms, p95 123 ms"]
 
 
+def test_the_long_file_and_the_start_are_shown_where_they_were_measured() -> None:
+    label, start = "the same in a file of 20000 lines", "`initialize`, and a start until then"
+    assert not {label, start} & set(table(KEYSTROKE))
+    row = KEYSTROKE | {"longest_file_lines": 20000, "initialize_ms": 4.6, "start_ms": 512.2}
+    assert label not in table(row | {"server_long_ms": None})
+    found = table(row | {"server_long_ms": {"p50": 1.5}})
+    assert (found[label], found[start]) == (["p50 1.5 ms"], ["5 ms, 512 ms"])
+
+
 def test_memory_is_shown_where_it_was_measured() -> None:
     label = "peak resident memory of the server"
     assert label not in table(KEYSTROKE)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.documents import Document, Documents, Encoding, split_lines
+from midspan.server.offsets import Offsets
 
 ENDS = ["\n", "\r", "\r\n", "\n\r"]
 NO_ENDS = ["\x0b", "\x0c", "\x85", "\u2028"]
@@ -20,7 +21,7 @@ LETTERS = st.sampled_from(["a", " ", "x = 1", "(", ")", "é", "漢", "😀", chr
 def patient() -> Iterator[pytest.MonkeyPatch]:
     """Let every parse come to its end, however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("midspan.server.syntax.PATIENCE_S", 60.0)
+        patch.setattr("midspan.server.documents.PATIENCE_S", 60.0)
         yield patch
 
 
@@ -88,19 +89,60 @@ def test_an_edited_tree_equals_a_fresh_one(edits: list[tuple[int, int, str]]) ->
     assert document.syntax.outline == fresh.outline
 
 
-def test_a_parse_that_takes_too_long_is_given_up_and_made_good_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "".join(BODY) * 300
-    document = Document("file:///a.py", "python", 1, text)
+LARGE = "".join(BODY) * 300
+
+
+def fresh_outline(text: str) -> str:
+    syntax = Document("file:///a.py", "python", 1, text).syntax
+    assert syntax is not None
+    return syntax.outline
+
+
+def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Document("file:///a.py", "python", 1, LARGE)
     assert document.syntax is not None
     before = document.syntax.outline
-    monkeypatch.setattr("midspan.server.syntax.PATIENCE_S", -1.0)
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", -1.0)
+    document.change(((0, 0), (0, 0)), LARGE, "utf-16")
+    # The old tree serves.
+    assert document.syntax.outline == before
+    slices = 1
+    while not document.parse(0.0):
+        slices += 1
+    # Each went on where the last had stopped: otherwise there would be no end.
+    assert slices > 1
+    assert document.syntax.outline == fresh_outline(LARGE + LARGE) != before
+
+
+def test_an_edit_halfway_through_a_parse_begins_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Document("file:///a.py", "python", 1, LARGE)
+    assert document.syntax is not None
+    before = document.syntax.outline
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", -1.0)
     document.change(((1, 0), (1, 0)), "((((", "utf-16")
-    assert document.text != text
-    assert document.syntax.outline == before
-    monkeypatch.setattr("midspan.server.syntax.PATIENCE_S", 60.0)
+    assert not document.parse(0.0)
     document.change(((1, 0), (1, 4)), "", "utf-16")
-    assert document.text == text
+    assert document.text == LARGE
+    assert document.parse(60.0)
     assert document.syntax.outline == before
+
+
+@given(st.lists(st.integers(0, 9), max_size=9), st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=6))
+def test_offsets_are_sums_however_lines_are_edited(sizes: list[int], edits: list[tuple[int, ...]]) -> None:
+    offsets = Offsets(sizes)
+    for one, two, count in edits:
+        first, end = sorted((min(one, len(sizes)), min(two, len(sizes))))
+        offsets.before(one % (len(sizes) + 1))
+        new = list(range(1, count + 1))
+        offsets.replace(first, end, new)
+        sizes[first:end] = new
+        assert [offsets[line] for line in range(len(offsets))] == sizes
+        for line in (two % (len(sizes) + 1), len(sizes), one % (len(sizes) + 1)):
+            assert offsets.before(line) == sum(sizes[:line])
+    for offset in range(sum(sizes)):
+        line = offsets.line_at(offset)
+        assert sum(sizes[:line]) <= offset < sum(sizes[: line + 1])
+    assert offsets.line_at(sum(sizes)) == len(sizes)
 
 
 @given(TEXTS, POSITIONS, st.sampled_from(ENCODINGS))

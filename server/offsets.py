@@ -1,0 +1,45 @@
+"""Where lines begin, in bytes of UTF-8, while lines are edited: what an edit costs does not grow with the text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+
+# So many lines are added up at a time, when a place is looked for behind what is known.
+AT_A_TIME = 1000
+
+
+class Offsets:
+    """Sizes of lines in bytes; the sums before them are kept up to the last edit, and made again when asked for."""
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self._sizes = list(sizes)
+        self._sums = [0]  # of the first 0, 1, 2, ... lines
+        self._known = 0  # up to here
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, line: int) -> int:
+        return self._sizes[line]
+
+    def before(self, line: int) -> int:
+        """The bytes of all lines before this one, which may be the one behind the last."""
+        if line > self._known:
+            del self._sums[self._known + 1 :]
+            more = accumulate(self._sizes[self._known : line], initial=self._sums.pop())
+            self._sums.extend(more)
+            self._known = line
+        return self._sums[line]
+
+    def line_at(self, offset: int) -> int:
+        """The line that holds the byte at an offset; behind the last for an offset behind the text."""
+        while self._known < len(self._sizes) and self._sums[self._known] <= offset:
+            self.before(min(len(self._sizes), self._known + AT_A_TIME))
+        return bisect_right(self._sums, offset, hi=self._known + 1) - 1
+
+    def replace(self, first: int, end: int, sizes: Iterable[int]) -> None:
+        """Other lines in place of those from `first` to before `end`."""
+        self._sizes[first:end] = sizes
+        self._known = min(self._known, first)
