@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
 from torch import nn
 
+from midspan.engine.beams import LEAST, Beam
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
+from midspan.engine.settings import Ranking
 
 SUFFIX_HEAD = 6
 FARTHEST = 10.0
-# Nats that no hypothesis makes good.
-NEVER_BEFORE = 1000.0
+# Fill-in-the-middle was never taught that nothing is missing.
+NOTHING_MISSING = Beam(end=LEAST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,7 @@ class Scored:
     """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats).
 
     `standing` is what it is ranked by (nats): the joint log-probability, weighed with what else speaks for it. Of the
-    features, `drawn` is 1 for what a canvas came to, `nearby` what lines near by say for it; `margin` is how far it
-    stands before the next, FARTHEST at most; `parses` is 1 where no judge objects, else 0.
+    features, `margin` is how far it stands before the next, FARTHEST at most; `parses` is 1 where no judge objects.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +43,28 @@ class Scored:
         bias, *weights = calibration
         logit = bias + sum(w * f for w, f in zip(weights, self.features, strict=True))
         return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
+
+
+Gap = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rivals:
+    """Hypotheses that no canvas came to: of lines near by, with their evidence, and of a beam search.
+
+    `read` gives fill-in-the-middle's reading of other gaps; None where the checkpoint has no beams.
+    """
+
+    nearby: Mapping[Gap, float] = field(default_factory=dict)
+    beams: Mapping[Gap, Beam] = field(default_factory=dict)
+    read: Callable[[list[Gap]], list[Beam]] | None = None
+
+    def middles(self, gaps: list[Gap]) -> dict[Gap, Beam]:
+        """Every gap's reading by fill-in-the-middle; none at all without beams."""
+        if self.read is None:
+            return {}
+        others = self.read([gap for gap in gaps if gap and gap not in self.beams])
+        return {(): NOTHING_MISSING, **self.beams, **{beam.ids: beam for beam in others}}
 
 
 def lay_canvases(
@@ -76,45 +99,41 @@ def rank(
     canvas: Canvas,
     layout: Layout,
     prompt: Prompt,
-    nearby: Mapping[tuple[int, ...], float] | None = None,
-    weights: tuple[float, ...] = (1.0, 0.0),
+    rivals: Rivals,
+    weights: Ranking,
 ) -> list[Scored]:
-    """Distinct hypotheses, of finished drafts [B, C] and of neighbours (gap ids and evidence), the best first.
+    """Distinct hypotheses, of finished drafts [B, C] and of their rivals, the best first.
 
     Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of unequal length compete on the
-    joint probability of the same text after them. `weights` are those of the suffix head and of the evidence.
+    joint probability of the same text after them.
     """
     head = layout.suffix[:SUFFIX_HEAD]
-    gaps: dict[tuple[int, ...], bool] = {}
+    gaps: dict[Gap, bool] = {}
     for row, size in enumerate(canvas.gap_sizes):
         slots = drafts[row, :size].tolist()
         gap = tuple(prompt.gap_ids(slots))
         gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
-    found, nearby = set(gaps), nearby or {}
-    gaps |= dict.fromkeys(nearby, True)
+    found = set(gaps)
+    gaps |= dict.fromkeys([*rivals.nearby, *rivals.beams], True)
     if not head:
         gaps.pop((), None)
     if not gaps:
         return []
     texts = [[*gap, *head] for gap in gaps]
     read = _token_log_probabilities(model, cache, last_hidden, texts, canvas.allowed_first)
-    scored = []
+    middles, scored = rivals.middles(list(gaps)), []
     for values, (gap, ended) in zip(read, gaps.items(), strict=True):
-        evidence, drawn = nearby.get(gap, 0.0), gap in found
-        features, standing = _weighed(values[: len(gap)], values[len(gap) :], drawn, evidence, weights)
+        own, suffix = values[: len(gap)], values[len(gap) :]
+        evidence, middle = rivals.nearby.get(gap, 0.0), middles.get(gap, Beam())
+        readings = (*_summary(own), *_summary(suffix)[:2])
+        by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, float(gap in rivals.beams))
+        features = (*readings, float(gap in found), evidence, *by_middle, 0.0, 1.0)
+        standing = weights.standing(sum(own), sum(suffix), evidence, middle.log_probability)
         scored.append(Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended))
     return sorted(scored, key=lambda one: one.standing, reverse=True)
 
 
-def _weighed(
-    gap: list[float], suffix: list[float], drawn: bool, evidence: float, weights: tuple[float, ...]
-) -> tuple[tuple[float, ...], float]:
-    """The FEATURES of a hypothesis that nothing stands before or behind yet, and its standing (nats)."""
-    features = (*_summary(gap), *_summary(suffix)[:2], float(drawn), evidence, 0.0, 1.0)
-    return features, sum(gap) + weights[0] * sum(suffix) + weights[1] * evidence
-
-
-def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: float = NEVER_BEFORE) -> list[Scored]:
+def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: float = Ranking().syntax) -> list[Scored]:
     """Hypotheses in their final order, what does not parse `penalty` nats worse; with their `margin` and `parses`."""
     known = [replace(one, parses=parses(one)) for one in ranked]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
+from midspan.engine.beams import Beam, Branches, FillInTheMiddle, known
 from midspan.engine.cache import Cache
-from midspan.engine.candidates import Scored, judged, lay_canvases, rank
+from midspan.engine.candidates import Gap, Rivals, Scored, judged, lay_canvases, rank
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
@@ -96,7 +98,7 @@ class Infilling:
 
     layout: Layout
     ranked: list[Scored]
-    nearby: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+    rivals: Rivals = field(default_factory=Rivals)
     steps: int = 0
     stopped: Stopped = "steps"
     encode_s: float = 0.0
@@ -110,12 +112,14 @@ class Infiller:
     def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.model, self.prompt, self.settings = model, prompt, settings
         self.prefix = PrefixCache(model)
+        self.fim = FillInTheMiddle(model, prompt)
         self.loop = loop_over(model)
         self.judge: Judge | None = None
 
     def reset(self) -> None:
         """Forget the prefix, as after a failure halfway through an encode."""
         self.prefix = PrefixCache(self.model)
+        self.fim.reset()
 
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
         """Fill a hole; a gap of many lines that no canvas has ended goes on in the next block."""
@@ -123,7 +127,8 @@ class Infiller:
             return self._rewrite(hole, hole.strength, budget, watch)
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         layout, plan = out.layout, self._plan(budget)
-        out.nearby = self._nearby(hole, layout)
+        if hole.kind not in self.prompt.many_lines:
+            out.rivals = self._rivals(out, hole, budget, watch)
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
             if watch.interrupted():
                 out.stopped = "cancelled"
@@ -168,7 +173,7 @@ class Infiller:
                 out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
                 return out
             whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
-            whole = judged(whole, lambda one: self._parses(hole, one, out.layout), self.settings.ranking[2])
+            whole = judged(whole, lambda one: self._parses(hole, one, out.layout), self.settings.ranking.syntax)
             out.ranked = [_with(out.ranked[0], one) for one in whole] if out.ranked else whole
             ids = list(whole[0].ids)
         return out
@@ -201,7 +206,7 @@ class Infiller:
             slots = self._likely(out, layout, slots, width, draws, max(settings.keep, budget.candidates))
         each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
-        return self._finish(out, canvas, layout, plan, draws, watch, out.nearby)
+        return self._finish(out, canvas, layout, plan, draws, watch, out.rivals)
 
     def _likely(
         self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws, count: int
@@ -214,12 +219,38 @@ class Infiller:
         out.denoise_s += time.perf_counter() - clock
         return likely_lengths(scores, self.settings, count)
 
-    def _nearby(self, hole: Hole, layout: Layout) -> dict[tuple[int, ...], float]:
-        """Gap ids and evidence of what the neighbourhood says, where token healing allows them; none for many lines."""
-        if not self.settings.neighbours or hole.kind in self.prompt.many_lines:
+    def _rivals(self, out: Infilling, hole: Hole, budget: Budget, watch: Watch) -> Rivals:
+        """What the neighbourhood and the beam search say about a gap within one line."""
+        nearby = self._nearby(hole, out.layout)
+        if not self.settings.beams:
+            return Rivals(nearby=nearby)
+        clock = time.perf_counter()
+        self.fim.encode(out.layout)
+        out.encode_s += time.perf_counter() - clock
+        clock = time.perf_counter()
+        beams = {beam.ids: beam for beam in self._search(out.layout, hole.kind, budget, watch)}
+        out.denoise_s += time.perf_counter() - clock
+        return Rivals(nearby=nearby, beams=beams, read=partial(self.fim.read, out.layout, hole.kind))
+
+    @torch.inference_mode()
+    def _search(self, layout: Layout, kind: GapKind, budget: Budget, watch: Watch) -> list[Beam]:
+        """The likeliest beams, as many as have ended when the best is known, nobody waits any more or it is late."""
+        ended, branches = list[Beam](), Branches(self.model, self.fim.prefix.memory)
+        width = max(self.settings.beams, min(MAX_DRAWS, budget.candidates))
+        try:
+            for beams, ended in self.fim.steps(branches, layout, kind, width, max(self.settings.slots)):
+                if known(beams, ended, min(width, budget.candidates)) or watch.interrupted() or watch.late():
+                    break
+        finally:
+            branches.drop()
+        return ended
+
+    def _nearby(self, hole: Hole, layout: Layout) -> dict[Gap, float]:
+        """Gap ids and evidence of what the neighbourhood says, where token healing allows them."""
+        if not self.settings.neighbours:
             return {}
         allowed = self.prompt.allowed_first(layout.heal)
-        longest, out = self.model.config.canvas_length // 2, dict[tuple[int, ...], float]()
+        longest, out = self.model.config.canvas_length // 2, dict[Gap, float]()
         for neighbour in neighbours(hole, self.settings.neighbours):
             gap = tuple(self.prompt.encode(layout.heal + neighbour.text))
             if len(gap) <= longest and (allowed is None or bool(allowed[gap[0]])):
@@ -239,9 +270,10 @@ class Infiller:
         plan: Plan,
         draws: Draws,
         watch: Watch,
-        nearby: Mapping[tuple[int, ...], float] | None = None,
+        rivals: Rivals | None = None,
     ) -> list[Scored]:
         """Denoise a batch and rank what it came to; nothing when the request was cancelled."""
+        rivals = Rivals() if rivals is None else rivals
         clock = time.perf_counter()
         last = self._denoise(out, canvas, plan, draws, watch)
         out.denoise_s += time.perf_counter() - clock
@@ -249,8 +281,8 @@ class Infiller:
             return []
         clock = time.perf_counter()
         memory, last_hidden = self.prefix.memory, self.prefix.last_hidden
-        rows, weights = canvas.select(last.rows), self.settings.ranking[:2]
-        ranked = rank(self.model, memory, last_hidden, last.draft, rows, layout, self.prompt, nearby, weights)
+        rows, weights = canvas.select(last.rows), self.settings.ranking
+        ranked = rank(self.model, memory, last_hidden, last.draft, rows, layout, self.prompt, rivals, weights)
         out.rank_s += time.perf_counter() - clock
         return ranked
 
@@ -258,7 +290,7 @@ class Infiller:
         self, out: Infilling, hole: Hole, layout: Layout, ranked: list[Scored], plan: Plan, draws: Draws, watch: Watch
     ) -> list[Scored]:
         """What parses before what does not; where nothing does, the best is denoised again where it is wrong."""
-        judge, penalty = self.judge, self.settings.ranking[2]
+        judge, penalty = self.judge, self.settings.ranking.syntax
         if judge is None:
             return judged(ranked, lambda one: True)
         errors: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
@@ -278,7 +310,9 @@ class Infiller:
         # What a line near by says may be longer than any of the slots.
         width = min(self.model.config.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
-        again = self._finish(out, canvas, layout, replace(plan, steps=REPAIR_STEPS), draws, watch)
+        # Beside what was there before, so only the readings count.
+        read = Rivals(read=out.rivals.read)
+        again = self._finish(out, canvas, layout, replace(plan, steps=REPAIR_STEPS), draws, watch, read)
         known = {one.ids for one in ordered}
         return judged([*ordered, *(one for one in again if one.ids not in known)], parses, penalty)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.features import FEATURES
 from midspan.engine.released import CHAT_LAYOUTS, complaint, defaults
 
 # Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both; or the
@@ -23,15 +24,34 @@ ACTIONS_BY_LAYOUT = {
 }
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
-OPTIONAL = {"actions", "context_tokens", "neighbours", "ranking", "length_bias", "quantize", "suffix_tokens"}
+OPTIONAL = {"actions", "beams", "context_tokens", "neighbours", "ranking", "length_bias", "quantize", "suffix_tokens"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What hypotheses are ordered by: weights of log-probabilities in nats, of evidence, and a syntax error's cost.
+
+    `gap` and `suffix` weigh the causal reading, `evidence` what lines near by say, `middle` fill-in-the-middle's.
+    """
+
+    gap: float = 1.0
+    suffix: float = 1.0
+    evidence: float = 0.0
+    middle: float = 0.0
+    # More nats than any hypothesis makes good.
+    syntax: float = 1000.0
+
+    def standing(self, gap: float, suffix: float, evidence: float, middle: float) -> float:
+        """Of one hypothesis, in nats; what does not parse is put back later."""
+        return self.gap * gap + self.suffix * suffix + self.evidence * evidence + self.middle * middle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
     """One checkpoint's own settings; token counts, temperatures and logistic weights.
 
-    `neighbours` is how many texts from lines near by compete with what the canvases come to. `ranking` is what the
-    suffix's log-probability and the evidence of a neighbour weigh beside the gap's, and what a syntax error costs.
+    `neighbours` is how many texts from lines near by compete with what the canvases come to, `beams` how many that are
+    written from left to right (0 for a checkpoint that was not taught to); `ranking` orders them all.
     `context_tokens` is how much of a hole's context the encoder sees before the prefix: 0 for a checkpoint without.
     `suffix_tokens` is how much of the text behind the gap a chat's question shows. `length_bias` is what a length of
     `slots` or `block_slots`, in ascending order, gains in nats by its size alone (lengths.py); none is zeros.
@@ -57,8 +77,8 @@ class CheckpointSettings:
     actions: tuple[str, ...] | None = None
     context_tokens: int = 0
     neighbours: int = 0
-    # The last is more nats than any hypothesis makes good.
-    ranking: tuple[float, float, float] = (1.0, 0.0, 1000.0)
+    beams: int = 0
+    ranking: Ranking = Ranking()
     quantize: Quantize = "none"
     suffix_tokens: int = 0
     length_bias: tuple[float, ...] = ()
@@ -87,16 +107,27 @@ def read_settings(folder: Path) -> CheckpointSettings:
     if not isinstance(values, dict) or not names - OPTIONAL <= values.keys() <= names:
         wrong = sorted((names ^ set(values)) - OPTIONAL) if isinstance(values, dict) else "not an object"
         raise CheckpointError(f"{file}: missing or unknown keys {wrong}; it must have exactly {sorted(names)}")
-    if not set(values.get("actions") or ()) <= set(ACTIONS):
-        raise CheckpointError(f"{file}: unknown actions {values['actions']}; this version knows {', '.join(ACTIONS)}")
-    if values["layout"] not in LAYOUTS:
-        known = " and ".join(map(repr, LAYOUTS))
-        raise CheckpointError(f"{file}: layout {values['layout']!r} is not supported; this version knows {known}")
-    if values["layout"] == "fim" and values.get("context_tokens"):
-        raise CheckpointError(f"{file}: layout 'fim' takes no context; set context_tokens to 0")
-    if values.get("quantize", "none") not in QUANTIZE:
-        raise CheckpointError(f"{file}: quantize {values['quantize']!r} is none of {', '.join(QUANTIZE)}; take one")
-    if (problem := complaint(values)) is not None:
+    if (problem := _problem(values)) is not None:
         raise CheckpointError(f"{file}: {problem}")
+    values["ranking"] = Ranking(**values.get("ranking", {}))
     kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return CheckpointSettings(**kept)
+
+
+def _problem(values: dict[str, Any]) -> str | None:
+    """What is wrong with the value of a key, and the mend."""
+    known = ", ".join(field.name for field in fields(Ranking))
+    ranking, numbers = values.get("ranking", {}), len(values["calibration"])
+    if not set(values.get("actions") or ()) <= set(ACTIONS):
+        return f"unknown actions {values['actions']}; this version knows {', '.join(ACTIONS)}"
+    if values["layout"] not in LAYOUTS:
+        return f"layout {values['layout']!r} is not supported; this version knows {' and '.join(map(repr, LAYOUTS))}"
+    if values["layout"] == "fim" and values.get("context_tokens"):
+        return "layout 'fim' takes no context; set context_tokens to 0"
+    if values.get("quantize", "none") not in QUANTIZE:
+        return f"quantize {values['quantize']!r} is none of {', '.join(QUANTIZE)}; take one"
+    if not isinstance(ranking, dict) or not ranking.keys() <= set(known.split(", ")):
+        return f"ranking {ranking!r} is no object of weights; it may have {known}"
+    if numbers != len(FEATURES) + 1:
+        return f"calibration has {numbers} numbers for a bias and {len(FEATURES)} features; calibrate it again"
+    return complaint(values)

@@ -21,6 +21,7 @@ from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller, Watch
+from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.server.judge import SyntaxJudge
 
@@ -38,6 +39,8 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], holes: list[tuple[H
     shipped = infiller.settings
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()}
     slack = changes.pop("oracle", None)
+    if "ranking" in changes:
+        changes["ranking"] = Ranking(**changes["ranking"])
     exact, found, times = 0, 0, []
     for number, (hole, truth) in enumerate(holes):
         if slack is not None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from midspan.engine.autoregressive import SUFFIX_TOKENS
+from midspan.engine.beams import SUFFIX_TOKENS
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import EOS_ID
 from midspan.engine.training.gaps import SHORTEST_PREFIX, GapSampler

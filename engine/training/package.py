@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from midspan.engine.features import FEATURES
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.run import FILLER_ID
 from midspan.engine.weights import save_weights
@@ -26,8 +27,9 @@ SETTINGS: dict[str, Any] = {
     "draws": 1,
     "keep": 6,
     "neighbours": 4,
-    # A conditional logit over all hypotheses of 700 held-out gaps, with the gap's own weight as the unit.
-    "ranking": [2.3, 12.0, 21.0],
+    "beams": 4,
+    # Until training/ranking.py has fitted them.
+    "ranking": {"gap": 0.0, "suffix": 0.5, "evidence": 4.0, "middle": 1.0, "syntax": 8.0},
     "prefix_tokens": 256,
     "reuse_suffix": True,
     "steps": 4,
@@ -37,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "confidence_threshold": 0.005,
     "languages": ["python"],
     "show_threshold": 0.5,
-    "calibration": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "calibration": [0.0, *(float(name in ("gap_mean", "suffix_mean")) for name in FEATURES)],
 }
 
 # A canvas checkpoint denoises as many hypotheses as the twin searches beams; its longest gap in training was 32 tokens.
@@ -46,6 +48,7 @@ FIM_SETTINGS: dict[str, Any] = SETTINGS | {
     "slots": [32],
     "draws": 4,
     "neighbours": 0,
+    "beams": 0,
     "reuse_suffix": False,
 }
 

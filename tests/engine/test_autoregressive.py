@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
-from midspan.engine.autoregressive import SUFFIX_TOKENS, Autoregressive, Branches
+from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.beams import SUFFIX_TOKENS, Branches
 from midspan.engine.engine import Engine
 from midspan.engine.infill import Watch
 from midspan.engine.model import DiffusionGemma
@@ -83,14 +84,14 @@ def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[lis
 def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path: Path) -> None:
     twin = twin_of(tmp_path, slots=(12,), draws=1)
     layout = twin.prompt.lay_out(HOLE)
-    rules = twin.rules(layout, "span")
-    twin.prefix.encode(twin.prompt_ids(layout))
+    rules = twin.fim.rules(layout, "span")
+    twin.fim.encode(layout)
     with torch.inference_mode():
         branches = Branches(twin.model, twin.prefix.memory)
-        steps = [beams[0].ids for beams, _ in twin.steps(branches, layout, "span", 1, 11)]
+        steps = [beams[0].ids for beams, _ in twin.fim.steps(branches, layout, "span", 1, 11)]
     expected = list[int]()
     for _ in range(11):
-        logits = plain(twin, [*twin.prompt_ids(layout), *expected])[-1]
+        logits = plain(twin, [*twin.fim.prompt_ids(layout), *expected])[-1]
         logits[~(rules.inner if expected else rules.first)] = -torch.inf
         expected.append(int(logits.argmax()))
     assert [list(ids) for ids in steps] == [expected[:length] for length in range(1, 12)]
@@ -100,7 +101,7 @@ def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path:
 def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin: Autoregressive, kind: GapKind) -> None:
     hole = Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind=kind)
     out = twin.infill(hole, Budget(candidates=4), PATIENT)
-    rules, begin = twin.rules(out.layout, kind), twin.prompt_ids(out.layout)
+    rules, begin = twin.fim.rules(out.layout, kind), twin.fim.prompt_ids(out.layout)
     for scored in out.ranked:
         logits = plain(twin, [*begin, *scored.ids])[len(begin) - 1 :]
         logits[0, ~rules.first] = -torch.inf
@@ -120,10 +121,10 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
 @pytest.mark.parametrize("wanted", [1, 4])
 def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int) -> None:
     out = twin.infill(HOLE, Budget(candidates=wanted), PATIENT)
-    twin.prefix.encode(twin.prompt_ids(out.layout))
+    twin.fim.encode(out.layout)
     branches = Branches(twin.model, twin.prefix.memory)
     with torch.inference_mode():
-        *_, (_, ended) = twin.steps(branches, out.layout, HOLE.kind, 4, 8)
+        *_, (_, ended) = twin.fim.steps(branches, out.layout, HOLE.kind, 4, 8)
     branches.drop()
     assert [beam.ids for beam in ended[:wanted]] == [one.ids for one in out.ranked[:wanted]]
     if wanted == 1:
@@ -134,7 +135,7 @@ def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int
 def test_the_prompt_is_suffix_then_prefix(twin: Autoregressive) -> None:
     layout = twin.prompt.lay_out(Hole(prefix=HOLE.prefix, suffix=SOURCE))
     assert len(layout.suffix) > SUFFIX_TOKENS
-    ids = twin.prompt_ids(layout)
+    ids = twin.fim.prompt_ids(layout)
     parts = ids.index(twin.prompt.filler_id)
     assert (ids[0], ids[1:parts], ids[parts + 1 :]) == (BOS_ID, layout.suffix[:SUFFIX_TOKENS], layout.prefix[1:])
 
@@ -187,7 +188,7 @@ def test_a_keystroke_encodes_only_the_tail_and_changes_no_answer(twin: Autoregre
     kept = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert twin.prefix.encoded_tokens - before <= 4
     # Nothing of the hypotheses stays behind the prompt.
-    assert twin.prefix.memory.length == len(twin.prompt_ids(kept.layout))
+    assert twin.prefix.memory.length == len(twin.fim.prompt_ids(kept.layout))
     twin.reset()
     fresh = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import midspan.engine
 from midspan.engine.api import Budget, Hole
-from midspan.engine.autoregressive import SUFFIX_TOKENS, Autoregressive
+from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.beams import SUFFIX_TOKENS
 from midspan.engine.engine import load_infiller
 from midspan.engine.prompt import EOS_ID
 from midspan.engine.training.fim import LONGEST_MIDDLE, FimBatch, FimSampler, fim_loss

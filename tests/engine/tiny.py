@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompt import Prompt
@@ -103,7 +104,7 @@ def settings(**changes: Any) -> CheckpointSettings:
         "confidence_threshold": 0.005,
         "languages": ("python",),
         "show_threshold": 0.5,
-        "calibration": (0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        "calibration": (0.0, *(float(name in ("gap_mean", "suffix_min")) for name in FEATURES)),
         **changes,
     }
     return CheckpointSettings(**values)

@@ -1,0 +1,193 @@
+"""A gap read and written from left to right, with the text behind it in front: fill-in-the-middle by a beam search.
+
+The prompt is `<bos> suffix <filler> prefix` (suffix first: typing lengthens the text that the prefix cache holds and
+changes nothing before it), the gap follows until `<eos>`. A beam search finds the likeliest fills, where draws would
+find any. The twin (autoregressive.py) has nothing else; a checkpoint with `beams` ranks them beside its canvases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from midspan.engine.api import GapKind
+from midspan.engine.cache import Cache
+from midspan.engine.model import DiffusionGemma
+from midspan.engine.prefix_cache import PrefixCache
+from midspan.engine.prompt import EOS_ID, Layout, Prompt
+from midspan.kernels.attention import attention_reference
+
+SUFFIX_TOKENS = 64
+# Nats that no reading falls below, so that one forbidden token does not drown the others.
+LEAST = -30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What may be written: boolean [V] `first` at the start and `inner` behind it; `stops` are ids that end the gap."""
+
+    first: torch.Tensor
+    inner: torch.Tensor
+    stops: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beam:
+    """A hypothesis: its ids, their log-probabilities in nats, and that of the end behind them once it has ended."""
+
+    ids: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    end: float | None = None
+
+    @property
+    def log_probability(self) -> float:
+        """Of the gap and, once it has ended, its end."""
+        return sum(self.values) + (self.end or 0.0)
+
+
+class Branches:
+    """Texts that grow behind one cached prefix. Each token's keys and values are kept once; a mask says whose they are.
+
+    The cache's own length counts the branches too, until `drop`.
+    """
+
+    def __init__(self, model: DiffusionGemma, memory: Cache) -> None:
+        self._model, self._memory, self._prefix = model, memory, memory.length
+        self._sees = torch.ones(1, memory.length, dtype=torch.bool, device=model.device)
+        self._places = torch.arange(memory.length, device=model.device)
+        self._depth = 0
+
+    def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
+        """Put one id behind each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
+        model, memory, rows = self._model, self._memory, len(ids)
+        own = torch.eye(rows, dtype=torch.bool, device=model.device)
+        self._sees = torch.cat((self._sees[parents], own), dim=1)
+        place = self._prefix + self._depth
+        positions = torch.full((1, rows), place, device=model.device)
+        self._places = torch.cat((self._places, positions[0]))
+        windows = {layer.window for layer in model.config.layers}
+        masks = {w: self._sees if w is None else self._sees & (place - self._places < w) for w in windows}
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            memory.write(layer, k, v)
+            k, v = memory.read(layer, 0, memory.length + rows)
+            return attention_reference(q, k, v, masks[model.config.layers[layer].window])
+
+        given = torch.tensor([ids], device=model.device)
+        hidden = model.run(model.embed(given), positions, model.scalars(encoder=True), attend)
+        memory.advance(rows)
+        self._depth += 1
+        return hidden[0]
+
+    def drop(self) -> None:
+        """Leave the prefix alone in the cache."""
+        self._memory.truncate(self._prefix)
+
+
+class FillInTheMiddle:
+    """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
+
+    def __init__(self, model: DiffusionGemma, prompt: Prompt) -> None:
+        self.model, self.prompt = model, prompt
+        self.prefix = PrefixCache(model)
+        self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
+
+    def reset(self) -> None:
+        """Forget the prompt, as after a failure halfway through a fill."""
+        self.prefix = PrefixCache(self.model)
+
+    def encode(self, layout: Layout) -> None:
+        """Make the cache hold the prompt of a layout; both `steps` and `read` go on from it."""
+        self.prefix.encode(self.prompt_ids(layout))
+
+    def prompt_ids(self, layout: Layout) -> list[int]:
+        """What the gap follows: `<bos> suffix <filler> prefix`."""
+        bos, *prefix = layout.prefix
+        return [bos, *layout.suffix[:SUFFIX_TOKENS], self.prompt.filler_id, *prefix]
+
+    def rules(self, layout: Layout, kind: GapKind) -> Rules:
+        """Token healing, banned ids, where a gap of this kind ends. It holds one token at least, as in training."""
+        stops = torch.zeros(self.prompt.vocab_size, dtype=torch.bool)
+        stops[EOS_ID] = True
+        legal = torch.ones_like(stops)
+        legal[list(self.prompt.special_ids)] = False
+        allowed = self.prompt.allowed_first(layout.heal)
+        first = legal if allowed is None else legal & allowed
+        if kind not in self.prompt.many_lines:
+            stops |= self._line_ends > 0
+            # The healed text may itself hold line ends; another behind it would begin a second line.
+            one_line = first & (self._line_ends == layout.heal.count("\n"))
+            first = one_line if bool(one_line.any()) else first
+        device = self.model.device
+        return Rules(first=first.to(device), inner=(legal & ~stops).to(device), stops=stops.to(device))
+
+    def steps(
+        self, branches: Branches, layout: Layout, kind: GapKind, width: int, limit: int
+    ) -> Iterator[tuple[list[Beam], list[Beam]]]:
+        """One token a step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
+
+        A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
+        """
+        rules = self.rules(layout, kind)
+        read = self._read(self.prefix.last_hidden[None], rules.first)
+        beams, ended = [Beam()], list[Beam]()
+        for _ in range(limit):
+            parents, tokens, beams = _widen(beams, read, width)
+            hidden = branches.grow(parents, tokens)
+            # One distribution over going on and ending; the ways to end count as one.
+            both = self._read(hidden, rules.inner | rules.stops)
+            ends = both[:, rules.stops].logsumexp(dim=-1).tolist()
+            closed = [
+                Beam(ids=beam.ids, values=beam.values, end=end)
+                for beam, end in zip(beams, ends, strict=True)
+                if self.prompt.text(list(beam.ids), layout).strip()
+            ]
+            ended = sorted([*ended, *closed], key=lambda beam: beam.log_probability, reverse=True)[:width]
+            yield beams, ended
+            read = both.masked_fill(~rules.inner, -torch.inf)
+
+    def read(self, layout: Layout, kind: GapKind, gaps: list[tuple[int, ...]]) -> list[Beam]:
+        """Gaps of one token at least that something else has written, as the beams they would have been.
+
+        No token and no end falls below LEAST.
+        """
+        if not gaps:
+            return []
+        rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
+        rows = nn.utils.rnn.pad_sequence([torch.tensor(gap) for gap in gaps], batch_first=True).to(self.model.device)
+        there = torch.arange(rows.shape[1]) < torch.tensor(lengths)[:, None]
+        hidden = self.model.score(rows, self.prefix.memory)[there.to(self.model.device)]
+        both = self._read(hidden, rules.inner | rules.stops)
+        # What follows each id; the last one's is not read.
+        after = rows.roll(-1, dims=1)[there.to(self.model.device)][:, None]
+        begins = self._read(self.prefix.last_hidden[None], rules.first)[0, rows[:, 0]].clamp(min=LEAST).tolist()
+        inner = both.gather(-1, after).squeeze(-1).clamp(min=LEAST).split(lengths)
+        ends = both[:, rules.stops].logsumexp(dim=-1).clamp(min=LEAST).split(lengths)
+        return [
+            Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=float(end[-1]))
+            for gap, begin, values, end in zip(gaps, begins, inner, ends, strict=True)
+        ]
+
+    def _read(self, hidden: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [R, V] of the next token, of those that are allowed [V], after hidden rows [R, d]."""
+        return self.model.logits(hidden).masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
+
+
+def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
+    """Whether the best `wanted` cannot change any more: a beam only loses probability as it grows."""
+    return len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
+
+
+def _widen(beams: list[Beam], read: torch.Tensor, width: int) -> tuple[list[int], list[int], list[Beam]]:
+    """The `width` likeliest ways to lengthen beams by a token of `read` [R, V]: parent rows, ids and the new beams."""
+    scores = torch.tensor([[beam.log_probability] for beam in beams], device=read.device) + read
+    best = scores.flatten().topk(min(width, scores.numel()))
+    possible = best.indices[best.values > -torch.inf]
+    values = read.flatten()[possible].tolist()
+    parents, tokens = (possible // read.shape[1]).tolist(), (possible % read.shape[1]).tolist()
+    rows = zip(parents, tokens, values, strict=True)
+    longer = [Beam(ids=(*beams[p].ids, t), values=(*beams[p].values, v)) for p, t, v in rows]
+    return parents, tokens, longer

@@ -1,0 +1,103 @@
+"""Beams beside canvases: what both write is read alike, and one ranking orders them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from midspan.engine.api import Budget, GapKind, Hole
+from midspan.engine.beams import LEAST, Branches
+from midspan.engine.features import FEATURES
+from midspan.engine.infill import Infiller, Infilling, Watch
+from midspan.engine.settings import Ranking
+from tests.engine.tiny import SOURCE, tiny_infiller
+
+PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n", kind="rest_of_line")
+
+
+@pytest.fixture
+def infiller(tmp_path: Path) -> Infiller:
+    return tiny_infiller(tmp_path, beams=4)
+
+
+def gaps_of(out: Infilling) -> set[tuple[int, ...]]:
+    return {one.ids for one in out.ranked}
+
+
+@pytest.mark.parametrize("kind", ["rest_of_line", "line"])
+def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, kind: GapKind) -> None:
+    layout = infiller.prompt.lay_out(HOLE)
+    fim = infiller.fim
+    fim.encode(layout)
+    with torch.inference_mode():
+        branches = Branches(infiller.model, fim.prefix.memory)
+        *_, (_, written) = fim.steps(branches, layout, kind, 4, 8)
+        branches.drop()
+        # In any order and company, however long the others are.
+        read = {beam.ids: beam for beam in fim.read(layout, kind, [beam.ids for beam in reversed(written)])}
+    assert len({len(beam.ids) for beam in written}) > 1
+    for beam in written:
+        assert read[beam.ids].values == pytest.approx(beam.values, abs=1e-3)
+        assert read[beam.ids].end == pytest.approx(beam.end, abs=1e-3)
+
+
+def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
+    both = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
+    beams = set(both.rivals.beams)
+    infiller.settings = replace(infiller.settings, beams=0)
+    alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
+    assert len(beams) == 4
+    assert gaps_of(both) == gaps_of(alone) | beams
+    found = {one.ids: one.features[FEATURES.index("beam")] for one in both.ranked}
+    assert {ids for ids, searched in found.items() if searched} == beams
+
+
+def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
+    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, middle=1.0))
+    out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
+    # The search's best is the likeliest by its own reading, whatever a canvas came to.
+    best = max(out.rivals.beams.values(), key=lambda beam: beam.log_probability)
+    assert out.ranked[0].standing == pytest.approx(best.log_probability, abs=1e-3)
+    known = [dict(zip(FEATURES, one.features, strict=True)) for one in out.ranked]
+    assert [one.standing for one in out.ranked] == pytest.approx(
+        [features["middle_sum"] + features["end"] for features in known], abs=1e-3
+    )
+
+
+def test_nothing_is_no_likely_middle(infiller: Infiller) -> None:
+    out = infiller.infill(HOLE, Budget(), PATIENT)
+    assert out.rivals.middles([()])[()].log_probability == LEAST
+
+
+def test_a_keystroke_reads_only_the_tail_of_both_prompts(infiller: Infiller) -> None:
+    infiller.infill(HOLE, Budget(), PATIENT)
+    before = infiller.fim.prefix.encoded_tokens
+    typed = replace(HOLE, prefix=HOLE.prefix + "rn a")
+    kept = infiller.infill(typed, Budget(candidates=4), PATIENT)
+    assert infiller.fim.prefix.encoded_tokens - before <= 4
+    infiller.reset()
+    fresh = infiller.infill(typed, Budget(candidates=4), PATIENT)
+    assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
+    assert infiller.fim.prefix.encoded_tokens == len(infiller.fim.prompt_ids(fresh.layout))
+
+
+def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
+    asked = list[bool]()
+
+    def interrupted() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    out = infiller.infill(HOLE, Budget(), Watch(interrupted=interrupted, late=lambda: False))
+    assert (out.stopped, out.ranked) == ("cancelled", [])
+    assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
+
+
+def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
+    out = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT)
+    assert out.ranked
+    assert (out.rivals.beams, infiller.fim.prefix.encoded_tokens) == ({}, 0)
