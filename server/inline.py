@@ -47,7 +47,8 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
     fill = await _fill(server, engine, asked)
     if fill is None or fill.stopped == "cancelled":
         return None
-    offers = [*again, *_new(server, engine, asked, fill, again)]
+    threshold = server.suggestions.wary(_threshold(server, engine), document.uri, spot.start[0])
+    offers = [*again, *_new(server, engine, asked, fill, again, threshold)]
     if offers or fill.stopped != "deadline":
         server.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
@@ -89,11 +90,16 @@ def _item(server: Server, spot: Spot, offer: Offered) -> types.InlineCompletionI
     return item_of(offer.id, offer.text, spot.range)
 
 
-def _new(server: Server, engine: Engine, asked: Question, fill: Fill, known: Sequence[Offered]) -> list[Offered]:
+def _threshold(server: Server, engine: Engine) -> float:
+    """The confidence below which nothing is shown by itself."""
+    chosen = server.settings.show_threshold
+    return engine.about.show_threshold if chosen is None else chosen
+
+
+def _new(
+    server: Server, engine: Engine, asked: Question, fill: Fill, known: Sequence[Offered], threshold: float
+) -> list[Offered]:
     """What the engine says, but for what is known already; each has its row from here on."""
-    threshold = server.settings.show_threshold
-    if threshold is None:
-        threshold = engine.about.show_threshold
     texts = {offer.text for offer in known}
     offers = []
     for text, row in answer(asked, fill, threshold, engine.about.checkpoint):

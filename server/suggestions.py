@@ -15,6 +15,8 @@ from midspan.server.documents import Document, Place, Range, split_lines
 SPOTS = 16  # places remembered in a document
 BACK = 40  # so many characters beyond a suggestion one may type and still come back
 NEAR, NEAR_LINES = 2000, 50  # an edit that reaches further from the place than this is another edit
+# What the odds that are asked of a suggestion grow by, for each that was typed past on its line.
+WARIER = 2.0
 AUTO_CLOSED = frozenset(")]}>\"'`")  # what editors put behind the cursor by themselves
 
 
@@ -65,6 +67,13 @@ class _Spot:
         longest = max((len(offer.text) for offer in self.offers), default=0)
         # A lone CR could become half of a line end, and the places behind it others.
         return len(self.typed) <= longest + BACK and "\r" not in self.typed.replace("\r\n", "\n")
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether what was typed went another way than every suggestion."""
+        return bool(self.offers) and not any(
+            offer.text.startswith(self.typed) or self.typed.startswith(offer.text) for offer in self.offers
+        )
 
     def rest(self, document: Document, start: Place, end: Place, selected: str) -> tuple[Offered, ...] | None:
         """What the suggestions say for a span that a menu's entry replaces, or for a cursor; None for nothing."""
@@ -122,6 +131,15 @@ class Suggestions:
         spots = self._spots.pop(document.uri, None)
         if spots and span is not None:
             self._spots[document.uri] = [spot for spot in spots if spot.follow(document, span, text)]
+
+    def wary(self, threshold: float, uri: str, line: int) -> float:
+        """The confidence to ask of what is shown in a line by itself, where suggestions have been typed past already.
+
+        A model that was wrong in a line is likely wrong again, and who has read two wrong ones wants no third.
+        """
+        past = sum(spot.contradicted for spot in self._spots.get(uri, ()) if spot.start[0] == line)
+        odds = WARIER**past
+        return threshold * odds / (1 + threshold * (odds - 1))
 
     def taken(self, uri: str) -> Place | None:
         """Where a suggestion ends that stands in the document as a whole; None where none does."""

@@ -82,7 +82,7 @@ def fit(choices: list[Choice]) -> Ranking:
 
 def accuracy(choices: list[Choice], ranking: Ranking) -> float:
     """The share of holes whose best hypothesis is right."""
-    weights = torch.tensor([getattr(ranking, field.name) for field in fields(ranking)])
+    weights = torch.tensor([float(getattr(ranking, field.name)) for field in fields(ranking)])
     return sum(int((choice.signs @ weights).argmax()) == choice.right for choice in choices) / len(choices)
 
 

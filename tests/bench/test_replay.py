@@ -52,26 +52,26 @@ async def replayed(tmp_path: Path, line: str) -> dict[str, Any]:
 
 
 async def test_an_exact_rest_of_line_is_accepted_for_one_key(tmp_path: Path) -> None:
-    found = await replayed(tmp_path, f"    ab = {TEXT}  ")
-    # "ab = " and one key stand for all that is typed; Enter is asked after, too.
-    characters = len(f"ab = {TEXT}")
+    found = await replayed(tmp_path, f"    a = {TEXT}  ")
+    # "a = " and one key stand for all that is typed; Enter is asked after, too.
+    characters = len(f"a = {TEXT}")
     assert (found["files"], found["lines"], found["characters"]) == (1, 1, characters)
     for rule in ("exact", "prefix"):
-        assert found[rule]["saved"] == 1 - 6 / characters
-        assert (found[rule]["keystrokes"], found[rule]["accepted"]) == (7, 1)
+        assert found[rule]["saved"] == 1 - 5 / characters
+        assert (found[rule]["keystrokes"], found[rule]["accepted"]) == (6, 1)
     assert found["response_ms"]["p50"] > 0
     assert found["rss_mb"] is None or found["rss_mb"] > 20
 
 
 async def test_the_beginning_of_the_rest_is_accepted_under_the_second_rule_only(tmp_path: Path) -> None:
-    found = await replayed(tmp_path, f"ab = {TEXT} + 1")
-    characters = len(f"ab = {TEXT} + 1")
+    found = await replayed(tmp_path, f"a = {TEXT} + 1")
+    characters = len(f"a = {TEXT} + 1")
     assert (found["exact"]["saved"], found["exact"]["accepted"]) == (0, 0)
     assert found["exact"]["keystrokes"] == characters + 1
     assert found["exact"]["right_when_shown"] == 0
-    # "ab = ", an acceptance, " + 1".
-    assert (found["prefix"]["saved"], found["prefix"]["accepted"]) == (1 - 10 / characters, 1)
-    assert found["prefix"]["keystrokes"] == 11
+    # "a = ", an acceptance, " + 1".
+    assert (found["prefix"]["saved"], found["prefix"]["accepted"]) == (1 - 9 / characters, 1)
+    assert found["prefix"]["keystrokes"] == 10
 
 
 async def test_what_the_threshold_hides_is_not_shown_and_not_accepted(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ async def test_what_the_threshold_hides_is_not_shown_and_not_accepted(tmp_path: 
 
 async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> None:
     # The scripted engine answers "echo" with what it was asked; the second line leaves its way under the second rule.
-    text = f"𝒳 = {TEXT}\nab = {TEXT} + 1  \n    é𝒳 echo\nlast\n"
+    text = f"𝒳 = {TEXT}\na = {TEXT} + 1  \n    é𝒳 echo\nlast\n"
     rows = text.split("\n")
-    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {}) as typist:
+    async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {"show_threshold": 0.0}) as typist:
         uri = "file:///replay/a.py"
         typist.open(uri, text)
         accepted, parted, second = [await retype(typist, uri, row, rows[row]) for row in range(3)]
@@ -95,13 +95,13 @@ async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> No
     assert parted.exact != parted.prefix
     assert (second.characters, second.exact) == (7, second.prefix)
     asked = json.loads(second.exact[-1].suggestion)
-    assert asked[:2] == [f"𝒳 = {TEXT}\nab = {TEXT} + 1\n    é𝒳 echo", "\nlast\n"]
+    assert asked[:2] == [f"𝒳 = {TEXT}\na = {TEXT} + 1\n    é𝒳 echo", "\nlast\n"]
 
 
 async def test_the_server_hears_what_was_shown_and_accepted(tmp_path: Path) -> None:
     async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {}) as typist:
-        typist.open("file:///replay/a.py", f"x\nab = {TEXT}\n")
-        line = await retype(typist, "file:///replay/a.py", 1, f"ab = {TEXT}")
+        typist.open("file:///replay/a.py", f"x\na = {TEXT}\n")
+        line = await retype(typist, "file:///replay/a.py", 1, f"a = {TEXT}")
     store = sqlite3.connect(tmp_path / FILE_NAME)
     shown, accepted = store.execute("SELECT sum(shown), sum(accepted_ts IS NOT NULL) FROM completion").fetchone()
     store.close()

@@ -79,6 +79,19 @@ async def test_another_key_asks_the_engine_again_and_its_deletion_does_not(tmp_p
         assert len(await asked(client)) == 2
 
 
+async def test_who_types_past_suggestions_in_a_line_is_shown_fewer_there(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = \ny = ")
+        shown = []
+        for typed in range(6):
+            shown.append(texts(await client.complete(0, 4 + typed)))
+            edit(client, 2 + typed, 0, 4 + typed, 4 + typed, "z")
+        # The engine is 0.9 sure every time, which is less than what is asked after five wrong ones.
+        assert shown == [[TEXT]] * 5 + [[]]
+        assert texts(await client.complete(1, 4)) == [TEXT]
+        assert texts(await client.complete(0, 9, invoked=True)) == [TEXT]
+
+
 async def test_an_edit_elsewhere_asks_the_engine_again(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = \ny = 1")

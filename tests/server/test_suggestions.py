@@ -291,3 +291,36 @@ def test_new_text_and_other_settings_forget() -> None:
     assert screen.here() == ["bc"]
     screen.suggestions.clear()
     assert screen.here() is None
+
+
+def wary(screen: Screen, line: int = 0, threshold: float = 0.5) -> float:
+    return screen.suggestions.wary(threshold, URI, line)
+
+
+def test_every_suggestion_that_was_typed_past_in_a_line_raises_what_the_next_must_be_worth() -> None:
+    screen = Screen("")
+    seen = [wary(screen)]
+    for letter in "xyz":
+        screen.offer(place_at(screen.text, len(screen.text)), "abc", "ab")
+        screen.type(letter)
+        seen.append(wary(screen))
+    assert seen[0] == 0.5
+    assert seen == sorted(set(seen))
+    assert max(seen) < 1
+    assert wary(screen, line=1) == 0.5
+    # Everything is shown, or nothing: as the user said.
+    assert (wary(screen, threshold=0.0), wary(screen, threshold=1.0)) == (0.0, 1.0)
+    screen.edit(0, 3, "")
+    assert wary(screen) == 0.5
+
+
+def test_a_suggestion_that_is_taken_or_typed_along_or_one_of_two_is_none_against_the_next() -> None:
+    for typed in ("ab", "abc", "abcd", "xy", "xyz!"):
+        screen = Screen("")
+        screen.offer((0, 0), "abc", "xyz")
+        screen.type(typed)
+        assert wary(screen) == 0.5
+    screen = Screen("")
+    screen.offer((0, 0))
+    screen.type("a")
+    assert wary(screen) == 0.5
