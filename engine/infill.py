@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
@@ -112,14 +112,18 @@ class Infiller:
     def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.model, self.prompt, self.settings = model, prompt, settings
         self.prefix = PrefixCache(model)
-        self.fim = FillInTheMiddle(model, prompt)
         self.loop = loop_over(model)
         self.judge: Judge | None = None
 
     def reset(self) -> None:
         """Forget the prefix, as after a failure halfway through an encode."""
         self.prefix = PrefixCache(self.model)
-        self.fim.reset()
+        self.__dict__.pop("fim", None)
+
+    @cached_property
+    def fim(self) -> FillInTheMiddle:
+        """What writes beams; a checkpoint without any never has the memory for it."""
+        return FillInTheMiddle(self.model, self.prompt)
 
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
         """Fill a hole; a gap of many lines that no canvas has ended goes on in the next block."""
