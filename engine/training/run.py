@@ -33,7 +33,7 @@ class Recipe:
     """
 
     objective: str = "canvas"
-    fim_share: float = 0.0
+    fim_share: float = 0.4
     hidden: int = 256
     layers: int = 6
     intermediate: int = 768

@@ -182,7 +182,15 @@ def test_canvases_and_fill_in_the_middle_share_the_steps(tmp_path: Path) -> None
 def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
-        minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=2, causal_share=0.5, measure_every=5
+        minutes=1000,
+        batch=2,
+        sequence=32,
+        text_tokens=32,
+        narrow=1,
+        warmup_steps=2,
+        causal_share=0.5,
+        fim_share=0.0,
+        measure_every=5,
     )
     run = Run(recipe, corpus, out, compiled=False)
     losses = [run.step()["causal"] for _ in range(12)]
