@@ -13,6 +13,7 @@ from torch import nn
 from midspan.engine.beams import LEAST, Beam
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
+from midspan.engine.features import FEATURES
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.settings import Ranking
@@ -128,7 +129,8 @@ def rank(
         readings = (*_summary(own), *_summary(suffix)[:2])
         by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, float(gap in rivals.beams))
         features = (*readings, float(gap in found), evidence, *by_middle, 0.0, 1.0)
-        standing = weights.standing(sum(own), sum(suffix), evidence, middle.log_probability)
+        known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
+        standing = weights.standing(known)
         scored.append(Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended))
     return sorted(scored, key=lambda one: one.standing, reverse=True)
 

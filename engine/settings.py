@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -31,19 +32,29 @@ OPTIONAL = {"actions", "beams", "context_tokens", "neighbours", "ranking", "leng
 class Ranking:
     """What hypotheses are ordered by: weights of log-probabilities in nats, of evidence, and a syntax error's cost.
 
-    `gap` and `suffix` weigh the causal reading, `evidence` what lines near by say, `middle` fill-in-the-middle's.
+    `gap` and `suffix` weigh the causal reading, `middle` and `end` what fill-in-the-middle says of the gap and its end,
+    `evidence` what lines near by say, `agreed` that both a canvas and a beam came to it.
     """
 
     gap: float = 1.0
     suffix: float = 1.0
     evidence: float = 0.0
     middle: float = 0.0
+    end: float = 0.0
+    agreed: float = 0.0
     # More nats than any hypothesis makes good.
     syntax: float = 1000.0
 
-    def standing(self, gap: float, suffix: float, evidence: float, middle: float) -> float:
-        """Of one hypothesis, in nats; what does not parse is put back later."""
-        return self.gap * gap + self.suffix * suffix + self.evidence * evidence + self.middle * middle
+    def standing(self, known: Mapping[str, float]) -> float:
+        """Of one hypothesis by its FEATURES and the suffix's sum, in nats; what does not parse is put back later."""
+        return (
+            self.gap * known["gap_sum"]
+            + self.suffix * known["suffix_sum"]
+            + self.evidence * known["nearby"]
+            + self.middle * known["middle_sum"]
+            + self.end * known["end"]
+            + self.agreed * known["drawn"] * known["beam"]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,11 +25,13 @@ from midspan.engine.training.holes import heldout_holes
 
 PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
 RIDGE = 0.1
+# The last, of an error in the syntax, is not part of a standing.
+WEIGHTS = tuple(field.name for field in fields(Ranking))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One hole's hypotheses: what Ranking weighs, in its order [N, 5], and which one is right, if any is."""
+    """One hole's hypotheses: what Ranking weighs, in its order [N, W], and which one is right, if any is."""
 
     signs: torch.Tensor
     right: int | None
@@ -38,9 +40,9 @@ class Choice:
 def signs_of(one: Scored) -> list[float]:
     """What Ranking weighs of a hypothesis, in the order of its fields."""
     known = dict(zip(FEATURES, one.features, strict=True))
-    suffix = one.log_probability - known["gap_sum"]
-    middle = known["middle_sum"] + known["end"]
-    return [known["gap_sum"], suffix, known["nearby"], middle, -float(not one.parses)]
+    known["suffix_sum"] = one.log_probability - known["gap_sum"]
+    alone = [Ranking(**{name: float(name == one_name) for name in WEIGHTS}) for one_name in WEIGHTS[:-1]]
+    return [*(weight.standing(known) for weight in alone), -float(not one.parses)]
 
 
 def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Choice]:
@@ -82,7 +84,7 @@ def fit(choices: list[Choice]) -> Ranking:
 
 def accuracy(choices: list[Choice], ranking: Ranking) -> float:
     """The share of holes whose best hypothesis is right."""
-    weights = torch.tensor([float(getattr(ranking, field.name)) for field in fields(ranking)])
+    weights = torch.tensor([float(getattr(ranking, name)) for name in WEIGHTS])
     return sum(int((choice.signs @ weights).argmax()) == choice.right for choice in choices) / len(choices)
 
 

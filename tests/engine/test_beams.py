@@ -57,7 +57,7 @@ def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
 
 
 def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
-    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, middle=1.0))
+    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, middle=1.0, end=1.0))
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     # The search's best is the likeliest by its own reading, whatever a canvas came to.
     best = max(out.rivals.beams.values(), key=lambda beam: beam.log_probability)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.kernels.rows import STEP, linear_in_steps
+from midspan.kernels.rows import FEW, STEP, linear_in_steps
 
 
 @given(batch=st.integers(1, 4), rows=st.integers(1, 40))
@@ -28,4 +28,4 @@ def test_the_product_sees_whole_steps_only(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(F, "linear", linear)
     for rows in range(1, 2 * STEP + 1):
         linear_in_steps(torch.ones(rows, 3), torch.ones(2, 3))
-    assert seen == {STEP, 2 * STEP}
+    assert seen == {FEW, STEP, 2 * STEP}
