@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 Load = Callable[[str, str], Engine]
 CLOSE_S = 5.0
+# So long the engine's thread may keep the event loop from the interpreter; Python's own 5 ms are felt in an answer.
+SWITCH_S = 0.0005
 
 
 class Server(LanguageServer):
@@ -65,8 +68,8 @@ class Server(LanguageServer):
         self.stuck = False
         self.documents = Documents()
         self.context = Context(self.documents)
-        self.idle = Idle(self.documents)
         self.asks = Asks()
+        self.idle = Idle(self.documents, lambda: self.asks.busy)
         self.engine: Engine | None = None
         self.telemetry: Telemetry | None = None
         self.suggestions = Suggestions()
@@ -169,6 +172,7 @@ def serve(options: ServeOptions, load: Load = load_judged) -> int:
     """
     server = build(options, load)
     log_to(options.log_file, lambda message: server.degrade_from_thread("log", message), debug=options.debug)
+    sys.setswitchinterval(SWITCH_S)
     stdin, stdout = take_stdio()
     code = asyncio.run(server.run(stdin, stdout))
     if server.loading or server.stuck:

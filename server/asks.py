@@ -89,6 +89,11 @@ class Asks:
         self._ahead: _Ahead | None = None
         self._pace = Pace()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._open)
+
     async def ask(
         self,
         uri: str,

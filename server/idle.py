@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from midspan.server.documents import Documents
 
-# Longer than between two keys of a burst, shorter than a fill takes.
+# Longer than between two keys of a burst.
 QUIET_S = 0.03
 # A key that comes meanwhile waits no longer than this.
-SLICE_S = 0.003
+SLICE_S = 0.002
 
 
 class Idle:
-    """One timer, for the document that was edited last; used on the event loop only."""
+    """One timer, for the document that was edited last; used on the event loop only.
 
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
+    While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer.
+    """
+
+    def __init__(self, documents: Documents, busy: Callable[[], bool]) -> None:
+        self._documents, self._busy = documents, busy
         self._timer: asyncio.TimerHandle | None = None
 
     def edited(self, uri: str) -> None:
         """A document was edited: its tree is gone on with when it has been quiet for a while."""
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._go_on, uri)
+        self._go_on_in(QUIET_S, uri)
 
     def stop(self) -> None:
         """Leave the trees as they are."""
@@ -33,6 +37,11 @@ class Idle:
     def _go_on(self, uri: str) -> None:
         document = self._documents.get(uri)
         self._timer = None
-        if document is not None and not document.parse(SLICE_S):
+        if self._busy():
+            self._go_on_in(QUIET_S, uri)
+        elif document is not None and not document.parse(SLICE_S):
             # Messages that have come meanwhile are read first.
-            self._timer = asyncio.get_running_loop().call_later(0, self._go_on, uri)
+            self._go_on_in(0, uri)
+
+    def _go_on_in(self, seconds: float, uri: str) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._go_on, uri)
