@@ -160,14 +160,16 @@ class FillInTheMiddle:
         rows = nn.utils.rnn.pad_sequence([torch.tensor(gap) for gap in gaps], batch_first=True).to(self.model.device)
         there = torch.arange(rows.shape[1]) < torch.tensor(lengths)[:, None]
         hidden = self.model.score(rows, self.prefix.memory)[there.to(self.model.device)]
-        both = self._read(hidden, rules.inner | rules.stops)
+        both = self.model.logits(hidden)
+        whole = both.masked_fill_(~(rules.inner | rules.stops), -torch.inf).logsumexp(dim=-1)
         # What follows each id; the last one's is not read.
         after = rows.roll(-1, dims=1)[there.to(self.model.device)][:, None]
         begins = self._read(self.prefix.last_hidden[None], rules.first)[0, rows[:, 0]].clamp(min=LEAST).tolist()
-        inner = both.gather(-1, after).squeeze(-1).clamp(min=LEAST).split(lengths)
-        ends = both[:, rules.stops].logsumexp(dim=-1).clamp(min=LEAST).split(lengths)
+        inner = (both.gather(-1, after).squeeze(-1) - whole).clamp(min=LEAST).split(lengths)
+        last = torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1
+        ends = (both[last][:, rules.stops].logsumexp(dim=-1) - whole[last]).clamp(min=LEAST).tolist()
         return [
-            Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=float(end[-1]))
+            Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)
             for gap, begin, values, end in zip(gaps, begins, inner, ends, strict=True)
         ]
 

@@ -122,17 +122,25 @@ def rank(
         return []
     texts = [[*gap, *head] for gap in gaps]
     read = _token_log_probabilities(model, cache, last_hidden, texts, canvas.allowed_first)
-    middles, scored = rivals.middles(list(gaps)), []
-    for values, (gap, ended) in zip(read, gaps.items(), strict=True):
-        own, suffix = values[: len(gap)], values[len(gap) :]
-        evidence, middle = rivals.nearby.get(gap, 0.0), middles.get(gap, Beam())
-        readings = (*_summary(own), *_summary(suffix)[:2])
-        by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, float(gap in rivals.beams))
-        features = (*readings, float(gap in found), evidence, *by_middle, 0.0, 1.0)
-        known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
-        standing = weights.standing(known)
-        scored.append(Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended))
+    middles = rivals.middles(list(gaps))
+    scored = [
+        _scored(gap, values, ended, gap in found, rivals, middles.get(gap, Beam()), weights)
+        for values, (gap, ended) in zip(read, gaps.items(), strict=True)
+    ]
     return sorted(scored, key=lambda one: one.standing, reverse=True)
+
+
+def _scored(
+    gap: Gap, values: list[float], ended: bool, drawn: bool, rivals: Rivals, middle: Beam, weights: Ranking
+) -> Scored:
+    """A hypothesis that nothing stands before or behind yet, by its two readings and who came to it."""
+    own, suffix = values[: len(gap)], values[len(gap) :]
+    by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, float(gap in rivals.beams))
+    who = (float(drawn), rivals.nearby.get(gap, 0.0))
+    features = (*_summary(own), *_summary(suffix)[:2], *who, *by_middle, 0.0, 1.0)
+    known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
+    standing = weights.standing(known)
+    return Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended)
 
 
 def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: float = Ranking().syntax) -> list[Scored]:

@@ -44,22 +44,25 @@ class Document:
         self.lines = split_lines(text)
         self.offsets = Offsets(map(byte_length, self.lines))
         self._syntax = syntax_of(language_id)
-        self._parsed = self._tried = False
+        self._parsed = self._tried = self._laborious = False
         self.parse(PATIENCE_S)
 
     @property
     def syntax(self) -> Syntax | None:
-        """The tree; None for plain text. It is brought up to date here, as not every keystroke needs it, and once an
-        edit: where that takes too long, `parse` goes on with it."""
-        if not self._tried:
+        """The tree; None for plain text. It is brought up to date here, as not every keystroke needs it.
+
+        Where that took too long the last time, it is left to `parse`, and the tree is that of an older text.
+        """
+        if not self._tried and not self._laborious:
             self.parse(PATIENCE_S)
         return self._syntax
 
     def parse(self, patience_s: float) -> bool:
         """Go on with the tree for so much processor time; whether it is up to date."""
-        self._tried = True
         if self._syntax is not None and not self._parsed:
             self._parsed = self._syntax.parse(self.lines, self.offsets, patience_s)
+            self._laborious = self._tried or not self._parsed
+        self._tried = True
         return self._parsed or self._syntax is None
 
     def offset(self, place: Place) -> int:
@@ -105,6 +108,8 @@ class Document:
             self.offsets = Offsets(map(byte_length, self.lines))
             if self._syntax is not None:
                 self._syntax.forget()
+                # There is no older tree that could serve.
+                self._laborious = False
         else:
             start, end = self.places(span, encoding)
             edit = self._replace(start, end, text)

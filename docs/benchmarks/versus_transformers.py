@@ -14,9 +14,9 @@ before each fill.
 Two shapes are timed; `generate` does the same in both, which is one canvas of `canvas_length` tokens behind the prefix,
 all of them free, with logits, softmax, sampling and self-conditioning over the whole vocabulary for each of them:
 - shipped: one fill as the server asks for it: prefix encoded, a batch of canvases for the checkpoint's gap lengths and
-  draws with the text after the gap frozen in them, vocabulary work for free rows only, hypotheses ranked by a causal
+  draws with the text after the gap frozen in them, vocabulary work for free rows only, beams, hypotheses ranked by a causal
   reading.
-- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens; its hypothesis is read causally as well.
+- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens and nothing else; it is read causally as well.
 
 Steps: midspan stops when its canvases have settled; `generate` is given as many steps as midspan took for that gap,
 with its own stop rule out of reach, and the steps that it ran are counted and must be that many.
@@ -178,7 +178,7 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     holes = [hole for hole, _ in heldout_holes(arguments.files, arguments.gaps, arguments.seed)]
     length = shipped.model.config.canvas_length
-    one = replace(shipped.settings, slots=(length,), draws=1)
+    one = replace(shipped.settings, slots=(length,), draws=1, beams=0, neighbours=0)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         export(arguments.checkpoint, Path(folder), shipped.model.dtype)
         theirs = Theirs(Path(folder), shipped, arguments.experts)

@@ -114,6 +114,27 @@ def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyP
     assert document.syntax.outline == fresh_outline(LARGE + LARGE) != before
 
 
+def test_a_tree_that_took_too_long_once_is_left_to_who_has_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Document("file:///a.py", "python", 1, LARGE)
+    assert document.syntax is not None
+    before = document.syntax.outline
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", -1.0)
+    document.change(((0, 0), (0, 0)), LARGE, "utf-16")
+    assert document.syntax.outline == before
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 60.0)
+    document.change(((0, 0), (0, 0)), "x = 1\n", "utf-16")
+    # Nobody waits for it at a keystroke now, and the old tree serves on.
+    assert document.syntax.outline == before
+    assert document.parse(60.0)
+    after = document.syntax.outline
+    assert after == fresh_outline("x = 1\n" + LARGE + LARGE)
+    # That was quick, so the next one is tried at once; and so is a text that is all new.
+    document.change(((0, 0), (0, 0)), "y = 2\n", "utf-16")
+    assert document.syntax.outline != after
+    document.change(None, "z", "utf-16")
+    assert document.syntax.outline == fresh_outline("z")
+
+
 def test_an_edit_halfway_through_a_parse_begins_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     document = Document("file:///a.py", "python", 1, LARGE)
     assert document.syntax is not None
