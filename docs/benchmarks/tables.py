@@ -43,7 +43,10 @@ def quality(row: Row) -> Figures:
 
 
 def keystroke(row: Row) -> Figures:
-    """Label and value of each figure of a `midspan bench keystroke` row."""
+    """Label and value of each figure of a `midspan bench keystroke` row; with --lines only what depends on them."""
+    if "--lines" in row["command"]:
+        yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
+        return
     yield "request to response, typed files", times(row["response_ms"])
     # The first rows have no answers from memory.
     if row.get("typed_along_ms") is not None:

@@ -14,9 +14,10 @@ before each fill.
 Two shapes are timed; `generate` does the same in both, which is one canvas of `canvas_length` tokens behind the prefix,
 all of them free, with logits, softmax, sampling and self-conditioning over the whole vocabulary for each of them:
 - shipped: one fill as the server asks for it: prefix encoded, a batch of canvases for the checkpoint's gap lengths and
-  draws with the text after the gap frozen in them, vocabulary work for free rows only, beams, hypotheses ranked by a causal
-  reading.
-- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens and nothing else; it is read causally as well.
+  draws with the text after the gap frozen in them, vocabulary work for free rows only, beams and lines near by besides,
+  all hypotheses ranked by causal readings.
+- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens, and nothing competes with it; it is read
+  causally as well.
 
 Steps: midspan stops when its canvases have settled; `generate` is given as many steps as midspan took for that gap,
 with its own stop rule out of reach, and the steps that it ran are counted and must be that many.

@@ -152,6 +152,13 @@ def test_the_long_file_and_the_start_are_shown_where_they_were_measured() -> Non
     assert (found[label], found[start]) == (["p50 1.5 ms"], ["5 ms, 512 ms"])
 
 
+def test_a_file_of_another_length_adds_its_line_and_changes_no_other() -> None:
+    other = KEYSTROKE | {"command": "midspan bench keystroke --lines 9", "longest_file_lines": 9, "saved": 0.5}
+    found = table(KEYSTROKE, other | {"server_long_ms": {"p50": 1.5}})
+    assert found.pop("the same in a file of 9 lines") == ["p50 1.5 ms"]
+    assert found == table(KEYSTROKE)
+
+
 def test_memory_is_shown_where_it_was_measured() -> None:
     label = "peak resident memory of the server"
     assert label not in table(KEYSTROKE)
