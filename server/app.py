@@ -93,6 +93,7 @@ class Server(LanguageServer):
         """Serve one client; the process's exit code."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_log_stray)
+        self.idle.start()
         try:
             return await self.protocol.serve(stdin, stdout)
         except BrokenPipeError:

@@ -21,7 +21,12 @@ class Idle:
 
     def __init__(self, documents: Documents, busy: Callable[[], bool]) -> None:
         self._documents, self._busy = documents, busy
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """From now on there is a running event loop."""
+        self._loop = asyncio.get_running_loop()
 
     def edited(self, uri: str) -> None:
         """A document was edited: its tree is gone on with when it has been quiet for a while."""
@@ -44,4 +49,5 @@ class Idle:
             self._go_on_in(0, uri)
 
     def _go_on_in(self, seconds: float, uri: str) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._go_on, uri)
+        if self._loop is not None:
+            self._timer = self._loop.call_later(seconds, self._go_on, uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from midspan.server.documents import Document, Documents
 from midspan.server.idle import Idle
@@ -36,9 +37,16 @@ class Opened(Documents):
         self._open = {document.uri: document for document in documents}
 
 
+def started(*documents: Document, busy: Callable[[], bool] = lambda: False) -> Idle:
+    """Of a server that runs."""
+    idle = Idle(Opened(*documents), busy)
+    idle.start()
+    return idle
+
+
 async def test_slices_follow_each_other_until_the_tree_is_done() -> None:
     slow = Slow("file:///a.py")
-    idle = Idle(Opened(slow), lambda: False)
+    idle = started(slow)
     idle.edited(slow.uri)
     assert slow.slices == 0
     await asyncio.wait_for(slow.done.wait(), WAIT_S)
@@ -47,13 +55,13 @@ async def test_slices_follow_each_other_until_the_tree_is_done() -> None:
 
 async def test_a_newer_edit_goes_first_and_stopping_leaves_all_as_it_is() -> None:
     old, new, last = (Slow(f"file:///{name}.py") for name in ("old", "new", "last"))
-    idle = Idle(Opened(old, new, last), lambda: False)
+    idle = started(old, new, last)
     idle.edited(old.uri)
     idle.edited(new.uri)
     await asyncio.wait_for(new.done.wait(), WAIT_S)
     idle.edited(last.uri)
     idle.stop()
-    other = Idle(Opened(new), lambda: False)
+    other = started(new)
     new.done.clear()
     other.edited(new.uri)
     # Begun later, so it would be the second to end.
@@ -63,7 +71,7 @@ async def test_a_newer_edit_goes_first_and_stopping_leaves_all_as_it_is() -> Non
 
 async def test_a_document_that_was_closed_meanwhile_is_let_go() -> None:
     gone, there = Slow("file:///gone.py"), Slow("file:///there.py")
-    idle, other = Idle(Opened(), lambda: False), Idle(Opened(there), lambda: False)
+    idle, other = started(), started(there)
     idle.edited(gone.uri)
     other.edited(there.uri)
     await asyncio.wait_for(there.done.wait(), WAIT_S)
@@ -77,6 +85,6 @@ async def test_nothing_is_parsed_while_an_answer_is_waited_for() -> None:
         asked.append(slow.slices)
         return len(asked) <= 2
 
-    Idle(Opened(slow), busy).edited(slow.uri)
+    started(slow, busy=busy).edited(slow.uri)
     await asyncio.wait_for(slow.done.wait(), WAIT_S)
     assert asked == [0, 0, 0, 1, 2]
