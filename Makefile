@@ -33,7 +33,7 @@ $(VENV)/stamp: pyproject.toml constraints.txt
 	@echo "making $(VENV) with the midspan command: about a minute"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "midspan needs Python 3.11 or newer: run make with PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[kernels,train,test,lint]'
 	@touch $@
 
 # Neovim 0.12 for the editor tests, kept in .cache/nvim.

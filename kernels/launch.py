@@ -27,7 +27,7 @@ class Absent:
         return self
 
     def __getitem__(self, grid: object) -> NoReturn:
-        raise RuntimeError("kernels need triton, which is not installed: `pip install triton`, or run on the CPU")
+        raise RuntimeError("kernels need triton: pip install 'midspan[kernels]', or run on the CPU")
 
 
 if TYPE_CHECKING or INSTALLED:
