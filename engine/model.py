@@ -80,7 +80,7 @@ class ModelConfig:
                 canvas_length=config["canvas_length"],
                 layers=tuple(_layer_shape(text, index) for index in range(text["num_hidden_layers"])),
             )
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise CheckpointError(f"config.json: missing or unusable key {error}; take it from the release") from error
         if text.get("hidden_activation") != "gelu_pytorch_tanh" or text.get("attention_bias"):
             raise CheckpointError("config.json: only gelu_pytorch_tanh and attention_bias false are supported")
@@ -99,8 +99,8 @@ def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
     if kind == "sliding_attention":
         head_dim, kv_heads, window = text["head_dim"], text["num_key_value_heads"], text["sliding_window"]
     elif "per_layer_config" in text:
-        # As transformers saves it: only what differs from the sliding layers.
-        own = {**text, **text["per_layer_config"].get(str(index), {})}
+        # As transformers saves it: only what differs from the sliding layers, under numbers such as "05".
+        own = {**text, **{int(key): of_one for key, of_one in text["per_layer_config"].items()}.get(index, {})}
         head_dim, kv_heads, window = own["head_dim"], own["num_key_value_heads"], None
     else:
         kv_heads = text.get("num_global_key_value_heads") or text["num_key_value_heads"]

@@ -6,12 +6,14 @@ A stored value knows how to become any of the three forms; see weights.py for ho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from midspan.engine.api import DeviceError
 from midspan.engine.model import DiffusionGemma, Experts, Layer
 from midspan.kernels.experts import experts_fp8_reference
 from midspan.kernels.experts_4bit import FourBit, experts_4bit_reference
@@ -46,6 +48,17 @@ class Stored:
         if self.channel is None:
             return self.value.float() * self.scale.float()[..., None]
         return dequantize_reference(self.value, self.scale, self.channel, "e2m1")
+
+    def apart(self, region: tuple[slice | int, ...]) -> Iterator[tuple[tuple[slice | int, ...], Stored]]:
+        """A stack of experts for a whole parameter one by one, with their regions; anything else as it is.
+
+        The float32 copies of a whole layer's experts would take gigabytes.
+        """
+        if self.value.ndim < 3:
+            yield region, self
+            return
+        for expert, value in enumerate(self.value):
+            yield (expert,), Stored(value=value, scale=None if self.scale is None else self.scale[expert])
 
     def fp8(self) -> tuple[torch.Tensor, torch.Tensor]:
         """FP8 values and their scales [..., n] in float32: the stored ones where they are FP8."""
@@ -96,9 +109,10 @@ class Fp8Experts(nn.Module):
 
     def put(self, attribute: str, region: tuple[slice | int, ...], stored: Stored) -> None:
         """Write a part of `gate_up_proj` or `down_proj`."""
-        value, scale = stored.fp8()
-        getattr(self, attribute)[region] = value
-        getattr(self, attribute.replace("_proj", "_scale"))[region] = scale
+        for part, one in stored.apart(region):
+            value, scale = one.fp8()
+            getattr(self, attribute)[part] = value
+            getattr(self, attribute.replace("_proj", "_scale"))[part] = scale
 
 
 class FourBitExperts(nn.Module):
@@ -142,14 +156,10 @@ class FourBitExperts(nn.Module):
             assert stored.scale is not None
             assert stored.channel is not None
             packed[region], scale[region], channel[region] = stored.value, stored.scale, stored.channel
-        elif stored.value.ndim == 3:
-            # One expert at a time: the float32 copies of a whole layer's would take gigabytes.
-            for expert in range(len(stored.value)):
-                scales = None if stored.scale is None else stored.scale[expert]
-                self.put(attribute, (expert,), Stored(value=stored.value[expert], scale=scales))
-        else:
-            packed[region], scale[region] = quantize_int4(stored.plain())
-            channel[region] = 1.0
+            return
+        for part, one in stored.apart(region):
+            packed[part], scale[part] = quantize_int4(one.plain())
+            channel[part] = 1.0
 
 
 QuantizedExperts = Fp8Experts | FourBitExperts
@@ -183,3 +193,11 @@ def count_parameters(model: DiffusionGemma) -> int:
     """How many numbers the network has, however few bytes they take."""
     packed = {id(p) for m in model.modules() if isinstance(m, FourBitExperts) for p in m.parameters(recurse=False)}
     return sum(p.numel() * (2 if id(p) in packed else 1) for p in model.parameters())
+
+
+def check_fp8(device: torch.device, *, wanted: bool) -> None:
+    """Raises DeviceError where FP8 is wanted of a GPU without units for it."""
+    if wanted and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        name = torch.cuda.get_device_name(device)
+        mend = "take the bf16 release, with quantize int4 or none in its midspan.json"
+        raise DeviceError(f"FP8 weights: {name} has no FP8 units; {mend}")

@@ -9,6 +9,7 @@ headers before the first tensor is read.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,9 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS, INT8, FP8, PACKED = ("F32", "BF16", "F16"), "I8", "F8_E4M3", "U8"
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 SCALES = ("_scale", "_scale_2")
+# Of a cache in fewer bits, which is not kept so here.
+CACHE_SCALES = (".k_scale", ".v_scale", ".q_scale")
+BYTES = {"F64": 8, "F32": 4, "I64": 8, "I32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,12 @@ class Entry:
     file: Path
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the file."""
+        wide = 2 if self.dtype.endswith("F16") else 1
+        return math.prod(self.shape) * BYTES.get(self.dtype, wide)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,30 +142,31 @@ def read(
 ) -> Iterator[tuple[Piece, Stored]]:
     """Every piece, file by file: one file is mapped at a time, and what a piece lacks may stand in a later one.
 
-    `progress` is told the bytes read and the bytes in all, after every file's every tensor.
+    `progress` is told the bytes read and the bytes in all, after every tensor.
     """
     of_tensor = {name: piece for piece in parts for name in piece.parts}
     by_file = defaultdict[Path, list[str]](list)
     for name in sorted(of_tensor):
         by_file[entries[name].file].append(name)
-    total, done = sum(file.stat().st_size for file in by_file), 0
+    total, done = sum(entries[name].bytes for name in of_tensor), 0
     waiting = defaultdict[str, dict[str, torch.Tensor]](dict)
     for file, names in sorted(by_file.items()):
-        share = file.stat().st_size / len(names)
         with open_file(file) as tensors:
-            for number, name in enumerate(names, 1):
+            for name in names:
                 piece = of_tensor[name]
                 held = waiting[piece.name]
                 held[name] = tensors.get_tensor(name)
                 if len(held) == len(piece.parts):
                     yield piece, piece.value(waiting.pop(piece.name))
+                done += entries[name].bytes
                 if progress is not None:
-                    progress(done + int(share * number), total)
-        done += file.stat().st_size
+                    progress(done, total)
 
 
 def _is_scale(name: str, entries: Mapping[str, Entry]) -> bool:
     """A tensor that only scales another; activations are quantised by their own largest value, not by `input_scale`."""
+    if name.endswith(CACHE_SCALES):
+        return True
     if name.endswith(".input_scale"):
         return name.removesuffix("input_scale") + "weight" in entries
     return any(name.endswith(suffix) and name.removesuffix(suffix) in entries for suffix in SCALES)
@@ -207,6 +218,8 @@ def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, E
         raise CheckpointError(f"{scale.file}: {name}_scale has shape {list(scale.shape)}, not {right}; quantise again")
     if form == "nvfp4" and (scale.dtype != FP8 or shape[-1] % NVFP4_GROUP):
         raise CheckpointError(f"{scale.file}: {name}_scale is {scale.dtype}, NVFP4 has {FP8}; quantise again")
+    if form == "nvfp4" and (whole := entries[name + "_scale_2"]).shape not in ((), (1,)):
+        raise CheckpointError(f"{whole.file}: {name}_scale_2 has shape {list(whole.shape)}, not []; quantise again")
 
 
 def _missing(found: list[Piece], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -6,6 +6,7 @@ How tensors are stored stands in stored.py, how those of fewer bits are kept in 
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,16 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from midspan.engine.api import CheckpointError, OnProgress
+from midspan.engine.api import CheckpointError, DeviceError, OnProgress
 from midspan.engine.model import DiffusionGemma, Experts, Layer
-from midspan.engine.quantized import Fp8Linear, QuantizedExperts, quantize_experts, quantize_linear
+from midspan.engine.quantized import (
+    Fp8Linear,
+    QuantizedExperts,
+    check_fp8,
+    precision,
+    quantize_experts,
+    quantize_linear,
+)
 from midspan.engine.settings import Quantize
 from midspan.engine.stored import Piece, catalogue, open_file, pieces, read, weight_files
 
@@ -105,13 +113,16 @@ def load_weights(
 
     What is stored in FP8 or NVFP4 stays so. `fp8` quantises the matrices of layers, `int4` those of experts, on the
     device. Tensors go there one by one, file by file. Raises CheckpointError, before anything is read, for a missing,
-    unexpected or wrongly shaped tensor, a damaged file, or pickles.
+    unexpected or wrongly shaped tensor, a damaged file, or pickles; DeviceError for a device that cannot hold them or
+    has no units for them.
     """
     model.to(dtype=dtype)
-    wanted = {name: tuple(tensor.shape) for name, tensor in table(model).items()}
     entries = catalogue(folder)
-    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted))
+    wanted, shared = _wanted(model, entries)
+    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted, entries))
     _choose_forms(model, parts, quantize, folder)
+    check_fp8(device, wanted="fp8" in precision(model))
+    check_memory(device, sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
     if model.device.type == "meta":
         model.to_empty(device=device)
         model.embed_scale.fill_(model.config.hidden_size**0.5)
@@ -124,6 +135,30 @@ def load_weights(
                 owner.put(piece.target.rpartition(".")[2], piece.region, stored.to(device))
             else:
                 targets[piece.target][piece.region] = stored.to(device).plain()
+        for name in shared:
+            targets[name].copy_(targets[_twin(name)])
+
+
+def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """Checkpoint name -> shape of what must be there, and the names of what may be its twin in the decoder.
+
+    The encoder's layer scalars are equal to the decoder's in the release, so that a checkpoint may hold them once.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in table(model).items()}
+    own = tuple(name for name in wanted if name.startswith(ENCODER))
+    if any(name in entries for name in own):
+        return wanted, ()
+    return {name: shape for name, shape in wanted.items() if name not in own}, own
+
+
+def check_memory(device: torch.device, needed: int) -> None:
+    """Raises DeviceError where a CPU's machine has less memory than weights of so many bytes need."""
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        sizes = f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f}"
+        raise DeviceError(f"device cpu: the weights need {sizes}; use --device cuda or a smaller checkpoint")
 
 
 def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize, folder: Path) -> None:
@@ -164,9 +199,15 @@ def _module(name: str) -> str:
     return name.removeprefix(ENCODER).removeprefix(DECODER).rpartition(".")[0]
 
 
-def _is_tied(name: str, wanted: Mapping[str, object]) -> bool:
-    """An encoder tensor that the decoder holds too; only the layer scalars differ."""
-    return name.startswith(ENCODER) and name not in wanted and DECODER + name.removeprefix(ENCODER) in wanted
+def _is_tied(name: str, wanted: Mapping[str, object], entries: Mapping[str, object]) -> bool:
+    """An encoder tensor that the decoder holds too, in whatever form; only the layer scalars differ."""
+    twin = _twin(name)
+    return name.startswith(ENCODER) and name not in wanted and (twin in wanted or twin in entries)
+
+
+def _twin(name: str) -> str:
+    """The decoder's name of an encoder tensor."""
+    return DECODER + name.removeprefix(ENCODER)
 
 
 def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:

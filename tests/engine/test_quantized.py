@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,18 +14,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from midspan.engine.api import Budget, CheckpointError, DeviceError
-from midspan.engine.engine import Engine, check_fp8
+from midspan.engine.engine import Engine
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.quantized import (
     FourBitExperts,
     Fp8Experts,
     Fp8Linear,
+    check_fp8,
     count_parameters,
     precision,
     quantize_experts,
 )
 from midspan.engine.settings import Quantize
-from midspan.engine.weights import load_weights, read_config
+from midspan.engine.weights import DECODER, ENCODER, load_weights, read_config
 from midspan.kernels.four_bit import VALUES, dequantize_reference
 from midspan.kernels.quantize import quantize_rows_reference
 from tests.engine.chatting import chat_checkpoint
@@ -176,6 +178,23 @@ class TestFp8:
         assert precision(model) == "float32 + fp8"
         assert agreement(logits(model), logits(load(plain))) > 0.9
 
+    def test_copies_for_the_encoder_and_scales_of_a_cache_change_nothing(self, plain: Path, tmp_path: Path) -> None:
+        """As some tools write them: the encoder's half too, in its own form, but for its scalars."""
+
+        def more(tensors: Tensors) -> Tensors:
+            out = {name: tensor for name, tensor in fp8(tensors).items() if not name.startswith(ENCODER)}
+            twins = {ENCODER + name.removeprefix(DECODER): tensor.clone() for name, tensor in out.items()}
+            split = {name: tensor for name, tensor in twins.items() if ".experts." in name}
+            assert any(name.endswith("_scale") for name in split)
+            return out | split | {STEM + "self_attn.k_proj.k_scale": torch.ones(1)}
+
+        model = load(stored_as(plain, tmp_path / "more", more, shards=2))
+        whole = load(stored_as(plain, tmp_path / "fp8", fp8))
+        assert torch.equal(first(model).encoder_layer_scalar, first(whole).layer_scalar)
+        for mine, other in zip(model.layers, whole.layers, strict=True):
+            mine.encoder_layer_scalar = other.encoder_layer_scalar
+        assert torch.equal(logits(model), logits(whole))
+
     def test_a_scale_may_stand_in_another_file_than_its_weight(self, plain: Path, tmp_path: Path) -> None:
         # Names are dealt out in turn, so that a weight and its scale never lie together.
         whole, dealt = stored_as(plain, tmp_path / "one", fp8), stored_as(plain, tmp_path / "many", fp8, shards=5)
@@ -281,6 +300,7 @@ class TestRefusals:
             (nvfp4, lambda t: cut(t, UP + "_scale"), "weight_scale has shape [15, 2], not [16, 2]"),
             (nvfp4, lambda t: drop(t, UP + "_scale_2"), "up_proj.weight is stored as U8"),
             (nvfp4, lambda t: widen(t, UP + "_scale"), "weight_scale is F32, NVFP4 has F8_E4M3"),
+            (nvfp4, lambda t: double(t, UP + "_scale_2"), "up_proj.weight_scale_2 has shape [2], not []"),
         ],
     )
     def test_what_does_not_fit_is_named_before_anything_is_read(
@@ -306,6 +326,20 @@ class TestRefusals:
         assert "\n" not in str(refused.value)
         assert asked == []
 
+    def test_a_device_that_cannot_run_them_is_named_before_anything_is_read(
+        self, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, asked = stored_as(plain, tmp_path / "fp8", fp8), list[int]()
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+        monkeypatch.setattr(os, "sysconf", lambda name: 100)
+        for device, said in ((torch.device("cuda"), "A100 has no FP8 units"), (CPU, "0 GB of memory, this machine")):
+            with torch.device("meta"):
+                model = DiffusionGemma(ModelConfig.from_json(read_config(folder)))
+            with pytest.raises(DeviceError, match=said):
+                load_weights(model, folder, torch.float32, device, progress=lambda done, _: asked.append(done))
+        assert asked == []
+
     @pytest.mark.parametrize("quantize", ["fp8", "int4"])
     def test_nvfp4_is_quantised_no_further(self, plain: Path, tmp_path: Path, quantize: Quantize) -> None:
         folder = stored_as(plain, tmp_path / "nvfp4", nvfp4)
@@ -325,6 +359,10 @@ def drop(tensors: Tensors, *names: str) -> None:
 def copy(tensors: Tensors, name: str, to: str) -> None:
     for suffix in ("", "_scale"):
         tensors[STEM + to + suffix] = tensors[STEM + name + suffix].clone()
+
+
+def double(tensors: Tensors, name: str) -> None:
+    tensors[STEM + name] = tensors[STEM + name].expand(2).clone()
 
 
 def widen(tensors: Tensors, name: str) -> None:

@@ -27,6 +27,7 @@ from tests.engine.oracle import (
     new_cache,
     open_ours,
     open_theirs,
+    oracle_config,
     prefill,
     save_checkpoint,
     tiny_sizes,
@@ -329,3 +330,13 @@ def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_
     prefill(theirs, text, cache)
     mine = ours.logits(ours.denoise(canvas, ours_cache))
     assert distance(mine, denoise_logits(theirs, canvas, cache)) <= 1e-4
+
+
+def test_a_deep_network_as_transformers_saves_it_has_every_layer_s_shape(tmp_path: Path) -> None:
+    """What differs by layer stands under numbers of equal width, from ten layers on with zeros before."""
+    kinds = (["sliding_attention"] * 5 + ["full_attention"]) * 2
+    oracle_config(num_hidden_layers=12, layer_types=kinds).save_pretrained(tmp_path)
+    saved = read_config(tmp_path)
+    assert "05" in saved["text_config"]["per_layer_config"]
+    layers = ModelConfig.from_json(saved).layers
+    assert [(layer.head_dim, layer.kv_heads) for layer in layers] == ([(8, 2)] * 5 + [(16, 1)]) * 2
