@@ -2,15 +2,16 @@
 
     <bos><|turn>user\\n REQUEST <turn|>\\n<|turn>model\\n<|channel>thought\\n<channel|> ```language\\n BEGINNING  CANVAS
 
-The thought is empty: thinking is off. The answer is begun by us, as a code block, so that the canvas goes on with the
-text right before the gap and token healing works as elsewhere. `prompted`: the request shows the file with the gap
-marked, the beginning is the gap's line so far, and the canvas holds the rest of the answer and the turn's end.
-`clamped`: the request shows how the file ends, the beginning is the file up to the gap, and the canvas holds the gap,
-of a length that is tried, and the text behind it, frozen.
+The thought is empty, as thinking is off; with `thought` false there is none. The answer is begun by us, as a code block
+whose marks no line of the file closes, so that the canvas goes on with the text right before the gap and token healing
+works as elsewhere. `prompted`: the request shows the file with the gap marked, the beginning is the gap's line so far,
+and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows how the file ends, the
+beginning is the file up to the gap, and the canvas holds the gap, of a length that is tried, and what follows, frozen.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from midspan.engine.settings import CheckpointSettings
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
 # What a canvas may hold behind an answer.
 ENDS = (TURN_END, "<eos>", "<pad>")
-FENCE = "```"
+FENCE = re.compile("`{3,}")
+# Tokens that stand for nothing yet, or for what is no text.
+PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
 SOME_LINES: tuple[GapKind, ...] = ("span", "block")
 ONE_BLOCK = "Answer with one code block and nothing else."
 EXTENT = {
@@ -34,9 +37,10 @@ EXTENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLayout(Layout):
-    """As Layout, with the hole that the answer is cut to."""
+    """As Layout, with the hole that the answer is cut to, and the mark that closes its code block."""
 
     hole: Hole
+    fence: str
 
 
 class ChatPrompt(Prompt):
@@ -50,6 +54,7 @@ class ChatPrompt(Prompt):
             context_tokens=settings.context_tokens,
         )
         self._prompted, self._suffix_tokens = settings.layout == "prompted", settings.suffix_tokens
+        self._thinks = settings.thought
         needed = (TURN, TURN_END, CHANNEL, CHANNEL_END, *ENDS)
         found = {name: self._tokenizer.token_to_id(name) for name in needed}
         absent = [name for name, token in found.items() if token not in self.special_ids]
@@ -59,21 +64,29 @@ class ChatPrompt(Prompt):
         self.many_lines = SOME_LINES
         self._turns = {name: token for name, token in found.items() if token is not None}
         self._ends = frozenset(self._turns[name] for name in ENDS) if self._prompted else frozenset[int]()
-        self.banned = tuple(i for i in self.special_ids if i not in self._ends)
+        # Gemma's vocabulary has them as ordinary text.
+        placeholders = (i for i in range(self.vocab_size) if PLACEHOLDER.fullmatch(self.cell_text(i)))
+        self.banned = (*(i for i in self.special_ids if i not in self._ends), *placeholders)
 
     def lay_out(self, hole: Hole) -> ChatLayout:
-        """The hole's ids; see the module. The suffix is the frozen one, in `prompted` the end of the answer."""
-        plain = super().lay_out(hole)
-        closing = [*self.encode(f"\n{FENCE}"), self._turns[TURN_END]]
+        """The hole's ids; see the module. The suffix is what comes after the gap's own ids, up to the turn's end."""
+        plain, fence = super().lay_out(hole), fence_of(hole)
+        line_end = "" if hole.suffix.endswith("\n") and not self._prompted else "\n"
+        closing = [*self.encode(line_end + fence), self._turns[TURN_END]]
         begun, heal = self._beginning(hole, plain)
-        prefix = [*self.question(self._request(hole)), *self.encode(f"{FENCE}{hole.language}\n"), *begun]
-        suffix = plain.suffix if hole.suffix and not self._prompted else closing
-        return ChatLayout(prefix=prefix, suffix=suffix, heal=heal, append=plain.append, hole=hole)
+        prefix = [*self.question(self._request(hole, fence)), *self.encode(f"{fence}{hole.language}\n"), *begun]
+        if not self._prompted:
+            suffix = [*(plain.suffix if hole.suffix else ()), *closing]
+        else:
+            # An answer closes its block itself; a draft that is renoised has no end of its own.
+            suffix = closing if hole.strength is not None else closing[-1:]
+        return ChatLayout(prefix=prefix, suffix=suffix, heal=heal, append=plain.append, hole=hole, fence=fence)
 
     def question(self, request: Iterable[int]) -> list[int]:
-        """The user's turn with a request in ids, and the model's turn up to the answer, after an empty thought."""
+        """The user's turn with a request in ids, and the model's turn up to the answer."""
         turn, end = self._turns[TURN], self._turns[TURN_END]
-        thought = [self._turns[CHANNEL], *self.encode("thought\n"), self._turns[CHANNEL_END]]
+        empty = [self._turns[CHANNEL], *self.encode("thought\n"), self._turns[CHANNEL_END]]
+        thought = empty if self._thinks else []
         asked = [turn, *self.encode("user\n"), *request, end, *self.encode("\n")]
         return [BOS_ID, *asked, turn, *self.encode("model\n"), *thought]
 
@@ -90,7 +103,7 @@ class ChatPrompt(Prompt):
             return ""
         text = text[len(layout.heal) :]
         if self._prompted:
-            text = without_prefix(hole, up_to_the_fence(text))
+            text = without_prefix(hole, up_to_the_fence(text, layout.fence))
         if hole.kind not in SOME_LINES:
             text = text.split("\n", 1)[0]
         text = without_suffix(hole, text, same_line=self._prompted)
@@ -104,13 +117,13 @@ class ChatPrompt(Prompt):
         head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
         return self._heal(head)
 
-    def _request(self, hole: Hole) -> list[int]:
+    def _request(self, hole: Hole, fence: str) -> list[int]:
         """What the user asks for."""
         ids = list[int]()
         if context := self._context_ids(hole.context):
-            ids += [*self.encode(f"Code of the same project:\n\n{FENCE}\n"), *context, *self.encode(f"{FENCE}\n\n")]
+            ids += [*self.encode(f"Code of the same project:\n\n{fence}\n"), *context, *self.encode(f"{fence}\n\n")]
         after = self.encode(hole.suffix)[: self._suffix_tokens]
-        opened, closed = f"{FENCE}{hole.language}\n", f"\n{FENCE}\n\n"
+        opened, closed = f"{fence}{hole.language}\n", f"\n{fence}\n\n"
         if self._prompted:
             mark = marker(hole)
             before = self._cut(self.encode(hole.prefix))
@@ -131,3 +144,9 @@ def marker(hole: Hole) -> str:
         number += 1
         mark = f"<gap{number}>"
     return mark
+
+
+def fence_of(hole: Hole) -> str:
+    """The mark of a code block that holds the hole's text: longer than any such mark in it."""
+    found = FENCE.findall("\n".join((hole.prefix, hole.draft, hole.suffix, *hole.context)))
+    return "`" * max(3, 1 + max(map(len, found), default=0))

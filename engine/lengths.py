@@ -1,4 +1,4 @@
-"""How long a gap is, where no token stands for left-over slots: every length is read once, in one batch.
+"""How long a gap is, where no token stands for left-over slots: every length is read once, FORWARD_ROWS at a time.
 
 Canvases of all lengths are pure noise before the same frozen suffix. A length's score is, in nats,
 
@@ -47,10 +47,12 @@ def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length:
     return tuple(size for size in slots if size <= room) or (room,)
 
 
-def likely_lengths(scores: dict[int, tuple[float, float]], settings: CheckpointSettings, count: int) -> tuple[int, ...]:
-    """The `count` lengths of highest score, ascending; `scores` are as `read_lengths` gives them."""
-    sizes = sorted({*settings.slots, *settings.block_slots})
-    bias = dict(zip(sizes, settings.length_bias, strict=True)) if settings.length_bias else {}
+def likely_lengths(
+    scores: dict[int, tuple[float, float]], settings: CheckpointSettings, count: int, *, many_lines: bool
+) -> tuple[int, ...]:
+    """The `count` lengths of highest score, ascending; `scores` are what `read_lengths` gives for one kind of gap."""
+    sizes, first = (settings.block_slots, len(settings.slots)) if many_lines else (settings.slots, 0)
+    bias = dict(zip(sizes, settings.length_bias[first:], strict=False))
     best = sorted(scores, key=lambda size: scores[size][0] - bias.get(size, 0.0) + scores[size][1], reverse=True)
     return tuple(sorted(best[:count]))
 

@@ -6,17 +6,16 @@ import re
 
 from midspan.engine.api import Hole
 
-FENCE_LINE = re.compile(r"(?:\A|\n)[ \t]*```[^\n]*")
 # A model that begins its file again goes back so many lines at most.
 MOST_LINES = 12
 
 
-def up_to_the_fence(text: str) -> str:
+def up_to_the_fence(text: str, fence: str = "```") -> str:
     """Up to the mark that closes the code block; an answer that opens one of its own begins behind its opening line."""
-    opened = re.match(r"\s*```\w*[ \t]*\n", text)
+    opened = re.match(rf"\s*{fence}\w*[ \t]*\n", text)
     if opened is not None:
         text = text[opened.end() :]
-    closed = FENCE_LINE.search(text)
+    closed = re.search(rf"(?:\A|\n)[ \t]*{fence}[^\n]*", text)
     return text if closed is None else text[: closed.start()]
 
 

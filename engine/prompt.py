@@ -98,11 +98,15 @@ class Prompt:
         if heal not in self._allowed:
             if len(self._allowed) > 256:
                 self._allowed.clear()
-            begin = bisect_left(self._order, heal, key=self._texts.__getitem__)
-            end = bisect_right(self._order, heal, lo=begin, key=lambda token: self._texts[token][: len(heal)])
             self._allowed[heal] = torch.zeros(self.vocab_size, dtype=torch.bool)
-            self._allowed[heal][self._order[begin:end]] = True
+            self._allowed[heal][self._beginning_with(heal)] = True
         return self._allowed[heal]
+
+    def _beginning_with(self, text: str) -> list[int]:
+        """The tokens whose text begins so."""
+        begin = bisect_left(self._order, text, key=self._texts.__getitem__)
+        end = bisect_right(self._order, text, lo=begin, key=lambda token: self._texts[token][: len(text)])
+        return self._order[begin:end]
 
     def gap_ids(self, slots: list[int]) -> list[int]:
         """The slots up to the first filler."""
@@ -146,8 +150,7 @@ class Prompt:
             if len(prefix) - encoding.offsets[first][0] > self._longest:
                 continue
             heal = prefix[encoding.offsets[first][0] :]
-            allowed = self.allowed_first(heal)
-            if allowed is not None and bool(allowed.any()):
+            if self._beginning_with(heal):
                 return list(encoding.ids[:first]), heal
         return list(encoding.ids), ""
 

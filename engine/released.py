@@ -53,7 +53,7 @@ def complaint(values: dict[str, Any]) -> str | None:
     """What is wrong with a layout's slots, or with a length bias; None where they fit."""
     if values["layout"] == "prompted" and not len(values["slots"]) == len(values["block_slots"]) == 1:
         return "layout 'prompted' has one length in slots and one in block_slots; give one each"
-    lengths = len({*values["slots"], *values["block_slots"]})
+    lengths = len(values["slots"]) + len(values["block_slots"])
     if values.get("length_bias") and len(values["length_bias"]) != lengths:
         return f"length_bias has {len(values['length_bias'])} numbers for {lengths} lengths; fit it again"
     return None

@@ -74,7 +74,7 @@ def lay_draft(
 ) -> Canvas:  # fmt: skip
     """`draws` canvases of one piece [draws, at most width], the layout's suffix behind it.
 
-    No slot may hold filler: as many tokens come out as went in.
+    No slot may hold filler or the end of a turn: as many tokens come out as went in.
     """
     row = [*ids, *layout.suffix][:width]
     frees = torch.zeros(draws, len(row), dtype=torch.bool)
@@ -84,7 +84,7 @@ def lay_draft(
         ids=torch.tensor(row).expand(draws, -1).to(device),
         free=frees.to(device),
         allowed_first=None if allowed is None else allowed.to(device),
-        banned=(*prompt.banned, prompt.filler_id),
+        banned=tuple({*prompt.banned, *prompt.special_ids}),
         gap=torch.full((draws,), len(ids)),
     )
 

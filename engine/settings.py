@@ -25,7 +25,10 @@ ACTIONS_BY_LAYOUT = {
 }
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
-OPTIONAL = {"actions", "beams", "context_tokens", "neighbours", "ranking", "length_bias", "quantize", "suffix_tokens"}
+OPTIONAL = {
+    *("actions", "beams", "context_tokens", "length_bias", "neighbours", "quantize", "ranking", "suffix_tokens"),
+    "thought",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,9 @@ class CheckpointSettings:
     `neighbours` is how many texts from lines near by compete with what the canvases come to, `beams` how many that are
     written from left to right (0 for a checkpoint that was not taught to); `ranking` orders them all.
     `context_tokens` is how much of a hole's context the encoder sees before the prefix: 0 for a checkpoint without.
-    `suffix_tokens` is how much of the text behind the gap a chat's question shows. `length_bias` is what a length of
-    `slots` or `block_slots`, in ascending order, gains in nats by its size alone (lengths.py); none is zeros.
+    `suffix_tokens` is how much of the text behind the gap a chat's question shows, `thought` whether an empty thought
+    stands before its answer. `length_bias` is what each length of `slots`, then each of `block_slots`, gains in nats by
+    its size alone (lengths.py); none is zeros.
     `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
     """
 
@@ -92,6 +96,7 @@ class CheckpointSettings:
     ranking: Ranking = Ranking()
     quantize: Quantize = "none"
     suffix_tokens: int = 0
+    thought: bool = True
     length_bias: tuple[float, ...] = ()
 
     @property

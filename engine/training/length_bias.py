@@ -1,9 +1,10 @@
 """What a gap length gains by its size alone, for a checkpoint of layout `clamped`: `length_bias` of its `midspan.json`.
 
 `python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. For holes cut into held-out files,
-every length is read as engine/lengths.py reads it; a length's bias is its mean score over the holes of which it is not
-the true one (the nearest that is tried), less the mean of all lengths. A neutral gap then prefers none (after arXiv
-2602.00476, which fits a curve; here each length that is tried has its own number).
+half of them lines and half spans, every length is read as engine/lengths.py reads it; a length's bias is its mean
+score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths. A
+neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
+number).
 """
 
 from __future__ import annotations
@@ -15,19 +16,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from midspan.engine.api import CheckpointError, Hole
+from midspan.engine.api import CheckpointError, DeviceError, Hole
 from midspan.engine.canvas import Draws
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller
 from midspan.engine.lengths import canvas_width, fitting, read_lengths
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import heldout_holes, heldout_spans
 
 
-def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]]) -> list[float]:
-    """The bias in nats of each length of `slots` and `block_slots`, in ascending order."""
+def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[int, ...]) -> list[float]:
+    """The bias in nats of each of `lengths` (`slots` or `block_slots`), from holes of the kind that they are for."""
     settings, longest = infiller.settings, infiller.model.config.canvas_length
-    lengths = sorted({*settings.slots, *settings.block_slots})
-    tried = fitting(settings, tuple(lengths), longest)
+    tried = fitting(settings, lengths, longest)
     width = canvas_width(settings, tried, longest)
     scores = defaultdict[int, list[float]](list)
     for number, (hole, truth) in enumerate(holes):
@@ -62,10 +62,12 @@ def main() -> int:
         if not isinstance(infiller, Infiller) or infiller.settings.layout != "clamped":
             layout = infiller.settings.layout
             raise CheckpointError(f'{file}: layout {layout!r} tries no lengths; write {{"layout": "clamped"}} into it')
-    except CheckpointError as error:
+        size, half = infiller.settings, -(-found.holes // 2)
+        bias = fit(infiller, heldout_holes(found.heldout, half, found.seed), size.slots)
+        bias += fit(infiller, heldout_spans(found.heldout, half, found.seed), size.block_slots)
+    except (CheckpointError, DeviceError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    bias = fit(infiller, heldout_holes(found.heldout, found.holes, found.seed))
     settings = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**settings, "length_bias": bias}, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({"holes": found.holes, "length_bias": bias}))

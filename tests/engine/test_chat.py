@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
@@ -17,7 +19,7 @@ from midspan.engine.engine import Engine, load_infiller
 from midspan.engine.infill import Infiller, Watch
 from midspan.engine.overlap import up_to_the_fence
 from midspan.engine.settings import read_settings
-from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint
+from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint, stand_in
 from tests.engine.tiny import SOURCE, tiny_checkpoint
 
 LAYOUTS = ("prompted", "clamped")
@@ -81,7 +83,10 @@ def test_prompted_shows_the_file_and_begins_the_gap_s_line(infillers: dict[str, 
     _, answer = text.split("<turn|>\n")
     assert answer + layout.heal == f"<|turn>model\n<|channel>thought\n<channel|>```python\n{head}"
     assert layout.heal
-    assert shown(prompt, layout.suffix) == "\n```<turn|>"
+    # The answer closes its block itself, a draft that is renoised does not.
+    assert shown(prompt, layout.suffix) == "<turn|>"
+    drafted = prompt.lay_out(replace(HOLE, draft="ice > 0:", strength=0.5))
+    assert shown(prompt, drafted.suffix) == "\n```<turn|>"
 
 
 def test_clamped_shows_how_the_file_ends_and_begins_the_file(infillers: dict[str, Infiller]) -> None:
@@ -92,10 +97,66 @@ def test_clamped_shows_how_the_file_ends_and_begins_the_file(infillers: dict[str
     assert text.endswith(
         "<|turn>model\n<|channel>thought\n<channel|>```python\n" + HOLE.prefix.removesuffix(layout.heal)
     )
-    assert shown(prompt, layout.suffix) == HOLE.suffix
+    assert HOLE.suffix.endswith("\n")
+    assert shown(prompt, layout.suffix) == HOLE.suffix + "```<turn|>"
+    assert shown(prompt, prompt.lay_out(Hole(prefix="x = ", suffix="\ny")).suffix) == "\ny\n```<turn|>"
     last = prompt.lay_out(Hole(prefix="x = 1\ny", suffix=""))
     assert shown(prompt, last.suffix) == "\n```<turn|>"
     assert "ends" not in shown(prompt, last.prefix)
+
+
+def test_a_checkpoint_may_want_no_empty_thought(tmp_path: Path) -> None:
+    chat_checkpoint(tmp_path, layout="prompted", thought=False)
+    prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path))
+    assert "<turn|>\n<|turn>model\n```python\n" in shown(prompt, prompt.lay_out(HOLE).prefix)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_with_code_blocks_stands_in_a_longer_one(infillers: dict[str, Infiller], layout: str) -> None:
+    prompt = prompt_of(infillers, layout)
+    asked = picture("Text:\n\n‸\n\n````sh\nls\n````\n", "span")
+    laid = prompt.lay_out(asked)
+    assert shown(prompt, laid.prefix).count("`````python\n") == 2
+    assert shown(prompt, laid.suffix).endswith("`````<turn|>" if layout == "clamped" else "<turn|>")
+    answer = "```python\ny = 2\n```\n\nEnd"
+    closed = answer + ("\n`````" if layout == "prompted" else "")
+    assert prompt.text(prompt.encode(laid.heal + closed), laid) == answer
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) -> None:
+    """Ends of turns are what a network of noise likes as much as anything: it has few other tokens here."""
+    infiller = load_infiller(str(chat_checkpoint(tmp_path, layout=layout)), "cpu")
+    ends = [SPECIAL.index(name) for name in ("<turn|>", "<eos>", "<pad>")]
+    with torch.no_grad():
+        # The head is the embedding: these tokens are likelier than any other.
+        infiller.model.embed_tokens.weight[ends] *= 20.0
+    draft = "ice > 0:\n        total += item.price"
+    hole = Hole(prefix=HOLE.prefix, suffix="\n    return total\n", kind="span", draft=draft, strength=0.6)
+    laid = infiller.prompt.lay_out(hole)
+    for seed in range(4):
+        ranked = infiller.infill(hole, Budget(steps=2, seed=seed), PATIENT).ranked
+        assert {len(one.ids) for one in ranked} == {len(infiller.prompt.encode(laid.heal + draft))}
+
+
+def test_steps_are_the_checkpoint_s_unless_fewer_are_asked_for(infillers: dict[str, Infiller]) -> None:
+    for asked, run in ((None, 16), (3, 3), (40, 16)):
+        frames = list[Frame]()
+        infillers["prompted"].infill(HOLE, Budget(steps=asked), replace(PATIENT, on_frame=frames.append))
+        assert {frame.steps for frame in frames} == {run}
+
+
+def test_placeholders_of_the_vocabulary_are_banned(tmp_path: Path) -> None:
+    """Gemma's have no flag, so that only their text tells."""
+    stand_in(file := tmp_path / "tokenizer.json")
+    made = json.loads(file.read_text())
+    taken = {"re": "<unused7>", "it": "[multimodal]"}
+    vocab = {taken.get(token, token): id for token, id in made["model"]["vocab"].items()}
+    made["model"] |= {"vocab": vocab, "merges": []}
+    file.write_text(json.dumps(made))
+    (tmp_path / "midspan.json").write_text('{"layout": "prompted"}')
+    prompt = ChatPrompt(file, read_settings(tmp_path))
+    assert {vocab["<unused7>"], vocab["[multimodal]"]} < set(prompt.banned)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -215,7 +276,7 @@ def test_frozen_tokens_are_never_changed(infillers: dict[str, Infiller]) -> None
     for frame in frames:
         frozen = "".join(cell.text for cell in frame.cells if cell.state == "frozen")
         assert len(frozen) > 5
-        assert HOLE.suffix.startswith(frozen)
+        assert (HOLE.suffix + "```").startswith(frozen)
 
 
 def test_a_key_more_encodes_only_the_end(infillers: dict[str, Infiller]) -> None:
@@ -242,7 +303,7 @@ class TestSettings:
         ("values", "said"),
         [
             ({"layout": "prompted", "slots": [8, 16]}, "layout 'prompted' has one length"),
-            ({"layout": "clamped", "length_bias": [1.0]}, "length_bias has 1 numbers for 14 lengths"),
+            ({"layout": "clamped", "length_bias": [1.0]}, "length_bias has 1 numbers for 20 lengths"),
             ({"layout": "clamped", "quantize": "fp4"}, "quantize 'fp4' is none of none, fp8, int4"),
             ({"layout": "clamped", "temperature": 1}, "unknown keys ['temperature']"),
             ({"layout": "sideways"}, "missing or unknown keys"),

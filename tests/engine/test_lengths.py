@@ -63,10 +63,15 @@ def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(i
 def test_the_bias_is_taken_off_and_the_suffix_counts() -> None:
     plain = settings(slots=(1, 2, 4), block_slots=(4, 8))
     scores = {1: (-1.0, -2.0), 2: (-2.0, -2.0), 4: (-3.0, -2.0)}
-    assert likely_lengths(scores, plain, 1) == (1,)
-    assert likely_lengths(scores, plain, 2) == (1, 2)
-    assert likely_lengths(scores, replace(plain, length_bias=(3.0, 0.0, -2.0, 0.0)), 1) == (4,)
-    assert likely_lengths({**scores, 2: (-2.0, 0.0)}, plain, 1) == (2,)
+    biased = replace(plain, length_bias=(3.0, 0.0, -2.0, 9.0, 0.0))
+    assert likely_lengths(scores, plain, 1, many_lines=False) == (1,)
+    assert likely_lengths(scores, plain, 2, many_lines=False) == (1, 2)
+    assert likely_lengths(scores, biased, 1, many_lines=False) == (4,)
+    assert likely_lengths({**scores, 2: (-2.0, 0.0)}, plain, 1, many_lines=False) == (2,)
+    # The same length has another bias among those of blocks.
+    blocks = {4: (-1.0, -2.0), 8: (-2.0, -2.0)}
+    assert likely_lengths(blocks, plain, 1, many_lines=True) == (4,)
+    assert likely_lengths(blocks, biased, 1, many_lines=True) == (8,)
 
 
 def test_canvases_are_as_wide_as_their_layout_wants() -> None:
@@ -100,8 +105,10 @@ def test_the_bias_is_fitted_and_written(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=100, check=True)
     found = read_settings(folder)
     assert list(found.length_bias) == json.loads(done.stdout)["length_bias"]
-    assert len(set(found.length_bias)) == 4
-    assert sum(found.length_bias) == pytest.approx(0, abs=1e-3)
+    assert len(found.length_bias) == 5
+    for bias in (found.length_bias[:3], found.length_bias[3:]):
+        assert len(set(bias)) == len(bias)
+        assert sum(bias) == pytest.approx(0, abs=1e-3)
     assert found.slots == (1, 2, 4)
     (folder / "midspan.json").write_text('{"layout": "prompted"}')
     refused = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=100)
