@@ -47,9 +47,12 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed."""
+    """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed.
 
-    steps: int = 8
+    `steps` lowers the checkpoint's own number of steps; None leaves it as it is.
+    """
+
+    steps: int | None = None
     candidates: int = 1
     deadline_s: float | None = None
     seed: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -92,12 +93,16 @@ class FillInTheMiddle:
 
     def __init__(self, model: DiffusionGemma, prompt: Prompt) -> None:
         self.model, self.prompt = model, prompt
-        self.prefix = PrefixCache(model)
         self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
 
+    @cached_property
+    def prefix(self) -> PrefixCache:
+        """The memory of the prompt."""
+        return PrefixCache(self.model)
+
     def reset(self) -> None:
-        """Forget the prompt, as after a failure halfway through a fill."""
-        self.prefix = PrefixCache(self.model)
+        """Let go of the prompt's memory, as after a failure halfway through a fill; the next one takes it."""
+        self.__dict__.pop("prefix", None)
 
     def encode(self, layout: Layout) -> None:
         """Make the cache hold the prompt of a layout; both `steps` and `read` go on from it."""

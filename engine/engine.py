@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
+import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,8 @@ from midspan.engine.weights import Uninitialised, load_weights, read_config, res
 
 log = logging.getLogger(__name__)
 
+# Ampere: the first with bf16.
+LEAST_CAPABILITY = (8, 0)
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
@@ -114,6 +118,8 @@ class Engine:
         began = time.perf_counter()
         keep_large_blocks()
         infiller = load_infiller(checkpoint, device, progress)
+        if isinstance(infiller, Infiller) and isinstance(infiller.model, FusedGemma):
+            warm_up(infiller)
         infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
         kernels = ", ".join(f"{name} {path}" for name, path in chosen(infiller.model))
@@ -147,6 +153,11 @@ class Engine:
             self._supersede()
             self._wake.notify()
         self._worker.join()
+        if self.about.device.startswith("cuda"):
+            # Another process may want the memory at once, as `doctor` does.
+            del self._infiller
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _supersede(self) -> None:
         for older in (self._waiting, self._running):
@@ -159,6 +170,8 @@ class Engine:
                 fill = self._answer(job)
             except Exception as error:
                 log.exception("a fill failed; the next request starts afresh")
+                # Its frames hold what filled the memory.
+                traceback.clear_frames(error.__traceback__)
                 self._infiller.reset()
                 job.future.set_exception(error)
             else:
@@ -212,13 +225,11 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     settings = read_settings(folder)
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
-    check_fp8(place, wanted=settings.quantize == "fp8")
     kernels = place.type == "cuda" and unsupported(config) is None
     with torch.device("meta"), Uninitialised():
         model = (FusedGemma if kernels else DiffusionGemma)(config)
     try:
         load_weights(model, folder, _dtype(place), place, quantize=settings.quantize, progress=progress)
-        check_fp8(place, wanted="fp8" in precision(model))
         if isinstance(model, FusedGemma):
             model.fuse()
     except torch.OutOfMemoryError as error:
@@ -227,6 +238,21 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
         fold(model)
     log.info("%s: layout %s", folder, settings.layout)
     return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
+
+
+def warm_up(infiller: Infiller) -> None:
+    """Compile kernels and capture the steps of every kind of gap before anybody waits for them.
+
+    The first text is as long as prompts are, the next ones as short as what a keystroke changes. Raises DeviceError.
+    """
+    watch = Watch(interrupted=lambda: False, late=lambda: False)
+    text = "total = total + 1\n" * max(1, infiller.settings.prefix_tokens // 6)
+    try:
+        for kind in ("rest_of_line", "span", "rest_of_line"):
+            infiller.infill(Hole(prefix=text, suffix="\n" + text, kind=kind), Budget(), watch)
+            text += "left = "
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(OUT_OF_MEMORY) from error
 
 
 def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
@@ -242,19 +268,15 @@ def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
     )
 
 
-def check_fp8(device: torch.device, *, wanted: bool) -> None:
-    """Raises DeviceError where FP8 is wanted of a GPU without units for it."""
-    if wanted and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
-        name = torch.cuda.get_device_name(device)
-        mend = "take the bf16 release, with quantize int4 or none in its midspan.json"
-        raise DeviceError(f"FP8 weights: {name} has no FP8 units; {mend}")
-
-
 def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
         raise DeviceError("device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
+    capable = there and torch.cuda.get_device_capability() >= LEAST_CAPABILITY
+    if name == "cuda" and not capable:
+        raise DeviceError(f"device cuda: {torch.cuda.get_device_name()} has no units for bf16; use --device cpu")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if capable else "cpu"
     return torch.device(name)
 
 

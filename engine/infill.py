@@ -28,6 +28,8 @@ from midspan.engine.settings import CheckpointSettings
 
 MAX_BLOCKS = 4
 REPAIR_STEPS = 2
+# What a chat's question says around the text, and more.
+ASKING_TOKENS = 256
 # More draws than this find little that is new, and every one costs memory and time.
 MAX_DRAWS = 8
 ROWS = 8
@@ -111,14 +113,24 @@ class Infiller:
 
     def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.model, self.prompt, self.settings = model, prompt, settings
-        self.prefix = PrefixCache(model)
         self.loop = loop_over(model)
         self.judge: Judge | None = None
 
     def reset(self) -> None:
-        """Forget the prefix, as after a failure halfway through an encode."""
-        self.prefix = PrefixCache(self.model)
-        self.__dict__.pop("fim", None)
+        """Let go of all memory but the weights', as after a failure halfway through a fill; the next one takes it."""
+        for name in ("prefix", "fim"):
+            self.__dict__.pop(name, None)
+        if isinstance(self.loop, CapturedLoop):
+            self.loop.forget()
+
+    @cached_property
+    def prefix(self) -> PrefixCache:
+        """The memory of the prefix; captured steps know where it lies, so theirs has room from the start."""
+        if not isinstance(self.loop, CapturedLoop):
+            return PrefixCache(self.model)
+        settings = self.settings
+        tokens = settings.context_tokens + settings.prefix_tokens + settings.suffix_tokens + ASKING_TOKENS
+        return PrefixCache(self.model, tokens)
 
     @cached_property
     def fim(self) -> FillInTheMiddle:
@@ -189,7 +201,7 @@ class Infiller:
     def _plan(self, budget: Budget) -> Plan:
         settings = self.settings
         return Plan(
-            steps=min(budget.steps, settings.steps),
+            steps=settings.steps if budget.steps is None else min(budget.steps, settings.steps),
             t_min=settings.t_min,
             t_max=settings.t_max,
             entropy_bound=settings.entropy_bound,
@@ -204,24 +216,26 @@ class Infiller:
         """One batch of canvases behind one prefix, ranked; nothing when the request was cancelled."""
         self._encode(out, layout)
         settings, longest = self.settings, self.model.config.canvas_length
-        slots = fitting(settings, settings.block_slots if kind in self.prompt.many_lines else settings.slots, longest)
+        many_lines = kind in self.prompt.many_lines
+        slots = fitting(settings, settings.block_slots if many_lines else settings.slots, longest)
         width = canvas_width(settings, slots, longest)
         if settings.layout == "clamped":
-            slots = self._likely(out, layout, slots, width, draws, max(settings.keep, budget.candidates))
+            scores = self._read_lengths(out, layout, slots, width, draws)
+            slots = likely_lengths(scores, settings, max(settings.keep, budget.candidates), many_lines=many_lines)
         each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
         return self._finish(out, canvas, layout, plan, draws, watch, out.rivals)
 
-    def _likely(
-        self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws, count: int
-    ) -> tuple[int, ...]:
-        """The `count` likeliest of the gap lengths `slots`, by one forward of them all; it counts as a step."""
+    def _read_lengths(
+        self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws
+    ) -> dict[int, tuple[float, float]]:
+        """The scores of the gap lengths `slots`; reading them counts as a step."""
         clock = time.perf_counter()
         each, memory = self.settings.draws, self.prefix.memory
         scores = read_lengths(self.model, memory, layout, self.prompt, slots, width, each, draws)
         out.steps += 1
         out.denoise_s += time.perf_counter() - clock
-        return likely_lengths(scores, self.settings, count)
+        return scores
 
     def _rivals(self, out: Infilling, hole: Hole, budget: Budget, watch: Watch) -> Rivals:
         """What the neighbourhood and the beam search say about a gap within one line."""

@@ -11,12 +11,15 @@ CHUNK_TOKENS = 1024
 
 
 class PrefixCache:
-    """The encoder's memory of one prefix; `encoded_tokens` counts all tokens that went through the model."""
+    """The encoder's memory of one prefix; `encoded_tokens` counts all tokens that went through the model.
 
-    def __init__(self, model: DiffusionGemma) -> None:
+    It has room for `tokens` without being moved, and grows where a prefix is longer.
+    """
+
+    def __init__(self, model: DiffusionGemma, tokens: int = 512) -> None:
         self._model = model
         self._ids: list[int] = []
-        self.memory: Cache = model.new_cache()
+        self.memory: Cache = model.new_cache(tokens)
         self.last_hidden = torch.empty(0)  # [d], of the last prefix token
         self.encoded_tokens = 0
 

@@ -1,0 +1,80 @@
+"""The engine's worker: what a failed fill leaves behind, and that the next one is as if nothing had been."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+
+from midspan.engine.api import Budget, DeviceError, Hole
+from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.denoise import Step
+from midspan.engine.engine import Engine, load_infiller
+from midspan.engine.infill import Infiller
+from tests.engine.tiny import tiny_checkpoint
+
+HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n")
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    made = Engine.load(str(tiny_checkpoint(tmp_path_factory.mktemp("tiny"))), "cpu")
+    yield made
+    made.close()
+
+
+def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> None:
+    infiller = engine._infiller
+    assert isinstance(infiller, Infiller)
+    before, plain, filled = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.loop, list[weakref.ref[object]]()
+
+    def full(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+        took = torch.empty(1000)
+        filled.extend((weakref.ref(took), weakref.ref(cache)))
+        raise torch.OutOfMemoryError("no memory")
+        yield
+
+    infiller.loop = full
+    failed = engine.fill(HOLE, Budget()).exception(WAIT_S)
+    infiller.loop = plain
+    gc.collect()
+    assert isinstance(failed, torch.OutOfMemoryError)
+    assert [one() for one in filled] == [None, None]
+    after = engine.fill(HOLE, Budget()).result(WAIT_S)
+    assert after.candidates == before.candidates
+
+
+def test_memory_that_is_full_still_fails_one_fill_after_the_other(engine: Engine) -> None:
+    """Nothing is taken where an error is handled: it might fail there, and end the thread."""
+    infiller = engine._infiller
+    assert isinstance(infiller, Infiller)
+    make = infiller.model.new_cache
+
+    def none_left(capacity: int = 512) -> NoReturn:
+        raise torch.OutOfMemoryError("no memory")
+
+    infiller.reset()
+    infiller.model.new_cache = none_left  # type: ignore[method-assign]
+    try:
+        for _ in range(3):
+            assert isinstance(engine.fill(HOLE, Budget()).exception(WAIT_S), torch.OutOfMemoryError)
+    finally:
+        infiller.model.new_cache = make  # type: ignore[method-assign]
+    assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
+
+
+def test_a_gpu_without_bf16_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tiny_checkpoint(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    with pytest.raises(DeviceError, match="Tesla T4 has no units for bf16; use --device cpu"):
+        load_infiller(folder, "cuda")
+    assert load_infiller(folder, "auto").model.device.type == "cpu"
