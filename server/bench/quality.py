@@ -156,8 +156,8 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def lines(summary: dict[str, Any]) -> Iterator[str]:
-    """The summary for a person."""
+def lines(summary: dict[str, Any], layout: str) -> Iterator[str]:
+    """The summary for a person, with the checkpoint's layout."""
     low, high = (100 * value for value in summary["ci95"])
     yield f"pass@1 {100 * summary['pass@1']:.1f} % (95 % interval {low:.1f} to {high:.1f}), {summary['n']} tasks"
     yield f"exact match {100 * summary['exact_match']:.1f} %"
@@ -166,6 +166,7 @@ def lines(summary: dict[str, Any]) -> Iterator[str]:
     yield f"shown {100 * summary['shown']:.1f} %{of_them}"
     latency = summary["latency_ms"]
     yield f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms; {summary['steps_mean']:.1f} steps"
+    yield f"{summary['checkpoint']} on {summary['device']}, layout {layout}"
 
 
 def quality_command(arguments: argparse.Namespace) -> int:
@@ -175,5 +176,5 @@ def quality_command(arguments: argparse.Namespace) -> int:
     tasks = read_tasks(arguments.tasks, arguments.limit, arguments.seed)
     outcomes, about = run_tasks(tasks, arguments.checkpoint, arguments.device, arguments.seed)
     summary = summarise(outcomes, about, arguments.seed)
-    print(json.dumps(summary) if arguments.json else "\n".join(lines(summary)))
+    print(json.dumps(summary) if arguments.json else "\n".join(lines(summary, about.layout)))
     return 0

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import About
-from midspan.server.bench.quality import Outcome, Task, completed, hole_of, interval, quantile, read_tasks, summarise
+from midspan.server.bench.quality import (
+    Outcome,
+    Task,
+    completed,
+    hole_of,
+    interval,
+    lines,
+    quantile,
+    read_tasks,
+    summarise,
+)
 from midspan.server.cli import main
 from tests.engine.tiny import tiny_checkpoint
 
@@ -44,6 +54,7 @@ def test_the_figures_of_known_outcomes() -> None:
     assert (found["shown"], found["pass@1_when_shown"]) == (0.5, 0.5)
     assert found["latency_ms"] == {"p50": 20, "p95": 40}
     assert summarise([outcome("f", True)], ABOUT, seed=0)["pass@1_when_shown"] is None
+    assert [*lines(found, "clamped")][-1].endswith(f"{ABOUT.checkpoint} on {ABOUT.device}, layout clamped")
 
 
 def test_the_interval_resamples_functions_not_tasks() -> None:
