@@ -20,6 +20,8 @@ from midspan.engine.settings import Ranking
 
 SUFFIX_HEAD = 6
 FARTHEST = 10.0
+# 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
+LOGITS = 1 << 25
 # Fill-in-the-middle was never taught that nothing is missing.
 NOTHING_MISSING = Beam(end=LEAST)
 
@@ -185,8 +187,16 @@ def _token_log_probabilities(
     there = torch.arange(1, batch.shape[1]) < lengths[:, None]
     if not bool(there.any()):
         return [[value] for value in begins.tolist()]
-    hidden = model.score(batch[:, :-1].to(model.device), cache)
-    logits = model.logits(hidden[there.to(model.device)])
-    chosen = logits.gather(-1, batch[:, 1:][there].to(model.device)[:, None]).squeeze(-1)
-    rest = (chosen - logits.logsumexp(dim=-1)).clamp(min=-30.0).split((lengths - 1).tolist())
+    hidden = model.score(batch[:, :-1].to(model.device), cache)[there.to(model.device)]
+    wanted = batch[:, 1:][there].to(model.device)
+    rest = _log_probabilities(model, hidden, wanted).clamp(min=-30.0).split((lengths - 1).tolist())
     return [[begin, *values.tolist()] for begin, values in zip(begins.tolist(), rest, strict=True)]
+
+
+def _log_probabilities(model: DiffusionGemma, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Of the ids `wanted` [R] after rows [R, d], in nats [R]; LOGITS of the vocabulary's are in memory at once."""
+    rows, out = max(1, LOGITS // model.config.vocab_size), []
+    for part, ids in zip(hidden.split(rows), wanted.split(rows), strict=True):
+        logits = model.logits(part)
+        out.append(logits.gather(-1, ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1))
+    return torch.cat(out)

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from midspan.engine import candidates
 from midspan.engine.api import Budget, CheckpointError, Frame, Hole
+from midspan.engine.candidates import Scored, rank
 from midspan.engine.engine import Engine
 from midspan.engine.infill import Infiller, Watch
 from midspan.engine.prompt import Prompt
@@ -59,6 +62,31 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
     begin = len(out.layout.prefix) - 1
     expected = read.gather(1, torch.tensor(text[1:])[:, None]).squeeze(1)[begin:]
     assert best.log_probability == pytest.approx(float(expected.detach().sum()), abs=1e-3)
+
+
+def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = infiller.model
+    plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
+    monkeypatch.setattr(candidates, "LOGITS", 3 * model.config.vocab_size)
+    whole, head = rank, model.head
+
+    def head_counted(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        rows.append(len(hidden))
+        return head(hidden, weight)
+
+    def rank_counted(*given: Any) -> list[Scored]:
+        model.head = head_counted
+        try:
+            return whole(*given)
+        finally:
+            model.head = head
+
+    monkeypatch.setattr("midspan.engine.infill.rank", rank_counted)
+    again = infiller.infill(HOLE, Budget(steps=1), PATIENT)
+    assert max(rows[1:]) == 3
+    assert [one.ids for one in again.ranked] == [one.ids for one in plain.ranked]
+    likely = [[one.log_probability for one in out.ranked] for out in (plain, again)]
+    assert likely[1] == pytest.approx(likely[0], abs=1e-4)
 
 
 def test_a_keystroke_after_ten_thousand_tokens_encodes_only_the_tail(infiller: Infiller) -> None:
