@@ -186,8 +186,19 @@ class Engine:
             self._running, self._waiting = self._waiting, None
             return self._running
 
+    def _infilled(self, job: _Job) -> Infilling:
+        """The hole filled; once more from the start, where memory was full and what had been kept is let go."""
+        watch = Watch(job.interrupted, job.late, job.on_frame)
+        try:
+            return self._infiller.infill(job.hole, job.budget, watch)
+        except torch.OutOfMemoryError as error:
+            log.warning("memory is full: nothing is kept from the last fill, and this one begins again")
+            traceback.clear_frames(error.__traceback__)
+        self._infiller.reset()
+        return self._infiller.infill(job.hole, job.budget, watch)
+
     def _answer(self, job: _Job) -> Fill:
-        infilling = self._infiller.infill(job.hole, job.budget, Watch(job.interrupted, job.late, job.on_frame))
+        infilling = self._infilled(job)
         latency = job.latency(infilling.encode_s, infilling.denoise_s, infilling.rank_s)
         if infilling.stopped == "cancelled":
             return job.nothing("cancelled", latency, infilling.steps)
