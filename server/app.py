@@ -63,6 +63,7 @@ class Server(LanguageServer):
         self.settings = Settings()
         self.settings_error: SettingsError | None = None
         self.first_options: object = None
+        self.client_name = ""
         self.status = Status(self._send_status)
         self.replaced: Replaced | None = None
         self.stuck = False
@@ -203,6 +204,7 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
 
 def initialize(server: Server, params: types.InitializeParams) -> None:
     """Read the settings; the engine waits for `initialized`, so that this is answered at once."""
+    server.client_name = "" if params.client_info is None else params.client_info.name
     try:
         server.settings = read_settings(params.initialization_options)
         server.first_options = params.initialization_options

@@ -13,6 +13,7 @@ from midspan.server.asks import Engine
 from midspan.server.completion import Question, Spot, answer, item_of, question, spot_of
 from midspan.server.documents import Document, units
 from midspan.server.excluded import is_matched
+from midspan.server.hole import lf
 from midspan.server.kept_out import is_kept_out
 from midspan.server.languages import is_on, off_because
 from midspan.server.preview import Preview
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from midspan.server.app import Server
 
 CANDIDATES_WHEN_INVOKED = 3
+# Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
+LF_CLIENTS = frozenset(("Neovim",))
 INVOKED, AUTOMATIC = types.InlineCompletionTriggerKind.Invoked, types.InlineCompletionTriggerKind.Automatic
 
 
@@ -87,7 +90,8 @@ def _is_quiet(server: Server, document: Document) -> bool:
 def _item(server: Server, spot: Spot, offer: Offered) -> types.InlineCompletionItem:
     """An offer as an item; one that is made again, of what is left of it, keeps its id: it is the same suggestion."""
     server.offered.add(offer.id, units(offer.there, "utf-16"))
-    return item_of(offer.id, offer.text, spot.range)
+    text = lf(offer.text) if server.client_name in LF_CLIENTS else offer.text
+    return item_of(offer.id, text, spot.range)
 
 
 def _threshold(server: Server, engine: Engine) -> float:

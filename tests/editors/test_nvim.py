@@ -66,7 +66,7 @@ def complete(
 ) -> Seen:
     """Open `text`, type at the end of the 1-based `row`, accept what is shown."""
     file, told, result = scratch / "sample.py", scratch / "case.json", scratch / "result.json"
-    file.write_text(text, encoding="utf-8")
+    file.write_bytes(text.encode())
     case = Case(
         plugin=str(PLUGIN), command=server, settings=settings, file=str(file), row=row, typed=typed, loads=loads,
         timeout_ms=45_000, result=str(result),
@@ -105,6 +105,14 @@ def test_ghost_text_is_shown_and_accepted(nvim: str, tmp_path: Path) -> None:
     assert seen.after == inserted(seen.before, 2, [scripted.TEXT])
     assert seen.fallback == "\t"
     assert accepted_rows(state)[-1:] == [True]
+
+
+def test_lines_are_accepted_in_a_file_with_crlf(nvim: str, tmp_path: Path) -> None:
+    server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(tmp_path)]
+    text = "def lines(left, right):\r\n\r\n\r\nlines(1, 2)\r\n"
+    seen = complete(nvim, tmp_path, server, text, row=2, typed="    ", loads=False)
+    assert seen.ghost == [scripted.TEXT, f"    {scripted.TEXT}"]
+    assert seen.after == inserted(seen.before, 2, seen.ghost)
 
 
 def test_the_embedded_model_completes(nvim: str, tmp_path: Path) -> None:

@@ -111,13 +111,21 @@ def capabilities(*encodings: types.PositionEncodingKind) -> types.ClientCapabili
 
 @asynccontextmanager
 async def session(
-    state_dir: Path, *encodings: types.PositionEncodingKind, arguments: tuple[str, ...] = (), **options: Any
+    state_dir: Path,
+    *encodings: types.PositionEncodingKind,
+    arguments: tuple[str, ...] = (),
+    editor: str = "an editor",
+    **options: Any,
 ) -> AsyncIterator[Client]:
     """A session with a loaded engine, shut down and exited properly at the end."""
     client = Client()
     await client.start_io(*command(state_dir, *arguments))
     try:
-        params = types.InitializeParams(capabilities(*encodings), initialization_options={"status": True} | options)
+        params = types.InitializeParams(
+            capabilities(*encodings),
+            client_info=types.ClientInfo(editor),
+            initialization_options={"status": True} | options,
+        )
         await asyncio.wait_for(client.initialize_session(params), WAIT_S)
         assert (await client.take("midspan/status"))["state"] == "loading"
         assert (await client.take("midspan/status"))["state"] in ("ready", "degraded")

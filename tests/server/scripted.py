@@ -11,6 +11,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     frames      many quick frames, then TEXT
     empty       nothing to insert
     whole       TEXT and a line end
+    lines       TEXT, and once more in a line of its own
     history     the text is what has been asked so far, as JSON
     echo        the text is the hole's prefix and suffix, as JSON
 """
@@ -92,8 +93,14 @@ class ScriptedEngine:
             asked["stopped"] = stop.is_set()
             if stop.is_set():
                 return _answer([], 1, "cancelled")
-        texts = [TEXT, "second", "third"] if "several" in script else [TEXT + "\n" if "whole" in script else TEXT]
+        texts = [_text(script), "second", "third"] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
+
+
+def _text(script: str) -> str:
+    if "lines" in script:
+        return f"{TEXT}\n    {TEXT}"
+    return TEXT + "\n" if "whole" in script else TEXT
 
 
 def _step(steps: int, stop: threading.Event, on_frame: OnFrame | None) -> int:

@@ -155,6 +155,24 @@ async def test_explicit_requests_get_several_and_keep_what_is_on_screen_first(tm
     assert len(rows(tmp_path)) == 3
 
 
+@pytest.mark.parametrize(("editor", "line_end"), [("Neovim", "\n"), ("Visual Studio Code", "\r\n")])
+async def test_items_in_a_document_with_crlf_have_the_line_ends_that_the_client_inserts_rightly(
+    tmp_path: Path, editor: str, line_end: str
+) -> None:
+    async with session(tmp_path, editor=editor) as client:
+        client.open("def lines():\r\n    \r\n")
+        first = await client.complete(1, 4)
+        assert texts(first) == [f"{TEXT}{line_end}    {TEXT}"]
+        # Either way the document gets its own line end.
+        edit(client, 2, 1, 4, 4, f"{TEXT}\r\n")
+        along = await client.complete(2, 0)
+        assert (texts(along), ids(along)) == ([f"    {TEXT}"], ids(first))
+        assert len(await asked(client)) == 1
+        edit(client, 3, 2, 0, 0, f"    {TEXT}")
+        # It is known as taken: the gap behind it has been asked about.
+        assert len(await asked(client)) == 2
+
+
 async def test_after_acceptance_the_next_gap_is_filled_before_it_is_asked_for(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = ")
