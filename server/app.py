@@ -30,8 +30,6 @@ from midspan.server.replaced import Replaced
 from midspan.server.rewrite import register_rewriting
 from midspan.server.settings import (
     ServeOptions,
-    Settings,
-    SettingsError,
     changed_settings,
     read_settings,
     section_of,
@@ -60,9 +58,8 @@ class Server(LanguageServer):
     def __init__(self, options: ServeOptions, load: Load) -> None:
         super().__init__("midspan", midspan.__version__, protocol_cls=Protocol, converter_factory=strict_converter)
         self.options = options
-        self.settings = Settings()
-        self.settings_error: SettingsError | None = None
-        self.first_options: object = None
+        self.first = read_settings(None)
+        self.settings = self.first.settings
         self.client_name = ""
         self.status = Status(self._send_status)
         self.replaced: Replaced | None = None
@@ -205,18 +202,15 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
 def initialize(server: Server, params: types.InitializeParams) -> None:
     """Read the settings; the engine waits for `initialized`, so that this is answered at once."""
     server.client_name = "" if params.client_info is None else params.client_info.name
-    try:
-        server.settings = read_settings(params.initialization_options)
-        server.first_options = params.initialization_options
-    except SettingsError as error:
-        server.settings_error = error
+    server.first = read_settings(params.initialization_options)
+    server.settings = server.first.settings
 
 
 async def initialized(server: Server, _: types.InitializedParams) -> None:
     """Begin, with what the settings say."""
-    if server.settings_error is not None:
-        log.error("%s", server.settings_error)
-        server.degrade("settings", str(server.settings_error))
+    if server.first.problem is not None:
+        log.error("%s", server.first.problem)
+        server.degrade("options", server.first.problem)
     await follow_settings(server)
 
 
@@ -229,13 +223,13 @@ async def did_change_configuration(server: Server, params: types.DidChangeConfig
         section = ((await server.workspace_configuration_async(ours)) or [None])[0]
     elif section is None:
         return
-    try:
-        server.settings = changed_settings(server.first_options, section)
-    except SettingsError as error:
-        log.error("%s", error)
-        server.degrade("settings", str(error))
-        return
-    server.status.well("settings")
+    reading = changed_settings(server.settings, server.first.options, section, types.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    server.settings = reading.settings
+    if reading.problem is None:
+        server.status.well("settings")
+    else:
+        log.error("%s", reading.problem)
+        server.degrade("settings", reading.problem)
     server.suggestions.clear()
     await follow_settings(server)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +22,6 @@ class ServeOptions:
     state_dir: Path
     log_file: Path | None
     debug: bool = False
-
-
-class SettingsError(Exception):
-    """Settings that cannot be used; the message is one line that names the key and the mend."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,18 +46,35 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     languages: dict[str, bool] = {}
 
 
-def read_settings(options: object, where: str = "initializationOptions", otherwise: str = "using defaults") -> Settings:
-    """The settings in what a client sent. Raises SettingsError, which names every key that is not known."""
-    given = {} if options is None else options
-    known = ", ".join(Settings.__struct_fields__)
-    unknown = [str(key) for key in given if key not in Settings.__struct_fields__] if isinstance(given, dict) else []
-    if unknown:
-        names = ", ".join(repr(key[:40]) for key in unknown[:10])
-        raise SettingsError(f"{where}: unknown {names}; {otherwise} (known keys: {known})")
-    try:
-        return msgspec.convert(given, Settings)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {error}; {otherwise} (known keys: {known})") from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a client's options come to: the settings, and the options that could be used, by key.
+
+    `problem` is one line that names all others and the mend; None where there are none.
+    """
+
+    settings: Settings
+    options: Mapping[str, object]
+    problem: str | None
+
+
+DEFAULTS = Settings()
+# vscode-languageclient keeps its own setting `trace` in every server's section.
+CLIENTS_OWN = frozenset(("trace",))
+NAMED = 10  # keys that a message names
+
+
+def read_settings(options: object) -> Reading:
+    """The settings in the `initializationOptions`; a key that cannot be used has its default."""
+    return _read(options, {}, DEFAULTS, "initializationOptions")
+
+
+def changed_settings(before: Settings, first: Mapping[str, object], section: object, where: str) -> Reading:
+    """The settings after a change: `section`, which came by `where`, over the `first` options.
+
+    A key that cannot be used stays as it was `before`.
+    """
+    return _read(section, first, before, where)
 
 
 def section_of(configuration: object) -> object:
@@ -75,9 +89,44 @@ def section_of(configuration: object) -> object:
     return None if configuration.keys().isdisjoint(Settings.__struct_fields__) else configuration
 
 
-def changed_settings(first: object, section: object) -> Settings:
-    """The settings after a change: `section` over the `initializationOptions`. Raises SettingsError."""
-    if section is None:
-        section = {}
-    options = {**first, **section} if isinstance(first, dict) and isinstance(section, dict) else section
-    return read_settings(options, "workspace/didChangeConfiguration", "the settings stay as they were")
+def _read(options: object, first: Mapping[str, object], before: Settings, where: str) -> Reading:
+    """The usable options over the first ones; nothing changes where `options` is no table at all."""
+    table = _table(options)
+    if not isinstance(table, dict):
+        return Reading(settings=before, options=first, problem=_problem(where, [], ["not an object"]))
+    usable: dict[str, object] = {}
+    unknown, wrong = list[str](), list[str]()
+    for key in [key for key in table if key not in CLIENTS_OWN]:
+        if key not in Settings.__struct_fields__:
+            unknown.append(repr(key[:40]))
+            continue
+        try:
+            usable[key] = _value(key, table[key])
+        except msgspec.ValidationError as error:
+            wrong.append(str(error))
+            usable[key] = getattr(before, key)
+    merged = {**first, **usable}
+    return Reading(
+        settings=msgspec.structs.replace(DEFAULTS, **merged), options=merged, problem=_problem(where, unknown, wrong)
+    )
+
+
+def _table(value: object) -> object:
+    """Null and Lua's empty table, which is also its empty list, as an empty object."""
+    return {} if value is None or value == [] else value
+
+
+def _value(key: str, given: object) -> object:
+    """A key's value; null is its default. Raises msgspec.ValidationError, which names the key."""
+    default = getattr(DEFAULTS, key)
+    if given is None:
+        return default
+    return getattr(msgspec.convert({key: _table(given) if isinstance(default, dict) else given}, Settings), key)
+
+
+def _problem(where: str, unknown: list[str], wrong: list[str]) -> str | None:
+    if not unknown and not wrong:
+        return None
+    named = [f"unknown {', '.join(unknown[:NAMED])}"] if unknown else []
+    known = ", ".join(Settings.__struct_fields__)
+    return f"{where}: {'; '.join([*named, *wrong])}; everything else holds (known keys: {known})"

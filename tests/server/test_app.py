@@ -288,7 +288,7 @@ def test_an_edit_that_cannot_be_understood_is_said(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        client.initialize({"previw": True, "enable": False})
+        client.initialize({"previw": True, "enable": "no"})
         client.send(call(None, "initialized", {}))
         said = client.notification("window/showMessage")
         assert said["type"] == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from midspan.server.settings import Settings, SettingsError, changed_settings, section_of
+from midspan.server.settings import Settings, changed_settings, read_settings, section_of
 from midspan.server.status import Status
 from midspan.server.telemetry import FILE_NAME
 from tests.server.raw_client import RawClient, call, complete, connected
@@ -36,15 +36,17 @@ def test_our_part_of_a_configuration(sent: object, ours: object) -> None:
 
 
 def test_a_change_stands_over_the_first_options() -> None:
-    first = {"steps": 3, "preview": True}
-    assert changed_settings(first, {"steps": 5}) == Settings(steps=5, preview=True)
-    assert changed_settings(first, None) == Settings(steps=3, preview=True)
-    assert changed_settings(None, {"steps": 5}) == Settings(steps=5)
-    for wrong in ({"stepz": 5, "enabel": True}, [1], "x"):
-        with pytest.raises(SettingsError, match="stay as they were"):
-            changed_settings(first, wrong)
-    with pytest.raises(SettingsError, match="'stepz', 'enabel'"):
-        changed_settings(first, {"stepz": 5, "enabel": True})
+    first = read_settings({"steps": 3, "preview": True, "typo": 1})
+
+    def changed(section: object) -> tuple[Settings, str | None]:
+        reading = changed_settings(first.settings, first.options, section, "here")
+        return reading.settings, reading.problem
+
+    assert changed({"steps": 5}) == (Settings(steps=5, preview=True), None)
+    assert changed(None) == (Settings(steps=3, preview=True), None)
+    settings, problem = changed({"stepz": 5, "enabel": True, "enable": False})
+    assert settings == Settings(steps=3, preview=True, enable=False)
+    assert "'stepz', 'enabel'" in str(problem)
 
 
 def test_off_and_on_again_while_it_runs(tmp_path: Path) -> None:
@@ -75,20 +77,41 @@ def test_switched_on_later_it_loads(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_unknown_keys_are_named_and_nothing_changes_until_they_are_mended(tmp_path: Path) -> None:
+def test_unknown_keys_are_named_until_they_are_mended_and_the_others_count(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start({"show_threshold": 0.5})
         client.open("low ")
-        configure(client, {"midspan": {"show_treshold": 0, "enable": False}})
+        configure(client, {"midspan": {"show_treshold": 0, "exclude": ["b.py"]}})
         said = client.notification("window/showMessage")["message"]
         assert "'show_treshold'" in said
         assert "known keys: enable" in said
         assert "show_treshold" in client.state("degraded")
         assert client.ask(complete(1, 0, 4)) == []
+        client.open("x = ", uri="file:///b.py")
+        assert client.ask(complete(3, 0, 4, uri="file:///b.py")) is None
         configure(client, {"midspan": {"show_threshold": 0}})
         assert client.state("ready")
         assert client.ask(complete(2, 0, 4)) == [TEXT]
         assert client.leave() == 0
+
+
+def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_written(tmp_path: Path) -> None:
+    uri, prompts, state = "file:///project/secret.py", tmp_path / "prompts", tmp_path / "state"
+    with connected(state, "--prompts", str(prompts)) as client:
+        client.initialize({"exclude": ["secret.py"], "telemetry": False, "status": True, "typo": 1})
+        client.send(call(None, "initialized", {}))
+        assert "'typo'" in client.notification("window/showMessage")["message"]
+        assert "'typo'" in client.state("degraded")
+        client.open("x = ", uri=uri)
+        client.open("y = ")
+        assert client.ask(complete(1, 0, 4, uri=uri)) is None
+        assert client.ask(complete(2, 0, 4)) == [TEXT]
+        # A later change stands over the options that could be used.
+        configure(client, {"midspan": {"steps": 3}})
+        assert client.ask(complete(3, 0, 4, uri=uri)) is None
+        assert client.leave() == 0
+    assert "x = " not in prompts.read_text()
+    assert not (state / FILE_NAME).exists()
 
 
 def test_a_client_that_sends_nothing_is_asked(tmp_path: Path) -> None:

@@ -1,17 +1,34 @@
-"""Settings: defaults, values, and one clear line for what cannot be used."""
+"""Settings: defaults, values, and one clear line for what cannot be used, while everything else holds."""
 
 from __future__ import annotations
 
 import pytest
 
-from midspan.server.settings import Settings, SettingsError, read_settings
+from midspan.server.settings import Settings, changed_settings, read_settings
+
+# Lua's empty table is written as an empty list.
+NOTHING: list[object] = [None, {}, [], {"languages": []}, {"trace": "off"}, dict.fromkeys(Settings.__struct_fields__)]
 
 
-@pytest.mark.parametrize("options", [None, {}])
+@pytest.mark.parametrize("options", NOTHING)
 def test_nothing_given_means_defaults(options: object) -> None:
-    assert read_settings(options) == Settings(
+    reading = read_settings(options)
+    assert reading.problem is None
+    assert reading.settings == Settings(
         enable=True, preview=False, status=False, telemetry=True, steps=8, deadline_ms=1000, show_threshold=None
     )
+
+
+@pytest.mark.parametrize("section", NOTHING[:3])
+def test_an_empty_section_leaves_the_first_options(section: object) -> None:
+    first = read_settings({"steps": 3})
+    reading = changed_settings(first.settings, first.options, section, "here")
+    assert (reading.settings, reading.problem) == (Settings(steps=3), None)
+
+
+def test_null_is_the_default_even_over_the_first_options() -> None:
+    first = read_settings({"steps": 3, "preview": True})
+    assert changed_settings(first.settings, first.options, {"steps": None}, "here").settings == Settings(preview=True)
 
 
 def test_every_key_is_read() -> None:
@@ -25,7 +42,7 @@ def test_every_key_is_read() -> None:
         "show_threshold": 0.5,
         "languages": {"go": True, "python": False},
     }
-    settings = read_settings(given)
+    settings = read_settings(given).settings
     assert {key: getattr(settings, key) for key in given} == given
 
 
@@ -38,21 +55,43 @@ def test_every_key_is_read() -> None:
         ({"steps": 2.5}, "$.steps"),
         ({"deadline_ms": -1}, "$.deadline_ms"),
         ({"show_threshold": 2}, "$.show_threshold"),
-        ({"enable": None}, "$.enable"),
+        ({"enable": []}, "$.enable"),
         ({"languages": {"go": "yes"}}, "$.languages"),
         ({"languages": ["go"]}, "$.languages"),
         (["preview"], "object"),
+        ("preview", "object"),
+        (1, "object"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_mend(options: object, named: str) -> None:
-    with pytest.raises(SettingsError) as raised:
-        read_settings(options)
-    message = str(raised.value)
-    assert named in message
-    assert "known keys: enable, preview" in message
-    assert "\n" not in message
+    reading = read_settings(options)
+    assert reading.settings == Settings()
+    assert reading.problem is not None
+    assert named in reading.problem
+    assert "known keys: enable, preview" in reading.problem
+    assert "\n" not in reading.problem
+
+
+def test_what_can_be_used_holds_beside_what_cannot_and_all_of_that_is_named() -> None:
+    reading = read_settings({"exclude": ["secret.py"], "typo": 1, "telemetry": False, "steps": 0, "statsu": True})
+    assert reading.settings == Settings(exclude=("secret.py",), telemetry=False)
+    assert reading.problem is not None
+    for named in ("initializationOptions", "'typo', 'statsu'", "$.steps"):
+        assert named in reading.problem
+
+
+def test_a_changed_key_that_cannot_be_used_stays_as_it_was() -> None:
+    first = read_settings({"exclude": ["a.py"], "steps": 3})
+    before = changed_settings(first.settings, first.options, {"exclude": ["b.py"]}, "here").settings
+    after = changed_settings(before, first.options, {"exclude": "c.py", "preview": True}, "here")
+    assert after.settings == Settings(exclude=("b.py",), steps=3, preview=True)
+    assert after.problem is not None
+    assert after.problem.startswith("here: ")
+    assert "$.exclude" in after.problem
+    for nothing in (["x"], "x", 1):
+        assert changed_settings(before, first.options, nothing, "here").settings == before
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(AttributeError):
-        read_settings(None).steps = 4  # type: ignore[misc]
+        read_settings(None).settings.steps = 4  # type: ignore[misc]
