@@ -61,6 +61,7 @@ class Reading:
 DEFAULTS = Settings()
 # vscode-languageclient keeps its own setting `trace` in every server's section.
 CLIENTS_OWN = frozenset(("trace",))
+TABLES = frozenset(key for key in Settings.__struct_fields__ if isinstance(getattr(DEFAULTS, key), dict))
 NAMED = 10  # keys that a message names
 
 
@@ -80,13 +81,16 @@ def changed_settings(before: Settings, first: Mapping[str, object], section: obj
 def section_of(configuration: object) -> object:
     """Our part of what `workspace/didChangeConfiguration` carries; None where it has none.
 
-    Clients send `{"midspan": {...}}`, some of them with every other server's part beside it, or our keys alone.
+    Clients send `{"midspan": {...}}`, some of them with every other server's part beside it, or our keys alone. These
+    are ours if at least one is known and none holds a table that ours have not: that is another program's section.
     """
     if not isinstance(configuration, dict):
         return None
     if "midspan" in configuration:
         return configuration["midspan"]
-    return None if configuration.keys().isdisjoint(Settings.__struct_fields__) else configuration
+    tables = {key for key, value in configuration.items() if isinstance(value, dict)} - CLIENTS_OWN
+    ours = not configuration.keys().isdisjoint(Settings.__struct_fields__) and tables <= TABLES
+    return configuration if ours else None
 
 
 def _read(options: object, first: Mapping[str, object], before: Settings, where: str) -> Reading:

@@ -24,6 +24,15 @@ def configure(client: RawClient, settings: Any) -> None:
     [
         ({"midspan": {"steps": 3}, "python": {"x": 1}}, {"steps": 3}),
         ({"steps": 3, "oops": 1}, {"steps": 3, "oops": 1}),
+        ({"telemetry": {"level": "all"}, "editor": {"tabSize": 4}}, None),
+        ({"telemetry": True, "editor": {"tabSize": 4}}, None),
+        ({"telemetry": {"level": "all"}}, None),
+        (
+            {"languages": {"go": True}, "trace": {"server": "off"}},
+            {"languages": {"go": True}, "trace": {"server": "off"}},
+        ),
+        ({"trace": {"server": "off"}}, None),
+        ({"midspan": []}, []),
         ({"midspan": None}, None),
         ({"python": {"steps": 3}}, None),
         ({}, None),
@@ -93,6 +102,17 @@ def test_unknown_keys_are_named_until_they_are_mended_and_the_others_count(tmp_p
         assert client.state("ready")
         assert client.ask(complete(2, 0, 4)) == [TEXT]
         assert client.leave() == 0
+
+
+def test_other_programs_settings_are_none_of_ours(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start({"telemetry": False})
+        configure(client, {"telemetry": {"level": "all"}, "editor": {"tabSize": 4}})
+        client.open("x = ")
+        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        # No message either: none may be left.
+        assert client.leave() == 0
+    assert not (tmp_path / FILE_NAME).exists()
 
 
 def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_written(tmp_path: Path) -> None:
