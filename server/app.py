@@ -18,6 +18,7 @@ from pygls.lsp.server import LanguageServer
 import midspan
 from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
+from midspan.server.configuration import begin, follow_change
 from midspan.server.context import Context
 from midspan.server.documents import Documents, Encoding, Range
 from midspan.server.idle import Idle
@@ -30,14 +31,11 @@ from midspan.server.replaced import Replaced
 from midspan.server.rewrite import register_rewriting
 from midspan.server.settings import (
     ServeOptions,
-    changed_settings,
     read_settings,
-    section_of,
 )
 from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry
-from midspan.server.upkeep import follow_settings
 from midspan.server.wire import take_stdio
 
 __all__ = ["ServeOptions", "Server", "build", "serve"]
@@ -60,6 +58,7 @@ class Server(LanguageServer):
         self.options = options
         self.first = read_settings(None)
         self.settings = self.first.settings
+        self.news = 0  # how often the client has said that settings changed
         self.client_name = ""
         self.status = Status(self._send_status)
         self.replaced: Replaced | None = None
@@ -208,30 +207,12 @@ def initialize(server: Server, params: types.InitializeParams) -> None:
 
 async def initialized(server: Server, _: types.InitializedParams) -> None:
     """Begin, with what the settings say."""
-    if server.first.problem is not None:
-        log.error("%s", server.first.problem)
-        server.degrade("options", server.first.problem)
-    await follow_settings(server)
+    await begin(server)
 
 
 async def did_change_configuration(server: Server, params: types.DidChangeConfigurationParams) -> None:
-    """New settings over the first ones; a client that sends none of ours is asked for them, where it can be."""
-    section = section_of(params.settings)
-    workspace = server.client_capabilities.workspace
-    if section is None and workspace is not None and workspace.configuration:
-        ours = types.ConfigurationParams([types.ConfigurationItem(section="midspan")])
-        section = ((await server.workspace_configuration_async(ours)) or [None])[0]
-    elif section is None:
-        return
-    reading = changed_settings(server.settings, server.first.options, section, types.WORKSPACE_DID_CHANGE_CONFIGURATION)
-    server.settings = reading.settings
-    if reading.problem is None:
-        server.status.well("settings")
-    else:
-        log.error("%s", reading.problem)
-        server.degrade("settings", reading.problem)
-    server.suggestions.clear()
-    await follow_settings(server)
+    """New settings over the first ones."""
+    await follow_change(server, params.settings)
 
 
 def did_open(server: Server, params: types.DidOpenTextDocumentParams) -> None:

@@ -149,10 +149,12 @@ class Protocol(LanguageServerProtocol):
     def _malformed(self, data: dict[str, Any], error: Exception) -> None:
         # cattrs names the field and the type it wants, never the value.
         reason = "; ".join(cattrs.transform_error(error))
+        trouble = JsonRpcInvalidParams(f"invalid params: {reason}")
         if "method" not in data:
             log.error("the client's response cannot be understood: %s", reason)
+            # Who waits for it must not wait for ever.
+            self._handle_response(data["id"], error=trouble.to_response_error())
             return
-        trouble = JsonRpcInvalidParams(f"invalid params: {reason}")
         if "id" in data:
             self._refuse(data["id"], trouble)
         else:

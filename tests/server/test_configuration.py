@@ -11,7 +11,7 @@ import pytest
 from midspan.server.settings import Settings, changed_settings, read_settings, section_of
 from midspan.server.status import Status
 from midspan.server.telemetry import FILE_NAME
-from tests.server.raw_client import RawClient, call, complete, connected
+from tests.server.raw_client import Message, RawClient, call, complete, connected
 from tests.server.scripted import TEXT
 
 
@@ -134,17 +134,115 @@ def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_
     assert not (state / FILE_NAME).exists()
 
 
+ASKABLE = {"workspace": {"configuration": True}}
+
+
+def begin_asked(client: RawClient, options: Any = None, capabilities: Message = ASKABLE) -> Message:
+    """Initialize; what the client is asked for then."""
+    client.initialize({"status": True} | (options or {}), capabilities)
+    client.send(call(None, "initialized", {}))
+    return asked_for(client)
+
+
+def asked_for(client: RawClient) -> Message:
+    """What the client is asked for."""
+    asked = client.take(lambda message: message.get("method") == "workspace/configuration")
+    assert asked["params"] == {"items": [{"section": "midspan"}]}
+    return asked
+
+
+def tell(client: RawClient, asked: Message, answer: Message) -> None:
+    """Answer what was asked for."""
+    client.send({"jsonrpc": "2.0", "id": asked["id"]} | answer)
+
+
 def test_a_client_that_sends_nothing_is_asked(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        client.initialize({"status": True}, {"workspace": {"configuration": True}})
-        client.send(call(None, "initialized", {}))
+        tell(client, begin_asked(client), {"result": [None]})
         assert client.state("ready")
         configure(client, None)
-        asked = client.take(lambda message: message.get("method") == "workspace/configuration")
-        assert asked["params"] == {"items": [{"section": "midspan"}]}
-        client.send({"jsonrpc": "2.0", "id": asked["id"], "result": [{"enable": False}]})
+        tell(client, asked_for(client), {"result": [{"enable": False}]})
         assert client.state("off")
         assert client.leave() == 0
+
+
+def test_what_a_client_says_at_the_start_counts_over_its_first_options(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with connected(state) as client:
+        tell(client, begin_asked(client, {"show_threshold": 0}), {"result": [{"telemetry": False, "typo": 1}]})
+        said = client.notification("window/showMessage")["message"]
+        assert "workspace/configuration" in said
+        assert "'typo'" in said
+        assert client.state("degraded")
+        client.open("low ")
+        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        assert client.leave() == 0
+    assert not (state / FILE_NAME).exists()
+
+
+def test_a_client_that_wants_nothing_at_the_start_has_no_model_loaded(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        tell(client, begin_asked(client), {"result": [{"enable": False}]})
+        assert client.state("off")
+        assert client.leave() == 0
+        assert "scripted engine loaded" not in client.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"result": [None]}, {"result": []}, {"result": None}, {"result": 7}, {"error": {"code": -32601, "message": "no"}}],
+)
+def test_a_client_that_has_nothing_to_say_is_served(tmp_path: Path, answer: Message) -> None:
+    with connected(tmp_path) as client:
+        tell(client, begin_asked(client, {"show_threshold": 0}), answer)
+        client.state("ready")
+        for id in (1, 2):
+            client.open("low ")
+            assert client.ask(complete(id, 0, 4)) == [TEXT]
+            configure(client, None)
+            tell(client, asked_for(client), answer)
+        assert client.leave() == 0
+        # An answer that is none ends the wait for it too.
+        assert ("did not say what its settings are" in client.stderr) != isinstance(answer.get("result"), list)
+
+
+def test_a_client_that_answers_late_or_never_is_served_and_newer_news_counts(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        first = begin_asked(client)
+        client.state("ready")
+        tell(client, first, {"result": [{"show_threshold": 0}]})
+        client.open("low ")
+        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        configure(client, None)
+        older = asked_for(client)
+        configure(client, {"midspan": {"show_threshold": 1}})
+        tell(client, older, {"result": [{"show_threshold": 0}]})
+        assert client.ask(complete(2, 0, 4)) == []
+        configure(client, None)
+        assert asked_for(client)
+        assert client.leave() == 0
+
+
+def test_leaving_before_the_client_has_answered(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        begin_asked(client)
+        assert client.leave() == 0
+        assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_client_that_tells_of_changes_only_when_asked_to_is_asked_to(tmp_path: Path, refused: bool) -> None:
+    with connected(tmp_path) as client:
+        client.initialize({"status": True}, {"workspace": {"didChangeConfiguration": {"dynamicRegistration": True}}})
+        client.send(call(None, "initialized", {}))
+        asked = client.take(lambda message: message.get("method") == "client/registerCapability")
+        [registered] = asked["params"]["registrations"]
+        assert registered["method"] == "workspace/didChangeConfiguration"
+        assert registered["registerOptions"] == {"section": "midspan"}
+        tell(client, asked, {"error": {"code": -32601, "message": "no"}} if refused else {"result": None})
+        assert client.state("ready")
+        assert client.leave() == 0
+        assert ("does not tell of changed settings" in client.stderr) == refused
 
 
 def test_telemetry_can_be_switched_off_and_on(tmp_path: Path) -> None:
