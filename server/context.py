@@ -159,8 +159,9 @@ class Context:
         self.background.closed(uri)
 
     async def close(self) -> None:
-        """End what runs in the background."""
-        await self.background.stop()
+        """End what runs in the background, or is being started."""
+        async with self._following:
+            await self.background.stop()
 
 
 def described(used: Sequence[Used]) -> str:

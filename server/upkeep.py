@@ -37,7 +37,8 @@ async def follow_settings(server: Server) -> None:
         await asyncio.to_thread(closing.close)
     if server.engine is None and not server.loading:
         await _load(server)
-    if server.engine is not None:
+    # Loading takes a while: the settings may be others by now.
+    if server.engine is not None and server.settings.enable:
         tokens = server.engine.about.context_tokens
         await server.context.follow(tokens, roots_of(server), server.settings.exclude)
 

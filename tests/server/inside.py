@@ -9,8 +9,9 @@ from typing import Any
 
 from pygls.io_ import StdoutWriter
 
-from midspan.server.app import ServeOptions, build
+from midspan.server.app import Load, ServeOptions, build
 from midspan.server.documents import Document
+from midspan.server.judge import load_judged
 from midspan.server.wire import read_message
 from tests.server.raw_client import URI, Message, call
 from tests.server.traffic import Traffic
@@ -19,10 +20,10 @@ from tests.server.traffic import Traffic
 class Inside:
     """One server that is handed its messages; it has no event loop, so nothing is asked of an engine."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, load: Load = load_judged) -> None:
         self.out = io.BytesIO()
         self.traffic = Traffic()
-        self.server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=state_dir, log_file=None))
+        self.server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=state_dir, log_file=None), load)
         self.server.protocol.set_writer(StdoutWriter(self.out))
 
     def send(self, message: Any) -> None:

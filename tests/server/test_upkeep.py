@@ -1,0 +1,73 @@
+"""What the settings ask for while they change: what is switched off stays off."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from midspan.server.app import Server
+from midspan.server.settings import Settings
+from midspan.server.upkeep import follow_settings
+from tests.server.inside import Inside
+from tests.server.scripted import ScriptedEngine
+
+
+@asynccontextmanager
+async def serving(state_dir: Path, gate: threading.Event) -> AsyncIterator[Server]:
+    """A server whose engine reads context, and is loaded when the gate is open; switched on."""
+    engine = ScriptedEngine()
+    engine.about = replace(engine.about, context_tokens=100)
+
+    def load(_checkpoint: str, _device: str) -> ScriptedEngine:
+        gate.wait()
+        return engine
+
+    inside = Inside(state_dir, load)
+    inside.initialize()
+    inside.server.settings = Settings(telemetry=False)
+    try:
+        yield inside.server
+    finally:
+        gate.set()
+        await inside.server.context.close()
+        engine.close()
+        # Loading froze what this process held; the other tests' garbage is to be found.
+        gc.unfreeze()
+
+
+async def switch_off(server: Server) -> None:
+    server.settings = Settings(telemetry=False, enable=False)
+    await follow_settings(server)
+
+
+async def test_switched_off_while_the_model_loads_no_indexer_is_started(tmp_path: Path) -> None:
+    gate = threading.Event()
+    async with serving(tmp_path, gate) as server:
+        starting = asyncio.create_task(follow_settings(server))
+        await asyncio.sleep(0)
+        assert server.loading
+        await switch_off(server)
+        gate.set()
+        await starting
+        assert server.engine is not None
+        assert not server.context.background.running
+
+
+async def test_switched_off_while_the_indexer_starts_it_is_ended(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate) as server:
+        await follow_settings(server)
+        assert server.context.background.running
+        await switch_off(server)
+        server.settings = Settings(telemetry=False)
+        starting = asyncio.create_task(follow_settings(server))
+        await asyncio.sleep(0)
+        await switch_off(server)
+        await starting
+        assert not server.context.background.running
