@@ -48,12 +48,15 @@ class Question:
 
 
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
-    """The request's place in the document as it is now; None when the menu's entry would replace several lines."""
+    """The request's place in the document as it is now; None when the menu's entry would replace several lines.
+
+    A range that a client sends backwards is put in order.
+    """
     info = params.context.selected_completion_info
     here = types.Range(params.position, params.position) if info is None else info.range
     selected = "" if info is None else info.text
-    start = document.place(here.start.line, here.start.character, encoding)
-    end = document.place(here.end.line, here.end.character, encoding)
+    span = (here.start.line, here.start.character), (here.end.line, here.end.character)
+    start, end = document.places(span, encoding)
     if start[0] != end[0]:
         return None
     range = types.Range(_position(document, start, encoding), _position(document, end, encoding))
@@ -90,7 +93,8 @@ def answer(question: Question, fill: Fill, threshold: float, checkpoint: str) ->
         texts.add(text)
         id = f"{question.id}-{number}" if number else question.id
         yield (
-            (question.selected + text).replace("\n", question.line_end),
+            # A menu's entry goes back as the client has it.
+            question.selected + text.replace("\n", question.line_end),
             Offer(
                 id=id,
                 uri=question.uri,

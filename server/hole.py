@@ -16,7 +16,7 @@ ANCHOR_LINES, ANCHOR_CHARS = (32, 16, 8, 4, 2, 1), 1024
 
 def build_hole(document: Document, start: Place, end: Place | None = None, selected: str = "") -> Hole:
     """The hole at a place, or in place of a span; `selected` is a menu entry that stands before the gap."""
-    end = start if end is None else end
+    end, selected = start if end is None else end, lf(selected)
     prefix, suffix = _before(document, start) + selected, _after(document, end)
     kind = _kind(document, start, end, selected)
     return Hole(prefix=prefix, suffix=suffix, kind=kind, language=document.language_id)

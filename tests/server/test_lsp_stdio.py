@@ -132,6 +132,19 @@ async def test_a_menus_entry_is_extended_in_its_own_range(tmp_path: Path) -> Non
         assert await client.complete(1, 9, selected=over_lines) == []
 
 
+@pytest.mark.parametrize("text", ["echo(\r\n    ", "echo(\n    "])
+async def test_a_menus_entry_of_several_lines_stays_as_it_is_and_its_range_is_put_in_order(
+    tmp_path: Path, text: str
+) -> None:
+    backwards = types.SelectedCompletionInfo(span(1, 9, 7), text)
+    async with session(tmp_path) as client:
+        client.open("one\r\nreturn ec + 1\r\n")
+        [item] = await client.complete(1, 9, selected=backwards)
+    seen = ["one\nreturn echo(\n    ", " + 1\n", "rest_of_line"]
+    assert item.insert_text == text + json.dumps(seen)
+    assert item.range == span(1, 7, 9)
+
+
 async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_path: Path) -> None:
     async with session(tmp_path, preview=True) as client:
         client.open("forever\nhistory")
