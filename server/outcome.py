@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from midspan.server.app import Server
 
 OFFERS_REMEMBERED = 1000
+OFFERED_ID = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 
 class _Command(msgspec.Struct, frozen=True):
@@ -71,8 +73,13 @@ def partially_accepted(server: Server, params: object) -> None:
 
 
 def accepted(server: Server, id: str) -> None:
-    """The user has taken the offer of this id. Raises JsonRpcInvalidParams for an id that was not offered."""
+    """The user has taken the offer of this id. Raises JsonRpcInvalidParams for an id that is none of completion.py's.
+
+    An id that is not known is an offer of long ago, or of the server before this one: its ghost text may still stand.
+    """
     if id not in server.offered:
+        if OFFERED_ID.fullmatch(id):
+            return
         raise JsonRpcInvalidParams(f"{DID_ACCEPT}: no completion was offered under {id!r}; pass the item's argument")
     if server.telemetry is not None:
         server.telemetry.accepted(id)

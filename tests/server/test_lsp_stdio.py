@@ -215,7 +215,7 @@ async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
 
 async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_item_is_ignored(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        for arguments in (["never-offered"], [], [7], ["one", "two"]):
+        for arguments in (["never-offered"], ["0" * 31], ["0" * 33], [f"{'0' * 32}-x"], [], [7], ["one", "two"]):
             with pytest.raises(JsonRpcException) as raised:
                 await client.execute("midspan.didAccept", *arguments)
             assert raised.value.code == -32602
@@ -225,6 +225,15 @@ async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_ite
         for item in ({}, {"command": {"command": "other.accept", "arguments": ["id"]}}, {"command": None}):
             client.protocol.notify("textDocument/didShowCompletion", {"item": item})
             client.protocol.notify("textDocument/didPartiallyAcceptCompletion", {"item": item, "acceptedLength": 1})
+
+
+async def test_what_an_earlier_server_offered_can_still_be_taken(tmp_path: Path) -> None:
+    async with session(tmp_path / "earlier") as client:
+        client.open("several ")
+        items = await client.complete(0, 8, invoked=True)
+    async with session(tmp_path / "later") as client:
+        for item in items:
+            assert await client.execute("midspan.didAccept", id_of(item)) is None
 
 
 async def test_without_telemetry_nothing_is_written(tmp_path: Path) -> None:
