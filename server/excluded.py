@@ -62,7 +62,7 @@ def is_excluded(uri: str, patterns: Sequence[str] = ()) -> bool:
     """Whether the file's text must stay out of every prompt.
 
     `patterns` are the user's: one without a slash is matched with the file's name and every folder's above it, one with
-    a slash with the end of the path. Case does not count.
+    a slash with the end of the path. Case does not count. A URI that cannot be read may name anything: it is excluded.
     """
     return _is_secret(uri) or is_matched(uri, patterns)
 
@@ -75,12 +75,14 @@ def is_matched(uri: str, patterns: Sequence[str]) -> bool:
 @lru_cache(maxsize=1024)
 def _is_secret(uri: str) -> bool:
     parts = _parts(uri)
+    if parts is None:
+        return True
     return bool(parts) and (_matches(parts[-1], SECRET_NAMES) or not set(SECRET_FOLDERS).isdisjoint(parts[:-1]))
 
 
 @lru_cache(maxsize=1024)
 def _is_matched(uri: str, patterns: tuple[str, ...]) -> bool:
-    parts = _parts(uri)
+    parts = _parts(uri) or []
     path = "/" + "/".join(parts)
     for pattern in patterns:
         if "/" in pattern:
@@ -91,9 +93,13 @@ def _is_matched(uri: str, patterns: tuple[str, ...]) -> bool:
     return False
 
 
-def _parts(uri: str) -> list[str]:
-    """The folders and the name of a file, in lower case."""
-    return [part for part in re.split(r"[/\\]", unquote(urlsplit(uri).path).lower()) if part]
+def _parts(uri: str) -> list[str] | None:
+    """The folders and the name of a file, in lower case; None for a URI that is none."""
+    try:
+        path = urlsplit(uri).path
+    except ValueError:
+        return None
+    return [part for part in re.split(r"[/\\]", unquote(path).lower()) if part]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -24,8 +24,11 @@ FAR = 4
 
 
 def key_of(uri: str) -> str:
-    """What a document is called in the index: its path, or the URI of one that is no file."""
-    parts = urlsplit(uri)
+    """What a document is called in the index: its path, or the URI of one that is no file, or no right URI."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return uri
     return os.path.normpath(url2pathname(parts.path)) if parts.scheme == "file" else uri
 
 

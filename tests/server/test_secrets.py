@@ -9,6 +9,7 @@ import pytest
 
 from midspan.server.excluded import is_excluded
 from tests.server.raw_client import call, change, complete, connected
+from tests.server.scripted import TEXT
 
 # Every value is its own needle; the shapes are those that scanners know, the values are nobody's.
 PLANTED = {
@@ -98,6 +99,7 @@ def test_what_is_excluded(name: str) -> None:
         "vscode-remote://host/project/.env.local",
         "file:///project/server.PEM?x#y",
         "file:///home/me/.aws/sso/cache/x.json",
+        "file://[project/a.py",
     ],
 )
 def test_other_ways_to_name_a_secret(uri: str) -> None:
@@ -119,6 +121,23 @@ def test_other_ways_to_name_a_secret(uri: str) -> None:
 )
 def test_what_is_not_excluded(uri: str) -> None:
     assert not is_excluded(uri, EXCLUDE)
+
+
+def test_a_uri_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    odd = "file://[project/a.py"
+    with connected(tmp_path, "--context-tokens", "1000") as client:
+        client.start({"disable": ["*.md"]}, root=tmp_path)
+        client.open("x = ", uri=odd)
+        client.send(change("x = 1 + ", 2, uri=odd))
+        assert client.ask(complete(1, 0, 8, uri=odd)) is None
+        spot = {"line": 0, "character": 8}
+        action = {"textDocument": {"uri": odd}, "range": {"start": spot, "end": spot}, "context": {"diagnostics": []}}
+        assert not client.request(2, "textDocument/codeAction", action)["result"]
+        client.open("y = ")
+        assert client.ask(complete(3, 0, 4)) == [TEXT]
+        client.send(call(None, "textDocument/didClose", {"textDocument": {"uri": odd}}))
+        assert client.leave() == 0
+        assert "Traceback" not in client.stderr
 
 
 def test_patterns_match_names_folders_and_paths() -> None:
