@@ -14,7 +14,7 @@ from midspan.server.completion import Question, Spot, answer, item_of, question,
 from midspan.server.documents import Document, units
 from midspan.server.excluded import is_matched
 from midspan.server.hole import lf
-from midspan.server.kept_out import is_kept_out
+from midspan.server.kept_out import kept_out_because
 from midspan.server.languages import is_on, off_because
 from midspan.server.preview import Preview
 from midspan.server.suggestions import Offered
@@ -75,11 +75,16 @@ def look_ahead(server: Server, uri: str) -> None:
 
 
 def _is_on(server: Server, engine: Engine, document: Document) -> bool:
-    """Whether anything may be offered in this document at all."""
+    """Whether anything may be offered in this document at all; the log says why not."""
+    if not server.settings.enable:
+        return False
     if not is_on(document.language_id, engine.about.languages, server.settings.languages):
         server.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
         return False
-    return server.settings.enable and not is_kept_out(document.uri, server.settings.exclude)
+    reason = kept_out_because(document.uri, server.settings.exclude)
+    if reason is not None:
+        server.log_once(f"nothing is offered in a file, as no prompt may hold its text: {reason}")
+    return reason is None
 
 
 def _is_quiet(server: Server, document: Document) -> bool:

@@ -10,10 +10,18 @@ from midspan.server.excluded import is_excluded
 from midspan.server.ignored import Ignored
 from midspan.server.index import key_of
 
+EXCLUDED = "its name is a secret's or cannot be read, or the setting `exclude` names it"
+IGNORED = "git ignores it"
 
-def is_kept_out(uri: str, patterns: Sequence[str]) -> bool:
-    """Whether a document is excluded, or is a file that git ignores; `patterns` are the user's, see excluded.py."""
-    return is_excluded(uri, patterns) or _is_ignored(uri)
+
+def kept_out_because(uri: str, patterns: Sequence[str]) -> str | None:
+    """Why no prompt may hold a document's text, without its name; None where one may.
+
+    `patterns` are the user's, see excluded.py.
+    """
+    if is_excluded(uri, patterns):
+        return EXCLUDED
+    return IGNORED if _is_ignored(uri) else None
 
 
 def forget_rules() -> None:

@@ -14,7 +14,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from midspan.engine.api import Budget, Fill, Frame, Hole
 from midspan.server.changes import ACTIONS, BY_NAME, QUICKFIX, SELECTION_CHARS, Action, Change, choices, is_too_long
 from midspan.server.documents import Document, Place
-from midspan.server.kept_out import is_kept_out
+from midspan.server.kept_out import kept_out_because
 from midspan.server.languages import is_on, language_of
 from midspan.server.progress import Progress
 from midspan.server.trouble import EngineFailed, engine_at_work
@@ -182,8 +182,8 @@ def _forbidden(server: Server, engine: Engine, document: Document) -> str | None
     """Why nothing may be written into a document; None where it may."""
     if not server.settings.enable:
         return "switched off by the setting `enable`"
-    if is_kept_out(document.uri, server.settings.exclude):
-        return "no prompt may hold this file's text; the setting `exclude` or its name says so"
+    if (reason := kept_out_because(document.uri, server.settings.exclude)) is not None:
+        return f"no prompt may hold this file's text: {reason}"
     if not is_on(document.language_id, engine.about.languages, server.settings.languages):
         return "the checkpoint does not know this language; the setting `languages` turns it on"
     return None

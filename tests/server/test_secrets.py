@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from midspan.server.excluded import is_excluded
+from midspan.server.kept_out import EXCLUDED, IGNORED
+from tests.server.gaps import write_files
 from tests.server.raw_client import call, change, complete, connected
 from tests.server.scripted import TEXT
 
@@ -138,6 +140,20 @@ def test_a_uri_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
         client.send(call(None, "textDocument/didClose", {"textDocument": {"uri": odd}}))
         assert client.leave() == 0
         assert "Traceback" not in client.stderr
+
+
+def test_why_nothing_is_offered_is_in_the_log_once_and_without_names(tmp_path: Path) -> None:
+    write_files(tmp_path / "planted", {".git/HEAD": "", ".gitignore": "made*\n", "made1.py": "", "made2.py": ""})
+    with connected(tmp_path / "state") as client:
+        client.start({"exclude": ["private"]})
+        uris = [(tmp_path / "planted" / name).as_uri() for name in ("made1.py", "made2.py", "private/a.py", ".env")]
+        for id, file in enumerate(uris):
+            client.open("x = ", uri=file)
+            assert client.ask(complete(id + 1, 0, 4, uri=file)) is None
+        assert client.leave() == 0
+        log = client.stderr
+    assert [log.count(reason) for reason in (IGNORED, EXCLUDED)] == [1, 1]
+    assert not [word for word in ("planted", "made", "private", ".env") if word in log]
 
 
 def test_patterns_match_names_folders_and_paths() -> None:
