@@ -16,6 +16,7 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 import midspan
+from midspan.engine.api import OnProgress
 from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
 from midspan.server.configuration import begin, follow_change
@@ -42,7 +43,7 @@ __all__ = ["ServeOptions", "Server", "build", "serve"]
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[str, str], Engine]
+Load = Callable[[str, str, OnProgress], Engine]
 CLOSE_S = 5.0
 # So long the engine's thread may keep the event loop from the interpreter; Python's own 5 ms are felt in an answer.
 SWITCH_S = 0.0005
@@ -111,11 +112,11 @@ class Server(LanguageServer):
         if self.telemetry is not None:
             await asyncio.to_thread(self.telemetry.close)
 
-    async def load(self) -> Engine:
-        """The engine, loaded on a thread of its own. Raises what loading raises."""
+    async def load(self, progress: OnProgress) -> Engine:
+        """The engine, loaded on a thread of its own, which tells `progress`. Raises what loading raises."""
         self.replaced = Replaced(self.options.checkpoint)
         self._loading = ThreadPoolExecutor(1, "midspan-load").submit(
-            self._load, self.options.checkpoint, self.options.device
+            self._load, self.options.checkpoint, self.options.device, progress
         )
         return await asyncio.shield(asyncio.wrap_future(self._loading))
 

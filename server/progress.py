@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,6 +10,11 @@ from typing import Any
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
+
+from midspan.engine.api import OnProgress
+
+# Less is read before a person has seen that it has begun.
+LONG_BYTES = 1_000_000_000
 
 
 class Progress:
@@ -31,10 +37,10 @@ class Progress:
                 self._server.work_done_progress.tokens[self._token] = cancelling = Future[Any]()
                 cancelling.add_done_callback(self._cancelled)
 
-    def report(self, message: str) -> None:
+    def report(self, message: str, percentage: int | None = None) -> None:
         """How far the work is."""
         if self._begun and not self._ended:
-            self._notify(types.WorkDoneProgressReport(message=message))
+            self._notify(types.WorkDoneProgressReport(message=message, percentage=percentage))
 
     def end(self, message: str) -> None:
         """The work is done, or has failed."""
@@ -57,3 +63,17 @@ class Progress:
         self, value: types.WorkDoneProgressBegin | types.WorkDoneProgressReport | types.WorkDoneProgressEnd
     ) -> None:
         self._server.progress(types.ProgressParams(token=self._token, value=value))
+
+
+def bytes_read(progress: Progress, loop: asyncio.AbstractEventLoop) -> OnProgress:
+    """Reports each percent of a checkpoint that takes a while, from the thread that reads it."""
+    last = 0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal last
+        share = 100 * done // max(1, total)
+        if total >= LONG_BYTES and share != last and not loop.is_closed():
+            last = share
+            loop.call_soon_threadsafe(progress.report, f"{done / 1e9:.1f} of {total / 1e9:.1f} GB", share)
+
+    return on_progress

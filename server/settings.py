@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Nothing is offered unless it is asked for explicitly with `quiet`, and in files that `disable` names, by the same
     patterns. `debounce_ms` is the longest wait for the next key of a burst, see asks.py; 0 for none.
+    `steps` lowers the checkpoint's own number of denoise steps, `show_threshold` takes the place of its threshold.
     `languages` turns languages on that the checkpoint was not trained on, or off: `{"go": true, "python": false}`.
     """
 
@@ -36,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     preview: bool = False
     status: bool = False
     telemetry: bool = True
-    steps: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    steps: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 1000
     show_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     debounce_ms: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 150

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midspan.server.index import key_of
-from midspan.server.progress import Progress
+from midspan.server.progress import Progress, bytes_read
 from midspan.server.telemetry import Telemetry
 from midspan.server.trouble import failed_load
 
@@ -53,7 +53,7 @@ async def _load(server: Server) -> None:
     progress = Progress(server, "midspan: loading the model")
     server.status.loading(f"loading {server.options.checkpoint}")
     try:
-        engine = await server.load()
+        engine = await server.load(bytes_read(progress, asyncio.get_running_loop()))
     except Exception as error:  # atop a handler
         message = failed_load(error)
         log.error("%s", message, exc_info=None if message == str(error) else error)

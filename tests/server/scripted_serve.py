@@ -13,7 +13,7 @@ from pathlib import Path
 
 import midspan.server.asks
 import midspan.server.replaced
-from midspan.engine.api import CheckpointError
+from midspan.engine.api import CheckpointError, OnProgress
 from midspan.server.app import ServeOptions, serve
 
 # Run as a script: the repository's root is not on the path yet.
@@ -36,6 +36,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--log-file", type=Path)
     parser.add_argument("--gate", type=Path, help="a FIFO: loading waits until it has been opened for writing")
+    parser.add_argument("--gigabytes", type=int, default=0, help="loading says that it reads so many")
     parser.add_argument("--refuse", help="loading raises CheckpointError with this message")
     parser.add_argument("--break", dest="broken", action="store_true", help="loading raises RuntimeError")
     parser.add_argument("--chatter", action="store_true", help="loading prints to stdout")
@@ -67,9 +68,11 @@ def main() -> int:
     args = read_arguments()
     prepare(args)
 
-    def load(checkpoint: str, device: str) -> ScriptedEngine:
+    def load(checkpoint: str, device: str, progress: OnProgress) -> ScriptedEngine:
         if args.gate:
             args.gate.read_bytes()
+        for piece in range(1, 4 * args.gigabytes + 1):
+            progress(10**9 * piece // 4, 10**9 * args.gigabytes)
         if args.chatter:
             sys.stdout.write("a library that prints\n")
             os.write(1, b"a C library that prints\n")

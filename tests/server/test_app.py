@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pygls.io_ import StdoutWriter
@@ -208,6 +209,25 @@ def test_loading_is_shown_as_progress(tmp_path: Path, refused: bool) -> None:
             end = client.notification("$/progress")
             assert (end["token"], end["value"]["kind"]) == (create["params"]["token"], "end")
         assert [client.notification("midspan/status")["state"] for _ in range(2)] == ["loading", "ready"]
+        assert client.leave() == 0
+
+
+@pytest.mark.parametrize(("gigabytes", "said"), [(2, [12, 25, 37, 50, 62, 75, 87, 100]), (0, [])])
+def test_a_large_checkpoint_is_seen_to_come(tmp_path: Path, gigabytes: int, said: list[int]) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with connected(tmp_path, "--gate", str(gate), "--gigabytes", str(gigabytes)) as client:
+        client.initialize({}, {"window": {"workDoneProgress": True}})
+        client.send(call(None, "initialized", {}))
+        create = client.take(lambda message: message.get("method") == "window/workDoneProgress/create")
+        client.send({"jsonrpc": "2.0", "id": create["id"], "result": None})
+        assert client.notification("$/progress")["value"]["kind"] == "begin"
+        gate.write_bytes(b"")
+        seen = list[Any]()
+        while (value := client.notification("$/progress")["value"])["kind"] == "report":
+            seen.append(value)
+        assert [value["percentage"] for value in seen] == said
+        assert [value["message"] for value in seen][-1:] == ["2.0 of 2.0 GB"][: len(said)]
         assert client.leave() == 0
 
 

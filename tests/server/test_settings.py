@@ -15,7 +15,7 @@ def test_nothing_given_means_defaults(options: object) -> None:
     reading = read_settings(options)
     assert reading.problem is None
     assert reading.settings == Settings(
-        enable=True, preview=False, status=False, telemetry=True, steps=8, deadline_ms=1000, show_threshold=None
+        enable=True, preview=False, status=False, telemetry=True, steps=None, deadline_ms=1000, show_threshold=None
     )
 
 

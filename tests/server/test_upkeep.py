@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from midspan.engine.api import OnProgress
 from midspan.server.app import Server
 from midspan.server.settings import Settings
 from midspan.server.upkeep import follow_settings
@@ -23,7 +24,7 @@ async def serving(state_dir: Path, gate: threading.Event) -> AsyncIterator[Serve
     engine = ScriptedEngine()
     engine.about = replace(engine.about, context_tokens=100)
 
-    def load(_checkpoint: str, _device: str) -> ScriptedEngine:
+    def load(_checkpoint: str, _device: str, _progress: OnProgress) -> ScriptedEngine:
         gate.wait()
         return engine
 
