@@ -115,7 +115,7 @@ def drop_closers(hole: Hole, text: str, language: Language) -> str:
     near, far = standing(hole, language, fenced)
     sure_end = min((mark.at for mark in opened), default=len(text))
     for mark in closing:
-        if mark.at < sure_end and (near + far) and _is_line_of(text, mark, (near + far)[0]):
+        if mark.at < sure_end and (near + far) and _is_line_of(hole, text, mark, (near + far)[0], language):
             return text[: mark.at].rstrip(" \t")
     behind = (near + far)[opened_in_fill:]
     keep = max(0, opened_here + opened_in_fill - len(near), len(closing) - len(behind))
@@ -128,11 +128,17 @@ def drop_closers(hole: Hole, text: str, language: Language) -> str:
     return text
 
 
-def _is_line_of(text: str, mark: Mark, there: Standing) -> bool:
-    """Whether a mark is alone on its line, as deep as the same mark behind the gap."""
-    begin, end = text.rfind("\n", 0, mark.at) + 1, text.find("\n", mark.end)
-    alone = begin and not (text[begin : mark.at] + text[mark.end : end if end >= 0 else None]).strip(FILLERS)
-    return bool(alone) and mark.kind == there.kind and width(text[begin : mark.at]) == there.indent
+def _is_line_of(hole: Hole, text: str, mark: Mark, there: Standing, language: Language) -> bool:
+    """Whether a mark leads a line as deep as the same mark behind the gap, and closes what that line closes, or is
+    alone on its line."""
+    begin, end = text.rfind("\n", 0, mark.at) + 1, (text + "\n").index("\n", mark.end)
+    leads = begin and not text[begin : mark.at].strip()
+    if not leads or mark.kind != there.kind or width(text[begin : mark.at]) != there.indent:
+        return False
+    below = next((line for line in hole.suffix.split("\n")[1:] if line.strip()), "")
+    closing, opened = unmatched(marks(text[begin:end], language))
+    same = [one.kind for one in closing] == [one.kind for one in unmatched(marks(below, language))[0]]
+    return not text[mark.end : end].strip(FILLERS) or (same and not opened)
 
 
 def _sure(opened: list[Mark], language: Language) -> list[Mark]:

@@ -76,7 +76,7 @@ def circles(_: Hole, text: str) -> str:
 
 def repeated_lines(hole: Hole, text: str) -> str:
     """Cut from the first line on that repeats the suffix's next line that is not blank."""
-    following = next((line for line in hole.suffix.split("\n")[1:] if line.strip()), "").rstrip()
+    following = next_line(hole).rstrip()
     lines = text.split("\n")
     if len(following.strip()) < 2:
         return text
@@ -102,6 +102,8 @@ def _closes_its_own(hole: Hole, lines: list[str]) -> bool:
 def quote(hole: Hole, text: str) -> str:
     """Cut at the quote that would close what the quote behind the gap closes."""
     rest = rest_of_line(hole).lstrip()
+    if not rest and hole.kind == "string":
+        return _up_to_the_quote_below(hole, text)
     mark = next((mark for mark in (*LONG_QUOTES, *QUOTES) if rest.startswith(mark)), None)
     if mark is None or len(re.findall(rf"(?<!\\)(?:\\\\)*{mark}", text)) % 2 == 0:
         return text
@@ -109,6 +111,16 @@ def quote(hole: Hole, text: str) -> str:
     within = open_here or (hole.kind == "string" and mark in LONG_QUOTES)
     cut = text[: text.rindex(mark)]
     return cut if (within or text.endswith(mark)) and imbalance(hole, cut) <= imbalance(hole, text) else text
+
+
+def _up_to_the_quote_below(hole: Hole, text: str) -> str:
+    """Without the long quote that leads the next line too, unless that line holds a whole literal."""
+    below = next_line(hole).lstrip()
+    mark = next((mark for mark in LONG_QUOTES if below.startswith(mark)), None)
+    if mark is None or below.count(mark) % 2 == 0:
+        return text
+    closing = list(re.finditer(rf"(?<!\\)(?:\\\\)*({mark})", text))
+    return text[: closing[0].start(1)] if len(closing) % 2 else text
 
 
 def comment_end(hole: Hole, text: str) -> str:
@@ -190,6 +202,11 @@ def head_of(hole: Hole) -> str:
 def rest_of_line(hole: Hole) -> str:
     """What stands behind the gap on its line."""
     return hole.suffix.split("\n", 1)[0]
+
+
+def next_line(hole: Hole) -> str:
+    """The next line below the gap's that is not blank."""
+    return next((line for line in hole.suffix.split("\n")[1:] if line.strip()), "")
 
 
 def trailing_space(hole: Hole, text: str) -> str:
