@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import pairwise
+from math import gcd
 
 from midspan.engine.api import Hole
-from midspan.server.closers import marks, width
-from midspan.server.languages import language_of
+from midspan.server.closers import PAIRS, marks, unmatched, width, without_literals
+from midspan.server.languages import Language, language_of
 
 TRIPLE = re.compile(r"\"\"\"|'''|`")
+# What models write for a level, the most usual first.
+STEPS = (4, 8, 2, 3)
 OPENS = re.compile(r"[:{(\[]\s*\Z|\b(?:do|then|else|begin)\s*\Z")
+
+UNDONE, JOINED = re.compile(r"[-+*/%=&|^<>,.?(\[\\]\s*\Z"), re.compile(r"\s*[-+*/%=&|^<>,.?:)\]]")
+HEADER = re.compile(r"\s*(?:\}\s*)?(?:if|else|for|while|do|case)\b")
 
 
 def own_indent(hole: Hole, text: str) -> str:
@@ -35,35 +41,90 @@ def _closes(hole: Hole, line: str) -> bool:
 
 
 def same_indent(hole: Hole, text: str) -> str:
-    """Tabs where the file's lines begin with tabs, and its own step of blanks where they begin with blanks."""
-    begun = bool(hole.prefix[hole.prefix.rfind("\n") + 1 :].strip())
+    """The file's levels of indent: tabs where its lines begin with tabs, else its own step of blanks."""
+    head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
     first, *lines = text.split("\n")
-    kept, lines = ([first], lines) if begun else ([], [first, *lines])
-    unit = unit_of(hole.prefix + hole.suffix)
+    kept, lines = ([first], lines) if head.strip() else ([], [first, *lines])
+    # The gap's own line counts, with the indent that is there already.
+    near = hole.prefix + (first.strip() if head else "") + hole.suffix
+    unit = unit_of(near)
+    if not unit:
+        return text
+    filled = (text if not head else head + text if head.strip() else head + text.lstrip(" \t")).split("\n")
+    step = _step(hole, filled, unit, near)
+    return "\n".join([*kept, *(_with(unit, line, step) for line in lines)])
+
+
+def _step(hole: Hole, filled: list[str], unit: str, near: str) -> int:
+    """How many blanks the fill writes for a level; the file's own number wherever the fill can be read with it."""
+    language = language_of(hole.language)
+    level = None if hole.prefix[-1:] in ("", "\n") else _indent(filled[0]).count(unit)
     if unit == "\t":
-        step = _step(hole, [first, *lines] if begun else lines)
-        lines = [_with_tabs(line, step) for line in lines]
-    elif unit:
-        lines = [_indent(line).replace("\t", unit) + line.lstrip(" \t") for line in lines]
-    return "\n".join([*kept, *lines])
+        return next((step for step in STEPS if _reads(filled, level, step, language)), _common(filled[1:]))
+    own = len(unit)
+    if not language.blocks or not _is_clear(unit, near) or TRIPLE.search("\n".join(filled)):
+        return own
+    if _reads(filled, level, own, language, own=True):
+        return own
+    return next((step for step in STEPS if _reads(filled, level, step, language)), own)
 
 
-def _step(hole: Hole, lines: list[str]) -> int:
-    """How many blanks the fill writes for a tab: its second line's indent over the depth that line should have."""
-    second = next((line for line in lines[1:] if line.strip()), "")
-    levels = hole.prefix[hole.prefix.rfind("\n") + 1 :].count("\t") + bool(OPENS.search(lines[0]))
-    step, left = divmod(len(_indent(second)), max(1, levels))
-    return step if 2 <= step <= 8 and not left else 4
+def _reads(filled: list[str], level: int | None, step: int, language: Language, own: bool = False) -> bool:
+    """Whether at so many blanks a level each line is one level deeper at most, and only behind what opens a block.
+
+    `level` is the first line's, where it is known. With the file's `own` step a line goes on below at any depth.
+    """
+    above, depth = "", level
+    for line, code in zip(filled, without_literals("\n".join(filled), language).split("\n"), strict=True):
+        if not line.strip():
+            continue
+        deep, left = divmod(len(_indent(line).replace("\t", " " * step)), step)
+        if not above:
+            deep, left = (deep, left) if level is None else (level, 0)
+        deeper = 0 if depth is None else deep - depth
+        wrong = left or deeper > 1 or (deeper == 1 and not _opens(above, language))
+        if wrong and not (own and _goes_on(above, code, language)):
+            return False
+        above, depth = code, deep
+    return True
+
+
+def _opens(code: str, language: Language) -> bool:
+    """Whether a block begins at a line's end."""
+    return bool(OPENS.search(code)) or any(mark.kind not in PAIRS for mark in unmatched(marks(code, language))[1])
+
+
+def _goes_on(above: str, code: str, language: Language) -> bool:
+    """Whether a line may be part of the statement above, or the one statement of a header without a block."""
+    if _opens(above, language) and not above.rstrip().endswith(("(", "[")):
+        return False
+    return bool(
+        UNDONE.search(above) or JOINED.match(code) or HEADER.match(above) or unmatched(marks(above, language))[1]
+    )
+
+
+def _is_clear(unit: str, near: str) -> bool:
+    """Whether nearly all lines of a text are indented by whole levels, and not always by two at once."""
+    lines = (line for line in near.split("\n") if line.strip() and not line.lstrip().startswith("*"))
+    indents = [len(indent) for line in lines if (indent := _indent(line))]
+    whole = [indent for indent in indents if not indent % len(unit)]
+    return len(whole) > 1 and 10 * len(whole) >= 9 * len(indents) and any(one // len(unit) % 2 for one in whole)
+
+
+def _common(lines: list[str]) -> int:
+    """The blanks of a level by what the lines' indents have in common."""
+    common = gcd(*(len(_indent(line)) for line in lines if line.strip()))
+    return common if 2 <= common < 8 else 4
 
 
 def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def _with_tabs(line: str, step: int) -> str:
+def _with(unit: str, line: str, step: int) -> str:
     indent = _indent(line)
-    steps, left = divmod(len(indent.replace("\t", " " * step)), step)
-    return "\t" * steps + " " * left + line.lstrip(" \t")
+    levels, left = divmod(len(indent.replace("\t", " " * step)), step)
+    return unit * levels + " " * left + line.lstrip(" \t")
 
 
 def unit_of(text: str) -> str:
