@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 
 from midspan.engine.api import Hole
-from midspan.server.closers import PAIRS, drop_closers, marks, unmatched, without_literals
-from midspan.server.indent import own_indent, same_indent, within_scope
+from midspan.server.closers import PAIRS, drop_closers, marks, unmatched, width, without_literals
+from midspan.server.indent import OPENS, own_indent, same_indent, within_scope
 from midspan.server.languages import language_of
 
 QUOTES, LONG_QUOTES = "\"'`", ('"""', "'''", "`")
@@ -233,10 +233,14 @@ def already_there(hole: Hole, text: str) -> str:
 
 
 def line_above_again(hole: Hole, text: str) -> str:
-    """Nothing, where the fill is the line above once more."""
+    """Nothing, where the fill is the line above once more, or begins with the header of the block that it is in."""
     above = next((line for line in reversed(hole.prefix.split("\n")[:-1]) if line.strip()), "")
     fill = (head_of(hole) + text).rstrip("\n")
-    return "" if fill == above and len(re.findall(r"\w", fill)) >= TELLING else text
+    first = fill.partition("\n")[0]
+    if first.strip() != above.strip() or len(re.findall(r"\w", first)) < TELLING:
+        return text
+    inside = width(first) > width(above) and OPENS.search(above)
+    return "" if inside or fill == above else text
 
 
 FILTERS: tuple[Callable[[Hole, str], str], ...] = (
