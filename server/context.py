@@ -18,6 +18,7 @@ from midspan.server import sources
 from midspan.server.background import Background
 from midspan.server.documents import Document, Documents, Place, Range
 from midspan.server.edits import Edits
+from midspan.server.excluded import has_private_key
 from midspan.server.kept_out import forget_rules
 from midspan.server.sources import Gap, Order, Source
 
@@ -62,7 +63,8 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
         room += share * chars
         began, kept = time.thread_time(), list[tuple[Order, str]]()
         for order, snippet in source(gap):
-            if snippet not in seen and len(snippet) < room:
+            # The indexer may not have seen yet what has just been pasted.
+            if snippet not in seen and len(snippet) < room and not has_private_key(snippet):
                 seen.add(snippet)
                 kept.append((order, snippet))
                 room -= len(snippet) + 1

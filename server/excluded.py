@@ -1,4 +1,4 @@
-"""Files that no prompt may hold: secrets by their names, and what the user excludes."""
+"""What no prompt may hold: secrets by their files' names, what the user excludes, and private keys anywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from fnmatch import translate
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
+
+from midspan.engine.api import Hole
 
 # Settings with passwords, keys, certificates, and the files in which tools keep tokens.
 SECRET_NAMES = (
@@ -55,6 +57,9 @@ SECRET_NAMES = (
     "secrets.ini",
     "kubeconfig",
 )
+# How the first and the last line of a key end; a text with a part of one has either, or is all within it.
+PRIVATE_KEY = re.compile(r"PRIVATE KEY(?: BLOCK)?-----")
+KEY_NEAR = "a private key stands near the gap, and no prompt may hold one"
 SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker")
 
 
@@ -70,6 +75,16 @@ def is_excluded(uri: str, patterns: Sequence[str] = ()) -> bool:
 def is_matched(uri: str, patterns: Sequence[str]) -> bool:
     """Whether one of the user's patterns names the file, as `is_excluded` reads them."""
     return bool(patterns) and _is_matched(uri, tuple(patterns))
+
+
+def has_private_key(text: str) -> bool:
+    """Whether a text holds a private key in PEM's form, or the mark of one."""
+    return PRIVATE_KEY.search(text) is not None
+
+
+def asks_about_a_key(hole: Hole) -> bool:
+    """Whether a private key stands in what the engine would be asked about."""
+    return any(has_private_key(text) for text in (hole.prefix, hole.suffix, hole.draft))
 
 
 @lru_cache(maxsize=1024)

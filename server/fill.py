@@ -15,6 +15,7 @@ from midspan.engine.api import About, Budget, Candidate, Fill, Hole
 from midspan.server.context import in_order
 from midspan.server.documents import Document, Place
 from midspan.server.errors import CommandError
+from midspan.server.excluded import KEY_NEAR, asks_about_a_key
 from midspan.server.explain import explain, gather
 from midspan.server.hole import build_hole
 from midspan.server.languages import BY_EXTENSION, PLAIN, is_on
@@ -59,6 +60,8 @@ def fill_command(arguments: argparse.Namespace) -> int:
     if end < start:
         raise CommandError("--to stands before --at; swap them")
     hole = build_hole(document, start, end)
+    if asks_about_a_key(hole):
+        raise CommandError(f"{arguments.file}: {KEY_NEAR}; move it to a file of its own")
     budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
     engine = load_shown(arguments.checkpoint, arguments.device)
     about = engine.about

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from midspan.server.excluded import is_excluded
+from midspan.server.excluded import has_private_key, is_excluded
 from midspan.server.ignored import Ignored
 from midspan.server.languages import BY_EXTENSION, language_of
 from midspan.server.tags import Definition, definitions, has_tags
@@ -29,7 +29,6 @@ MAX_FILES, MAX_ENTRIES, MAX_DEPTH = 5000, 100_000, 24
 MAX_SCAN_S = 120.0  # of this process's time
 # Folders that no rules name everywhere, and whose text is not the user's.
 SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "venv", "vendor"))
-PRIVATE_KEY = b"PRIVATE KEY-----"
 LENGTH_BYTES = 4
 
 
@@ -120,7 +119,7 @@ class Workspace:
         """What may be shown of an open document."""
         self._open.add(request.key)
         data = request.text.encode("utf-8", "replace")
-        if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or PRIVATE_KEY in data:
+        if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
             return Found(request.key, request.language, hidden=True)
         return Found(request.key, request.language, tuple(definitions(language_of(request.language), data)))
 
@@ -155,7 +154,7 @@ class Workspace:
             data = path.read_bytes() if status.st_size <= MAX_FILE_BYTES else b"\0"
         except OSError:
             return None
-        if b"\0" in data or PRIVATE_KEY in data:
+        if b"\0" in data or has_private_key(data.decode("utf-8", "replace")):
             return Found(key, language.name, hidden=True)
         return Found(key, language.name, tuple(definitions(language, data)))
 

@@ -12,7 +12,7 @@ from midspan.engine.api import Budget, Fill, Frame
 from midspan.server.asks import Engine
 from midspan.server.completion import Question, Spot, answer, item_of, question, spot_of
 from midspan.server.documents import Document, units
-from midspan.server.excluded import is_matched
+from midspan.server.excluded import KEY_NEAR, asks_about_a_key, is_matched
 from midspan.server.hole import lf
 from midspan.server.kept_out import kept_out_because
 from midspan.server.languages import is_on, off_because
@@ -47,6 +47,10 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
         server.asks.supersede(document.uri)
         return [_item(server, spot, offer) for offer in again]
     asked = question(document, spot, server.context.at, invoked=invoked)
+    if asks_about_a_key(asked.hole):
+        server.asks.supersede(document.uri)
+        server.log_once(f"nothing is offered: {KEY_NEAR}")
+        return []
     fill = await _fill(server, engine, asked)
     if fill is None or fill.stopped == "cancelled":
         return None
@@ -71,7 +75,8 @@ def look_ahead(server: Server, uri: str) -> None:
     spot = spot_of(document, params, server.encoding)
     if spot is not None and server.suggestions.recall(document, spot.start, spot.end) is None:
         asked = question(document, spot, server.context.at, invoked=False)
-        server.asks.look_ahead(uri, engine, asked.hole, _budget(server, asked))
+        if not asks_about_a_key(asked.hole):
+            server.asks.look_ahead(uri, engine, asked.hole, _budget(server, asked))
 
 
 def _is_on(server: Server, engine: Engine, document: Document) -> bool:

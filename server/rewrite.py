@@ -14,6 +14,7 @@ from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from midspan.engine.api import Budget, Fill, Frame, Hole
 from midspan.server.changes import ACTIONS, BY_NAME, QUICKFIX, SELECTION_CHARS, Action, Change, choices, is_too_long
 from midspan.server.documents import Document, Place
+from midspan.server.excluded import KEY_NEAR, asks_about_a_key
 from midspan.server.kept_out import kept_out_because
 from midspan.server.languages import is_on, language_of
 from midspan.server.progress import Progress
@@ -138,7 +139,11 @@ def _one(
     title = f"midspan: {action.title}"
     if message:
         title += ": " + message.partition("\n")[0][:TITLE_CHARS]
-    if action.plan(document, start, end) is None:
+    change = action.plan(document, start, end)
+    if change is not None and asks_about_a_key(change.hole):
+        server.log_once(f"no code actions: {KEY_NEAR}")
+        return
+    if change is None:
         if action.selects and is_too_long(document, start, end):
             reason = types.CodeActionDisabled(f"select at most {SELECTION_CHARS} characters")
             yield types.CodeAction(title=title, kind=action.kind, disabled=reason)
@@ -167,6 +172,8 @@ def _question(server: Server, data: object) -> Question:
     change = action.plan(document, start, end) if action is not None else None
     if change is None or asked.action not in engine.about.actions:
         raise JsonRpcInvalidParams(NOT_OURS)
+    if asks_about_a_key(change.hole):
+        raise Refused(f"midspan: {KEY_NEAR}; move it to a file of its own")
     context = (*server.context.at(document, change.start, change.hole), *_as_comment(document, asked.message))
     hole = replace(change.hole, context=context)
     return Question(asked=asked, document=document, engine=engine, change=change, hole=hole)

@@ -112,6 +112,7 @@ def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["fill", "FOLDER/a.py", "--at", "1:1", "--seed", "4294967296"], 2, "not a number from 0"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--log-file", "FOLDER/none/log"], 1, "give a --log-file"),
         (["fill", "FOLDER/a.py", "--at", "1:1", "--to", "9:1"], 1, "past the last one, 2"),
+        (["fill", "FOLDER/key.py", "--at", "1:1"], 1, "key.py: a private key stands near the gap"),
         (["bench", "quality", "--tasks", "FOLDER/none.jsonl"], 1, "No such file"),
         (["bench", "quality", "--tasks", "FOLDER/a.py"], 1, "HumanEval-Infilling's schema"),
         (["bench", "quality", "--tasks", "FOLDER/empty.jsonl"], 1, "holds no task"),
@@ -125,6 +126,7 @@ def test_a_mistake_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "key.py").write_text("x = \n'''-----BEGIN " + "PRIVATE KEY-----\n'''\n")
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "bad.jsonl.gz").write_text("not gzip")

@@ -337,3 +337,19 @@ def test_the_embedded_checkpoint_rewrites_what_it_offers(tmp_path: Path) -> None
         assert where == span((1, 4, 1, 27))
         assert rewritten not in ("", "result = first + second")
         assert client.leave() == 0
+
+
+def test_no_action_asks_about_a_private_key(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        begin(client, PICTURE)
+        actions, other = offered(client), "file:///project/settings.py"
+        client.open(f"{PICTURE}KEY = '''-----BEGIN " + f"PRIVATE KEY-----\n{SECRET}\n'''\n", uri=other)
+        assert offered(client, uri=other, id=51) == []
+        for number, action in enumerate(actions):
+            action["data"]["uri"] = other
+            error = client.request(60 + number, "codeAction/resolve", action)["error"]
+            assert error["code"] == -32803
+            assert "a private key stands near" in error["message"]
+            assert SECRET not in error["message"]
+        assert client.history()["asked"] == []
+        assert client.leave() == 0

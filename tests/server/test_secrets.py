@@ -78,6 +78,26 @@ def test_the_needles_are_in_the_planted_texts() -> None:
     assert all(needle in text for needle, text in zip(needles(), PLANTED.values(), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["RSA PRIVATE KEY", "PRIVATE KEY", "OPENSSH PRIVATE KEY", "PGP PRIVATE KEY BLOCK"])
+def test_a_private_key_in_an_ordinary_file_reaches_no_prompt(tmp_path: Path, kind: str) -> None:
+    prompts, log = tmp_path / "prompts", tmp_path / "log"
+    key = f"KEY = '''-----BEGIN {kind}-----\nplanted13planted13\nx = \n-----END {kind}-----'''\n"
+    text, far = f"echo = \n{key}echo = \n", "".join(f"line_{number} = {number}\n" for number in range(600))
+    with connected(tmp_path / "state", "--prompts", str(prompts), "--log-file", str(log)) as client:
+        client.start()
+        client.open(text + far + "echo = ", uri=uri("settings.py"))
+        for number, (line, character) in enumerate(((0, 7), (3, 4), (5, 7), (6, 0))):
+            for invoked in (False, True):
+                asked = complete(10 + 2 * number + invoked, line, character, uri=uri("settings.py"), invoked=invoked)
+                assert client.ask(asked) == []
+        assert client.ask(complete(30, text.count("\n") + 600, 7, uri=uri("settings.py"))) not in (None, [])
+        assert client.leave() == 0
+        said = client.stderr + log.read_text()
+    assert "line_599" in prompts.read_text()
+    assert "planted13" not in prompts.read_text() + said
+    assert log.read_text().count("private key") == 1
+
+
 def test_a_setting_excludes_and_includes_again(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import Hole
-from midspan.server.context import SOURCES
+from midspan.server.context import SOURCES, collect
 from midspan.server.documents import Document, Documents
 from midspan.server.edits import Edits
-from tests.server.gaps import used_at, window, write_files
+from midspan.server.sources import Gap
+from tests.server.gaps import UNHURRIED_S, read_workspace, used_at, window, write_files
 from tests.server.pictures import FIXTURES, named
 
 PICTURES = sorted((FIXTURES / "context").glob("*.txt"))
@@ -76,6 +77,17 @@ def test_an_edit_of_a_file_that_git_ignores_is_not_seen(tmp_path: Path) -> None:
     edits = Edits()
     edits.note((tmp_path / "other.py").as_uri(), ((5, 0), (5, 0)), "x")
     assert edits_seen(tmp_path, edits) == ()
+
+
+def test_a_private_key_that_has_just_been_pasted_is_not_seen(tmp_path: Path) -> None:
+    documents, here = open_two(tmp_path)
+    index, edits = read_workspace(tmp_path, documents), Edits()
+    other, pasted = (tmp_path / "other.py").as_uri(), ((5, 0), (5, 0))
+    documents.change(other, 2, [(pasted, "-----BEGIN " + "PRIVATE KEY-----\n")], "utf-16")
+    edits.note(other, pasted, "\n")
+    hole = Hole(prefix="", suffix="")
+    gap = Gap(document=here, place=(50, 0), hole=hole, index=index, documents=documents, edits=edits, roots=())
+    assert {used.source: used for used in collect(gap, 20_000, UNHURRIED_S)}["recent edits"].snippets == ()
 
 
 def test_edits_of_a_closed_document_are_forgotten(tmp_path: Path) -> None:
