@@ -13,7 +13,7 @@ import msgspec
 
 from midspan.server.documents import Document, Documents
 from midspan.server.index import Index, key_of
-from midspan.server.indexer import LENGTH_BYTES, MAX_OPEN_BYTES, Closed, Finding, Opened, Request, Scan, write
+from midspan.server.indexer import LENGTH_BYTES, MAX_OPEN_BYTES, Closed, Finding, Found, Opened, Request, Scan, write
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,12 @@ class Background:
     def _tell(self, uri: str) -> None:
         self._timers.pop(uri, None)
         document = self._documents.get(uri)
-        if document is not None and document.offsets.before(len(document.lines)) <= MAX_OPEN_BYTES:
+        if document is None:
+            return
+        if document.offsets.before(len(document.lines)) <= MAX_OPEN_BYTES:
             self._send(opened(document))
+        else:
+            self.index.take(Found(key_of(uri), document.language_id, hidden=True))
 
     def _rescan(self) -> None:
         self._scanned_at = asyncio.get_running_loop().time()

@@ -70,13 +70,10 @@ class Index:
         """Forget everything."""
         self._files, self._names, self._count, self.scanned = {}, {}, 0, False
 
-    def may_show(self, key: str) -> bool:
-        """Whether the indexer has seen a file and found no rule against showing it."""
-        return key in self._files and not self._files[key].hidden
-
-    def is_hidden(self, key: str) -> bool:
-        """Whether the indexer has found a rule against showing a file."""
-        return key in self._files and self._files[key].hidden
+    def may_show(self, key: str, to: str) -> bool:
+        """Whether the indexer has seen a file and found no rule against showing it for gaps in the file `to`."""
+        found = self._files.get(key)
+        return found is not None and not found.hidden and (key == to or not found.large)
 
     def here(self, name: str, key: str) -> list[Definition]:
         """What a name means in one file."""
@@ -92,7 +89,8 @@ class Index:
         if len(found) > MAX_FILES_A_NAME or name.startswith("_"):
             return []
         family = _family(language)
-        keys = [other for other in found if other != key and _family(self._files[other].language) == family]
+        others = [other for other in found if other != key and self.may_show(other, key)]
+        keys = [other for other in others if _family(self._files[other].language) == family]
         ranks = {other: _rank(other, key, name, imported) for other in keys}
         keys = sorted((other for other in keys if ranks[other] < FAR), key=lambda other: (ranks[other], other))
         return [(other, one) for other in keys for one in found[other]]

@@ -24,6 +24,7 @@ from midspan.server.ignored import Ignored
 from midspan.server.languages import BY_EXTENSION, language_of
 from midspan.server.tags import Definition, definitions, has_tags
 
+# A file that is larger is shown to no gap in another one; of an open one so much is read for the gaps in itself.
 MAX_FILE_BYTES, MAX_OPEN_BYTES = 256 * 1024, 1024 * 1024
 MAX_FILES, MAX_ENTRIES, MAX_DEPTH = 5000, 100_000, 24
 MAX_SCAN_S = 120.0  # of this process's time
@@ -55,12 +56,16 @@ class Closed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """All definitions of one file; `hidden` says that nothing of it may be shown to a model, which has none."""
+    """All definitions of one file; `hidden` says that nothing of it may be shown to a model, which has none.
+
+    `large` says that nothing of it may be shown for gaps in other files.
+    """
 
     key: str
     language: str
     definitions: tuple[Definition, ...] = ()
     hidden: bool = False
+    large: bool = False
 
 
 class Gone(msgspec.Struct, frozen=True, tag=True):
@@ -121,7 +126,8 @@ class Workspace:
         data = request.text.encode("utf-8", "replace")
         if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
             return Found(request.key, request.language, hidden=True)
-        return Found(request.key, request.language, tuple(definitions(language_of(request.language), data)))
+        found = tuple(definitions(language_of(request.language), data))
+        return Found(request.key, request.language, found, large=len(data) > MAX_FILE_BYTES)
 
     def closed(self, request: Closed) -> Finding:
         """What may be shown of the file now that it is closed: nothing, unless it stands below one of the folders."""

@@ -149,7 +149,7 @@ def edited(gap: Gap) -> Snippets:
     """What has been edited lately beyond the hole's text, newest first; of documents that the indexer let through."""
     for number, region in enumerate(gap.edits.newest()):
         document = gap.documents.get(region.uri)
-        if document is None or not gap.index.may_show(key_of(region.uri)):
+        if document is None or not gap.index.may_show(key_of(region.uri), gap.key):
             continue
         if region.uri == gap.document.uri and region.first <= gap.last and region.last >= gap.first:
             continue

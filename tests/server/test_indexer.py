@@ -17,7 +17,7 @@ from midspan.server import background, indexer
 from midspan.server.background import Background
 from midspan.server.documents import Documents
 from midspan.server.index import MAX_FILES_A_NAME, Index
-from midspan.server.indexer import Found, Gone, Scan, Scanned, Workspace
+from midspan.server.indexer import MAX_OPEN_BYTES, Found, Gone, Scan, Scanned, Workspace
 from tests.server.gaps import read_workspace, write_files
 
 WAIT_S = 60.0
@@ -65,11 +65,22 @@ async def test_a_document_stands_in_place_of_its_file(running: Background, tmp_p
     assert not index.here("edited", str(path))
 
 
+async def test_a_document_that_grows_too_large_is_forgotten(running: Background, tmp_path: Path) -> None:
+    index, documents, path = running.index, running._documents, tmp_path / "disk.py"
+    documents.open(path.as_uri(), "python", 1, "def in_editor(): pass\n")
+    running.changed(path.as_uri())
+    await until(running, lambda: index.here("in_editor", str(path)))
+    documents.change(path.as_uri(), 2, [(None, "x = 1\n" * (MAX_OPEN_BYTES // 6 + 1))], "utf-8")
+    running._tell(path.as_uri())
+    assert not index.may_show(str(path), str(path))
+    assert not index.here("in_editor", str(path))
+
+
 async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None:
     write_files(tmp_path, {"other.py": "def other(): pass\n"})
     running.look([tmp_path], ["disk.py"])
     await until(running, lambda: running.index.scanned)
-    assert not running.index.may_show(str(tmp_path / "disk.py"))
+    assert not running.index.may_show(str(tmp_path / "disk.py"), str(tmp_path / "a.py"))
     assert running.index.here("other", str(tmp_path / "other.py"))
 
 
@@ -164,4 +175,4 @@ def test_a_full_index_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_files(tmp_path, {"a.py": "def f(): pass\n", "b.py": "def g(): pass\n"})
     index = read_workspace(tmp_path, Documents())
     assert index.here("f", str(tmp_path / "a.py"))
-    assert not index.may_show(str(tmp_path / "b.py"))
+    assert not index.may_show(str(tmp_path / "b.py"), str(tmp_path / "a.py"))

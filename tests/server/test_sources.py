@@ -10,6 +10,7 @@ from midspan.engine.api import Hole
 from midspan.server.context import SOURCES, collect
 from midspan.server.documents import Document, Documents
 from midspan.server.edits import Edits
+from midspan.server.indexer import MAX_FILE_BYTES
 from midspan.server.sources import Gap
 from tests.server.gaps import UNHURRIED_S, read_workspace, used_at, window, write_files
 from tests.server.pictures import FIXTURES, named
@@ -88,6 +89,20 @@ def test_a_private_key_that_has_just_been_pasted_is_not_seen(tmp_path: Path) -> 
     hole = Hole(prefix="", suffix="")
     gap = Gap(document=here, place=(50, 0), hole=hole, index=index, documents=documents, edits=edits, roots=())
     assert {used.source: used for used in collect(gap, 20_000, UNHURRIED_S)}["recent edits"].snippets == ()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_open_file_that_is_too_large_is_seen_from_within_only(tmp_path: Path, more: int) -> None:
+    documents, edits = Documents(), Edits()
+    text = "def large(a):\n    pass\n\n\nlarge(1)\n"
+    text += "#" * (MAX_FILE_BYTES - len(text) - 1 + more) + "\n"
+    large = documents.open((tmp_path / "large.py").as_uri(), "python", 1, text)
+    other = documents.open((tmp_path / "other.py").as_uri(), "python", 1, "from large import large\nlarge(1)\n")
+    edits.note(large.uri, ((1, 0), (1, 0)), "x")
+    shown = used_at(tmp_path, other, (1, 0), Hole(prefix=other.lines[0], suffix=other.lines[1]), documents, edits)
+    assert [bool(shown[source].snippets) for source in ("open files", "recent edits")] == [not more, not more]
+    hole = Hole(prefix="\n", suffix=large.lines[4])
+    assert used_at(tmp_path, large, (4, 0), hole, documents)["this file"].snippets == ("def large(a):",)
 
 
 def test_edits_of_a_closed_document_are_forgotten(tmp_path: Path) -> None:
