@@ -128,6 +128,30 @@ def drop_closers(hole: Hole, text: str, language: Language) -> str:
     return text
 
 
+def within_list(hole: Hole, text: str, language: Language) -> str:
+    """The fill up to the bracket on its first line that ends the list around the gap, where more of the list and its
+    end stand on lines below."""
+    closing, opened = unmatched(marks(text, language))
+    head, rest = hole.prefix[hole.prefix.rfind("\n") + 1 :], hole.suffix.partition("\n")[0]
+    beyond = closing[len(unmatched(marks(head, language))[1]) :]
+    if not beyond or opened or "\n" in text[: beyond[0].at] or unmatched(marks(rest, language))[0]:
+        return text
+    return text[: beyond[0].at].rstrip(" \t") if _ends_below(hole, beyond[0].kind, language) else text
+
+
+def _ends_below(hole: Hole, kind: str, language: Language) -> bool:
+    """Whether the bracket around the gap's line is closed below, by what leads a line as deep as the one it is on."""
+    *above, head = hole.prefix.split("\n")
+    around = [line for line in above if line.strip() and width(line) <= width(head)]
+    opener = next((line for line in reversed(around) if width(line) < width(head)), "")
+    if not opener or (width(around[-1]) == width(head) and unmatched(marks(around[-1], language))[1]):
+        return False
+    end = next((line for line in hole.suffix.split("\n")[1:] if line.strip() and width(line) <= width(opener)), "")
+    begins = [mark.kind for mark in unmatched(marks(opener, language))[1]][-1:]
+    ends = [mark.kind for mark in _leading(end, unmatched(marks(end, language))[0])][:1]
+    return kind in PAIRS and begins == ends == [kind] and width(end) == width(opener)
+
+
 def _is_line_of(hole: Hole, text: str, mark: Mark, there: Standing, language: Language) -> bool:
     """Whether a mark leads a line as deep as the same mark behind the gap, and closes what that line closes, or is
     alone on its line."""

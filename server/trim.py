@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from midspan.engine.api import Hole
-from midspan.server.closers import PAIRS, drop_closers, marks, unmatched, width, without_literals
+from midspan.server.closers import PAIRS, drop_closers, marks, unmatched, width, within_list, without_literals
 from midspan.server.indent import OPENS, own_indent, same_indent, within_scope
 from midspan.server.languages import language_of
 
@@ -139,6 +139,11 @@ def closers(hole: Hole, text: str) -> str:
     return drop_closers(hole, text, language_of(hole.language))
 
 
+def list_end(hole: Hole, text: str) -> str:
+    """A list does not end before the items below the gap."""
+    return within_list(hole, text, language_of(hole.language))
+
+
 def overlap(hole: Hole, text: str) -> str:
     """Drop the longest tail of the fill that the rest of the line begins with, unless the line needs it.
 
@@ -256,6 +261,7 @@ FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     quote,
     comment_end,
     closers,
+    list_end,
     within_scope,
     punctuation,
     trailing_space,
