@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # A call from the parser costs more than a few kilobytes.
 LINES_A_READ = 100
 Surroundings = Literal["code", "string", "comment"]
-Enclosure = Literal["block", "arguments", "import", "top"]
 
 
 def syntax_of(language_id: str) -> Syntax | None:
@@ -104,19 +103,6 @@ class Syntax:
             if node.type in self.language.strings and self._in_string(node, offset):
                 return "string"
         return "code"
-
-    def enclosure(self, offset: int) -> Enclosure:
-        """What kind of list of things a byte offset stands in: the innermost one counts."""
-        for node in self.around(offset):
-            if not node.start_byte < offset < node.end_byte:
-                continue
-            if node.type in self.language.arguments:
-                return "arguments"
-            if node.type in self.language.imports:
-                return "import"
-            if node.type in self.language.blocks:
-                return "block"
-        return "top"
 
     def in_empty_block(self, offset: int, above: int) -> bool:
         """Whether an offset on a blank line is all there is of a block; `above` is where the code above it ends."""

@@ -97,30 +97,6 @@ def test_a_right_fill_stays_and_one_that_runs_on_is_cut_back(path: Path) -> None
     assert sum(lines) / len(lines) > 0.9
 
 
-@pytest.mark.parametrize(
-    ("language", "picture", "expected"),
-    [
-        ("python", "f(a, ‸b)\n", "arguments"),
-        ("python", "from a import (\n    ‸b,\n)\n", "import"),
-        ("python", "def f():\n    a = 1\n    b‸b = 2\n", "block"),
-        ("python", "a‸a = 1\n", "top"),
-        ("javascript", "f(() => { re‸turn 1; });\n", "block"),
-        ("javascript", "import { ‸a } from 'b';\n", "import"),
-        ("go", "package a\n\nimport (\n\t‸\"fmt\"\n)\n", "import"),
-        ("rust", "fn f() { g(‸1); }\n", "arguments"),
-        ("ruby", "def f\n  g(‸1)\nend\n", "arguments"),
-        ("c", "#include <std‸io.h>\n", "import"),
-        ("html", "<p class‸=\"a\">b</p>\n", "arguments"),
-        ("sql", "SELECT f(‸a) FROM b;\n", "arguments"),
-    ],
-)  # fmt: skip
-def test_what_encloses_a_place(language: str, picture: str, expected: str) -> None:
-    before, after = picture.split("‸")
-    syntax = Document("file:///a", language, 1, before + after).syntax
-    assert syntax is not None
-    assert syntax.enclosure(len(before.encode())) == expected
-
-
 def test_the_end_of_a_text_without_a_closing_mark_is_within_it() -> None:
     syntax = Document("file:///a", "yaml", 1, "a: |\n  b").syntax
     assert syntax is not None
