@@ -15,10 +15,12 @@ PUNCTUATION, CLOSING = ";,:", " \t)]}"
 MARKS = "()[]{}" + QUOTES
 # Tokens of models, spelled out; none of them is code in any language of the table.
 TOKEN = re.compile(
-    r"<\|[a-z_]+\|>|<\|(?:turn|channel)>|<(?:turn|channel)\|>|<(?:bos|eos|pad|mask|unused\d+|fim_[a-z]+)>"
+    r"<\|[a-z_]+\|>|<\|(?:turn|channel)>|<(?:turn|channel)\|>|<｜[^｜\n]+｜>"
+    r"|<(?:bos|eos|pad|mask|unused\d+|fim_[a-z]+|file_sep|repo_name)>"
 )
 # A model that runs in a circle: so many characters at a line's end, at least so often.
 CIRCLES = [*((size, 6) for size in range(3, 10)), *((size, 4) for size in range(10, 61))]
+FENCED = re.compile(r"\s*```[\w+#-]*\n(.*?)(?:\n[ \t]*```.*)?", re.DOTALL)
 MARKER = re.compile(r"\s*(?:[-*+>]|\d+[.)]|#+|//+!?|--|;+)\s+\Z")
 # Lines that stand twice in a row in good code are short.
 TELLING = 5
@@ -40,6 +42,12 @@ def up_to_a_token(hole: Hole, text: str) -> str:
     """The fill ends where a model's token is spelled out, unless the file spells it too."""
     found = TOKEN.search(text)
     return text if found is None or found[0] in hole.prefix or found[0] in hole.suffix else text[: found.start()]
+
+
+def unfenced(hole: Hole, text: str) -> str:
+    """Without the marks of a code block around it, which a model that chats writes."""
+    fenced = None if hole.kind in ("string", "comment") or language_of(hole.language).fences else FENCED.fullmatch(text)
+    return text if fenced is None else fenced[1]
 
 
 def head_again(hole: Hole, text: str) -> str:
@@ -251,6 +259,7 @@ def line_above_again(hole: Hole, text: str) -> str:
 FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     plain_lines,
     up_to_a_token,
+    unfenced,
     head_again,
     same_indent,
     own_indent,
