@@ -21,7 +21,7 @@ TOKEN = re.compile(
 # A model that runs in a circle: so many characters at a line's end, at least so often.
 CIRCLES = [*((size, 6) for size in range(3, 10)), *((size, 4) for size in range(10, 61))]
 FENCED = re.compile(r"\s*```[\w+#-]*\n(.*?)(?:\n[ \t]*```.*)?", re.DOTALL)
-MARKER = re.compile(r"\s*(?:[-*+>]|\d+[.)]|#+|//+!?|--|;+)\s+\Z")
+MARKER = re.compile(r"\s*(?:[-*+] \[[ xX]\]|[-*+>]|\d+[.)]|#+|//+!?|--|;+)\s+\Z")
 # Lines that stand twice in a row in good code are short.
 TELLING = 5
 
@@ -53,8 +53,14 @@ def unfenced(hole: Hole, text: str) -> str:
 def head_again(hole: Hole, text: str) -> str:
     """Without what stands before the gap on its line: a list's or a comment's mark, or all of the line so far."""
     head, begin = head_of(hole).lstrip(), text.lstrip(" \t")
-    telling = MARKER.match(head) or len(re.findall(r"\w", head)) > 2
+    telling = MARKER.match(head) or len(re.findall(r"\w", head)) > 2 or re.search(r"[^=!<>]=\s+\Z", head)
     return begin[len(head) :] if telling and begin.startswith(head) else text
+
+
+def one_blank(hole: Hole, text: str) -> str:
+    """No blank behind the blank that the gap's line ends in."""
+    head = head_of(hole)
+    return text.lstrip(" \t") if head.strip() and head[-1] in " \t" and hole.kind != "string" else text
 
 
 def first_line(hole: Hole, text: str) -> str:
@@ -261,6 +267,7 @@ FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     up_to_a_token,
     unfenced,
     head_again,
+    one_blank,
     same_indent,
     own_indent,
     first_line,
