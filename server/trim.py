@@ -21,6 +21,7 @@ TOKEN = re.compile(
 # A model that runs in a circle: so many characters at a line's end, at least so often.
 CIRCLES = [*((size, 6) for size in range(3, 10)), *((size, 4) for size in range(10, 61))]
 FENCED = re.compile(r"\s*```[\w+#-]*\n(.*?)(?:\n[ \t]*```.*)?", re.DOTALL)
+IMPORT = re.compile(r"(?:import|from|use|using|require|#\s*include|@import)\b")
 MARKER = re.compile(r"\s*(?:[-*+] \[[ xX]\]|[-*+>]|\d+[.)]|#+|//+!?|--|;+)\s+\Z")
 # Lines that stand twice in a row in good code are short.
 TELLING = 5
@@ -262,6 +263,15 @@ def line_above_again(hole: Hole, text: str) -> str:
     return "" if inside or fill == above else text
 
 
+def import_again(hole: Hole, text: str) -> str:
+    """Nothing, where the fill makes an import that the file's first level has already."""
+    line = head_of(hole) + text.rstrip("\n") + rest_of_line(hole).rstrip()
+    if "\n" in line or not language_of(hole.language).imports or not IMPORT.match(line):
+        return text
+    others = (*hole.prefix.split("\n")[:-1], *hole.suffix.split("\n")[1:])
+    return "" if line in map(str.rstrip, others) else text
+
+
 FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     plain_lines,
     up_to_a_token,
@@ -283,4 +293,5 @@ FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     trailing_space,
     already_there,
     line_above_again,
+    import_again,
 )
