@@ -125,6 +125,16 @@ class Typist:
         params = types.ExecuteCommandParams(item.command.command, item.command.arguments)
         await asyncio.wait_for(self._client.workspace_execute_command_async(params), PATIENCE_S)
 
+    async def actions(self, uri: str, span: types.Range) -> list[str]:
+        """The titles of the code actions that are offered for a span."""
+        params = types.CodeActionParams(
+            text_document=types.TextDocumentIdentifier(uri=uri),
+            range=span,
+            context=types.CodeActionContext(diagnostics=[]),
+        )
+        found = await asyncio.wait_for(self._client.text_document_code_action_async(params), PATIENCE_S)
+        return [one.title for one in found or ()]
+
     async def cancel(self, uri: str, at: types.Position, id: str) -> float | None:
         """Ask, cancel when the engine is at work; milliseconds from the cancel to the answer.
 

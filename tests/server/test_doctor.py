@@ -61,6 +61,26 @@ def test_a_server_that_does_not_come_up_is_a_mend(tmp_path: Path, monkeypatch: p
     assert mend.startswith("midspan serve: no weights; copy them")
 
 
+@pytest.mark.parametrize(
+    ("option", "line", "said"),
+    [
+        # No file may grow: the store takes no row.
+        (("--file-limit", "1"), "return a", "an accepted suggestion left no row in the telemetry"),
+        ((), "empty  a", "nothing is offered even where everything is shown"),
+    ],
+)
+def test_a_server_that_does_half_of_it_is_a_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], line: str, said: str
+) -> None:
+    script = Path(__file__).with_name("scripted_serve.py")
+    monkeypatch.setattr("midspan.server.round_trip.TEXT", f"def add(a, b):\n    {line}\n")
+    monkeypatch.setattr("midspan.server.round_trip.server_command", lambda *_: [sys.executable, str(script), *option])
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
+    assert mend.startswith("midspan serve: ")
+    assert said in mend
+
+
 def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
     assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
 
