@@ -31,10 +31,11 @@ MAX_SCAN_S = 120.0  # of this process's time
 # Folders that no rules name everywhere, and whose text is not the user's.
 SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "venv", "vendor"))
 LENGTH_BYTES = 4
+UNREAD = (-1, -1)
 
 
 class Scan(msgspec.Struct, frozen=True, tag=True):
-    """Look through these folders; files that have not changed since the last time are left alone."""
+    """Look through these folders; files that have not changed since a scan by the same rules are left alone."""
 
     roots: tuple[str, ...]
     exclude: tuple[str, ...] = ()
@@ -100,7 +101,11 @@ class Workspace:
 
     def scan(self, request: Scan) -> Iterator[Finding]:
         """What is new below the folders, a file at a time, within the limits above; the rules hold from here on."""
-        self._roots, self._exclude = tuple(map(Path, request.roots)), request.exclude
+        roots = tuple(map(Path, request.roots))
+        if (roots, request.exclude) != (self._roots, self._exclude):
+            # Who asks has forgotten all; what it should not show any more may be on its way there, so it goes by name.
+            self._stamps = dict.fromkeys(self._stamps, UNREAD)
+        self._roots, self._exclude = roots, request.exclude
         self._rules = {root: Ignored(root) for root in self._roots}
         return self._scan(request)
 

@@ -82,6 +82,10 @@ async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None
     await until(running, lambda: running.index.scanned)
     assert not running.index.may_show(str(tmp_path / "disk.py"), str(tmp_path / "a.py"))
     assert running.index.here("other", str(tmp_path / "other.py"))
+    running.look([tmp_path], [])
+    await until(running, lambda: running.index.scanned)
+    assert running.index.here("on_disk", str(tmp_path / "disk.py"))
+    assert running.index.here("other", str(tmp_path / "other.py"))
 
 
 async def test_its_process_is_the_last_to_get_the_processor(running: Background) -> None:
@@ -116,10 +120,10 @@ def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) ->
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def scan(workspace: Workspace, root: Path) -> dict[str, list[str]]:
+def scan(workspace: Workspace, *roots: Path, exclude: tuple[str, ...] = ()) -> dict[str, list[str]]:
     """Names of files by the kind of what was found."""
     kinds: dict[str, list[str]] = {"found": [], "gone": []}
-    for finding in workspace.scan(Scan((str(root),))):
+    for finding in workspace.scan(Scan(tuple(map(str, roots)), exclude)):
         if not isinstance(finding, Scanned):
             kinds["gone" if isinstance(finding, Gone) else "found"].append(Path(finding.key).name)
     return kinds
@@ -133,6 +137,17 @@ def test_a_second_scan_reads_what_has_changed(tmp_path: Path) -> None:
     (tmp_path / "b.py").unlink()
     write_files(tmp_path, {"a.py": "longer = 1\n", ".gitignore": "c.py\n"})
     assert scan(workspace, tmp_path) == {"found": ["a.py"], "gone": ["b.py", "c.py"]}
+
+
+def test_other_rules_or_folders_are_answered_from_the_beginning(tmp_path: Path) -> None:
+    workspace = Workspace()
+    one, other = tmp_path / "one", tmp_path / "other"
+    write_files(tmp_path, {"one/a.py": "x = 1\n", "one/b.py": "y = 1\n", "other/c.py": "z = 1\n"})
+    assert scan(workspace, one) == {"found": ["a.py", "b.py"], "gone": []}
+    assert scan(workspace, one, exclude=("a.py",)) == {"found": ["b.py"], "gone": ["a.py"]}
+    assert scan(workspace, one, exclude=("a.py",)) == {"found": [], "gone": []}
+    assert scan(workspace, one, other) == {"found": ["a.py", "b.py", "c.py"], "gone": []}
+    assert scan(workspace, other) == {"found": ["c.py"], "gone": ["a.py", "b.py"]}
 
 
 def test_the_limits_of_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
