@@ -37,6 +37,7 @@ from midspan.server.settings import (
 from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry
+from midspan.server.upkeep import follow_folders
 from midspan.server.wire import take_stdio
 
 __all__ = ["ServeOptions", "Server", "build", "serve"]
@@ -61,6 +62,7 @@ class Server(LanguageServer):
         self.settings = self.first.settings
         self.news = 0  # how often the client has said that settings changed
         self.client_name = ""
+        self.folders_changed = False
         self.status = Status(self._send_status)
         self.replaced: Replaced | None = None
         self.stuck = False
@@ -192,6 +194,7 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
     feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
     feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(inline_completion)
     feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
+    feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
     feature("textDocument/didShowCompletion")(did_show)
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
     server.command(DID_ACCEPT)(did_accept)
@@ -214,6 +217,12 @@ async def initialized(server: Server, _: types.InitializedParams) -> None:
 async def did_change_configuration(server: Server, params: types.DidChangeConfigurationParams) -> None:
     """New settings over the first ones."""
     await follow_change(server, params.settings)
+
+
+async def did_change_workspace_folders(server: Server, _: types.DidChangeWorkspaceFoldersParams) -> None:
+    """Folders were opened or closed, as pygls has noted: their files come into the prompts, or leave them."""
+    server.folders_changed = True
+    await follow_folders(server)
 
 
 def did_open(server: Server, params: types.DidOpenTextDocumentParams) -> None:

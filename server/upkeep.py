@@ -1,4 +1,4 @@
-"""What the settings ask for: the telemetry opened or closed, the model loaded, work stopped."""
+"""What the settings ask for: the telemetry opened or closed, the model loaded, folders looked through, work stopped."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ async def follow_settings(server: Server) -> None:
         await asyncio.to_thread(closing.close)
     if server.engine is None and not server.loading:
         await _load(server)
+    await follow_folders(server)
+
+
+async def follow_folders(server: Server) -> None:
+    """Have the folders that are open now looked through, once there is an engine and unless all is switched off."""
     # Loading takes a while: the settings may be others by now.
     if server.engine is not None and server.settings.enable:
         tokens = server.engine.about.context_tokens
@@ -45,7 +50,10 @@ async def follow_settings(server: Server) -> None:
 
 def roots_of(server: Server) -> list[Path]:
     """The folders that the client has opened; those that are no local folders are left out."""
-    uris = list(server.workspace.folders) or [server.workspace.root_uri or ""]
+    uris = list(server.workspace.folders)
+    if not uris and not server.folders_changed:
+        # A client without workspace folders, or with none yet.
+        uris = [server.workspace.root_uri or ""]
     return [Path(key_of(uri)) for uri in uris if uri.startswith("file:") and Path(key_of(uri)).is_dir()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from midspan.server.settings import Settings, changed_settings, read_settings, section_of
 from midspan.server.status import Status
 from midspan.server.telemetry import FILE_NAME
+from tests.server.gaps import write_files
 from tests.server.raw_client import Message, RawClient, call, complete, connected
 from tests.server.scripted import TEXT
 
@@ -257,6 +259,43 @@ def test_telemetry_can_be_switched_off_and_on(tmp_path: Path) -> None:
         assert client.ask(complete(3, 0, 4)) == [TEXT]
         assert client.leave() == 0
     assert (tmp_path / FILE_NAME).exists()
+
+
+def in_context(client: RawClient, prompts: Path, uri: str, id: int) -> bool:
+    """Whether the model is shown what the folder `added` defines; every time another line has been typed in."""
+    client.send(insertion(uri, 2, str(id), version=id))
+    assert client.ask(complete(id, 3, 4, uri=uri)) == [TEXT]
+    return "def added(count):" in "\n".join(json.loads(prompts.read_text().splitlines()[-1])[2:])
+
+
+def insertion(uri: str, line: int, text: str, version: int) -> Any:
+    here = {"line": line, "character": 0}
+    changes = [{"range": {"start": here, "end": here}, "text": text}]
+    document = {"uri": uri, "version": version}
+    return call(None, "textDocument/didChange", {"textDocument": document, "contentChanges": changes})
+
+
+@pytest.mark.parametrize("first", ["folder", "root"])
+def test_folders_come_and_go_while_it_runs(tmp_path: Path, first: str) -> None:
+    prompts, one, other = tmp_path / "prompts", tmp_path / "one", tmp_path / "other"
+    write_files(tmp_path, {"one/a.py": "", "other/added.py": "def added(count):\n    pass\n"})
+    with connected(tmp_path / "state", "--prompts", str(prompts), "--context-tokens", "500") as client:
+        client.start(root=one if first == "folder" else other)
+        uri = (one / "a.py").as_uri()
+        client.open("from added import added\nadded()\n\nx = \n", uri=uri)
+        folder = {"uri": other.as_uri(), "name": "other"}
+        event: dict[str, list[dict[str, str]]] = {"added": [folder], "removed": []}
+        if first == "folder":
+            assert not in_context(client, prompts, uri, 10)
+            client.send(call(None, "workspace/didChangeWorkspaceFolders", {"event": event}))
+        assert any(in_context(client, prompts, uri, id) for id in range(11, 2000))
+        if first == "root":
+            client.send(call(None, "workspace/didChangeWorkspaceFolders", {"event": event}))
+            assert any(in_context(client, prompts, uri, id) for id in range(2000, 4000))
+        event = {"added": [], "removed": [folder]}
+        client.send(call(None, "workspace/didChangeWorkspaceFolders", {"event": event}))
+        assert not any(in_context(client, prompts, uri, id) for id in range(4000, 4020))
+        assert client.leave() == 0
 
 
 async def test_the_states_in_their_order() -> None:
