@@ -1,5 +1,8 @@
 """Questions to the engine: at most one a document, and the newest wins.
 
+The engine keeps the newest question of all documents. One that somebody has asked for explicitly is not to be lost to
+what an editor asks by itself in another document: that waits until it is answered.
+
 While nothing is asked the engine may look ahead: one question that is likely to come is put to it before it comes.
 """
 
@@ -8,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from midspan.engine.api import About, Budget, Fill, Hole, OnFrame
 from midspan.server.trouble import Unanswered
@@ -23,6 +26,8 @@ PATIENCE_S = 120.0
 BURST = 1.5
 # How much the newest fill counts in what fills take.
 SHARE = 0.3
+# What asks: an editor by itself as somebody types, or somebody explicitly, for a completion or by a code action.
+Origin = Literal["typing", "invoked", "action"]
 
 
 class Engine(Protocol):
@@ -41,10 +46,16 @@ class Engine(Protocol):
         """End the engine's thread."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Ask:
+    hole: Hole
+    budget: Budget
+    origin: Origin
     stop: threading.Event = field(default_factory=threading.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Event = field(default_factory=asyncio.Event)  # set when it may be another's turn
+    future: Future[Fill] | None = None
+    waiting: int = 0  # how many wait for the answer
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,35 +113,77 @@ class Asks:
         budget: Budget,
         on_frame: OnFrame | None = None,
         *,
+        origin: Origin = "typing",
         debounce_s: float = 0.0,
     ) -> Fill | None:
         """The engine's fill, or None as soon as the question is out of date; `debounce_s`: see Pace.
 
         Raises what the engine raised, and Unanswered when it has not come back long after the deadline.
         """
+        if (same := self._same(uri, hole, budget, origin)) is not None:
+            return await self._answer(uri, same)
         ahead = self._take_ahead(hole, budget)
         self.supersede(uri)
-        ask = self._open[uri] = _Ask(ahead.stop) if ahead else _Ask()
+        ask = self._open[uri] = _Ask(hole=hole, budget=budget, origin=origin)
         began = self._clock()
         wait_s = self._pace.wait_s(began, debounce_s, overtaken=self._overtaken)
         self._overtaken = False
-        try:
-            if ahead is None and wait_s and await _over(ask, wait_s):
+        if ahead is not None:
+            ask.stop, ask.future = ahead.stop, ahead.future
+            fill = await self._answer(uri, ask)
+            return fill and _waited(fill, self._clock() - began)
+        with self._waiting(uri, ask):
+            if (wait_s and await _over(ask, wait_s)) or not await self._turn(uri, ask):
                 return None
-            future = ahead.future if ahead else engine.fill(hole, budget, stop=ask.stop, on_frame=on_frame)
-            await _answered(ask, future, budget)
+            began = self._clock()
+            ask.future = engine.fill(hole, budget, stop=ask.stop, on_frame=on_frame)
+            fill = await self._answer(uri, ask)
+        if fill is not None:
+            self._pace.took(self._clock() - began)
+        return fill
+
+    def _same(self, uri: str, hole: Hole, budget: Budget, origin: Origin) -> _Ask | None:
+        """The code action that is computed already: each of its alternatives is resolved by a request of its own."""
+        ask = self._open.get(uri)
+        if ask is None or ask.future is None or not origin == ask.origin == "action":
+            return None
+        # As with a look ahead, what else the model should see may have grown since.
+        return ask if (replace(ask.hole, context=hole.context), ask.budget) == (hole, budget) else None
+
+    async def _answer(self, uri: str, ask: _Ask) -> Fill | None:
+        """What the engine says to a question that it has; None if it is out of date by then."""
+        assert ask.future is not None
+        with self._waiting(uri, ask):
+            await _answered(ask, ask.future, ask.budget)
+        return None if ask.stop.is_set() else ask.future.result()
+
+    @contextmanager
+    def _waiting(self, uri: str, ask: _Ask) -> Iterator[None]:
+        """While somebody waits for an answer; the question ends with the last who does."""
+        ask.waiting += 1
+        try:
+            yield
         except (asyncio.CancelledError, Unanswered):
-            ask.stop.set()
+            if ask.waiting == 1:
+                ask.stop.set()
             raise
         finally:
-            if self._open.get(uri) is ask:
-                del self._open[uri]
-        if ask.stop.is_set():
-            return None
-        if ahead is not None:
-            return _waited(future.result(), self._clock() - began)
-        self._pace.took(self._clock() - began - wait_s)
-        return future.result()
+            ask.waiting -= 1
+            if not ask.waiting:
+                if self._open.get(uri) is ask:
+                    del self._open[uri]
+                for other in self._open.values():
+                    other.turn.set()
+
+    async def _turn(self, uri: str, ask: _Ask) -> bool:
+        """Wait until the engine may have the question without another one's loss; whether it is still wanted then."""
+        while not ask.stop.is_set() and ask.origin == "typing" and self._is_explicit_elsewhere(uri):
+            ask.turn.clear()
+            await ask.turn.wait()
+        return not ask.stop.is_set()
+
+    def _is_explicit_elsewhere(self, uri: str) -> bool:
+        return any(other.origin != "typing" for at, other in self._open.items() if at != uri)
 
     def look_ahead(self, uri: str, engine: Engine, hole: Hole, budget: Budget) -> None:
         """Put a question to the engine that is likely to come; not while another one is open, which would suffer."""
@@ -173,6 +226,7 @@ class Asks:
             self._overtaken = True
             ask.stop.set()
             ask.done.set()
+            ask.turn.set()
 
 
 async def _answered(ask: _Ask, future: Future[Fill], budget: Budget) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 
 from midspan.engine.api import Budget, Fill, Frame
-from midspan.server.asks import Engine
+from midspan.server.asks import Engine, Origin
 from midspan.server.completion import Question, Spot, answer, item_of, question, spot_of
 from midspan.server.documents import Document, units
 from midspan.server.excluded import KEY_NEAR, asks_about_a_key, is_matched
@@ -136,6 +136,7 @@ def _budget(server: Server, asked: Question) -> Budget:
 async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
     """The engine's fill; None when the question went out of date or the engine failed, which the user is told."""
     budget, debounce_s = _budget(server, asked), 0.0 if asked.invoked else server.settings.debounce_ms / 1000
+    origin: Origin = "invoked" if asked.invoked else "typing"
     loop = asyncio.get_running_loop()
     preview = Preview(server.protocol.notify, asked) if server.settings.preview else None
 
@@ -146,7 +147,9 @@ async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
     watch = on_frame if preview else None
     try:
         with engine_at_work(server):
-            return await server.asks.ask(asked.uri, engine, asked.hole, budget, watch, debounce_s=debounce_s)
+            return await server.asks.ask(
+                asked.uri, engine, asked.hole, budget, watch, origin=origin, debounce_s=debounce_s
+            )
     except EngineFailed:
         return None
     finally:

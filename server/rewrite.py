@@ -66,7 +66,8 @@ class Question:
 
 
 def register_rewriting(server: Server) -> None:
-    """Offer code actions. The alternatives for one selection come from one fill, which is kept for them."""
+    """Offer code actions. The alternatives for one selection come from one fill, which is kept for them; those that are
+    resolved while it is made wait for it together (asks.py)."""
     last: dict[Asked, Fill] = {}
 
     def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
@@ -213,7 +214,7 @@ async def _fill(server: Server, question: Question) -> Fill:
 
     try:
         with engine_at_work(server):
-            fill = await server.asks.ask(uri, engine, question.hole, budget, on_frame)
+            fill = await server.asks.ask(uri, engine, question.hole, budget, on_frame, origin="action")
     except EngineFailed as error:
         raise Refused(f"midspan: {error}") from error
     finally:

@@ -9,6 +9,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     forever     steps until it is told to stop
     later       TEXT; where TEXT stands behind it, steps until it is told to stop
     frames      many quick frames, then TEXT
+    newest      with another word: it also stops when anything newer is asked, as the real engine does
     empty       nothing to insert
     whole       TEXT and a line end
     lines       TEXT, and once more in a line of its own
@@ -31,6 +32,7 @@ from midspan.engine.settings import ACTIONS
 TEXT = "left + right"
 STEP_S = 0.05
 FRAMES = 40
+Stops = tuple[threading.Event, ...]
 
 ABOUT = About(
     checkpoint="scripted",
@@ -55,22 +57,28 @@ class ScriptedEngine:
         self.about = ABOUT
         self.history: list[dict[str, object]] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="scripted")
+        self._superseded = threading.Event()
         self._torch_at_load = "torch" in sys.modules
 
     def fill(
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
     ) -> Future[Fill]:
         """See midspan.engine.Engine.fill."""
+        self._superseded.set()
+        self._superseded = superseded = threading.Event()
         if self._prompts is not None:
             with self._prompts.open("a") as file:
                 file.write(json.dumps([hole.prefix, hole.suffix, *hole.context]) + "\n")
-        return self._worker.submit(self._fill, hole, budget, stop or threading.Event(), on_frame)
+        stops: Stops = (stop or threading.Event(),)
+        if "newest" in hole.prefix:
+            stops = (*stops, superseded)
+        return self._worker.submit(self._fill, hole, budget, stops, on_frame)
 
     def close(self) -> None:
         """See midspan.engine.Engine.close."""
         self._worker.shutdown()
 
-    def _fill(self, hole: Hole, budget: Budget, stop: threading.Event, on_frame: OnFrame | None) -> Fill:
+    def _fill(self, hole: Hole, budget: Budget, stops: Stops, on_frame: OnFrame | None) -> Fill:
         script = hole.prefix.rstrip().rpartition("\n")[2]
         if "history" in script:
             return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
@@ -89,9 +97,9 @@ class ScriptedEngine:
             return _answer([json.dumps([hole.prefix, hole.suffix, hole.kind])], 1)
         for_ever = "forever" in script or ("later" in script and TEXT in script)
         if for_ever or "frames" in script:
-            asked["steps"] = _step(sys.maxsize if for_ever else FRAMES, stop, on_frame)
-            asked["stopped"] = stop.is_set()
-            if stop.is_set():
+            asked["steps"] = _step(sys.maxsize if for_ever else FRAMES, stops, on_frame)
+            asked["stopped"] = _is_stopped(stops)
+            if asked["stopped"]:
                 return _answer([], 1, "cancelled")
         texts = [_text(script), "second", "third"] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
@@ -103,13 +111,19 @@ def _text(script: str) -> str:
     return TEXT + "\n" if "whole" in script else TEXT
 
 
-def _step(steps: int, stop: threading.Event, on_frame: OnFrame | None) -> int:
+def _is_stopped(stops: Stops) -> bool:
+    """Whether the asker has stopped the fill, or a newer question has."""
+    return any(stop.is_set() for stop in stops)
+
+
+def _step(steps: int, stops: Stops, on_frame: OnFrame | None) -> int:
     """Denoise; how many steps were taken. As in the real engine `stop` is looked at between steps, after the frame."""
     for step in range(1, steps + 1):
         time.sleep(STEP_S if steps > FRAMES else STEP_S / 25)
         if on_frame is not None:
-            on_frame(Frame(step=step, steps=steps, text=TEXT[:step], cells=(), settled=stop.is_set() or step == steps))
-        if stop.is_set():
+            settled = _is_stopped(stops) or step == steps
+            on_frame(Frame(step=step, steps=steps, text=TEXT[:step], cells=(), settled=settled))
+        if _is_stopped(stops):
             return step
     return steps
 

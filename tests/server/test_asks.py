@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from midspan.engine.api import Budget, Fill, Hole, Latency, OnFrame
-from midspan.server.asks import Asks, Pace
+from midspan.server.asks import Asks, Origin, Pace
 from tests.server.raw_client import WAIT_S
 from tests.server.scripted import ABOUT
 
@@ -45,9 +45,11 @@ class SlowEngine:
         """See midspan.engine.Engine.close."""
 
 
-async def ask(asks: Asks, engine: SlowEngine, uri: str = "a") -> asyncio.Task[Fill | None]:
-    """A question that the engine has got."""
-    task = asyncio.create_task(asks.ask(uri, engine, Hole(prefix="", suffix=""), Budget()))
+async def ask(
+    asks: Asks, engine: SlowEngine, uri: str = "a", origin: Origin = "typing", prefix: str = ""
+) -> asyncio.Task[Fill | None]:
+    """A question that the engine has got, unless it has to wait."""
+    task = asyncio.create_task(asks.ask(uri, engine, Hole(prefix=prefix, suffix=""), Budget(), origin=origin))
     await asyncio.sleep(0)
     return task
 
@@ -241,3 +243,101 @@ async def test_a_look_ahead_that_came_to_nothing_is_asked_afresh(bad: Fill | Exc
     task = await ask(asks, engine)
     engine.asked[1][0].set_result(FILL)
     assert await result(task) is FILL
+
+
+EXPLICIT: tuple[Origin, ...] = ("invoked", "action")
+
+
+@pytest.mark.parametrize("origin", EXPLICIT)
+async def test_typing_in_another_document_waits_for_what_was_asked_for_explicitly(origin: Origin) -> None:
+    asks, engine = Asks(), SlowEngine()
+    explicit = await ask(asks, engine, "a", origin)
+    first, typed = await ask(asks, engine, "b", prefix="x"), await ask(asks, engine, "b")
+    assert await result(first) is None
+    assert len(engine.asked) == 1
+    engine.heard.clear()
+    engine.asked[0][0].set_result(FILL)
+    assert await result(explicit) is FILL
+    await asyncio.wait_for(engine.heard.wait(), WAIT_S)
+    engine.asked[1][0].set_result(FILL)
+    assert await result(typed) is FILL
+    assert not asks.busy
+
+
+async def test_what_waits_goes_out_of_date_and_can_be_cancelled_as_ever() -> None:
+    asks, engine = Asks(), SlowEngine()
+    explicit = await ask(asks, engine, "a", "action")
+    edited, cancelled = await ask(asks, engine, "b"), await ask(asks, engine, "c")
+    asks.supersede("b")
+    assert await result(edited) is None
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await result(cancelled)
+    off = await ask(asks, engine, "b")
+    asks.supersede_all()
+    assert [await result(task) for task in (off, explicit)] == [None, None]
+    assert len(engine.asked) == 1
+    assert not asks.busy
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed", "edited"])
+async def test_what_waits_is_asked_however_the_explicit_question_ends(how: str) -> None:
+    asks, engine = Asks(), SlowEngine()
+    explicit, typed = await ask(asks, engine, "a", "action"), await ask(asks, engine, "b")
+    assert len(engine.asked) == 1
+    if how == "cancelled":
+        explicit.cancel()
+    elif how == "failed":
+        engine.asked[0][0].set_exception(RuntimeError("broken"))
+    else:
+        asks.supersede("a")
+    engine.heard.clear()
+    await asyncio.wait_for(engine.heard.wait(), WAIT_S)
+    engine.asked[1][0].set_result(FILL)
+    assert await result(typed) is FILL
+    await asyncio.gather(explicit, return_exceptions=True)
+
+
+async def test_what_is_asked_for_explicitly_waits_for_nothing_and_the_documents_own_typing_overtakes_it() -> None:
+    asks, engine = Asks(), SlowEngine()
+    action, invoked = await ask(asks, engine, "a", "action"), await ask(asks, engine, "b", "invoked")
+    assert len(engine.asked) == 2
+    engine.asked[1][0].set_result(FILL)
+    assert await result(invoked) is FILL
+    typed = await ask(asks, engine, "a")
+    assert await result(action) is None
+    engine.asked[2][0].set_result(FILL)
+    assert await result(typed) is FILL
+
+
+async def test_one_action_that_is_asked_for_several_times_is_one_question() -> None:
+    asks, engine = Asks(), SlowEngine()
+    tasks = [await ask(asks, engine, "a", "action") for _ in range(3)]
+    [(future, stop)] = engine.asked
+    for task in tasks[:2]:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await result(task)
+    assert asks.busy
+    assert not stop.is_set()
+    future.set_result(FILL)
+    assert await result(tasks[2]) is FILL
+    assert not asks.busy
+
+
+async def test_an_action_ends_with_the_last_who_waits_for_it() -> None:
+    asks, engine = Asks(), SlowEngine()
+    tasks = [await ask(asks, engine, "a", "action") for _ in range(3)]
+    for task in reversed(tasks):
+        assert not engine.asked[0][1].is_set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await result(task)
+    assert engine.asked[0][1].is_set()
+    assert not asks.busy
+    tasks = [await ask(asks, engine, "a", "action") for _ in range(2)]
+    other = await ask(asks, engine, "a", "action", prefix="x")
+    assert [await result(task) for task in tasks] == [None, None]
+    engine.asked[2][0].set_exception(RuntimeError("broken"))
+    with pytest.raises(RuntimeError, match="broken"):
+        await result(other)

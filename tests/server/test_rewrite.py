@@ -95,6 +95,30 @@ def test_three_alternatives_come_from_one_fill(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
+def test_alternatives_that_are_resolved_at_the_same_time_share_the_fill(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        begin(client, "def several_frames_newest(): return (\n  one)\n")
+        actions = [action for action in offered(client, (1, 2, 1, 5)) if action["kind"].endswith("refill")]
+        client.send(*(call(60 + n, "codeAction/resolve", action) for n, action in enumerate(actions)))
+        client.send(call(None, "$/cancelRequest", {"id": 60}))
+        assert client.answer(60)["error"]["code"] == -32800
+        assert [edits(client.answer(id))[0][0] for id in (61, 62)] == ["second", "third"]
+        assert len(client.history()["asked"]) == 1
+        assert client.leave() == 0
+
+
+def test_typing_in_another_document_does_not_end_a_rewrite(tmp_path: Path) -> None:
+    other = "file:///project/other.py"
+    with connected(tmp_path) as client:
+        begin(client, "frames newest\n  one\n")
+        client.open("x = ", uri=other)
+        client.send(call(51, "codeAction/resolve", offered(client, (1, 2, 1, 5))[0]), complete(52, 0, 4, uri=other))
+        assert edits(client.answer(51)) == [(TEXT, span((1, 2, 1, 5)))]
+        assert items(client.answer(52)) == [TEXT]
+        assert not client.history()["asked"][0]["stopped"]
+        assert client.leave() == 0
+
+
 def test_an_alternative_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, PICTURE)
