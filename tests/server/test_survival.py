@@ -73,6 +73,37 @@ def test_torchs_own_memory_error_is_known() -> None:
     assert "out of memory" in failed_load(torch.OutOfMemoryError("CUDA out of memory"))
 
 
+def test_a_machine_whose_memory_is_full_is_told_from_a_failure() -> None:
+    import torch
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60, dtype=torch.uint8)
+    windows = "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 4096 bytes."
+    alloc = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for error in (raised.value, RuntimeError(windows), RuntimeError("CUDA error: out of memory"), RuntimeError(alloc)):
+        assert "close other programs" in failed_request(error)
+        assert "smaller --checkpoint" in failed_load(error)
+    assert "the log says why" in failed_request(ValueError("not enough memory of the past"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA driver error: invalid argument",
+        "Triton Error [CUDA]: an illegal memory access was encountered",
+    ],
+)
+def test_a_gpu_that_is_lost_wants_a_restart(words: str) -> None:
+    import torch
+
+    for error in (RuntimeError(words), torch.AcceleratorError(words)):
+        assert "restart midspan" in failed_request(error)
+        assert "restart midspan" in failed_load(error)
+    assert "restart" not in failed_request(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
 def test_no_memory_to_load_is_an_error_with_the_mend(tmp_path: Path) -> None:
     with connected(tmp_path, "--out-of-memory") as client:
         state = begin(client)
