@@ -1,4 +1,4 @@
-"""Trees brought up to date while nobody types, so that no keystroke waits for more of a parse than it must."""
+"""Trees made and brought up to date while nobody types, so that no keystroke waits for more of a parse than it must."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLICE_S = 0.002
 
 
 class Idle:
-    """One timer, for the document that was edited last; used on the event loop only.
+    """One timer for all documents whose trees wait, the one that was edited last first; used on the event loop only.
 
     While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer.
     """
@@ -23,31 +23,42 @@ class Idle:
         self._documents, self._busy = documents, busy
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[str, None] = {}
 
     def start(self) -> None:
         """From now on there is a running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def edited(self, uri: str) -> None:
-        """A document was edited: its tree is gone on with when it has been quiet for a while."""
-        self.stop()
-        self._go_on_in(QUIET_S, uri)
+        """A document was opened or edited: its tree is gone on with when it has been quiet for a while."""
+        self._pending.pop(uri, None)
+        self._pending[uri] = None
+        self._go_on_in(QUIET_S)
 
     def stop(self) -> None:
         """Leave the trees as they are."""
+        self._pending.clear()
+        self._cancel()
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _go_on(self, uri: str) -> None:
-        document = self._documents.get(uri)
+    def _go_on(self) -> None:
         self._timer = None
         if self._busy():
-            self._go_on_in(QUIET_S, uri)
-        elif document is not None and not document.parse(SLICE_S):
+            self._go_on_in(QUIET_S)
+            return
+        uri = next(reversed(self._pending))
+        document = self._documents.get(uri)
+        if document is None or document.parse(SLICE_S):
+            del self._pending[uri]
+        if self._pending:
             # Messages that have come meanwhile are read first.
-            self._go_on_in(0, uri)
+            self._go_on_in(0)
 
-    def _go_on_in(self, seconds: float, uri: str) -> None:
+    def _go_on_in(self, seconds: float) -> None:
+        self._cancel()
         if self._loop is not None:
-            self._timer = self._loop.call_later(seconds, self._go_on, uri)
+            self._timer = self._loop.call_later(seconds, self._go_on)

@@ -14,9 +14,9 @@ WAIT_S = 30
 class Slow(Document):
     """A document whose tree takes three slices after every edit."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, ended: list[str] | None = None) -> None:
         super().__init__(uri, "python", 1, "x = 1\n")
-        self.slices = 0
+        self.slices, self.ended = 0, [] if ended is None else ended
         self.done = asyncio.Event()
 
     def parse(self, patience_s: float) -> bool:
@@ -25,6 +25,7 @@ class Slow(Document):
             return super().parse(patience_s)
         self.slices += 1
         if self.slices >= 3:
+            self.ended.append(self.uri)
             self.done.set()
         return self.slices >= 3
 
@@ -53,18 +54,25 @@ async def test_slices_follow_each_other_until_the_tree_is_done() -> None:
     assert slow.slices == 3
 
 
-async def test_a_newer_edit_goes_first_and_stopping_leaves_all_as_it_is() -> None:
-    old, new, last = (Slow(f"file:///{name}.py") for name in ("old", "new", "last"))
+async def test_a_newer_edit_goes_first_and_none_is_left() -> None:
+    ended: list[str] = []
+    old, new, last = (Slow(f"file:///{name}.py", ended) for name in ("old", "new", "last"))
     idle = started(old, new, last)
+    for document in (old, new, last, new):
+        idle.edited(document.uri)
+    await asyncio.wait_for(old.done.wait(), WAIT_S)
+    assert ended == [new.uri, last.uri, old.uri]
+    assert (old.slices, new.slices, last.slices) == (3, 3, 3)
+
+
+async def test_stopping_leaves_all_as_it_is() -> None:
+    old, last, new = (Slow(f"file:///{name}.py") for name in ("old", "last", "new"))
+    idle = started(old, last)
     idle.edited(old.uri)
-    idle.edited(new.uri)
-    await asyncio.wait_for(new.done.wait(), WAIT_S)
     idle.edited(last.uri)
     idle.stop()
-    other = started(new)
-    new.done.clear()
-    other.edited(new.uri)
-    # Begun later, so it would be the second to end.
+    started(new).edited(new.uri)
+    # Begun later, so it would be the last to end.
     await asyncio.wait_for(new.done.wait(), WAIT_S)
     assert (old.slices, last.slices) == (0, 0)
 
@@ -74,6 +82,7 @@ async def test_a_document_that_was_closed_meanwhile_is_let_go() -> None:
     idle, other = started(), started(there)
     idle.edited(gone.uri)
     other.edited(there.uri)
+    other.edited(gone.uri)
     await asyncio.wait_for(there.done.wait(), WAIT_S)
     assert gone.slices == 0
 
