@@ -21,7 +21,7 @@ from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
 from midspan.server.configuration import begin, follow_change
 from midspan.server.context import Context
-from midspan.server.documents import Documents, Encoding, Range
+from midspan.server.documents import Document, Documents, Encoding, Range
 from midspan.server.idle import Idle
 from midspan.server.inline import items_for, look_ahead
 from midspan.server.judge import load_judged
@@ -245,9 +245,13 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
         return
     if version <= before:
         log.warning("a document went from version %d to %d", before, version)
+
+    def follow(document: Document, span: Range, text: str) -> None:
+        server.suggestions.follow(document, span, text)
+        server.context.changed(uri, [(span, text)])
+
     changes = [(_span(change), change.text) for change in params.content_changes]
-    server.context.changed(uri, changes)
-    server.documents.change(uri, version, changes, server.encoding, server.suggestions.follow)
+    server.documents.change(uri, version, changes, server.encoding, follow)
     server.idle.edited(uri)
     look_ahead(server, uri)
 

@@ -1,5 +1,7 @@
 """The text of open documents: LSP line ends only, three position encodings, edits in O(lines touched).
 
+A client that sends its whole text at every change is taken to have sent what differs.
+
 Lines are numbered from 0 and keep their line end; the last one has none. Columns count code points, characters count
 the units of an encoding. Form feed, NEL, U+2028 and their like are ordinary characters.
 """
@@ -103,18 +105,29 @@ class Document:
 
     def change(self, span: Range | None, text: str, encoding: Encoding) -> None:
         """Replace a range (a client's positions) or, with None, the whole text."""
-        if span is None:
-            self.lines = split_lines(text)
-            self.offsets = Offsets(map(byte_length, self.lines))
-            if self._syntax is not None:
-                self._syntax.forget()
-                # There is no older tree that could serve.
-                self._laborious = False
-        else:
-            start, end = self.places(span, encoding)
-            edit = self._replace(start, end, text)
-            if self._syntax is not None:
-                self._syntax.edit(edit)
+        self.edit(*self.edit_of(span, text, encoding))
+
+    def edit_of(self, span: Range | None, text: str, encoding: Encoding) -> tuple[Range, str]:
+        """A client's change as an edit; one of the whole text as what it changes, as if only that had been sent.
+
+        Then the tree and all that is known by places lasts.
+        """
+        if span is not None:
+            return self.places(span, encoding), text
+        head, tail = unchanged(old := self.text, text)
+        return (self._place_at(old[:head]), self._place_at(old[: len(old) - tail])), text[head : len(text) - tail]
+
+    def _place_at(self, before: str) -> Place:
+        """The place behind a beginning of the text."""
+        size = byte_length(before)
+        line = min(self.offsets.line_at(size), len(self.lines) - 1)
+        return line, column_of(self.lines[line], size - self.offsets.before(line), "utf-8")
+
+    def edit(self, span: Range, text: str) -> None:
+        """Replace what stands between two places."""
+        edit = self._replace(*span, text)
+        if self._syntax is not None:
+            self._syntax.edit(edit)
         self._parsed = self._tried = False
 
     def _replace(self, start: Place, end: Place, text: str) -> Edit:
@@ -161,17 +174,18 @@ class Documents:
         version: int,
         changes: Sequence[tuple[Range | None, str]],
         encoding: Encoding,
-        before_each: Callable[[Document, Range | None, str], object] | None = None,
+        before_each: Callable[[Document, Range, str], object] | None = None,
     ) -> None:
         """Apply changes in order; a lost text comes back with a change of the whole. Raises KeyError for a document
-        that is not open. `before_each` hears of every change that is about to be made, in columns."""
+        that is not open. `before_each` hears of every edit that is about to be made, in places."""
         document = self._open[uri]
         for span, text in changes:
             document.lost = document.lost and span is not None
             if not document.lost:
+                edit = document.edit_of(span, text, encoding)
                 if before_each is not None:
-                    before_each(document, None if span is None else document.places(span, encoding), text)
-                document.change(span, text, encoding)
+                    before_each(document, *edit)
+                document.edit(*edit)
         document.version = version
 
     def uris(self) -> list[str]:
@@ -203,6 +217,30 @@ def split_lines(text: str) -> list[str]:
     if not lines or lines[-1][-1] in "\r\n":
         lines.append("")
     return lines
+
+
+def unchanged(old: str, new: str) -> tuple[int, int]:
+    """How many characters two texts have in common at their beginning, and how many at their end; no CRLF is cut."""
+    head = _alike(old, new, min(len(old), len(new)), lambda text, low, high: text[low:high])
+    if head and old[head - 1] == "\r" and "\n" in (old[head : head + 1], new[head : head + 1]):
+        head -= 1
+    room = min(len(old), len(new)) - head
+    tail = _alike(old, new, room, lambda text, low, high: text[len(text) - high : len(text) - low])
+    if tail and old[-tail] == "\n" and "\r" in (old[-tail - 1 : -tail], new[-tail - 1 : -tail]):
+        tail -= 1
+    return head, tail
+
+
+def _alike(one: str, other: str, most: int, part: Callable[[str, int, int], str]) -> int:
+    """How far the parts of two texts from 0 on are alike; by halves, as a comparison of long parts is quick."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if part(one, low, middle) == part(other, low, middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def byte_length(text: str) -> int:

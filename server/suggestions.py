@@ -126,10 +126,10 @@ class Suggestions:
                 return Recalled(offers=left, complete=spot.invoked and len(left) == len(spot.offers))
         return None
 
-    def follow(self, document: Document, span: Range | None, text: str) -> None:
-        """An edit that is about to be made: `text` in place of a span, in order, or of the whole text."""
+    def follow(self, document: Document, span: Range, text: str) -> None:
+        """An edit that is about to be made: `text` in place of a span, in order."""
         spots = self._spots.pop(document.uri, None)
-        if spots and span is not None:
+        if spots:
             self._spots[document.uri] = [spot for spot in spots if spot.follow(document, span, text)]
 
     def wary(self, threshold: float, uri: str, line: int) -> float:

@@ -50,16 +50,16 @@ def reference_offset(text: str, line: int, character: int, encoding: Encoding) -
 POSITIONS = st.tuples(st.integers(0, 8), st.integers(0, 12))
 
 
-@given(TEXTS, st.sampled_from(ENCODINGS), st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=5))
+@given(TEXTS, st.sampled_from(ENCODINGS), st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=5), st.booleans())
 def test_any_edits_leave_the_clients_text(
-    text: str, encoding: Encoding, edits: list[tuple[tuple[int, int], tuple[int, int], str]]
+    text: str, encoding: Encoding, edits: list[tuple[tuple[int, int], tuple[int, int], str]], whole: bool
 ) -> None:
     document = Document("file:///a.py", "python", 1, text)
     for one, two, new in edits:
         begin, end = sorted(reference_offset(text, *position, encoding) for position in (one, two))
         span = (one, two)
-        document.change(span, new, encoding)
         text = text[:begin] + new + text[end:]
+        document.change(None if whole else span, text if whole else new, encoding)
         assert document.text == text
         assert document.lines == split_lines(text)
         assert document.syntax is not None
@@ -67,6 +67,38 @@ def test_any_edits_leave_the_clients_text(
         assert fresh is not None
         # tree-sitter mends broken text in more ways than one, and a reused tree may choose another.
         assert fresh.has_error or document.syntax.outline == fresh.outline
+
+
+@given(TEXTS, TEXTS)
+def test_a_whole_text_is_the_least_edit_of_whole_line_ends(old: str, new: str) -> None:
+    document = Document("file:///a.txt", "plain", 1, old)
+    (start, end), text = document.edit_of(None, new, "utf-16")
+    for line, column in (start, end):
+        assert column <= len(document.content(line))
+    begin, stop = (len("".join(document.lines[:line])) + column for line, column in (start, end))
+    assert old[:begin] + text + old[stop:] == new
+    # Nothing at either end is the same, but for half of a line end.
+    replaced = old[begin:stop]
+    if replaced and text:
+        assert replaced[0] != text[0] or replaced[0] == "\r"
+        assert replaced[-1] != text[-1] or replaced[-1] == "\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "edit"),
+    [
+        ("a\r\nb", "a!\r\nb", (((0, 1), (0, 1)), "!")),
+        ("a\rb", "a\r\nb", (((0, 1), (1, 0)), "\r\n")),
+        ("a\nb", "a\r\nb", (((0, 1), (1, 0)), "\r\n")),
+        ("a\r\nb", "a\rb", (((0, 1), (1, 0)), "\r")),
+        ("aa", "aaa", (((0, 2), (0, 2)), "a")),
+        ("é😀=\n", "é😀x=\n", (((0, 2), (0, 2)), "x")),
+        ("a\n", "a\n", (((1, 0), (1, 0)), "")),
+        ("", "a\n", (((0, 0), (0, 0)), "a\n")),
+    ],
+)
+def test_what_a_whole_text_changes(old: str, new: str, edit: object) -> None:
+    assert Document("file:///a.txt", "plain", 1, old).edit_of(None, new, "utf-16") == edit
 
 
 BODY = [f"def f{n}(a):\n    if a:\n        return g(a, {n})\n" for n in range(4)]
@@ -93,9 +125,10 @@ LARGE = "".join(BODY) * 300
 
 
 def fresh_outline(text: str) -> str:
-    syntax = Document("file:///a.py", "python", 1, text).syntax
-    assert syntax is not None
-    return syntax.outline
+    document = Document("file:///a.py", "python", 1, text)
+    assert document.parse(60.0)
+    assert document.syntax is not None
+    return document.syntax.outline
 
 
 def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.documents import Document, Range
 from midspan.server.edits import KEPT, MAX_LINES, Edits, Region
+from tests.server.inside import Inside
+from tests.server.raw_client import call, change
 
 URI = "file:///a.py"
 CHANGES = st.lists(st.tuples(st.booleans(), st.integers(0, 300), st.integers(0, 6), st.integers(0, 6)), max_size=10)
@@ -73,3 +77,14 @@ def test_other_documents_stay_as_they_are() -> None:
     assert Region(URI, 10, 10) in edits.newest()
     edits.note(URI, None, "all new")
     assert [region.uri for region in edits.newest()] == ["file:///b.py"]
+
+
+def test_a_client_that_sends_whole_texts_is_followed_to_the_line(tmp_path: Path) -> None:
+    inside = Inside(tmp_path)
+    inside.initialize()
+    context = inside.server.context
+    context._tokens = 100
+    document = {"uri": URI, "languageId": "plaintext", "version": 1, "text": "line\n" * 9}
+    inside.send(call(None, "textDocument/didOpen", {"textDocument": document}))
+    inside.send(change("line\n" * 4 + "lines\n" + "line\n" * 4, 2, uri=URI))
+    assert regions(context.edits) == [(4, 4)]

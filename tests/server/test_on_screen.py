@@ -68,6 +68,27 @@ async def test_typing_along_and_back_asks_the_engine_once_and_stays_one_completi
     assert row["id"] == ids(first)[0]
 
 
+def replace_all(client: Client, version: int, text: str) -> None:
+    """Send the whole text, as clients do that know no ranges."""
+    document = types.VersionedTextDocumentIdentifier(version, URI)
+    changes = [types.TextDocumentContentChangeWholeDocument(text=text)]
+    client.text_document_did_change(types.DidChangeTextDocumentParams(document, changes))
+
+
+async def test_typing_along_is_seen_in_whole_texts_too(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("a = 1\nx = \nb = 2\n")
+        first = await client.complete(1, 4)
+        assert texts(first) == [TEXT]
+        for typed in range(1, 4):
+            replace_all(client, 1 + typed, f"a = 1\nx = {TEXT[:typed]}\nb = 2\n")
+            assert texts(await client.complete(1, 4 + typed)) == [TEXT[typed:]]
+        replace_all(client, 9, "a = 1\nx = \nb = 3\n")
+        assert len(await asked(client)) == 1
+        await client.complete(1, 4)
+        assert len(await asked(client)) == 2
+
+
 async def test_another_key_asks_the_engine_again_and_its_deletion_does_not(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = ")

@@ -282,7 +282,7 @@ def test_a_line_sent_whole_is_followed_unless_it_is_long() -> None:
 def test_new_text_and_other_settings_forget() -> None:
     screen = Screen("a")
     screen.offer((0, 1), "bc")
-    screen.suggestions.follow(screen.document, None, "a")
+    screen.edit(0, 1, "d")
     assert screen.here() is None
     screen.offer((0, 1), "bc")
     screen.suggestions.forget(URI)
