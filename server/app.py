@@ -232,6 +232,7 @@ def did_open(server: Server, params: types.DidOpenTextDocumentParams) -> None:
     server.suggestions.forget(document.uri)
     server.documents.open(document.uri, document.language_id, document.version, document.text)
     server.context.opened(document.uri)
+    server.idle.edited(document.uri)
 
 
 def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> None:

@@ -22,6 +22,8 @@ Range = tuple[Place, Place]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 # Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
 PATIENCE_S = 0.001  # of this thread's processor time
+# The first parse may take so many times as long: enough for most files, and not felt by who types in another one.
+FIRST = 20
 LINE_ENDS = ("\r\n", "\n", "\r")
 
 
@@ -47,17 +49,19 @@ class Document:
         self.offsets = Offsets(map(byte_length, self.lines))
         self._syntax = syntax_of(language_id)
         self._parsed = self._tried = self._laborious = False
-        self.parse(PATIENCE_S)
+        self.parse(FIRST * PATIENCE_S)
 
     @property
     def syntax(self) -> Syntax | None:
-        """The tree; None for plain text. It is brought up to date here, as not every keystroke needs it.
+        """The tree; None for plain text, and as long as there is none: the document is as good as plain text then.
+
+        It is brought up to date here, as not every keystroke needs it.
 
         Where that took too long the last time, it is left to `parse`, and the tree is that of an older text.
         """
         if not self._tried and not self._laborious:
             self.parse(PATIENCE_S)
-        return self._syntax
+        return self._syntax if self._syntax is not None and self._syntax.has_tree else None
 
     def parse(self, patience_s: float) -> bool:
         """Go on with the tree for so much processor time; whether it is up to date."""

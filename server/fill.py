@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,7 +39,9 @@ def open_document(file: Path) -> Document:
         raise CommandError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}; make it readable") from error
-    return Document(file.resolve().as_uri(), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
+    document = Document(file.resolve().as_uri(), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
+    document.parse(math.inf)
+    return document
 
 
 def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:

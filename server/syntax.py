@@ -1,7 +1,7 @@
 """tree-sitter trees kept beside the text, and what they say of a place.
 
 Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for. What
-takes longer than a keystroke may is gone on with while nobody types (idle.py).
+takes longer than a keystroke may, the first parse of a large file too, is gone on with while nobody types (idle.py).
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class Syntax:
             points = (edit.start_point, edit.old_end_point, edit.new_end_point)
             self._tree.edit(edit.start, edit.old_end, edit.new_end, *points)
 
-    def forget(self) -> None:
-        """The whole text was replaced."""
-        self._start_afresh()
-        self._tree = None
+    @property
+    def has_tree(self) -> bool:
+        """Whether a parse has come to its end yet; until then nothing can be said of any place."""
+        return self._tree is not None
 
     def parse(self, lines: list[str], offsets: Offsets, patience_s: float) -> bool:
-        """Bring the tree up to date with the lines, whose places `offsets` knows; the first time, whatever it costs.
+        """Bring the tree up to date with the lines, whose places `offsets` knows.
 
         Returns whether it is. If not, the old tree, whose places `edit` has moved, serves until another call, which
-        goes on from there, has come to the end.
+        goes on from there, has come to the end; the first time there is none.
         """
         self._lines = lines
 
@@ -64,12 +64,15 @@ class Syntax:
             chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
             return chunk[offset - offsets.before(line) :]
 
-        if self._tree is None:
-            self._tree = self._parser.parse(read)
-            return True
-        late = time.thread_time() + patience_s
+        def is_late(*_: object) -> bool:
+            return time.thread_time() > end
+
+        end = time.thread_time() + patience_s
         try:
-            self._tree = self._parser.parse(read, self._tree, progress_callback=lambda *_: time.thread_time() > late)
+            if self._tree is None:
+                self._tree = self._parser.parse(read, progress_callback=is_late)
+            else:
+                self._tree = self._parser.parse(read, self._tree, progress_callback=is_late)
         except ValueError:
             self._halfway = True
             return False

@@ -12,7 +12,7 @@ import pytest
 
 from midspan.server.cli import main, state_home
 from midspan.server.documents import Document
-from midspan.server.fill import in_place
+from midspan.server.fill import in_place, open_document
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import ScriptedEngine
 
@@ -197,3 +197,9 @@ def test_state_follows_the_platforms_custom() -> None:
     if sys.platform == "linux":
         assert state_home({"XDG_STATE_HOME": "/state"}) == Path("/state/midspan")
         assert state_home({}) == Path.home() / ".local" / "state" / "midspan"
+
+
+def test_a_large_file_is_parsed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 0.0)
+    (tmp_path / "a.py").write_text("def f(a):\n    b = 1\n" * 1000)
+    assert open_document(tmp_path / "a.py").syntax is not None

@@ -147,6 +147,24 @@ def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyP
     assert document.syntax.outline == fresh_outline(LARGE + LARGE) != before
 
 
+@pytest.mark.parametrize("patience_s", [0.0, -1.0])
+def test_a_first_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", patience_s)
+    document = Document("file:///a.py", "python", 1, LARGE)
+    # There is none yet, and no keystroke goes on with it.
+    assert document.syntax is None
+    document.change(((0, 0), (0, 0)), "x = 1\n", "utf-16")
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 60.0)
+    assert document.syntax is None
+    slices = 1
+    while not document.parse(0.0):
+        assert document.syntax is None
+        slices += 1
+    assert slices > 1
+    assert document.syntax is not None
+    assert document.syntax.outline == fresh_outline("x = 1\n" + LARGE)
+
+
 def test_a_tree_that_took_too_long_once_is_left_to_who_has_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     document = Document("file:///a.py", "python", 1, LARGE)
     assert document.syntax is not None

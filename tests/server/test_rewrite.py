@@ -164,6 +164,16 @@ def test_a_light_bulb_does_not_burn_on_every_line(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
+def test_a_large_document_holds_up_nobody_and_has_its_tree_once_nobody_types(tmp_path: Path) -> None:
+    text = "def f(a):\n    b = 1\n" * 30_000
+    with connected(tmp_path) as client:
+        begin(client, "x = 1\n", uri="file:///small.py")
+        client.open(text)
+        assert names(offered(client, (1, 9, 1, 9))) == []
+        assert any("docstring" in names(offered(client, (1, 9, 1, 9))) for _ in range(100_000))
+        assert client.leave() == 0
+
+
 def test_the_block_is_finished_below_its_last_line_with_the_files_line_ends(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, "def f(a):\r\n    b = 1\r\n\r\nc = 2\r\n")
