@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
 CLOSE_S = BUSY_S = 10.0
+KEPT_MS = 365 * 24 * 60 * 60 * 1000
 SCHEMA = """
 CREATE TABLE salt (value BLOB NOT NULL);
 CREATE TABLE completion (
@@ -143,7 +144,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
 
 
 def _prepare(store: sqlite3.Connection) -> bytes:
-    """Make the tables if they are missing; the salt."""
+    """Make the tables if they are missing, forget what is older than a year; the salt."""
     _write_ahead(store)
     store.execute("PRAGMA synchronous = NORMAL")
     with store:
@@ -157,6 +158,7 @@ def _prepare(store: sqlite3.Connection) -> bytes:
             store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")
+        store.execute("DELETE FROM completion WHERE ts < ?", (_now_ms() - KEPT_MS,))
     salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]
     return salt
 

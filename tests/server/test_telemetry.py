@@ -191,3 +191,17 @@ def test_any_uri_will_do(tmp_path: Path, uri: str) -> None:
     with telemetry(tmp_path) as store:
         store.offered(Offer(**given | {"uri": uri}))
     assert len(rows(tmp_path)) == 1
+
+
+def test_rows_older_than_a_year_are_forgotten_at_the_next_start(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("old"))
+        store.offered(offer("older"))
+        store.offered(offer("new"))
+    day_ms = 24 * 60 * 60 * 1000
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file, file:
+        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'older'", (366 * day_ms,))
+        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'old'", (364 * day_ms,))
+    with telemetry(tmp_path):
+        pass
+    assert [row["id"] for row in rows(tmp_path)] == ["new", "old"]
