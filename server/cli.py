@@ -49,7 +49,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     common.add_argument("--checkpoint", default="embedded", help="embedded, a folder, or a hub name in the local cache")
     common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
-    common.add_argument("--log-file", type=Path, help="log there instead of to stderr")
+    common.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
     out = argparse.ArgumentParser(prog="midspan", description="Fills the gap at the cursor.")
     out.add_argument("--version", action="version", version=midspan.__version__)
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")

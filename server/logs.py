@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from pygls.exceptions import JsonRpcException
 
+# A full log is kept once more under its name with `.1`.
+MAX_BYTES, BACKUPS = 4 * 1024 * 1024, 1
+# So many different tracebacks are known again.
+KNOWN = 100
 
-class LogFile(logging.FileHandler):
-    """A log file whose disk may fill up: said once, and the server goes on."""
+
+class LogFile(RotatingFileHandler):
+    """A log file of bounded size whose disk may fill up: said once, and the server goes on."""
 
     def __init__(self, file: Path, on_trouble: Callable[[str], object]) -> None:
-        super().__init__(file, encoding="utf-8", errors="backslashreplace", delay=False)
+        super().__init__(
+            file, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", errors="backslashreplace", delay=False
+        )
         self._on_trouble = on_trouble
         self._troubled = False
 
@@ -24,6 +32,29 @@ class LogFile(logging.FileHandler):
             self._on_trouble(f"no log: cannot write {self.baseFilename}; mend it or choose another --log-file")
 
 
+class Repeated(logging.Filter):
+    """Cuts an error that has been logged before with the same traceback down to one line: it may come at every key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record pass; it is changed in place."""
+        head, _, detail = record.getMessage().partition("\n")
+        if record.exc_info:
+            detail += logging.Formatter().formatException(record.exc_info)
+        if record.levelno < logging.ERROR or not detail:
+            return True
+        if detail in self._known:
+            record.msg, record.args = f"{head}; as before: {detail.rstrip().rpartition(chr(10))[2].strip()}", ()
+            record.exc_info = record.exc_text = None
+        elif len(self._known) >= KNOWN:
+            self._known.clear()
+        self._known.add(detail)
+        return True
+
+
 def log_to(file: Path | None, on_trouble: Callable[[str], object], *, debug: bool = False) -> None:
     """Log to the file or to stderr. Raises OSError when the file cannot be opened.
 
@@ -31,6 +62,7 @@ def log_to(file: Path | None, on_trouble: Callable[[str], object], *, debug: boo
     """
     where = logging.StreamHandler() if file is None else LogFile(file, on_trouble)
     where.addFilter(_without_the_clients_words)
+    where.addFilter(Repeated())
     logging.basicConfig(
         handlers=[where], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
