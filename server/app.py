@@ -37,7 +37,7 @@ from midspan.server.settings import (
 from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry
-from midspan.server.upkeep import follow_folders
+from midspan.server.upkeep import follow_folders, follow_rules, watch_rules
 from midspan.server.wire import take_stdio
 
 __all__ = ["ServeOptions", "Server", "build", "serve"]
@@ -191,10 +191,12 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
     feature(types.INITIALIZED)(initialized)
     feature(types.TEXT_DOCUMENT_DID_OPEN)(did_open)
     feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
+    feature(types.TEXT_DOCUMENT_DID_SAVE)(did_save)
     feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
     feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(inline_completion)
     feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
     feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
+    feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(did_change_watched_files)
     feature("textDocument/didShowCompletion")(did_show)
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
     server.command(DID_ACCEPT)(did_accept)
@@ -211,6 +213,7 @@ def initialize(server: Server, params: types.InitializeParams) -> None:
 
 async def initialized(server: Server, _: types.InitializedParams) -> None:
     """Begin, with what the settings say."""
+    watch_rules(server)
     await begin(server)
 
 
@@ -223,6 +226,11 @@ async def did_change_workspace_folders(server: Server, _: types.DidChangeWorkspa
     """Folders were opened or closed, as pygls has noted: their files come into the prompts, or leave them."""
     server.folders_changed = True
     await follow_folders(server)
+
+
+def did_change_watched_files(server: Server, params: types.DidChangeWatchedFilesParams) -> None:
+    """Files have changed on disk; git's rules count at once."""
+    follow_rules(server, [change.uri for change in params.changes])
 
 
 def did_open(server: Server, params: types.DidOpenTextDocumentParams) -> None:
@@ -255,6 +263,11 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
     server.documents.change(uri, version, changes, server.encoding, follow)
     server.idle.edited(uri)
     look_ahead(server, uri)
+
+
+def did_save(server: Server, params: types.DidSaveTextDocumentParams) -> None:
+    """A document was saved; git's rules count at once."""
+    follow_rules(server, [params.text_document.uri])
 
 
 def did_close(server: Server, params: types.DidCloseTextDocumentParams) -> None:

@@ -57,9 +57,15 @@ class Background:
 
     def look(self, roots: Sequence[Path], exclude: Sequence[str]) -> None:
         """Have the folders and all open documents read, by rules that may be new: what is known is forgotten."""
-        self.index.clear()
         self._scan = Scan(tuple(map(str, roots)), tuple(exclude))
-        self._rescan()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The same by git's rules as they are on disk now; what is known is forgotten even where no indexer runs."""
+        self.index.clear()
+        if not self.running:
+            return
+        self._rescan(afresh=True)
         for uri in self._documents.uris():
             self._tell(uri)
 
@@ -104,9 +110,9 @@ class Background:
         else:
             self.index.take(Found(key_of(uri), document.language_id, hidden=True))
 
-    def _rescan(self) -> None:
+    def _rescan(self, *, afresh: bool = False) -> None:
         self._scanned_at = asyncio.get_running_loop().time()
-        self._send(self._scan)
+        self._send(msgspec.structs.replace(self._scan, afresh=afresh))
 
     def _send(self, request: Request) -> None:
         if self._process is not None and self._process.stdin is not None and self.running:

@@ -144,6 +144,12 @@ class Context:
         self._held = None
         self.background.changed(uri)
 
+    def rules_changed(self) -> None:
+        """What git ignores may be something else now."""
+        forget_rules()
+        self._held = None
+        self.background.look_again()
+
     def changed(self, uri: str, changes: Sequence[tuple[Range | None, str]]) -> None:
         """A document was edited, by ranges in any encoding: only their lines count."""
         if not self._tokens:

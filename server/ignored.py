@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pathspec import GitIgnoreSpec
 
 RULES = (".gitignore", ".ignore")
 MAX_RULES_BYTES = 256 * 1024
+
+
+def is_rules(path: PurePath) -> bool:
+    """Whether a file is one that says what git ignores."""
+    return path.name in RULES or path.parts[-3:] == (".git", "info", "exclude")
 
 
 class Ignored:

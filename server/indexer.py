@@ -35,11 +35,15 @@ UNREAD = (-1, -1)
 
 
 class Scan(msgspec.Struct, frozen=True, tag=True):
-    """Look through these folders; files that have not changed since a scan by the same rules are left alone."""
+    """Look through these folders; files that have not changed since the last time are left alone.
+
+    `afresh` has all of them told again: who asks has forgotten what it knew, as other rules may hold.
+    """
 
     roots: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     seconds: float = MAX_SCAN_S
+    afresh: bool = False
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -101,11 +105,10 @@ class Workspace:
 
     def scan(self, request: Scan) -> Iterator[Finding]:
         """What is new below the folders, a file at a time, within the limits above; the rules hold from here on."""
-        roots = tuple(map(Path, request.roots))
-        if (roots, request.exclude) != (self._roots, self._exclude):
-            # Who asks has forgotten all; what it should not show any more may be on its way there, so it goes by name.
+        self._roots, self._exclude = tuple(map(Path, request.roots)), request.exclude
+        if request.afresh:
+            # What may not be shown any more may still be on its way, so it is not forgotten here: it goes by name.
             self._stamps = dict.fromkeys(self._stamps, UNREAD)
-        self._roots, self._exclude = roots, request.exclude
         self._rules = {root: Ignored(root) for root in self._roots}
         return self._scan(request)
 

@@ -1,13 +1,18 @@
-"""What the settings ask for: the telemetry opened or closed, the model loaded, folders looked through, work stopped."""
+"""What the settings, open folders and git's rules ask for: telemetry opened or closed, the model loaded, folders looked
+through, work stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from lsprotocol import types
+
+from midspan.server.ignored import RULES, is_rules
 from midspan.server.index import key_of
 from midspan.server.progress import Progress, bytes_read
 from midspan.server.telemetry import Telemetry
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from midspan.server.app import Server
 
 log = logging.getLogger(__name__)
+
+WATCHED = "midspan-rules"
 
 
 async def follow_settings(server: Server) -> None:
@@ -46,6 +53,25 @@ async def follow_folders(server: Server) -> None:
     if server.engine is not None and server.settings.enable:
         tokens = server.engine.about.context_tokens
         await server.context.follow(tokens, roots_of(server), server.settings.exclude)
+
+
+def watch_rules(server: Server) -> None:
+    """Have the client tell when a file changes that says what git ignores, where it can."""
+    workspace = server.client_capabilities.workspace
+    watched = None if workspace is None else workspace.did_change_watched_files
+    if watched is not None and watched.dynamic_registration:
+        files = [types.FileSystemWatcher(glob_pattern=f"**/{name}") for name in (*RULES, ".git/info/exclude")]
+        options = types.DidChangeWatchedFilesRegistrationOptions(watchers=files)
+        method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+        server.client_register_capability(
+            types.RegistrationParams([types.Registration(id=WATCHED, method=method, register_options=options)])
+        )
+
+
+def follow_rules(server: Server, uris: Iterable[str]) -> None:
+    """Files were saved or have changed: where git's rules are among them, they are read again."""
+    if any(is_rules(PurePath(key_of(uri))) for uri in uris):
+        server.context.rules_changed()
 
 
 def roots_of(server: Server) -> list[Path]:

@@ -28,7 +28,7 @@ def test_what_is_advertised(tmp_path: Path) -> None:
     assert result["serverInfo"]["name"] == "midspan"
     assert result["capabilities"] == {
         "positionEncoding": "utf-16",
-        "textDocumentSync": {"openClose": True, "change": 2, "save": False},
+        "textDocumentSync": {"openClose": True, "change": 2, "save": True},
         "inlineCompletionProvider": {},
         "codeActionProvider": {"codeActionKinds": [action.kind for action in ACTIONS], "resolveProvider": True},
         "executeCommandProvider": {"commands": ["midspan.didAccept"]},

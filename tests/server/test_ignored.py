@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.ignored import Ignored
+from midspan.server.ignored import Ignored, is_rules
 from tests.server.gaps import write_files
 
 FILES = (
@@ -36,6 +36,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_as_git(repository: Path, name: str) -> None:
     said = subprocess.run(["git", "-C", str(repository), "check-ignore", "-q", "--no-index", f"./{name}"], check=False)
     assert Ignored(repository)(repository / name) == (said.returncode == 0)
+
+
+def test_which_files_hold_rules() -> None:
+    names = ("a/.gitignore", ".ignore", "a/.git/info/exclude", "exclude", ".git/info/attributes", "x.gitignore")
+    assert [name for name in names if is_rules(Path("/project", name))] == list(names[:3])
 
 
 def test_rules_above_a_workspace_that_is_part_of_a_repository(repository: Path) -> None:

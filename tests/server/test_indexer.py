@@ -120,10 +120,12 @@ def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) ->
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def scan(workspace: Workspace, *roots: Path, exclude: tuple[str, ...] = ()) -> dict[str, list[str]]:
+def scan(
+    workspace: Workspace, *roots: Path, exclude: tuple[str, ...] = (), afresh: bool = False
+) -> dict[str, list[str]]:
     """Names of files by the kind of what was found."""
     kinds: dict[str, list[str]] = {"found": [], "gone": []}
-    for finding in workspace.scan(Scan(tuple(map(str, roots)), exclude)):
+    for finding in workspace.scan(Scan(tuple(map(str, roots)), exclude, afresh=afresh)):
         if not isinstance(finding, Scanned):
             kinds["gone" if isinstance(finding, Gone) else "found"].append(Path(finding.key).name)
     return kinds
@@ -139,15 +141,15 @@ def test_a_second_scan_reads_what_has_changed(tmp_path: Path) -> None:
     assert scan(workspace, tmp_path) == {"found": ["a.py"], "gone": ["b.py", "c.py"]}
 
 
-def test_other_rules_or_folders_are_answered_from_the_beginning(tmp_path: Path) -> None:
+def test_what_has_been_forgotten_is_told_afresh(tmp_path: Path) -> None:
     workspace = Workspace()
     one, other = tmp_path / "one", tmp_path / "other"
     write_files(tmp_path, {"one/a.py": "x = 1\n", "one/b.py": "y = 1\n", "other/c.py": "z = 1\n"})
     assert scan(workspace, one) == {"found": ["a.py", "b.py"], "gone": []}
-    assert scan(workspace, one, exclude=("a.py",)) == {"found": ["b.py"], "gone": ["a.py"]}
+    assert scan(workspace, one, exclude=("a.py",), afresh=True) == {"found": ["b.py"], "gone": ["a.py"]}
     assert scan(workspace, one, exclude=("a.py",)) == {"found": [], "gone": []}
-    assert scan(workspace, one, other) == {"found": ["a.py", "b.py", "c.py"], "gone": []}
-    assert scan(workspace, other) == {"found": ["c.py"], "gone": ["a.py", "b.py"]}
+    assert scan(workspace, one, other, afresh=True) == {"found": ["a.py", "b.py", "c.py"], "gone": []}
+    assert scan(workspace, other, afresh=True) == {"found": ["c.py"], "gone": ["a.py", "b.py"]}
 
 
 def test_the_limits_of_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
