@@ -20,6 +20,7 @@ Encoding = Literal["utf-8", "utf-16", "utf-32"]
 Place = tuple[int, int]
 Range = tuple[Place, Place]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+WORD = re.compile(r"\w*")
 # Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
 PATIENCE_S = 0.001  # of this thread's processor time
 # The first parse may take so many times as long: enough for most files, and not felt by who types in another one.
@@ -48,18 +49,18 @@ class Document:
         self.lines = split_lines(text)
         self.offsets = Offsets(map(byte_length, self.lines))
         self._syntax = syntax_of(language_id)
-        self._parsed = self._tried = self._laborious = False
+        self._parsed = self._tried = self._laborious = self._only_words = False
         self.parse(FIRST * PATIENCE_S)
 
     @property
     def syntax(self) -> Syntax | None:
         """The tree; None for plain text, and as long as there is none: the document is as good as plain text then.
 
-        It is brought up to date here, as not every keystroke needs it.
+        It is brought up to date here, as not every keystroke needs it: letters in a word make and end nothing around.
 
         Where that took too long the last time, it is left to `parse`, and the tree is that of an older text.
         """
-        if not self._tried and not self._laborious:
+        if not self._tried and not self._laborious and not self._only_words:
             self.parse(PATIENCE_S)
         return self._syntax if self._syntax is not None and self._syntax.has_tree else None
 
@@ -129,6 +130,9 @@ class Document:
 
     def edit(self, span: Range, text: str) -> None:
         """Replace what stands between two places."""
+        (first, column), (last, end_column) = span
+        removed = self.lines[first][column:end_column] if first == last else "\n"
+        self._only_words = (self._parsed or self._only_words) and WORD.fullmatch(removed + text) is not None
         edit = self._replace(*span, text)
         if self._syntax is not None:
             self._syntax.edit(edit)

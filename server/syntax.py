@@ -103,7 +103,8 @@ class Syntax:
             inside = node.start_byte < offset < node.end_byte
             if inside and node.type in self.language.interpolations:
                 return "code"
-            if node.type in self.language.strings and self._in_string(node, offset):
+            # The type `string` of some languages is a word, not a literal.
+            if node.is_named and node.type in self.language.strings and self._in_string(node, offset):
                 return "string"
         return "code"
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
 
 from midspan.server.documents import Document
 from midspan.server.hole import PREFIX_CHARS, SUFFIX_CHARS, build_hole
+from midspan.server.offsets import Offsets
+from midspan.server.syntax import Syntax
 from tests.server.pictures import FIXTURES, cut, named, place
 
+LANGUAGES = (
+    "c:c cpp:cpp cs:csharp css:css go:go html:html java:java js:javascript json:json lua:lua md:markdown php:php "
+    "py:python rb:ruby rs:rust sh:shellscript sql:sql toml:toml ts:typescript tsx:typescriptreact yaml:yaml"
+)
+BY_ENDING = dict(pair.split(":") for pair in LANGUAGES.split())
 PICTURES = sorted((FIXTURES / "holes").glob("*.txt"))
 
 
@@ -100,3 +108,37 @@ def test_plain_text_has_no_tree_and_still_has_holes() -> None:
     document = Document("file:///a.txt", "plaintext", 1, "hello # wor")
     assert document.syntax is None
     assert build_hole(document, (0, 11)).kind == "rest_of_line"
+
+
+@pytest.mark.parametrize("path", sorted((FIXTURES / "languages").iterdir()), ids=lambda path: path.name)
+def test_letters_in_a_word_need_no_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind of gap behind them is what a fresh tree says, and that of a quote is known at once."""
+    language, text = BY_ENDING[path.suffix[1:]], path.read_text(encoding="utf-8")
+    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 60.0)
+    plain, calls = Syntax.parse, list[None]()
+
+    def parse(self: Syntax, lines: list[str], offsets: Offsets, patience_s: float) -> bool:
+        calls.append(None)
+        return plain(self, lines, offsets, patience_s)
+
+    monkeypatch.setattr(Syntax, "parse", parse)
+    ends = [found.end() for found in re.finditer(r"\w+(?![\"'])", text)]
+    for at in ends[:: max(1, len(ends) // 40)]:
+        line, column = place(text[:at])
+        document = Document("file:///a", language, 1, text)
+        calls.clear()
+        for number, letter in enumerate("qa"):
+            document.change(((line, column + number), (line, column + number)), letter, "utf-32")
+            kind = build_hole(document, (line, column + number + 1)).kind
+        assert not calls
+        fresh = build_hole(Document("file:///a", language, 1, document.text), (line, column + 2)).kind
+        assert kind == fresh, text[:at][-30:]
+        calls.clear()
+        document.change(((line, column + 2), (line, column + 2)), '"', "utf-32")
+        build_hole(document, (line, column + 3))
+        assert calls
+
+
+def test_a_type_named_string_is_none() -> None:
+    document = Document("file:///a.ts", "typescript", 1, "let name: string;\n")
+    assert build_hole(document, (0, 13)).kind == "rest_of_line"
