@@ -1,4 +1,4 @@
---- Drives a real Neovim through one inline completion: attach, type, see ghost text, accept with Tab, leave.
+--- Drives a real Neovim through one inline completion: attach, type, see ghost text, accept key by key, undo, leave.
 --- MIDSPAN_CASE names a JSON file: what is in class Case. What was seen goes to `result` as JSON.
 
 ---@class Case
@@ -8,6 +8,7 @@
 ---@field file string
 ---@field row integer 1-based row at whose end the text is typed.
 ---@field typed string
+---@field keys string[] What is pressed, each when the text has its ghost text; behind a + at once.
 ---@field loads boolean Whether to await the end of the server's progress before typing.
 ---@field timeout_ms integer For each wait.
 ---@field result string
@@ -52,7 +53,18 @@ end
 
 ---@return string[]?
 local function ghost_for_this_text()
-  return answered_tick == vim.b.changedtick and vim.endswith(buffer()[case.row], case.typed) and ghost() or nil
+  return answered_tick == vim.b.changedtick and ghost() or nil
+end
+
+---@param keys string
+---@return string[] buffer
+local function press(keys)
+  local before = buffer()
+  vim.api.nvim_input(keys)
+  await('what ' .. keys .. ' gives', function()
+    return not vim.deep_equal(buffer(), before)
+  end)
+  return buffer()
 end
 
 local function session()
@@ -65,14 +77,22 @@ local function session()
   end)
   vim.api.nvim_win_set_cursor(0, { case.row, 0 })
   vim.api.nvim_input('A' .. case.typed)
-  seen.ghost = await('ghost text', ghost_for_this_text)
-  seen.before = buffer()
-  vim.api.nvim_input('<Tab>')
-  await('the accepted text', function()
-    return not vim.deep_equal(buffer(), seen.before)
+  await('the typed text', function()
+    return vim.endswith(buffer()[case.row], case.typed)
   end)
+  seen.steps = {}
+  for number, key in ipairs(case.keys) do
+    local at_once = vim.startswith(key, '+')
+    local shown = not at_once and await('ghost text', ghost_for_this_text)
+    seen.ghost = seen.ghost or shown
+    seen.before = number == 1 and buffer() or seen.before
+    seen.steps[number] = press(at_once and key:sub(2) or key)
+  end
   seen.after = buffer()
-  vim.api.nvim_input('<Esc>Go<Tab><Esc>')
+  vim.api.nvim_input('<Esc>')
+  seen.undone = press('u')
+  press('<C-r>')
+  vim.api.nvim_input('Go<Tab><Esc>')
   await('a plain tab', function()
     return #buffer() > #seen.after and vim.api.nvim_get_mode().mode == 'n'
   end)

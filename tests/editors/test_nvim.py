@@ -37,6 +37,7 @@ class Case:
     file: str
     row: int
     typed: str
+    keys: list[str]
     loads: bool
     timeout_ms: int
     result: str
@@ -44,11 +45,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the Lua driver saw: the buffer before and after Tab, the lines of ghost text, what Tab gave without any."""
+    """What the Lua driver saw: the first ghost text, the buffer before the first key, after each, and at the end.
+
+    `undone` is the buffer once the last key has been undone, `fallback` what Tab gave without any ghost text.
+    """
 
     before: list[str]
     ghost: list[str]
+    steps: list[list[str]]
     after: list[str]
+    undone: list[str]
     fallback: str
 
 
@@ -62,14 +68,15 @@ def run_nvim(nvim: str, scratch: Path, arguments: list[str], **variables: str) -
 
 
 def complete(
-    nvim: str, scratch: Path, server: list[str], text: str, *, row: int, typed: str, loads: bool, **settings: object
-) -> Seen:
-    """Open `text`, type at the end of the 1-based `row`, accept what is shown."""
+    nvim: str, scratch: Path, server: list[str], text: str, *, row: int, typed: str, loads: bool,
+    keys: tuple[str, ...] = ("<Tab>",), **settings: object,
+) -> Seen:  # fmt: skip
+    """Open `text`, type at the end of the 1-based `row`, accept what is shown by `keys`."""
     file, told, result = scratch / "sample.py", scratch / "case.json", scratch / "result.json"
     file.write_bytes(text.encode())
     case = Case(
-        plugin=str(PLUGIN), command=server, settings=settings, file=str(file), row=row, typed=typed, loads=loads,
-        timeout_ms=45_000, result=str(result),
+        plugin=str(PLUGIN), command=server, settings=settings, file=str(file), row=row, typed=typed, keys=[*keys],
+        loads=loads, timeout_ms=45_000, result=str(result),
     )  # fmt: skip
     told.write_text(json.dumps(asdict(case)), encoding="utf-8")
     ended = run_nvim(nvim, scratch, ["-S", str(HERE / "inline.lua")], MIDSPAN_CASE=str(told))
@@ -85,6 +92,15 @@ def inserted(before: list[str], row: int, ghost: list[str]) -> list[str]:
     """The buffer with the ghost text taken at the end of the 1-based `row`."""
     first, *rest = ghost
     return [*before[: row - 1], before[row - 1] + first, *rest, *before[row:]]
+
+
+def taken_rows(state_dir: Path) -> list[tuple[int, int | None]]:
+    """How much of each offer was taken in part, and when it was taken whole."""
+    store = sqlite3.connect(state_dir / "telemetry.db")
+    try:
+        return store.execute("SELECT partial_chars, accepted_ts FROM completion ORDER BY ts").fetchall()
+    finally:
+        store.close()
 
 
 def accepted_rows(state_dir: Path) -> list[bool]:
@@ -104,7 +120,35 @@ def test_ghost_text_is_shown_and_accepted(nvim: str, tmp_path: Path) -> None:
     assert seen.ghost == [scripted.TEXT]
     assert seen.after == inserted(seen.before, 2, [scripted.TEXT])
     assert seen.fallback == "\t"
+    # The suggestion is taken back alone.
+    assert seen.undone == seen.before
     assert accepted_rows(state)[-1:] == [True]
+
+
+def test_a_suggestion_is_taken_word_by_word_and_line_by_line(nvim: str, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(state)]
+    text, keys = "def lines(left, right):\n\n", ("<M-Right>", "<M-Right>", "<M-C-Right>", "<M-C-Right>")
+    seen = complete(nvim, tmp_path, server, text, row=2, typed="    ", loads=False, keys=keys)
+    one, two = scripted.TEXT.split(" ")[0], " ".join(scripted.TEXT.split(" ")[:2])
+    assert [step[1:] for step in seen.steps] == [
+        [f"    {one}"],
+        [f"    {two}"],
+        [f"    {scripted.TEXT}"],
+        [f"    {scripted.TEXT}", f"    {scripted.TEXT}"],
+    ]
+    assert seen.undone == seen.steps[2]
+    taken = [(partial, accepted is not None) for partial, accepted in taken_rows(state)]
+    assert taken == [(len(f"{scripted.TEXT}"), True)]
+
+
+def test_what_was_typed_along_just_before_is_not_there_twice(nvim: str, tmp_path: Path) -> None:
+    """Neovim asks some time after the last key: the suggestion still is that of the text before it."""
+    server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(tmp_path)]
+    keys = (scripted.TEXT[0], f"+{scripted.TEXT[1]}", "+<Tab>")
+    seen = complete(nvim, tmp_path, server, "x = \n", row=1, typed=" ", loads=False, keys=keys)
+    assert seen.after == [f"x =  {scripted.TEXT}"]
+    assert seen.undone == [f"x =  {scripted.TEXT[:2]}"]
 
 
 def test_lines_are_accepted_in_a_file_with_crlf(nvim: str, tmp_path: Path) -> None:
@@ -130,4 +174,4 @@ def test_an_unknown_option_is_named(nvim: str, tmp_path: Path) -> None:
         tmp_path,
         ["--cmd", f"set runtimepath+={PLUGIN}", "-c", "lua require('midspan').setup({ acept = 'x' })", "-c", "cq"],
     )
-    assert 'midspan: unknown option "acept": use accept or config' in ended.stderr
+    assert 'midspan: unknown option "acept": use accept, accept_word, accept_line or config' in ended.stderr
