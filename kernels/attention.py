@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from midspan.kernels.launch import capability, cdiv, power_of_two, precision, processors, tl, triton
+from midspan.kernels.launch import LARGE, SMALL, cdiv, power_of_two, precision, processors, shared_memory, tl, triton
 
 
 class Config(NamedTuple):
@@ -30,13 +30,14 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a head at most, capability at least), the first that fits. Larger tiles of 512 spill registers on every
-# target; small tiles on the CPU reach the edges in tests.
+# By (bytes of a number, bytes of a head at most, shared memory at least), the first that fits. Larger tiles of 512, and
+# of any float32 head, spill registers; small tiles on the CPU reach the edges in tests.
 CONFIGS = {
-    (512, 80): Config(64, 32, 8, 3),
-    (1024, 80): Config(32, 32, 8, 2),
-    (2048, 80): Config(16, 16, 8, 1),
-    (2048, 0): Config(16, 16, 4, 1),
+    (2, 512, LARGE): Config(64, 32, 8, 3),
+    (2, 512, SMALL): Config(64, 32, 8, 2),
+    (2, 1024, SMALL): Config(32, 32, 8, 2),
+    (4, 2048, SMALL): Config(16, 16, 8, 1),
+    (4, 2048, 0): Config(16, 16, 4, 1),
 }
 # Scores are kept in powers of two, which the hardware raises faster than powers of e.
 LOG2E = 1.4426950408889634
@@ -240,8 +241,9 @@ def _combine(partial: torch.Tensor, stats: torch.Tensor, dtype: torch.dtype) -> 
 
 
 def _config(q: torch.Tensor) -> Config:
-    have, head = capability(q), q.shape[-1] * q.element_size()
-    return next(one for (size, least), one in CONFIGS.items() if head <= size and have >= least)
+    have, wide, head = shared_memory(q), q.element_size(), q.shape[-1] * q.element_size()
+    rows = CONFIGS.items()
+    return next(one for (most, size, least), one in rows if wide <= most and head <= size and have >= least)
 
 
 def _splits(programs: int, blocks: int, processors: int) -> int:

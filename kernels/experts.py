@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from midspan.kernels.geglu import gated, geglu_reference
-from midspan.kernels.launch import capability, cdiv, power_of_two, precision, tl, triton
+from midspan.kernels.launch import LARGE, SMALL, capability, cdiv, power_of_two, precision, shared_memory, tl, triton
 from midspan.kernels.quantize import quantize_rows, quantize_rows_reference
 from midspan.kernels.router import sort_by_expert
 
@@ -34,12 +34,13 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a weight at most, capability at least), the first that fits; small tiles on the CPU reach the edges in
+# By (bytes of a weight at most, shared memory at least), the first that fits; small tiles on the CPU reach the edges in
 # tests. 704 = 11 * 64 and 2816 = 22 * 128 leave no remainder.
 CONFIGS = {
-    (1, 89): Config(64, 128, 128, 64, 4, 4),
-    (2, 80): Config(64, 64, 128, 64, 4, 3),
-    (4, 80): Config(32, 32, 32, 32, 4, 2),
+    (1, SMALL): Config(64, 128, 128, 64, 4, 4),
+    (2, LARGE): Config(64, 64, 128, 64, 4, 3),
+    (2, SMALL): Config(64, 64, 128, 32, 4, 3),
+    (4, SMALL): Config(32, 32, 32, 16, 4, 2),
     (4, 0): Config(16, 32, 16, 32, 4, 1),
 }
 MAX_ROWS = 64  # of a tile: two accumulators of gate_up stay in registers
@@ -234,7 +235,7 @@ def down_reduced(shares: torch.Tensor, top_k: int, dtype: torch.dtype) -> torch.
 
 
 def _config(x: torch.Tensor) -> Config:
-    have = capability(x)
+    have = shared_memory(x)
     return next(one for (size, least), one in CONFIGS.items() if x.element_size() <= size and have >= least)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from midspan.kernels.experts import Config, down_reduced, tile_rows
 from midspan.kernels.four_bit import decoded, dequantize_reference, from_e4m3
 from midspan.kernels.geglu import gated, geglu_reference
-from midspan.kernels.launch import capability, cdiv, precision, tl, triton
+from midspan.kernels.launch import LARGE, SMALL, cdiv, precision, shared_memory, tl, triton
 from midspan.kernels.router import sort_by_expert
 
 
@@ -37,9 +37,13 @@ class FourBit(NamedTuple):
         return 2 * self.packed.shape[-1] // self.scale.shape[-1]
 
 
-# As experts.CONFIGS, by the least capability; `k` counts bytes, of two numbers each. Chosen to spill on no target, and
-# not yet measured.
-CONFIGS = {80: Config(64, 16, 64, 16, 8, 3), 0: Config(16, 16, 16, 16, 4, 1)}
+# As experts.CONFIGS, by the least shared memory; `k` counts bytes, of two numbers each. Chosen to spill on no target,
+# and not yet measured.
+CONFIGS = {
+    LARGE: Config(32, 16, 64, 16, 4, 2),
+    SMALL: Config(32, 16, 64, 16, 4, 3),
+    0: Config(16, 16, 16, 16, 4, 1),
+}
 
 
 @triton.jit
@@ -164,7 +168,7 @@ def experts_4bit(
 
 
 def _config(x: torch.Tensor) -> Config:
-    have = capability(x)
+    have = shared_memory(x)
     return next(one for least, one in CONFIGS.items() if have >= least)
 
 

@@ -36,7 +36,24 @@ if TYPE_CHECKING or INSTALLED:
 else:
     triton = tl = Absent()
 
-__all__ = ["INSTALLED", "Absent", "capability", "cdiv", "power_of_two", "precision", "processors", "tl", "triton"]
+__all__ = [
+    "INSTALLED",
+    "LARGE",
+    "SMALL",
+    "Absent",
+    "capability",
+    "cdiv",
+    "power_of_two",
+    "precision",
+    "processors",
+    "shared_memory",
+    "tl",
+    "triton",
+]
+
+# Bytes of shared memory that a block may have, by which tables of tiles are read: 227 KiB on compute capability 9.0 and
+# 10.0, 163 on 8.0; 99 on 8.6, 8.9 and 12.0, which most cards of 24 GB are.
+LARGE, SMALL = 163 * 1024, 99 * 1024
 
 
 def capability(x: torch.Tensor) -> int:
@@ -48,6 +65,18 @@ def capability(x: torch.Tensor) -> int:
 def _capability(device: torch.device) -> int:
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def shared_memory(x: torch.Tensor) -> int:
+    """Bytes of shared memory that a block may have on x's device; 0 on the CPU, where tiles are small."""
+    return 0 if x.device.type == "cpu" else _shared_memory(x.device)
+
+
+@functools.cache
+def _shared_memory(device: torch.device) -> int:
+    # torch's stubs do not name it.
+    limit: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return limit
 
 
 def processors(x: torch.Tensor) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from midspan.kernels.counter import DRAW, gumbel, gumbel_reference, philox_reference
-from midspan.kernels.launch import capability, cdiv, power_of_two, precision, processors, tl, triton
+from midspan.kernels.launch import LARGE, SMALL, cdiv, power_of_two, precision, processors, shared_memory, tl, triton
 
 CHUNK = 32768
 MAX_SPLITS = 4
@@ -42,10 +42,11 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a weight at most, capability at least), the first that fits; small tiles on the CPU reach the edges.
+# By (bytes of a weight at most, shared memory at least), the first that fits; small tiles on the CPU reach the edges.
 CONFIGS = {
-    (2, 80): Config(128, 128, 64, 8, 3),
-    (4, 80): Config(32, 64, 32, 4, 2),
+    (2, LARGE): Config(128, 128, 64, 8, 3),
+    (2, SMALL): Config(64, 128, 64, 8, 3),
+    (4, SMALL): Config(32, 64, 32, 4, 2),
     (4, 0): Config(16, 16, 32, 4, 1),
 }
 
@@ -263,7 +264,7 @@ class _Scratch(NamedTuple):
 
 
 def _scratch(hidden: torch.Tensor, count: int, size: int, soft: bool) -> _Scratch:
-    have, width = capability(hidden), hidden.shape[1]
+    have, width = shared_memory(hidden), hidden.shape[1]
     config = next(one for (least, at), one in CONFIGS.items() if hidden.element_size() <= least and have >= at)
     config = config._replace(block_r=max(16, min(config.block_r, power_of_two(count))))
     chunk = min(CHUNK, cdiv(size, config.block_v) * config.block_v)

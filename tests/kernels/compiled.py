@@ -78,7 +78,8 @@ def compiling(target: GPUTarget, report: Callable[[dict[str, object]], None]) ->
             return
         seen.add(variant)
         made = triton.compile(asked, target=target, options=options)
-        report({"kernel": self.__name__, "shared": made.metadata.shared, **resources(made.asm["cubin"])})
+        cut = {name: value for name, value in named.items() if name.startswith("BLOCK_")} | options
+        report({"kernel": self.__name__, "cut": cut, "shared": made.metadata.shared, **resources(made.asm["cubin"])})
 
     return run
 
@@ -86,17 +87,17 @@ def compiling(target: GPUTarget, report: Callable[[dict[str, object]], None]) ->
 def main(capability: int) -> None:
     """Compile all launches for one compute capability."""
     torch.cuda.get_device_capability = lambda device=None: divmod(capability, 10)
-    torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(multi_processor_count=132)  # type: ignore[assignment,return-value]
+    properties = SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=launches.SHARED[capability])
+    torch.cuda.get_device_properties = lambda device=None: properties  # type: ignore[assignment,return-value]
     at: list[str] = []
 
     def report(row: dict[str, object]) -> None:
         sys.stdout.write(json.dumps({"launch": at[-1], **row}) + "\n")
 
     JITFunction.run = compiling(GPUTarget("cuda", capability, 32), report)
-    for name, launch in launches.ALL.items():
-        if name not in launches.NEEDS_FP8 or capability >= 89:
-            at.append(name)
-            launch()
+    for name, launch in launches.of_target(capability).items():
+        at.append(name)
+        launch()
 
 
 if __name__ == "__main__":

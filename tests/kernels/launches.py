@@ -1,4 +1,4 @@
-"""Every launcher at the sizes of the released 26B, on tensors without memory."""
+"""Every launcher at the sizes of the released 26B, and of a small one in float32, on tensors without memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from midspan.kernels.settle import settle
 from midspan.kernels.vocabulary import vocabulary
 
 WIDTH, HEADS, EXPERTS, TOP_K, EXPERT_SIZE, VOCABULARY = 2816, 16, 128, 8, 704, 262_144
-ROWS, CACHED = 256, 2048
+ROWS, CACHED, CHUNK = 256, 2048, 1024
 EPS = 1e-6
+# Bytes of shared memory that one block may have, by compute capability: CUDA C++ Programming Guide, technical
+# specifications.
+SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -50,10 +53,18 @@ def projections(groups: int, size: int) -> None:
     qkv(q, k, k, weight, weight, tables, tables, keys, keys, int32(1), int32(1), EPS)
 
 
-def attend(groups: int, size: int, window: int | None, requests: int = 1, dtype: torch.dtype = torch.bfloat16) -> None:
-    q, k = meta(requests, HEADS, ROWS, size, dtype=dtype), meta(requests, groups, ROWS, size, dtype=dtype)
+def attend(
+    groups: int,
+    size: int,
+    window: int | None,
+    requests: int = 1,
+    rows: int = ROWS,
+    dtype: torch.dtype = torch.bfloat16,
+    padded: bool = True,
+) -> None:
+    q, k = meta(requests, HEADS, rows, size, dtype=dtype), meta(requests, groups, rows, size, dtype=dtype)
     keys, kinds = meta(1, groups, CACHED, size, dtype=dtype), meta(requests, dtype=torch.bool)
-    valid = meta(requests, ROWS, dtype=torch.bool)
+    valid = meta(requests, rows, dtype=torch.bool) if padded else None
     attention(q, keys, keys, k, k, int32(requests), int32(requests), kinds, valid, window)
 
 
@@ -61,13 +72,19 @@ def gate() -> None:
     geglu(meta(ROWS, 2 * 2112))
 
 
-def route() -> None:
-    router(meta(ROWS, WIDTH), meta(WIDTH), meta(EXPERTS, WIDTH), meta(EXPERTS), TOP_K, EPS)
+def route(rows: int) -> None:
+    router(meta(rows, WIDTH), meta(WIDTH), meta(EXPERTS, WIDTH), meta(EXPERTS), TOP_K, EPS)
 
 
 def mixture(rows: int) -> None:
     gate_up, down = meta(EXPERTS, 2 * EXPERT_SIZE, WIDTH), meta(EXPERTS, WIDTH, EXPERT_SIZE)
     experts(meta(rows, WIDTH), float32(rows, TOP_K), int32(rows, TOP_K), gate_up, down)
+
+
+def small_mixture(rows: int) -> None:
+    """One expert, in float32: the embedded checkpoint's."""
+    routed = float32(rows, 256), float32(rows, 1), int32(rows, 1)
+    experts(*routed, float32(1, 2 * 128, 256), float32(1, 256, 128))
 
 
 def mixture_fp8(rows: int) -> None:
@@ -100,6 +117,11 @@ def read_vocabulary(rows: int, soft: bool) -> None:
     vocabulary(hidden, int32(rows), embedding, float32(48), seed, int32(1), allowed, first, 30.0, scale)
 
 
+def small_vocabulary(rows: int) -> None:
+    seed, heat = meta(1, dtype=torch.int64), float32(8)
+    vocabulary(float32(rows, 256), int32(rows), float32(8192, 256), heat, seed, int32(1), None, None, 30.0, 16.0)
+
+
 def decide(canvas: int) -> None:
     ids, entropy, free = int32(8, canvas), float32(8, canvas), meta(8, canvas, dtype=torch.bool)
     finished, seed, step = meta(8, dtype=torch.bool), meta(1, dtype=torch.int64), int32(1)
@@ -112,22 +134,45 @@ ALL: dict[str, Callable[[], None]] = {
     "projections, sliding": lambda: projections(8, 256),
     "projections, full": lambda: projections(2, 512),
     "attention, sliding, split": lambda: attend(8, 256, 1024),
+    "attention, sliding, 32 rows": lambda: attend(8, 256, 1024, rows=32),
+    "attention, sliding, prefill": lambda: attend(8, 256, 1024, rows=CHUNK, padded=False),
     "attention, full, split": lambda: attend(2, 512, None),
     "attention, full, eight canvases": lambda: attend(2, 512, None, requests=8),
+    "attention, full, prefill": lambda: attend(2, 512, None, rows=CHUNK, padded=False),
+    "attention, small, float32": lambda: attend(4, 64, 1024, requests=4, rows=64, dtype=torch.float32),
     "dense MLP": gate,
-    "router": route,
+    "router": lambda: route(ROWS),
+    "router, 32 rows": lambda: route(32),
+    "experts of 32 rows": lambda: mixture(32),
     "experts of 256 rows": lambda: mixture(ROWS),
-    "experts of 2048 rows": lambda: mixture(2048),
+    "experts of 1024 rows": lambda: mixture(CHUNK),
+    "experts, small, float32": lambda: small_mixture(64),
     "vocabulary of 256 rows": lambda: read_vocabulary(ROWS, soft=True),
+    "vocabulary of 64 rows": lambda: read_vocabulary(64, soft=True),
+    "vocabulary of 32 rows": lambda: read_vocabulary(32, soft=True),
+    "vocabulary of 16 rows": lambda: read_vocabulary(16, soft=True),
     "vocabulary of 16 rows, last step": lambda: read_vocabulary(16, soft=False),
+    "vocabulary, small, float32": lambda: small_vocabulary(64),
     "canvas of 256": lambda: decide(256),
     "canvas of 64": lambda: decide(64),
     "FP8 projections": lambda: product_fp8(ROWS, 8192, WIDTH),
     "FP8 product out of heads, few rows": lambda: product_fp8(32, WIDTH, 4096),
-    "int4 experts of 256 rows": lambda: mixture_4bit(ROWS, "int4"),
-    "int4 experts of 2048 rows": lambda: mixture_4bit(2048, "int4"),
-    "NVFP4 experts of 256 rows": lambda: mixture_4bit(ROWS, "e2m1"),
+    "FP8 product out of heads, 16 rows": lambda: product_fp8(16, WIDTH, 4096),
+    **{
+        f"{code} experts of {rows} rows": lambda rows=rows, code=kind: mixture_4bit(rows, code)  # type: ignore[misc]
+        for code, kind in (("int4", "int4"), ("NVFP4", "e2m1"))
+        for rows in (32, ROWS, CHUNK)
+    },
+    "FP8 experts of 32 rows": lambda: mixture_fp8(32),
     "FP8 experts of 256 rows": lambda: mixture_fp8(ROWS),
-    "FP8 experts of 2048 rows": lambda: mixture_fp8(2048),
+    "FP8 experts of 1024 rows": lambda: mixture_fp8(CHUNK),
 }
 NEEDS_FP8 = {name for name in ALL if "FP8" in name}
+# Whose tiles depend on how much shared memory a block may have.
+BY_SHARED_MEMORY = {name for name in ALL if name.startswith(("attention", "experts", "vocabulary", "int4", "NVFP4"))}
+
+
+def of_target(capability: int) -> dict[str, Callable[[], None]]:
+    """What is compiled for a compute capability; 8.6 has 8.0's instructions and 8.9's tiles, which is all it adds."""
+    names = [name for name in ALL if capability >= 89 or name not in NEEDS_FP8]
+    return {name: ALL[name] for name in names if capability != 86 or name in BY_SHARED_MEMORY}
