@@ -48,8 +48,8 @@ def same(left: list[Step], right: list[Step]) -> None:
     assert [step.number for step in left] == [step.number for step in right]
     for one, other in zip(left, right, strict=True):
         for name in ("rows", "draft", "canvas", "accepted", "finished"):
-            assert torch.equal(getattr(one, name), getattr(other, name)), (one.number, name)
-        torch.testing.assert_close(one.entropy, other.entropy, rtol=1e-4, atol=1e-4)
+            assert torch.equal(getattr(one, name).cpu(), getattr(other, name).cpu()), (one.number, name)
+        torch.testing.assert_close(one.entropy.cpu(), other.entropy.cpu(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("reuse", [False, True], ids=["whole canvas", "suffix of the first step"])
@@ -69,10 +69,11 @@ def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: b
 
 def laid(vocab: int) -> Canvas:
     """Three canvases of 12: gaps of 5, 1 and 0 slots, the second padded, healed first tokens, banned ids."""
-    free = torch.arange(12)[None] < torch.tensor([5, 1, 0])[:, None]
-    valid = torch.arange(12)[None] < torch.tensor([12, 9, 12])[:, None]
-    ids = torch.arange(36).view(3, 12) % vocab
-    healed = torch.arange(vocab) % 3 == 0
+    column = torch.arange(12, device=DEVICE)[None]
+    free = column < torch.tensor([5, 1, 0], device=DEVICE)[:, None]
+    valid = column < torch.tensor([12, 9, 12], device=DEVICE)[:, None]
+    ids = torch.arange(36, device=DEVICE).view(3, 12) % vocab
+    healed = torch.arange(vocab, device=DEVICE) % 3 == 0
     return Canvas(ids=ids.where(~free, 0), free=free, valid=valid, allowed_first=healed, banned=(0, 5, 9))
 
 
@@ -88,7 +89,7 @@ def run(loop: Loop, model: DiffusionGemma, plan: Plan, later_rows: int | None = 
     cache = model.new_cache(16)
     with torch.inference_mode():
         model.prefill(torch.arange(11, device=DEVICE)[None], cache)
-    return list(loop(cache, laid(48), plan, Draws(0), later_rows))
+    return list(loop(cache, laid(48), plan, Draws(0, DEVICE), later_rows))
 
 
 def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
@@ -102,7 +103,7 @@ def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
     assert [step.finished.tolist() for step in left] == ends
     same(left, right)
     for step in right:
-        assert not torch.isin(step.draft[laid(48).free], torch.tensor([0, 5, 9])).any()
+        assert not torch.isin(step.draft[laid(48).free.cpu()], torch.tensor([0, 5, 9])).any()
 
 
 def test_a_full_device_takes_fewer_canvases_then_says_so(
@@ -132,12 +133,12 @@ def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[D
     cache, plan = model.new_cache(16), Plan(steps=1)
     with torch.inference_mode():
         model.prefill(torch.arange(5, device=DEVICE)[None], cache)
-    list(loop(cache, laid(48), plan, Draws(5), None))
+    list(loop(cache, laid(48), plan, Draws(5, DEVICE), None))
     (first,) = loop.graphs.values()
-    list(loop(cache, laid(48), plan, Draws(6), None))
+    list(loop(cache, laid(48), plan, Draws(6, DEVICE), None))
     assert list(loop.graphs.values()) == [first]
     cache.reserve(100)
-    list(loop(cache, laid(48), plan, Draws(6), None))
+    list(loop(cache, laid(48), plan, Draws(6, DEVICE), None))
     assert list(loop.graphs.values()) != [first]
 
 

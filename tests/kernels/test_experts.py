@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from midspan.kernels import experts as op
 from midspan.kernels import quantize
 from midspan.kernels.geglu import geglu_reference
-from tests.kernels.compare import DEVICE, ULP, assert_near, few, guarded, noise
+from tests.kernels.compare import DEVICE, FP8_SUM, ULP, assert_near, few, guarded, noise
 
 
 def routing(rows: int, top_k: int, number: int, seed: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +79,9 @@ def test_fp8(rows: int, number: int, inner: int) -> None:
     exact = [gate_up.double() * gate_up_scale.double()[..., None], down.double() * down_scale.double()[..., None]]
     allowed = ULP[torch.float8_e4m3fn] * magnitude(x, weights, index, *exact)
     assert ((got - want).abs() <= allowed).all()
-    assert ((got - want).abs() <= 64 * ULP[torch.float32] * want.abs().max()).float().mean() > 0.9
+    # Where the device sums FP8 coarsely, hidden rows are off and may round otherwise, so no share of them is exact.
+    if not FP8_SUM:
+        assert ((got - want).abs() <= 64 * ULP[torch.float32] * want.abs().max()).float().mean() > 0.9
 
 
 def test_rows_that_share_an_expert_do_not_mix() -> None:
