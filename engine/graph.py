@@ -123,7 +123,8 @@ class StepGraph:
         main.wait_stream(side)
         self.step.zero_()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        # What other threads do on the device, which the strictest mode forbids, is no part of this capture.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._launch()
         self._graph = graph
 

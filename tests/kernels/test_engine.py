@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step
-from midspan.engine.fused import FusedGemma, chosen, unsupported
+from midspan.engine.fused import FusedGemma, chosen, own_room, unsupported
 from midspan.engine.graph import Room, Size, StepGraph
 from midspan.engine.infill import Infiller, Loop, Watch
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
@@ -140,6 +142,37 @@ def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[D
     cache.reserve(100)
     list(loop(cache, laid(48), plan, Draws(6, DEVICE), None))
     assert list(loop.graphs.values()) != [first]
+
+
+def test_other_threads_may_use_the_device_while_a_step_is_captured(
+    small: tuple[DiffusionGemma, FusedGemma], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The strictest mode, torch's default, ends a capture when another thread so much as allocates memory."""
+    model, modes, launched = small[1], list[str](), list[int]()
+
+    class Stream:
+        def wait_stream(self, stream: Stream) -> None:
+            """Nothing is ever queued."""
+
+    @contextmanager
+    def capture(
+        graph: object, pool: object = None, stream: object = None, capture_error_mode: str = "global"
+    ) -> Iterator[None]:
+        modes.append(capture_error_mode)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(StepGraph, "_launch", lambda self: launched.append(int(self.step)))
+    cache = model.new_cache(16)
+    room = own_room(model.config.layers, 1, 16, model.embed_tokens.weight)
+    size = Size(batch=1, rows=16, width=16, free=16, steps=4)
+    StepGraph(model, cache, room, size, bound=0.1, threshold=0.1).capture(None)
+    assert modes == ["thread_local"]
+    assert launched == [0, 0, 0]
 
 
 def quantised(model: DiffusionGemma, form: str) -> DiffusionGemma:
