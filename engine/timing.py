@@ -53,18 +53,25 @@ def machine(device: torch.device) -> dict[str, str]:
 
 def kernel_rows(device: torch.device, sizes: Sizes = RELEASE, repeats: int = REPEATS) -> Iterator[dict[str, Any]]:
     """A row for each op: times in ms and the share of the roofline, or `error` where it differs from its reference."""
-    fp8 = device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 9)
     where = machine(device)
-    for case in cases(sizes, device, fp8=fp8):
-        row: dict[str, Any] = {"op": case.op, "shape": case.shape, **where}
-        worst = difference(case.run(), case.reference())
-        row["difference"] = worst
-        # Not a number is no less than the tolerance either.
-        if not worst <= case.tolerance:
-            yield row | {"error": f"differs from its reference by {worst:.2g}, over {case.tolerance:.2g}: not timed"}
-            continue
-        times = timed(case.run, device, repeats)
-        yield row | times | {"share_of_roofline": share(case, times["p50_ms"], where["gpu"])}
+    for case in cases(sizes, device, fp8=knows_fp8(device)):
+        yield {"op": case.op, "shape": case.shape, **case_row(case, device, where, repeats)}
+
+
+def knows_fp8(device: torch.device) -> bool:
+    """Whether FP8 kernels run here."""
+    return device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def case_row(case: Case, device: torch.device, where: dict[str, str], repeats: int) -> dict[str, Any]:
+    """One kernel's row on the machine `where`; see kernel_rows."""
+    worst = difference(case.run(), case.reference())
+    row: dict[str, Any] = {**where, "difference": worst}
+    # Not a number is no less than the tolerance either.
+    if not worst <= case.tolerance:
+        return row | {"error": f"differs from its reference by {worst:.2g}, over {case.tolerance:.2g}: not timed"}
+    times = timed(case.run, device, repeats)
+    return row | times | {"share_of_roofline": share(case, times["p50_ms"], where["gpu"])}
 
 
 def difference(got: Outputs, want: Outputs) -> float:

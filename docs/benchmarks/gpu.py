@@ -3,16 +3,21 @@
 `.venv/bin/python docs/benchmarks/gpu.py --out gpu.jsonl [--minutes 9] [--only bf16 ...]`; `--tiny` runs it all in
 Triton's interpreter on the CPU, where its times mean nothing.
 
+- decisions: a seeded run of a tiny float32 network, decided by the captured loop as by plain torch.
 - kernel: each kernel at the release's sizes, checked against its reference, then timed (engine/timing.py).
+- replay: two captured steps against the same launches one by one: what they decide, and the step that they count.
 - forward: one captured denoise step of the 26B shape with random weights made on the device: self-conditioning, layers,
   vocabulary, acceptance, noise and stop flag, every slot free. p20, p50, p80 of replays.
 - infill: one canvas from its first noise to the last step's report on the host, its stop rule out of reach.
 - prefill: tokens a second up to each context, in chunks of the prefix cache.
 - profile: the kernels of a 1x256 step that take longest, as shares of all of them.
 - memory: the most that was allocated while a form of the weights ran.
-- transformers: its own decoder's forward on the same weights in the same run, SDPA, with each way of running experts.
+- transformers: its own decoder's forward on the same weights in the same run, SDPA, with each way of running experts;
+  `wrong` where its logits differ from ours by more than WRONG_FROM.
+- fastest: the way that took least of those that are not wrong, by shape.
 
-What no time was left for is a row with `skipped`. Each form of the weights (bf16, fp8, int4) is made and freed in turn.
+What no time was left for is a row with `skipped`. What fails is a row with `error`, and the run goes on: the machine is
+lent for minutes. Each form of the weights (fp8, bf16, int4, nvfp4) is made and freed in turn.
 """
 
 from __future__ import annotations
@@ -35,18 +40,23 @@ if "--tiny" in sys.argv:
     import triton  # noqa: F401
 
 import torch  # noqa: E402
+from gpu_checks import decisions_row, replay_row  # noqa: E402
 from gpu_network import SMALL, WHOLE, Extent, random_model, theirs_with  # noqa: E402
 
 from midspan.engine.api import DeviceError  # noqa: E402
 from midspan.engine.cache import Cache  # noqa: E402
 from midspan.engine.canvas import Canvas, Draws, Plan  # noqa: E402
 from midspan.engine.captured import CapturedLoop  # noqa: E402
+from midspan.engine.cases import Case, cases  # noqa: E402
 from midspan.engine.fused import FusedGemma, own_room  # noqa: E402
 from midspan.engine.graph import Size, StepGraph  # noqa: E402
 from midspan.engine.prefix_cache import CHUNK_TOKENS  # noqa: E402
-from midspan.engine.timing import difference, gpu, kernel_rows, machine, timed  # noqa: E402
+from midspan.engine.timing import case_row, difference, gpu, knows_fp8, machine, timed  # noqa: E402
 
-FORMS = ("bf16", "fp8", "int4")
+FORMS = ("fp8", "bf16", "int4", "nvfp4")
+# Logits of two right ways differ by roundings, of which in bf16 some send a row to another expert, layer after layer;
+# those of a wrong one by as much as they are.
+WRONG_FROM = {torch.bfloat16: 0.25, torch.float32: 1e-3}
 Row = dict[str, Any]
 
 
@@ -82,8 +92,24 @@ class Run:
                 if self.left() < 0:
                     self.keep({"skipped": f"rest of {name}", "why": "no time left"})
                     return
-        except torch.OutOfMemoryError as error:
-            self.keep({"skipped": f"rest of {name}", "why": f"out of GPU memory: {str(error)[:120]}"})
+        except Exception as error:  # noqa: BLE001
+            self.keep({"phase": name, **failure(error)})
+
+
+def failure(error: Exception) -> Row:
+    """One line of what went wrong."""
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, torch.OutOfMemoryError):
+        return {"skipped": "no room", "why": f"out of GPU memory: {said}"}
+    return {"error": f"{type(error).__name__}: {said}"}
+
+
+def attempt(what: Row, row: Callable[[], Row]) -> Row:
+    """The row, or what failed: one kernel, form or shape takes no other with it."""
+    try:
+        return what | row()
+    except Exception as error:  # noqa: BLE001
+        return what | failure(error)
 
 
 def extend(model: FusedGemma, cache: Cache, tokens: int) -> None:
@@ -113,17 +139,25 @@ def of_form(run: Run, form: str, keep: list[FusedGemma]) -> Iterator[Row]:
     yield {"measure": "made", "form": form, "seconds": time.perf_counter() - began}
     cache = model.new_cache(max(run.extent.contexts))
     for context in run.extent.contexts:
-        yield _prefill_row(model, cache, context) | {"form": form}
-        for batch, width in run.extent.shapes:
-            yield _forward_row(run, model, cache, batch, width) | {"form": form}
-        for forwards in run.extent.infills:
-            yield _infill_row(run, model, cache, forwards) | {"form": form}
-        if run.device.type == "cuda" and context == run.extent.contexts[0]:
-            yield _profile_row(model, cache, max(shape for shape in run.extent.shapes if shape[0] == 1)) | {
-                "form": form
-            }
+        for what, row in _rows_at(run, model, cache, context):
+            yield attempt({"form": form, **what}, row)
     if run.device.type == "cuda":
         yield {"measure": "memory", "form": form, "peak_gb": torch.cuda.max_memory_allocated() / 1e9}
+
+
+def _rows_at(run: Run, model: FusedGemma, cache: Cache, context: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+    """What is measured behind so many tokens, and how; the replay is checked before anything of it is timed."""
+    alone = max(shape for shape in run.extent.shapes if shape[0] == 1)
+    yield {"measure": "prefill", "to": context}, lambda: _prefill_row(model, cache, context)
+    yield {"measure": "replay", "context": context}, lambda: replay_row(_step(run, model, cache, *alone))
+    for batch, width in run.extent.shapes:
+        what = {"measure": "forward", "canvases": batch, "width": width, "context": context}
+        yield what, lambda batch=batch, width=width: _forward_row(run, model, cache, batch, width)  # type: ignore[misc]
+    for forwards in run.extent.infills:
+        what = {"measure": "infill", "forwards": forwards, "context": context}
+        yield what, lambda forwards=forwards: _infill_row(run, model, cache, forwards)  # type: ignore[misc]
+    if run.device.type == "cuda" and context == run.extent.contexts[0]:
+        yield {"measure": "profile"}, lambda: _profile_row(model, cache, alone)
 
 
 def _wait(device: torch.device) -> None:
@@ -145,7 +179,7 @@ def _prefill_row(model: FusedGemma, cache: Cache, context: int) -> Row:
 
 
 def _step(run: Run, model: FusedGemma, cache: Cache, batch: int, width: int) -> StepGraph:
-    """A step that never settles, captured where there is a GPU."""
+    """A step that never settles, captured where there is a GPU, with its first noise."""
     room = own_room(model.config.layers, batch, width, model.embed_tokens.weight)
     size = Size(batch=batch, rows=width, width=width, free=batch * width, steps=16)
     graph = StepGraph(model, cache, room, size, bound=0.1, threshold=0.0)
@@ -206,9 +240,28 @@ def _profile_row(model: FusedGemma, cache: Cache, shape: tuple[int, int]) -> Row
 
 def of_transformers(run: Run, model: FusedGemma) -> Iterator[Row]:
     """transformers' decoder on the same weights: logits and what conditions them, as its own loop calls it."""
-    for experts in ("eager", "grouped_mm"):
-        for row in _their_forwards(run, model, theirs_with(run.extent, model, experts)):
-            yield {"measure": "transformers", "experts": experts, "form": "bf16", **row}
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    rows: list[Row] = []
+    for experts in ("eager", *(way for way in ("grouped_mm", "batched_mm") if way in ALL_EXPERTS_FUNCTIONS)):
+        what = {"measure": "transformers", "experts": experts, "form": "bf16"}
+        try:
+            for row in _their_forwards(run, model, theirs_with(run.extent, model, experts)):
+                rows.append(what | row)
+                yield rows[-1]
+        except Exception as error:  # noqa: BLE001
+            yield what | failure(error)
+    yield from fastest(rows)
+
+
+def fastest(rows: list[Row]) -> Iterator[Row]:
+    """By shape: the way that took least of those that are not wrong."""
+    right = [row for row in rows if not row["wrong"]]
+    for shape in dict.fromkeys((row["canvases"], row["width"], row["context"]) for row in right):
+        same = [row for row in right if (row["canvases"], row["width"], row["context"]) == shape]
+        best = min(same, key=lambda row: float(row["p50_ms"]))
+        names = ("experts", "canvases", "width", "context", "p20_ms", "p50_ms", "p80_ms")
+        yield {"measure": "fastest", **{name: best[name] for name in names}}
 
 
 @torch.inference_mode()
@@ -233,38 +286,50 @@ def _their_forwards(run: Run, model: FusedGemma, theirs: Any) -> Iterator[Row]:
             return theirs(decoder_input_ids=canvas, past_key_values=cache, self_conditioning_logits=last)
 
         times = timed(forward, run.device, min(run.extent.repeats, 10))
-        yield {"canvases": batch, "width": width, "context": context, "difference": apart, **times}
+        # Not a number is no less than the threshold either.
+        wrong = not apart <= WRONG_FROM[model.dtype]
+        shape = {"canvases": batch, "width": width, "context": context}
+        yield {**shape, "difference": apart, "wrong": wrong, **times}
 
 
 def measure(run: Run, forms: tuple[str, ...]) -> None:
-    """Every phase; bf16 comes last as transformers takes its weights, and may end the process on some GPUs."""
+    """Every phase; what is to be right comes before what is timed, what matters most before what may fail."""
     run.keep({"measure": "machine", **machine(run.device)})
-    run.phase("kernels", lambda: ({"measure": "kernel", **row} for row in _kernels(run)), 60)
+    run.phase("decisions", lambda: iter([attempt({"measure": "decisions"}, lambda: decisions_row(run.device))]), 30)
+    run.phase("kernels", lambda: kernels(run), 60)
     models: list[FusedGemma] = []
-    for form in reversed(forms):
+    for form in forms:
         models.clear()
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
         run.phase(form, lambda form=form: of_form(run, form, models), 45)  # type: ignore[misc]
-    if models and forms[0] == "bf16":
-        run.phase("transformers", lambda: of_transformers(run, models[0]), 45)
+        if models and form == "bf16":
+            run.phase("transformers", lambda: of_transformers(run, models[0]), 45)
 
 
-def _kernels(run: Run) -> Iterator[Row]:
-    return kernel_rows(run.device, run.extent.sizes, run.extent.repeats)
+def kernels(run: Run) -> Iterator[Row]:
+    """A row for each kernel."""
+    where = machine(run.device)
+    for case in cases(run.extent.sizes, run.device, fp8=knows_fp8(run.device)):
+        what = {"measure": "kernel", "op": case.op, "shape": case.shape}
+
+        def row(case: Case = case) -> Row:
+            return case_row(case, run.device, where, run.extent.repeats)
+
+        yield attempt(what, row)
 
 
 def main(argv: list[str]) -> int:
-    """Read the command line, measure; 1 where there is no GPU or a kernel was wrong."""
+    """Read the command line, measure; 1 where there is no GPU or anything failed or was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where rows are appended")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--only", nargs="+", choices=FORMS, default=FORMS, help="forms of the weights")
     parser.add_argument("--tiny", action="store_true", help="a tiny network in Triton's interpreter")
     given = parser.parse_args(argv)
+    sys.path.insert(0, str(ROOT))
     if given.tiny:
-        sys.path.insert(0, str(ROOT))
         from tests.kernels import interpreter
 
         interpreter.mend()

@@ -86,23 +86,29 @@ def random_model(extent: Extent, form: str, device: torch.device) -> FusedGemma:
     with torch.device("meta"):
         model = FusedGemma(ModelConfig.from_json(config_json(extent))).to(extent.sizes.dtype)
         for layer in (one for one in model.layers if isinstance(one, Layer) and form != "bf16"):
-            quantize_experts(layer, form)
+            quantize_experts(layer, "e2m1" if form == "nvfp4" else form)
             for name in ("self_attn", "mlp") if form == "fp8" else ():
                 parent = layer.get_submodule(name)
                 for child in [child for child, one in parent.named_children() if isinstance(one, torch.nn.Linear)]:
                     quantize_linear(parent, child)
     model.to_empty(device=device)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        _randomise(name, tensor, extent.sizes.width)
+        _randomise(name, tensor, extent.sizes.width, form)
     model.embed_scale.fill_(extent.sizes.width**0.5)
     model.fuse()
     return model.eval()
 
 
-def _randomise(name: str, tensor: torch.Tensor, width: int) -> None:
+def _randomise(name: str, tensor: torch.Tensor, width: int, form: str) -> None:
     """Matrices of variance 1 / width, so that no layer drowns another; norms and factors of one."""
     if tensor.dtype == torch.uint8:
         tensor.random_(0, 256)
+    elif name.endswith("_channel"):
+        # Random e2m1 codes have a spread of 3; int4's scales hold all of it.
+        tensor.fill_(width**-0.5 / 3 if form == "nvfp4" else 1.0)
+    elif name.endswith(("gate_up_scale", "down_scale")) and tensor.dtype == torch.float8_e4m3fn:
+        # A scale of NVFP4 has no sign.
+        tensor.fill_(1.0)
     elif tensor.dtype == torch.float8_e4m3fn:
         # Piece by piece: float32 copies of a stack of experts would take gigabytes.
         for piece in tensor if tensor.ndim == 3 else [tensor]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 import torch
 
 from midspan.engine import timing
 from midspan.engine.cases import Case
+from midspan.engine.graph import Size
 from midspan.server.bench.kernels import as_text, report
 from midspan.server.cli import main
 
@@ -41,14 +46,99 @@ def test_the_proof_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row for row in rows if "skipped" in row or "error" in row] == []
     assert {row["op"] for row in rows if row.get("measure") == "kernel"} == OPS
-    for form in ("bf16", "fp8", "int4"):
+    for form in ("fp8", "bf16", "int4", "nvfp4"):
         mine = [row["measure"] for row in rows if row.get("form") == form and row["measure"] != "transformers"]
-        assert mine == ["made", "prefill", "forward", "infill"]
+        assert mine == ["made", "prefill", "replay", "forward", "infill"]
+    (decided,) = (row for row in rows if row["measure"] == "decisions")
+    assert decided["steps"] == 4
     theirs = [row for row in rows if row["measure"] == "transformers"]
-    assert [row["experts"] for row in theirs] == ["eager", "grouped_mm"]
+    assert [row["experts"] for row in theirs] == ["eager", "grouped_mm", "batched_mm"]
     # float32 in two orders of summation, through two layers.
-    assert all(row["difference"] < 1e-4 for row in theirs)
+    assert all(row["difference"] < 1e-4 and not row["wrong"] for row in theirs)
+    (best,) = (row for row in rows if row["measure"] == "fastest")
+    assert best["p50_ms"] == min(row["p50_ms"] for row in theirs)
+    order = list(dict.fromkeys(row.get("form", row["measure"]) for row in rows))
+    assert order == ["machine", "decisions", "kernel", "fp8", "bf16", "fastest", "int4", "nvfp4"]
     assert all(row["p20_ms"] <= row["p50_ms"] <= row["p80_ms"] for row in rows if "p50_ms" in row)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module; it is no package."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("gpu")
+
+
+def refused(*_: object) -> NoReturn:
+    raise RuntimeError("out of resource: shared memory,\nrequired 102400")
+
+
+def test_what_fails_is_a_row_and_the_run_goes_on(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel, a form and the tiny network, each in one line; whatever comes after them still runs."""
+    right = torch.ones(2)
+
+    def three(*_: object, fp8: bool) -> Iterator[Case]:
+        assert fp8
+        for name, once in (("first", lambda: (right,)), ("broken", refused), ("last", lambda: (right,))):
+            yield Case(op=name, shape="2", run=once, reference=lambda: (right,), bytes=8)
+
+    monkeypatch.setattr(script, "cases", three)
+    monkeypatch.setattr(script, "random_model", refused)
+    monkeypatch.setattr(script, "decisions_row", refused)
+    ends = time.monotonic() + 600
+    told = script.Run(extent=script.SMALL, device=torch.device("cpu"), ends=ends, out=tmp_path / "rows.jsonl")
+    script.measure(told, ("fp8", "bf16"))
+    said = "RuntimeError: out of resource: shared memory, required 102400"
+    names = [row.get("op") or row.get("phase") or row["measure"] for row in told.rows]
+    assert names == ["machine", "decisions", "first", "broken", "last", "fp8", "bf16"]
+    assert [row.get("error") for row in told.rows] == [None, said, None, said, None, said, said]
+
+
+def test_a_shape_that_fails_takes_no_other_with_it(script: ModuleType) -> None:
+    assert script.attempt({"width": 4}, refused)["error"].startswith("RuntimeError")
+    assert script.attempt({"width": 4}, lambda: {"p50_ms": 1.0}) == {"width": 4, "p50_ms": 1.0}
+
+    def full() -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert "error" not in script.attempt({}, full)
+    assert "out of GPU memory" in script.attempt({}, full)["why"]
+
+
+def test_a_wrong_way_is_never_the_fastest(script: ModuleType) -> None:
+    shape = {"canvases": 1, "width": 4, "context": 3}
+    ways = (("eager", 3.0, False), ("grouped_mm", 2.0, False), ("batched_mm", 1.0, True))
+    rows = [
+        {"experts": name, "p20_ms": ms, "p50_ms": ms, "p80_ms": ms, "wrong": wrong, **shape} for name, ms, wrong in ways
+    ]
+    assert [row["experts"] for row in script.fastest(rows)] == ["grouped_mm"]
+    assert list(script.fastest(rows[2:])) == []
+
+
+class Step:
+    """What a check sees of a step: one that counts, and in a replay does something else."""
+
+    def __init__(self, *, entropy: float = 1.0, counts: bool = True) -> None:
+        self.size, self._graph = Size(batch=1, rows=1, width=1, free=1, steps=4), object()
+        self._entropy, self._counts = entropy, counts
+        self.current, self.draft, self.soft, self.entropy, self.finished, self.step = torch.zeros(6, 1)
+
+    def run(self) -> None:
+        self._launch()
+        self.entropy.fill_(self._entropy)
+        self.step -= 0 if self._counts else 1
+
+    def _launch(self) -> None:
+        self.entropy.fill_(1.0)
+        self.step += 1
+
+
+def test_a_replay_that_decides_otherwise_is_an_error(script: ModuleType) -> None:
+    assert script.replay_row(Step()) == {"canvases": 1, "width": 1, "captured": True}
+    assert script.replay_row(Step(entropy=2.0))["error"] == "a replay differs from its launches: entropy"
+    assert "step is 0 after 2" in script.replay_row(Step(counts=False))["error"]
 
 
 @pytest.mark.timeout(60)
