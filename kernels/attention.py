@@ -18,7 +18,18 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from midspan.kernels.launch import LARGE, SMALL, cdiv, power_of_two, precision, processors, shared_memory, tl, triton
+from midspan.kernels.launch import (
+    LARGE,
+    SMALL,
+    cdiv,
+    power_of_two,
+    precision,
+    processors,
+    shared_memory,
+    tl,
+    triton,
+    whole_power,
+)
 
 
 class Config(NamedTuple):
@@ -247,8 +258,11 @@ def _config(q: torch.Tensor) -> Config:
 
 
 def _splits(programs: int, blocks: int, processors: int) -> int:
-    """How many programs share a tile's keys: enough to fill the device once, two blocks each at least."""
-    return max(1, min(cdiv(processors, programs), blocks // 2, MAX_SPLITS))
+    """How many programs share a tile's keys: what fills the device about once, two blocks each at least.
+
+    A power of two: each number is a kernel of its own, compiled while somebody waits.
+    """
+    return whole_power(min(cdiv(processors, programs), blocks // 2, MAX_SPLITS))
 
 
 def attention_reference(

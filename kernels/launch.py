@@ -49,6 +49,7 @@ __all__ = [
     "shared_memory",
     "tl",
     "triton",
+    "whole_power",
 ]
 
 # Bytes of shared memory that a block may have, by which tables of tiles are read: 227 KiB on compute capability 9.0 and
@@ -103,3 +104,8 @@ def cdiv(a: int, b: int) -> int:
 def power_of_two(n: int) -> int:
     """The smallest power of two that is at least n."""
     return 1 << max(n - 1, 0).bit_length()
+
+
+def whole_power(n: int) -> int:
+    """The largest power of two that is at most n, 1 at least: constants of kernels, of which there are to be few."""
+    return 1 << max(n, 1).bit_length() - 1

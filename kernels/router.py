@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from midspan.kernels.launch import cdiv, power_of_two, precision, processors, tl, triton
+from midspan.kernels.launch import cdiv, power_of_two, precision, processors, tl, triton, whole_power
 from midspan.kernels.rms_norm import rms_norm_reference
 
 BLOCK_T = 16
@@ -119,7 +119,7 @@ def router(
     assert all(one.is_contiguous() for one in (x, scale, proj, per_expert_scale))
     assert 1 <= top_k <= experts
     tiles, block_e = cdiv(rows, BLOCK_T), max(16, power_of_two(experts))
-    splits = max(1, min(cdiv(processors(x), tiles), cdiv(width, BLOCK_D), MAX_SPLITS))
+    splits = whole_power(min(cdiv(processors(x), tiles), cdiv(width, BLOCK_D), MAX_SPLITS))
     scores = torch.empty(splits, rows, experts, dtype=torch.float32, device=x.device)
     squares = torch.empty(splits, rows, dtype=torch.float32, device=x.device)
     weights = torch.empty(rows, top_k, dtype=torch.float32, device=x.device)

@@ -17,7 +17,18 @@ from typing import NamedTuple
 import torch
 
 from midspan.kernels.counter import DRAW, gumbel, gumbel_reference, philox_reference
-from midspan.kernels.launch import LARGE, SMALL, cdiv, power_of_two, precision, processors, shared_memory, tl, triton
+from midspan.kernels.launch import (
+    LARGE,
+    SMALL,
+    cdiv,
+    power_of_two,
+    precision,
+    processors,
+    shared_memory,
+    tl,
+    triton,
+    whole_power,
+)
 
 CHUNK = 32768
 MAX_SPLITS = 4
@@ -269,7 +280,7 @@ def _scratch(hidden: torch.Tensor, count: int, size: int, soft: bool) -> _Scratc
     config = config._replace(block_r=max(16, min(config.block_r, power_of_two(count))))
     chunk = min(CHUNK, cdiv(size, config.block_v) * config.block_v)
     programs = cdiv(count, config.block_r) * cdiv(width, config.block_v)
-    splits = max(1, min(cdiv(processors(hidden), programs), MAX_SPLITS, chunk // config.block_k)) if soft else 1
+    splits = whole_power(min(cdiv(processors(hidden), programs), MAX_SPLITS, chunk // config.block_k)) if soft else 1
     state = torch.zeros(4, count, dtype=torch.float32, device=hidden.device)
     state[0::3] = -torch.inf
     return _Scratch(

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midspan.kernels import attention as op
 from midspan.kernels.attention import attention, cached_attention_reference
 from tests.kernels.compare import DEVICE, assert_near, few, noise
 
@@ -97,6 +98,16 @@ def test_a_row_that_sees_nothing_is_zero() -> None:
     out = attention(q, keys, keys, k, k, int32([0, 0]), int32([0, 0]), boolean([False, False]), valid, None)
     assert out[0].eq(0).all()
     assert out[1].ne(0).all()
+
+
+@given(programs=st.integers(1, 600), blocks=st.integers(0, 900), processors=st.sampled_from([4, 82, 132, 148]))
+def test_splits_are_of_few_kinds_and_never_more_than_there_are_blocks_for(
+    programs: int, blocks: int, processors: int
+) -> None:
+    splits = op._splits(programs, blocks, processors)
+    assert splits in (1, 2, 4, 8)
+    assert splits == 1 or splits <= blocks // 2
+    assert splits >= min(-(-processors // programs), blocks // 2, op.MAX_SPLITS) / 2
 
 
 def test_splits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

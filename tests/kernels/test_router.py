@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -47,6 +49,24 @@ def test_choice_in_bfloat16() -> None:
     allowed = float(torch.exp(2 * 2.0**-7 * scores.abs().max())) - 1
     assert allowed < 0.08
     assert ((weights[clear] - want[clear]).abs() <= allowed * want[clear].abs()).all()
+
+
+def test_rows_of_any_number_meet_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What d is split into is a constant of both kernels: a power of two, whatever the rows are."""
+    seen: set[int] = set()
+
+    class Recorded:
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            return lambda *_, **sizes: seen.add(sizes["SPLITS"])
+
+    monkeypatch.setattr(op, "_scores_kernel", Recorded())
+    monkeypatch.setattr(op, "_choose_kernel", Recorded())
+    monkeypatch.setattr(op, "processors", lambda _: 132)
+    for rows in range(1, 1025, 15):
+        x = torch.empty(rows, 2816, device="meta")
+        op.router(x, x[0], torch.empty(8, 2816, device="meta"), torch.empty(8, device="meta"), 2, EPS)
+    assert seen <= {1, 2, 4, 8}
+    assert len(seen) > 1
 
 
 def test_of_equal_probabilities_the_lower_expert_wins() -> None:
