@@ -13,12 +13,15 @@ from midspan.engine.api import Budget, DeviceError, Hole
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
+from midspan.engine.chat import ChatPrompt
 from midspan.engine.denoise import Step
 from midspan.engine.fused import FusedGemma, chosen, own_room, unsupported
 from midspan.engine.graph import Room, Size, StepGraph
 from midspan.engine.infill import Infiller, Loop, Watch
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
+from midspan.engine.settings import read_settings
+from tests.engine.chatting import chat_checkpoint
 from tests.engine.tiny import config_json, random_model, tiny_infiller
 from tests.kernels.compare import DEVICE
 from tests.kernels.counted import counted_loop, recorded
@@ -67,6 +70,24 @@ def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: b
     assert [one.ids for one in outs[0].ranked] == [one.ids for one in outs[1].ranked]
     likely = [torch.tensor([one.log_probability for one in out.ranked]) for out in outs]
     torch.testing.assert_close(*likely, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["prompted", "clamped"])
+def test_the_released_layouts_decide_the_same_at_every_step(tmp_path: Path, layout: str) -> None:
+    """Turns, lengths that are read first, ends of turns in the canvas, a frozen suffix."""
+    slots = {"prompted": [6], "clamped": [2, 5]}[layout]
+    folder = chat_checkpoint(tmp_path, layout=layout, slots=slots, block_slots=slots, draws=1, keep=1, steps=2)
+    chosen = read_settings(folder)
+    prompt = ChatPrompt(folder / "tokenizer.json", chosen)
+    config = config_json(prompt.vocab_size, **HEADS)
+    model = random_model(config).to(DEVICE)
+    plain, kernels = Infiller(model, prompt, chosen), Infiller(fused(model, config), prompt, chosen)
+    left, right = list[Step](), list[Step]()
+    plain.loop, kernels.loop = recorded(counted_loop(plain.model), left), recorded(kernels.loop, right)
+    outs = [one.infill(HOLE, Budget(seed=3), PATIENT) for one in (plain, kernels)]
+    assert len(left) == 2
+    same(left, right)
+    assert [one.ids for one in outs[0].ranked] == [one.ids for one in outs[1].ranked]
 
 
 def laid(vocab: int) -> Canvas:
