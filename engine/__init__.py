@@ -17,6 +17,7 @@ from midspan.engine.api import (
     Judge,
     OnProgress,
 )
+from midspan.engine.threads import spin_briefly
 
 if TYPE_CHECKING:
     from midspan.engine.engine import Engine
@@ -50,6 +51,7 @@ def load(
 
     Raises CheckpointError or DeviceError, each with one line that names the mend.
     """
+    spin_briefly()
     from midspan.engine.engine import Engine
 
     return Engine.load(checkpoint, device, judge, progress)

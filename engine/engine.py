@@ -199,10 +199,10 @@ class Engine:
 
     def _answer(self, job: _Job) -> Fill:
         infilling = self._infilled(job)
+        chosen = [] if infilling.stopped == "cancelled" else self._candidates(infilling)[: job.budget.candidates]
         latency = job.latency(infilling.encode_s, infilling.denoise_s, infilling.rank_s)
         if infilling.stopped == "cancelled":
             return job.nothing("cancelled", latency, infilling.steps)
-        chosen = self._candidates(infilling)[: job.budget.candidates]
         if not chosen:
             return job.nothing("empty", latency, infilling.steps)
         return Fill(

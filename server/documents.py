@@ -25,7 +25,6 @@ WORD = re.compile(r"\w*")
 PATIENCE_S = 0.001  # of this thread's processor time
 # The first parse may take so many times as long: enough for most files, and not felt by who types in another one.
 FIRST = 20
-LINE_ENDS = ("\r\n", "\n", "\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +87,10 @@ class Document:
 
     def line_end(self) -> str:
         """The line end that most of the first 200 lines have; LF where there is none."""
-        ends = [next((end for end in LINE_ENDS if line.endswith(end)), "") for line in self.lines[:200]]
-        counts = {end: ends.count(end) for end in LINE_ENDS}
-        return max(("\n", "\r\n", "\r"), key=lambda end: counts[end])
+        text = "".join(self.lines[:200])
+        both = text.count("\r\n")
+        counts = {"\n": text.count("\n") - both, "\r\n": both, "\r": text.count("\r") - both}
+        return max(counts, key=counts.__getitem__)
 
     def place(self, line: int, character: int, encoding: Encoding) -> Place:
         """A client's position as line and column: past a line's end is its end, past the last line the text's end."""

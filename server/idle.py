@@ -16,7 +16,8 @@ SLICE_S = 0.002
 class Idle:
     """One timer for all documents whose trees wait, the one that was edited last first; used on the event loop only.
 
-    While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer.
+    While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer. So it
+    does for a while behind it, when the next key is about to come.
     """
 
     def __init__(self, documents: Documents, busy: Callable[[], bool]) -> None:
@@ -24,6 +25,7 @@ class Idle:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pending: dict[str, None] = {}
+        self._was_busy = False
 
     def start(self) -> None:
         """From now on there is a running event loop."""
@@ -47,7 +49,8 @@ class Idle:
 
     def _go_on(self) -> None:
         self._timer = None
-        if self._busy():
+        was_busy, self._was_busy = self._was_busy, self._busy()
+        if was_busy or self._was_busy:
             self._go_on_in(QUIET_S)
             return
         uri = next(reversed(self._pending))

@@ -62,6 +62,7 @@ def test_any_edits_leave_the_clients_text(
         document.change(None if whole else span, text if whole else new, encoding)
         assert document.text == text
         assert document.lines == split_lines(text)
+        assert document.parse(60.0)
         assert document.syntax is not None
         fresh = Document("file:///a.py", "python", 1, text).syntax
         assert fresh is not None

@@ -65,6 +65,19 @@ async def test_a_newer_edit_goes_first_and_none_is_left() -> None:
     assert (old.slices, new.slices, last.slices) == (3, 3, 3)
 
 
+async def test_behind_an_answer_the_next_key_goes_first() -> None:
+    """An answer is out when the server is busy no more; a key that follows at once finds the loop free."""
+    slow, seen = Slow("file:///a.py"), list[int]()
+
+    def busy() -> bool:
+        seen.append(slow.slices)
+        return len(seen) == 1
+
+    started(slow, busy=busy).edited(slow.uri)
+    await asyncio.wait_for(slow.done.wait(), WAIT_S)
+    assert seen[:3] == [0, 0, 0]
+
+
 async def test_stopping_leaves_all_as_it_is() -> None:
     old, last, new = (Slow(f"file:///{name}.py") for name in ("old", "last", "new"))
     idle = started(old, last)
@@ -96,4 +109,5 @@ async def test_nothing_is_parsed_while_an_answer_is_waited_for() -> None:
 
     started(slow, busy=busy).edited(slow.uri)
     await asyncio.wait_for(slow.done.wait(), WAIT_S)
-    assert asked == [0, 0, 0, 1, 2]
+    # Once more when it is over: the next key may be about to come.
+    assert asked == [0, 0, 0, 0, 1, 2]
