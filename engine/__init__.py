@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import (
     About,
     Budget,
@@ -35,7 +36,17 @@ __all__ = [
     "OnProgress",
     "kernel_rows",
     "load",
+    "prepare",
 ]
+
+
+def prepare() -> None:
+    """Settle how this process keeps memory and how torch's threads wait.
+
+    `load` does it, too; a process that begins threads before it loads does well to call it first.
+    """
+    spin_briefly()
+    keep_large_blocks()
 
 
 def load(
@@ -51,7 +62,7 @@ def load(
 
     Raises CheckpointError or DeviceError, each with one line that names the mend.
     """
-    spin_briefly()
+    prepare()
     from midspan.engine.engine import Engine
 
     return Engine.load(checkpoint, device, judge, progress)

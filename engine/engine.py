@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import (
     About,
     Budget,
@@ -116,7 +115,6 @@ class Engine:
     ) -> Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the mend."""
         began = time.perf_counter()
-        keep_large_blocks()
         infiller = load_infiller(checkpoint, device, progress)
         if isinstance(infiller, Infiller) and isinstance(infiller.model, FusedGemma):
             warm_up(infiller)

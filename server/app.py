@@ -16,6 +16,7 @@ from pygls.exceptions import FeatureRequestError
 from pygls.lsp.server import LanguageServer
 
 import midspan
+import midspan.engine
 from midspan.engine.api import OnProgress
 from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
@@ -171,6 +172,7 @@ def serve(options: ServeOptions, load: Load = load_judged) -> int:
 
     Raises OSError when the log file cannot be written.
     """
+    midspan.engine.prepare()
     server = build(options, load)
     log_to(options.log_file, lambda message: server.degrade_from_thread("log", message), debug=options.debug)
     sys.setswitchinterval(SWITCH_S)
