@@ -7,7 +7,8 @@
 
 One program an expert and column tile walks the expert's rows, BLOCK_M at a time, so that nothing about the routing is
 needed on the host and a weight is read from memory once where the rows fit one tile. In FP8 (e4m3) weights have a scale
-an output channel and activations a scale a row, applied to the float32 sums: experts_fp8.
+an output channel and activations a scale a row, applied to the float32 sums: experts_fp8. The sum over a row's experts
+is a pass of its own because atomic additions inside `down` come in another order every time: a seed gives one fill.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ Triton's interpreter on the CPU, where its times mean nothing.
   `wrong` where its logits differ from ours by more than WRONG_FROM.
 - fastest: the way that took least of those that are not wrong, by shape.
 
-What no time was left for is a row with `skipped`. What fails is a row with `error`, and the run goes on: the machine is
-lent for minutes. Each form of the weights (fp8, bf16, int4, nvfp4) is made and freed in turn.
+What no time was left for is a row with `skipped`. What fails is a row with `error`, and the run goes on: what is
+measured besides counts all the same. Each form of the weights (fp8, bf16, int4, nvfp4) is made and freed in turn.
 """
 
 from __future__ import annotations

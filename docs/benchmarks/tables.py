@@ -83,6 +83,12 @@ def replay(row: Row) -> Figures:
     yield "request to response there", times(row["response_ms"])
 
 
+def soak(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench soak` row."""
+    grown = f"{row['warm_rss_mb']:.0f} to {row['end_rss_mb']:.0f} MB, {100 * row['growth']:+.1f} %"
+    yield f"memory over {row['minutes']:g} minutes of typing in time-lapse, warm-up left out", grown
+
+
 def calibrated(row: Row) -> Figures:
     """Label and value of each figure of a `calibrate.py` row."""
     for kind, what in (("lines", "whole lines"), ("ends_of_lines", "ends of lines")):
@@ -109,6 +115,7 @@ KINDS: dict[str, Callable[[Row], Figures]] = {
     "calibrate.py": calibrated,
     "midspan bench keystroke": keystroke,
     "midspan bench replay": replay,
+    "midspan bench soak": soak,
     "versus_transformers.py": versus,
 }
 
@@ -126,7 +133,8 @@ def times(milliseconds: dict[str, float]) -> str:
 def column(row: Row) -> str:
     """What a row is about: the checkpoint, and the device if it is not the CPU."""
     checkpoint = Path(row["checkpoint"]).name
-    return checkpoint if row["device"] == "cpu" else f"{checkpoint} on {row['device']}"
+    # A soak leaves the choice to the server.
+    return checkpoint if row["device"] in ("cpu", "auto") else f"{checkpoint} on {row['device']}"
 
 
 def latest(rows: list[Row]) -> list[Row]:
