@@ -109,7 +109,8 @@ def _read(options: object, first: Mapping[str, object], before: Settings, where:
             usable[key] = _value(key, table[key])
         except msgspec.ValidationError as error:
             wrong.append(str(error))
-            usable[key] = getattr(before, key)
+            # Whoever says anything about telemetry rather wants none.
+            usable[key] = False if key == "telemetry" else getattr(before, key)
     merged = {**first, **usable}
     return Reading(
         settings=msgspec.structs.replace(DEFAULTS, **merged), options=merged, problem=_problem(where, unknown, wrong)
@@ -126,7 +127,12 @@ def _value(key: str, given: object) -> object:
     default = getattr(DEFAULTS, key)
     if given is None:
         return default
-    return getattr(msgspec.convert({key: _table(given) if isinstance(default, dict) else given}, Settings), key)
+    if isinstance(default, dict):
+        given = _table(given)
+    elif isinstance(default, tuple) and isinstance(given, str):
+        # One pattern that somebody forgot to put into a list.
+        given = [given]
+    return getattr(msgspec.convert({key: given}, Settings), key)
 
 
 def _problem(where: str, unknown: list[str], wrong: list[str]) -> str | None:

@@ -95,3 +95,11 @@ def test_a_changed_key_that_cannot_be_used_stays_as_it_was() -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(AttributeError):
         read_settings(None).settings.steps = 4  # type: ignore[misc]
+
+
+def test_what_is_meant_to_stay_private_does_so_however_it_is_written() -> None:
+    reading = read_settings({"exclude": "secrets", "disable": "*.md", "telemetry": "no"})
+    assert reading.settings == Settings(exclude=("secrets",), disable=("*.md",), telemetry=False)
+    assert reading.problem is not None
+    assert "telemetry" in reading.problem.partition("; everything else")[0]
+    assert "exclude" not in reading.problem.partition("; everything else")[0]
