@@ -83,7 +83,7 @@ def test_what_can_be_used_holds_beside_what_cannot_and_all_of_that_is_named() ->
 def test_a_changed_key_that_cannot_be_used_stays_as_it_was() -> None:
     first = read_settings({"exclude": ["a.py"], "steps": 3})
     before = changed_settings(first.settings, first.options, {"exclude": ["b.py"]}, "here").settings
-    after = changed_settings(before, first.options, {"exclude": "c.py", "preview": True}, "here")
+    after = changed_settings(before, first.options, {"exclude": 7, "preview": True}, "here")
     assert after.settings == Settings(exclude=("b.py",), steps=3, preview=True)
     assert after.problem is not None
     assert after.problem.startswith("here: ")
