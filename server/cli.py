@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import midspan
 from midspan.engine.api import CheckpointError, DeviceError
 from midspan.server.errors import CommandError
 from midspan.server.settings import ServeOptions
+
+SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,6 +64,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to mend")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
+    _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -84,6 +89,13 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("--explain", action="store_true", help="print what the prompt is made of, code included")
     fill.add_argument("--json", action="store_true")
     fill.set_defaults(run=_fill)
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--since", type=_since, default="30d", metavar="30d", help="hours, days or weeks ago: h, d, w")
+    report.add_argument("--json", action="store_true")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write a page there, too")
+    report.set_defaults(run=_report)
 
 
 def _add_quality(quality: argparse.ArgumentParser) -> None:
@@ -121,6 +133,13 @@ def _position(text: str) -> tuple[int, int]:
     if not (line.isdecimal() and column.isdecimal() and int(line) and int(column)):
         raise argparse.ArgumentTypeError(f"{text!r} is not LINE:COL, two numbers from 1, as in 12:5")
     return int(line), int(column)
+
+
+def _since(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if found is None or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no time such as 12h, 30d or 8w")
+    return int(found[1]) * SPANS[found[2]]
 
 
 def _positive(text: str) -> int:
@@ -180,6 +199,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from midspan.server.doctor import doctor_command
 
     return doctor_command(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from midspan.server.report import report_command
+
+    return report_command(arguments)
 
 
 def _quality(arguments: argparse.Namespace) -> int:
