@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from tree_sitter import Node, Parser, Tree
 
 from midspan.server.languages import Language, language_of
+from midspan.server.pieces import Pieces
 
 if TYPE_CHECKING:
     from midspan.server.documents import Edit
@@ -59,7 +60,7 @@ class Syntax:
         """
         self._lines = lines
 
-        def read(offset: int, _: object) -> bytes:
+        def read(offset: int) -> bytes:
             line = offsets.line_at(offset)
             chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
             return chunk[offset - offsets.before(line) :]
@@ -67,15 +68,17 @@ class Syntax:
         def is_late(*_: object) -> bool:
             return time.thread_time() > end
 
-        end = time.thread_time() + patience_s
+        end, pieces = time.thread_time() + patience_s, Pieces(read)
         try:
             if self._tree is None:
-                self._tree = self._parser.parse(read, progress_callback=is_late)
+                self._tree = self._parser.parse(pieces, progress_callback=is_late)
             else:
-                self._tree = self._parser.parse(read, self._tree, progress_callback=is_late)
+                self._tree = self._parser.parse(pieces, self._tree, progress_callback=is_late)
         except ValueError:
             self._halfway = True
             return False
+        finally:
+            pieces.let_go()
         self._halfway = False
         return True
 
