@@ -146,6 +146,13 @@ class Protocol(LanguageServerProtocol):
             return JsonRPCRequestMessage(id=data["id"], method=method, jsonrpc="2.0", params=data.get("params"))
         return JsonRPCNotification(method=method, jsonrpc="2.0", params=data.get("params"))
 
+    def _handle_cancel_notification(self, msg_id: Any) -> None:
+        """Cancel a request. No request has an id that is neither number nor string, over which pygls would end."""
+        if isinstance(msg_id, int | str):
+            super()._handle_cancel_notification(msg_id)
+        else:
+            log.warning("ignored a cancel of nothing that can have been asked")
+
     def _malformed(self, data: dict[str, Any], error: Exception) -> None:
         # cattrs names the field and the type it wants, never the value.
         reason = "; ".join(cattrs.transform_error(error))

@@ -121,3 +121,13 @@ def test_two_messages_in_pieces(tmp_path: Path) -> None:
             client.write(bytes([byte]))
         assert client.answer(1)["error"]["code"] == client.answer(2)["error"]["code"] == -32601
         assert client.leave() == 0
+
+
+def test_a_cancel_of_what_has_no_id_harms_nothing(tmp_path: Path) -> None:
+    ids: list[Any] = [{}, [], [1], None, 1.5, True, "unknown"]
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("x = ")
+        client.send(*(call(None, "$/cancelRequest", {"id": id}) for id in ids))
+        assert client.ask(complete(2, 0, 4)) == [TEXT]
+        assert client.leave() == 0
