@@ -1,9 +1,9 @@
 """Pieces of a text as a tree-sitter parser reads them, and what the binding forgets to let go of.
 
-py-tree-sitter (0.25.2 to 0.26.1 at least) keeps two references too many to every piece that a callback gives it: an
-hour of typing would keep some hundred megabytes. A parse of the whole text in one piece keeps none, but cannot be
-interrupted. So the references that are too many are dropped once the parser has returned, by which time it needs no
-piece any more; of a binding that keeps none, none is dropped.
+py-tree-sitter (0.25.2 to 0.26.1 at least) keeps two references too many to every piece that a callback gives it, so
+that what was read for one key after another would be kept for ever. A parse of the whole text in one piece keeps
+none, but cannot be interrupted. So the references that are too many are dropped once the parser has returned, by
+which time it needs no piece any more; of a binding that keeps none, none is dropped.
 """
 
 from __future__ import annotations
