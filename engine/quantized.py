@@ -195,9 +195,14 @@ def count_parameters(model: DiffusionGemma) -> int:
     return sum(p.numel() * (2 if id(p) in packed else 1) for p in model.parameters())
 
 
+def knows_fp8(device: torch.device) -> bool:
+    """Whether FP8 is computed here: by units of the GPU, or on the CPU by references."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
 def check_fp8(device: torch.device, *, wanted: bool) -> None:
     """Raises DeviceError where FP8 is wanted of a GPU without units for it."""
-    if wanted and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+    if wanted and not knows_fp8(device):
         name = torch.cuda.get_device_name(device)
         mend = "take the bf16 release, with quantize int4 or none in its midspan.json"
         raise DeviceError(f"FP8 weights: {name} has no FP8 units; {mend}")

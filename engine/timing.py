@@ -15,6 +15,7 @@ import torch
 
 from midspan.engine.api import DeviceError
 from midspan.engine.cases import RELEASE, Case, Outputs, Sizes, cases
+from midspan.engine.quantized import knows_fp8
 
 REPEATS = 50
 FLUSHED_BYTES = 256 << 20
@@ -56,11 +57,6 @@ def kernel_rows(device: torch.device, sizes: Sizes = RELEASE, repeats: int = REP
     where = machine(device)
     for case in cases(sizes, device, fp8=knows_fp8(device)):
         yield {"op": case.op, "shape": case.shape, **case_row(case, device, where, repeats)}
-
-
-def knows_fp8(device: torch.device) -> bool:
-    """Whether FP8 kernels run here."""
-    return device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def case_row(case: Case, device: torch.device, where: dict[str, str], repeats: int) -> dict[str, Any]:

@@ -31,10 +31,7 @@ from midspan.server.outcome import OfferedIds, accepted, partially_accepted, sho
 from midspan.server.protocol import Protocol, strict_converter
 from midspan.server.replaced import Replaced
 from midspan.server.rewrite import register_rewriting
-from midspan.server.settings import (
-    ServeOptions,
-    read_settings,
-)
+from midspan.server.settings import ServeOptions, read_settings
 from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry

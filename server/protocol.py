@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Optional, Union
 
 import cattrs
 from lsprotocol import converters, types
@@ -50,6 +50,9 @@ def strict_converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _integer)
     converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(str, _string)
+    # lsprotocol takes anything at all for an id or a token, over which pygls would end.
+    converter.register_structure_hook(Union[int, str], _identifier)  # noqa: UP007
+    converter.register_structure_hook(Optional[Union[int, str]], _identifier_or_none)  # noqa: UP007, UP045
     return converter
 
 
@@ -146,13 +149,6 @@ class Protocol(LanguageServerProtocol):
             return JsonRPCRequestMessage(id=data["id"], method=method, jsonrpc="2.0", params=data.get("params"))
         return JsonRPCNotification(method=method, jsonrpc="2.0", params=data.get("params"))
 
-    def _handle_cancel_notification(self, msg_id: Any) -> None:
-        """Cancel a request. No request has an id that is neither number nor string, over which pygls would end."""
-        if isinstance(msg_id, int | str):
-            super()._handle_cancel_notification(msg_id)
-        else:
-            log.warning("ignored a cancel of nothing that can have been asked")
-
     def _malformed(self, data: dict[str, Any], error: Exception) -> None:
         # cattrs names the field and the type it wants, never the value.
         reason = "; ".join(cattrs.transform_error(error))
@@ -212,3 +208,13 @@ def _string(value: Any, kind: type[str]) -> str:
     if not isinstance(value, str):
         raise TypeError("not a string")
     return kind(value)
+
+
+def _identifier(value: Any, _: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("neither an integer nor a string")
+    return value
+
+
+def _identifier_or_none(value: Any, kind: object) -> int | str | None:
+    return None if value is None else _identifier(value, kind)

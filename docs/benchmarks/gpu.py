@@ -51,7 +51,8 @@ from midspan.engine.cases import Case, cases  # noqa: E402
 from midspan.engine.fused import FusedGemma, own_room  # noqa: E402
 from midspan.engine.graph import Size, StepGraph  # noqa: E402
 from midspan.engine.prefix_cache import CHUNK_TOKENS  # noqa: E402
-from midspan.engine.timing import case_row, difference, gpu, knows_fp8, machine, timed  # noqa: E402
+from midspan.engine.quantized import knows_fp8  # noqa: E402
+from midspan.engine.timing import case_row, difference, gpu, machine, timed  # noqa: E402
 
 FORMS = ("fp8", "bf16", "int4", "nvfp4")
 # Logits of two right ways differ by roundings, of which in bf16 some send a row to another expert, layer after layer;

@@ -129,5 +129,6 @@ def test_a_cancel_of_what_has_no_id_harms_nothing(tmp_path: Path) -> None:
         client.start()
         client.open("x = ")
         client.send(*(call(None, "$/cancelRequest", {"id": id}) for id in ids))
+        assert "could not be handled" in client.notification("window/showMessage")["message"]
         assert client.ask(complete(2, 0, 4)) == [TEXT]
         assert client.leave() == 0
