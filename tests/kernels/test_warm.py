@@ -9,7 +9,7 @@ import pytest
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.captured import CapturedLoop
-from midspan.engine.engine import warm_up
+from midspan.engine.engine import Engine, warm_up
 from tests.kernels.test_engine import PATIENT, pair
 
 pytestmark = pytest.mark.timeout(400)
@@ -31,3 +31,19 @@ def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
     assert loop.graphs.keys() == made.keys()
     assert all(loop.graphs[key] is made[key] for key in made)
     assert infiller.prefix.memory is memory
+
+
+def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), keep=1, prefix_tokens=24)
+    infiller.settings = replace(infiller.settings, steps=1)
+    monkeypatch.setattr("midspan.engine.engine.load_infiller", lambda checkpoint, device, progress: infiller)
+    engine = Engine.load("tiny", "cpu")
+    engine.close()
+    assert isinstance(infiller.loop, CapturedLoop)
+    assert infiller.loop.graphs
+
+
+def test_a_prefix_that_steps_are_captured_behind_has_room_from_the_start(tmp_path: Path) -> None:
+    plain, infiller = pair(tmp_path, slots=(4,), prefix_tokens=900, context_tokens=200)
+    capacities = [one.prefix.memory.whole(0)[0].shape[2] for one in (plain, infiller)]
+    assert capacities[0] < 900 + 200 < capacities[1]

@@ -7,13 +7,14 @@ import itertools
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pygls.io_ import StdoutWriter
 
-from midspan.server.app import ServeOptions, build
+from midspan.server.app import ServeOptions, build, serve
 from midspan.server.changes import ACTIONS
 from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
 from tests.server.scripted import TEXT
@@ -355,3 +356,19 @@ def test_no_code_in_the_log(tmp_path: Path) -> None:
     assert SECRET not in written
     for file in place.rglob("*"):
         assert SECRET.encode() not in file.read_bytes()
+
+
+def test_memory_and_threads_are_settled_before_anything_begins_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Settled(Exception):
+        pass
+
+    def prepare() -> None:
+        raise Settled
+
+    monkeypatch.setattr("midspan.engine.prepare", prepare)
+    before = threading.active_count()
+    with pytest.raises(Settled):
+        serve(ServeOptions(checkpoint="none", device="cpu", state_dir=tmp_path, log_file=None))
+    assert threading.active_count() == before
