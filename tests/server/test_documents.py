@@ -132,12 +132,17 @@ def fresh_outline(text: str) -> str:
     return document.syntax.outline
 
 
-def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    document = Document("file:///a.py", "python", 1, LARGE)
-    assert document.syntax is not None
-    before = document.syntax.outline
+def grown_without_patience(monkeypatch: pytest.MonkeyPatch) -> tuple[Document, str]:
+    """A document that has become twice as large while nobody waits for a parse, and its outline before."""
+    document, before = Document("file:///a.py", "python", 1, LARGE), fresh_outline(LARGE)
     monkeypatch.setattr("midspan.server.documents.PATIENCE_S", -1.0)
     document.change(((0, 0), (0, 0)), LARGE, "utf-16")
+    return document, before
+
+
+def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    document, before = grown_without_patience(monkeypatch)
+    assert document.syntax is not None
     # The old tree serves.
     assert document.syntax.outline == before
     slices = 1
@@ -167,11 +172,8 @@ def test_a_first_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.M
 
 
 def test_a_tree_that_took_too_long_once_is_left_to_who_has_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    document = Document("file:///a.py", "python", 1, LARGE)
+    document, before = grown_without_patience(monkeypatch)
     assert document.syntax is not None
-    before = document.syntax.outline
-    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", -1.0)
-    document.change(((0, 0), (0, 0)), LARGE, "utf-16")
     assert document.syntax.outline == before
     monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 60.0)
     document.change(((0, 0), (0, 0)), "x = 1\n", "utf-16")
