@@ -184,6 +184,8 @@ def _is_there(before: str, mark: Mark, there: Standing, language: Language) -> b
 
 def _fenced(prefix: str, language: Language) -> bool:
     """Whether the text ends within a code fence."""
+    if not language.fences:
+        return False
     return sum(line.lstrip(" ").startswith(language.fences) for line in prefix.split("\n")[:-1]) % 2 == 1
 
 

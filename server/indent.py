@@ -43,8 +43,8 @@ def _closes(hole: Hole, line: str) -> bool:
 def same_indent(hole: Hole, text: str) -> str:
     """The file's levels of indent: tabs where its lines begin with tabs, else its own step of blanks."""
     head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
-    if head.strip() and "\n" not in text:
-        return text
+    if "\n" not in text and (head.strip() or text[:1] not in (" ", "\t")):
+        return text  # no line of it has an indent of its own
     first, *lines = text.split("\n")
     kept, lines = ([first], lines) if head.strip() else ([], [first, *lines])
     # The gap's own line counts, with the indent that is there already.

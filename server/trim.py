@@ -81,7 +81,8 @@ def circles(_: Hole, text: str) -> str:
     kept: list[str] = []
     for line in text.split("\n"):
         end = line.rstrip()
-        if any(end.endswith(end[-size:] * times) and re.search(r"\w", end[-size:]) for size, times in CIRCLES):
+        possible = (end[-size:] * times for size, times in CIRCLES if size * times <= len(end))
+        if any(end.endswith(circle) and re.search(r"\w", circle) for circle in possible):
             break
         if line.strip() and kept[-2:] == [line, line]:
             return "\n".join(kept[:-1])

@@ -1,8 +1,10 @@
 """`midspan bench keystroke`: types recorded files through the real server process over stdio.
 
-Every keystroke is a `didChange` and an `inlineCompletion` whose answer is awaited. The server's own share is the
-response time less the engine's time for that request, which the server's telemetry row states. A keystroke is saved
-where a suggestion at or above the shipped threshold is exactly the rest of the line: it counts one key instead of many.
+Every keystroke is a `didChange` and an `inlineCompletion` whose answer is awaited. Response times run on the pipes,
+from the request's first byte to the answer's last: what this client takes to write and to read JSON is not the
+server's. The server's own share is the response time less the engine's time for that request, which the server's
+telemetry row states. A keystroke is saved where a suggestion at or above the shipped threshold is exactly the rest of
+the line: it counts one key instead of many.
 `server_long_ms` is that share in the longest file, which has as many lines as --lines says. Each file is opened, and
 asked about once, before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
 what that request takes then. `typed_along_ms` is the response time where the key ran along the suggestion on screen,

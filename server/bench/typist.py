@@ -13,8 +13,10 @@ from typing import Any
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
+from pygls.io_ import run_async
 from pygls.lsp.client import LanguageClient
 
+from midspan.server.bench.pipes import Pipes
 from midspan.server.bench.quality import quantile
 from midspan.server.errors import CommandError
 
@@ -31,9 +33,27 @@ class _Client(LanguageClient):
         self.process: asyncio.subprocess.Process | None = None
 
     async def start_io(self, cmd: str, *args: str, **kwargs: Any) -> None:
-        """Start the server."""
-        await super().start_io(cmd, *args, **kwargs)
-        self.process = self._server
+        """Start the server behind timed pipes."""
+        pipe = asyncio.subprocess.PIPE
+        self._server = self.process = server = await asyncio.create_subprocess_exec(
+            cmd, *args, stdin=pipe, stdout=pipe, stderr=pipe, **kwargs
+        )
+        assert server.stdout is not None
+        assert server.stdin is not None
+        self.pipes = Pipes(server.stdout, server.stdin)
+        self.protocol.set_writer(self.pipes)
+        reading = run_async(self._stop_event, self.pipes, self.protocol, error_handler=self.report_server_error)
+        ending = self._server_exit()  # type: ignore[no-untyped-call]
+        self._async_tasks.extend([asyncio.create_task(reading), asyncio.create_task(ending)])
+
+    async def ask(self, params: types.InlineCompletionParams) -> tuple[Any, float]:
+        """A request's answer, and the milliseconds that it took on the pipes."""
+        took = list[float]()
+        answer = self.protocol.send_request(types.TEXT_DOCUMENT_INLINE_COMPLETION, params)
+        sent = self.pipes.sent
+        # Called before anything else is read.
+        answer.add_done_callback(lambda _: took.append(1000 * (self.pipes.came - sent)))
+        return await asyncio.wait_for(asyncio.wrap_future(answer), PATIENCE_S), took[0]
 
     async def stop(self) -> None:
         """Stop; a server that still runs is killed."""
@@ -73,9 +93,7 @@ class Typist:
     async def read(self, uri: str, text: str) -> None:
         """Open a document and wait until the server has read it: until its first answer, which is not counted."""
         self.open(uri, text)
-        await asyncio.wait_for(
-            self._client.text_document_inline_completion_async(_params(uri, types.Position(0, 0))), PATIENCE_S
-        )
+        await self._client.ask(_params(uri, types.Position(0, 0)))
 
     def close(self, uri: str) -> None:
         """Close a document."""
@@ -100,11 +118,7 @@ class Typist:
 
     async def ask(self, uri: str, at: types.Position) -> types.InlineCompletionItem | None:
         """Ask for a completion; the first item, or None where nothing was offered."""
-        began = time.perf_counter()
-        answer = await asyncio.wait_for(
-            self._client.text_document_inline_completion_async(_params(uri, at)), PATIENCE_S
-        )
-        elapsed = 1000 * (time.perf_counter() - began)
+        answer, elapsed = await self._client.ask(_params(uri, at))
         self.all_ms.append(elapsed)
         items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or ()
         if not items:

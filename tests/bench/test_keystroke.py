@@ -6,12 +6,14 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from lsprotocol import types
 
 from midspan.server.bench.keystroke import OPTIONS, measure, recorded, saved
+from midspan.server.bench.pipes import Pipes
 from midspan.server.bench.typist import peak_rss_mb, typing
 from midspan.server.cli import main
 from midspan.server.errors import CommandError
@@ -158,3 +160,27 @@ def test_the_command_prints_one_object(
     found = json.loads(out.splitlines()[-1])
     assert {"response_ms", "server_ms", "cancel_ms", "saved", "checkpoint", "device"} <= set(found)
     assert (found["keystrokes"], found["device"]) == (2, "cpu")
+
+
+async def test_pipes_time_what_passes_and_not_what_the_client_makes_of_it() -> None:
+    """`sent` is taken before a message is written, `came` when its body is there and not when it is read again."""
+    reader, times = asyncio.StreamReader(), list[float]()
+
+    class Sink(asyncio.WriteTransport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            times.append(time.perf_counter())
+
+        def is_closing(self) -> bool:
+            return True
+
+    loop = asyncio.get_running_loop()
+    pipes = Pipes(reader, asyncio.StreamWriter(Sink(), asyncio.StreamReaderProtocol(reader), reader, loop))
+    pipes.write(b"question")
+    assert 0 < pipes.sent <= times[0]
+    body = asyncio.ensure_future(pipes.readexactly(6))
+    await asyncio.sleep(0)
+    assert not pipes.came
+    fed = time.perf_counter()
+    reader.feed_data(b"answer")
+    assert await body == b"answer"
+    assert fed <= pipes.came <= time.perf_counter()
