@@ -80,6 +80,9 @@ def replay(row: Row) -> Figures:
             f"shown there, {rule} accepted",
             f"after {percent(shown)} of keystrokes{right}; wrong {100 * wrong:.1f} times in 100 keystrokes",
         )
+        if found.get("suggestions"):
+            share = f"{found['suggestions']}, {percent(found['right_of_suggestions'])} of them right"
+            yield f"suggestions there, each counted once, {rule} accepted", share
     yield "request to response there", times(row["response_ms"])
 
 

@@ -9,7 +9,8 @@ shown below the checkpoint's threshold. A suggestion of several lines is never a
 Every line is typed under both RULES of acceptance; an acceptance costs one key. Under the second rule the line goes its
 own way from the first suggestion that only this rule accepts. `saved` is the share of the lines' characters (without
 indent) that no key was pressed for: 1 - (characters typed + acceptances) / characters, with a 95 % bootstrap interval
-over files. What is shown and not accepted counts as wrong.
+over files. What is shown and not accepted counts as wrong, after every key after which it stands there;
+`suggestions` counts each once, however long it stood.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rich.progress import Progress
 
 import midspan.engine
 from midspan.server.bench.quality import RESAMPLES, quantile
-from midspan.server.bench.typist import Typist, percentiles, server_command, typing
+from midspan.server.bench.typist import Typist, identify, percentiles, server_command, typing
 from midspan.server.errors import CommandError
 
 LEAST_PREFIX = 3
@@ -59,11 +60,15 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One question to the server, after one key: the column it was asked at, and what was shown (empty for nothing)."""
+    """One question to the server, after one key: the column it was asked at, and what was shown (empty for nothing).
+
+    A suggestion that is typed along keeps its `id`.
+    """
 
     column: int
     suggestion: str
     accepted: bool
+    id: str = ""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -138,7 +143,7 @@ async def type_on(typist: Typist, uri: str, row: int, line: str, column: int, ru
         item = await typist.ask(uri, types.Position(row, column))
         suggestion, rest = ghost(item, line, column), line[column:]
         accepted = rule(suggestion, rest)
-        asks.append(Ask(column, suggestion, accepted))
+        asks.append(Ask(column, suggestion, accepted, identify(item) if item is not None and suggestion else ""))
         if item is not None and suggestion:
             typist.say_shown(item)
         if accepted:
@@ -163,7 +168,7 @@ async def retype(typist: Typist, uri: str, row: int, line: str) -> Line:
     for number, ask in enumerate(exact):
         if not ask.accepted and accepts_prefix(ask.suggestion, body[ask.column :]):
             typist.replace(uri, row, ask.column, len(body), ask.suggestion)
-            ways_part = [*exact[:number], Ask(ask.column, ask.suggestion, accepted=True)]
+            ways_part = [*exact[:number], Ask(ask.column, ask.suggestion, accepted=True, id=ask.id)]
             on = ask.column + len(ask.suggestion)
             prefix = ways_part + await type_on(typist, uri, row, body, on, accepts_prefix)
             break
@@ -211,6 +216,7 @@ def summarise(typed: Sequence[tuple[Line, list[Ask]]], seed: int) -> dict[str, A
     """The figures of one rule; `keystrokes` counts Enter, characters and acceptances."""
     asks = [ask for _, line_asks in typed for ask in line_asks]
     shown, accepted = sum(bool(ask.suggestion) for ask in asks), sum(ask.accepted for ask in asks)
+    suggestions = len({ask.id for ask in asks if ask.suggestion})
     return {
         "saved": saved_share([cost(line, line_asks) for line, line_asks in typed]),
         "ci95": list(interval(typed, seed)),
@@ -219,6 +225,8 @@ def summarise(typed: Sequence[tuple[Line, list[Ask]]], seed: int) -> dict[str, A
         "shown_per_keystroke": shown / len(asks),
         "right_when_shown": accepted / shown if shown else None,
         "wrong_per_keystroke": (shown - accepted) / len(asks),
+        "suggestions": suggestions,
+        "right_of_suggestions": accepted / suggestions if suggestions else None,
     }
 
 
@@ -246,6 +254,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         right = "" if rule["right_when_shown"] is None else f", {100 * rule['right_when_shown']:.1f} % of them right"
         yield f"  shown after {100 * rule['shown_per_keystroke']:.1f} % of {rule['keystrokes']} keystrokes{right}"
         yield f"  shown and wrong {100 * rule['wrong_per_keystroke']:.1f} times in 100 keystrokes"
+        share = rule["right_of_suggestions"]
+        yield f"  {rule['suggestions']} suggestions" + ("" if share is None else f", {100 * share:.1f} % of them right")
     yield "response " + ", ".join(f"{name} {ms} ms" for name, ms in found["response_ms"].items())
     peak = "unknown on this system" if found["rss_mb"] is None else f"{found['rss_mb']} MB"
     yield f"server's peak resident memory {peak}"

@@ -67,6 +67,8 @@ async def test_the_beginning_of_the_rest_is_accepted_under_the_second_rule_only(
     found = await replayed(tmp_path, f"a = {TEXT} + 1")
     characters = len(f"a = {TEXT} + 1")
     assert (found["exact"]["saved"], found["exact"]["accepted"]) == (0, 0)
+    # Typed along from "a = " on it is one suggestion, and before that there is another at every key.
+    assert found["exact"]["suggestions"] < found["exact"]["shown_per_keystroke"] * found["exact"]["keystrokes"]
     assert found["exact"]["keystrokes"] == characters + 1
     assert found["exact"]["right_when_shown"] == 0
     # "a = ", an acceptance, " + 1".
@@ -163,7 +165,8 @@ def test_another_seed_draws_other_lines() -> None:
 
 def some_line(uri: str, *, saved: bool) -> Line:
     """Ten characters, or one key and an acceptance for them."""
-    asks = [Ask(0, "", False), Ask(1, "x" * 9, True), Ask(10, "", False)] if saved else [Ask(0, "y", False)] * 11
+    right = [Ask(0, "", False), Ask(1, "x" * 9, True, "right"), Ask(10, "", False)]
+    asks = right if saved else [*[Ask(0, "y", False, "wrong")] * 10, Ask(0, "z", False, "also wrong")]
     return Line(uri, 10, asks, asks)
 
 
@@ -174,7 +177,9 @@ def test_the_figures_of_known_lines() -> None:
     assert (found["keystrokes"], found["accepted"]) == (14, 1)
     assert (found["shown_per_keystroke"], found["wrong_per_keystroke"]) == (12 / 14, 11 / 14)
     assert found["right_when_shown"] == 1 / 12
-    assert summarise([(typed[0], [Ask(0, "", False)] * 11)], 0)["right_when_shown"] is None
+    assert (found["suggestions"], found["right_of_suggestions"]) == (3, 1 / 3)
+    nothing = summarise([(typed[0], [Ask(0, "", False)] * 11)], 0)
+    assert nothing["right_when_shown"] is nothing["right_of_suggestions"] is None
 
 
 def test_the_interval_resamples_files_not_lines() -> None:

@@ -51,7 +51,7 @@ REPLAY: dict[str, Any] = {
     "commit": "def5678",
     "machine": "Another machine",
     "lines": 100,
-    "exact": {**RULE, "right_when_shown": 0.61},
+    "exact": {**RULE, "right_when_shown": 0.61, "suggestions": 40, "right_of_suggestions": 0.35},
     "prefix": {**RULE, "saved": 0.2},
     "response_ms": MS,
     "checkpoint": "embedded",
@@ -122,6 +122,8 @@ def test_every_figure_has_its_line() -> None:
     said = "wrong 20.0 times in 100 keystrokes"
     assert found[f"shown there, {exact}"] == [f"after 20.0 % of keystrokes, 61.0 % of them right; {said}"]
     assert found[f"shown there, {prefix}"] == [f"after 20.0 % of keystrokes; {said}"]
+    assert found[f"suggestions there, each counted once, {exact}"] == ["40, 35.0 % of them right"]
+    assert f"suggestions there, each counted once, {prefix}" not in found
     faster = found["against transformers' `generate`, a fill as shipped, 2 threads"]
     assert faster == ["8.2 times as fast (60 ms and 495 ms, 4.0 steps)"]
     assert "against transformers' `generate`, one free canvas each, 2 threads" in found
