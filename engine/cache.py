@@ -7,6 +7,9 @@ from typing import Protocol
 
 import torch
 
+# Room for canvases comes in so many.
+BATCHES = 4
+
 
 class KeyValueShape(Protocol):
     """What a layer's keys and values look like."""
@@ -109,6 +112,9 @@ class CanvasMemory:
 
     def _allocate(self, batch: int, capacity: int) -> None:
         self._laid = 0
+        # The old ones go first: the new ones may lie where they were.
+        self._keys, self._values = [], []
+        batch = -(-batch // BATCHES) * BATCHES
         likes = [self._cache.read(layer, 0, 0)[0] for layer in range(self._cache.layers)]
         self._keys = [like.new_empty(batch, like.shape[1], capacity, like.shape[3]) for like in likes]
         self._values = [torch.empty_like(keys) for keys in self._keys]

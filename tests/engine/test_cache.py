@@ -44,6 +44,20 @@ def test_a_cache_that_lived_on_reads_as_a_fresh_one(edits: list[tuple[int, int, 
             torch.testing.assert_close(model.score(canvas, lived), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_one_more_canvas_is_not_another_memory() -> None:
+    """Buffers come for several canvases at once: one more at a time would leave a hole in the heap for each."""
+    model = random_model(config_json(VOCAB))
+    with torch.inference_mode():
+        cache = fresh(model, ids(1, 10, 0))
+        sizes = []
+        for batch in (5, 6, 8, 3, 9):
+            model.score(ids(batch, 4, 1), cache)
+            keys, _ = cache.canvases.put(0, 0, 4, *[torch.zeros(1, 2, 1, 8)] * 2)
+            sizes.append(keys.untyped_storage().nbytes())
+    assert len(set(sizes[:4])) == 1
+    assert sizes[4] > sizes[0]
+
+
 def test_frozen_rows_keep_the_keys_and_values_of_the_last_call() -> None:
     model, canvas = random_model(config_json(VOCAB)), ids(3, 12, 1)
     with torch.inference_mode():
