@@ -62,6 +62,13 @@ class Rivals:
     beams: Mapping[Gap, Beam] = field(default_factory=dict)
     read: Callable[[list[Gap]], list[Beam]] | None = None
 
+    def promise(self, least: tuple[float, float] | None) -> bool:
+        """Whether a beam has so many nats at `least`, or a line near by so much evidence; True for None."""
+        if least is None:
+            return True
+        likely = any(beam.log_probability >= least[0] for beam in self.beams.values())
+        return likely or any(evidence >= least[1] for evidence in self.nearby.values())
+
     def middles(self, gaps: list[Gap]) -> dict[Gap, Beam]:
         """Every gap's reading by fill-in-the-middle; none at all without beams."""
         if self.read is None:

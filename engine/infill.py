@@ -145,6 +145,9 @@ class Infiller:
         layout, plan = out.layout, self._plan(budget)
         if hole.kind not in self.prompt.many_lines:
             out.rivals = self._rivals(out, hole, budget, watch)
+            if budget.least >= self.settings.show_threshold and not out.rivals.promise(self.settings.promising):
+                out.stopped = "empty"
+                return out
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
             if watch.interrupted():
                 out.stopped = "cancelled"

@@ -26,8 +26,8 @@ ACTIONS_BY_LAYOUT = {
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
 OPTIONAL = {
-    *("actions", "beams", "context_tokens", "length_bias", "neighbours", "quantize", "ranking", "suffix_tokens"),
-    "thought",
+    *("actions", "beams", "context_tokens", "length_bias", "neighbours", "promising", "quantize", "ranking"),
+    *("suffix_tokens", "thought"),
 }
 
 
@@ -70,6 +70,8 @@ class CheckpointSettings:
     `suffix_tokens` is how much of the text behind the gap a chat's question shows, `thought` whether an empty thought
     stands before its answer. `length_bias` is what each length of `slots`, then each of `block_slots`, gains in nats by
     its size alone (lengths.py); none is zeros.
+    `promising` says when a gap may come to something that is shown: where the likeliest beam has so many nats or more,
+    or a line near by so much evidence; None where that is not known.
     `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
     """
 
@@ -98,6 +100,7 @@ class CheckpointSettings:
     suffix_tokens: int = 0
     thought: bool = True
     length_bias: tuple[float, ...] = ()
+    promising: tuple[float, float] | None = None
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -144,6 +147,8 @@ def _problem(values: dict[str, Any]) -> str | None:
         return f"quantize {values['quantize']!r} is none of {', '.join(QUANTIZE)}; take one"
     if not isinstance(ranking, dict) or not ranking.keys() <= set(known.split(", ")):
         return f"ranking {ranking!r} is no object of weights; it may have {known}"
+    if len(values.get("promising") or (0, 0)) != 2:
+        return f"promising {values['promising']!r} is not two numbers; fit it again or leave it out"
     if numbers != len(FEATURES) + 1:
         return f"calibration has {numbers} numbers for a bias and {len(FEATURES)} features; calibrate it again"
     return complaint(values)

@@ -54,7 +54,7 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
     fill = await _fill(server, engine, asked)
     if fill is None or fill.stopped == "cancelled":
         return None
-    threshold = server.suggestions.wary(_threshold(server, engine), document.uri, spot.start[0])
+    threshold = server.suggestions.wary(_threshold(server, engine), document, spot.start)
     offers = [*again, *_new(server, engine, asked, fill, again, threshold)]
     if offers or fill.stopped != "deadline":
         server.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
@@ -76,7 +76,7 @@ def look_ahead(server: Server, uri: str) -> None:
     if spot is not None and server.suggestions.recall(document, spot.start, spot.end) is None:
         asked = question(document, spot, server.context.at, invoked=False)
         if not asks_about_a_key(asked.hole):
-            server.asks.look_ahead(uri, engine, asked.hole, _budget(server, asked))
+            server.asks.look_ahead(uri, engine, asked.hole, _budget(server, engine, asked))
 
 
 def _is_on(server: Server, engine: Engine, document: Document) -> bool:
@@ -124,18 +124,19 @@ def _new(
     return offers
 
 
-def _budget(server: Server, asked: Question) -> Budget:
+def _budget(server: Server, engine: Engine, asked: Question) -> Budget:
     settings = server.settings
     return Budget(
         steps=settings.steps,
         candidates=CANDIDATES_WHEN_INVOKED if asked.invoked else 1,
         deadline_s=settings.deadline_ms / 1000,
+        least=0.0 if asked.invoked else _threshold(server, engine),
     )
 
 
 async def _fill(server: Server, engine: Engine, asked: Question) -> Fill | None:
     """The engine's fill; None when the question went out of date or the engine failed, which the user is told."""
-    budget, debounce_s = _budget(server, asked), 0.0 if asked.invoked else server.settings.debounce_ms / 1000
+    budget, debounce_s = _budget(server, engine, asked), 0.0 if asked.invoked else server.settings.debounce_ms / 1000
     origin: Origin = "invoked" if asked.invoked else "typing"
     loop = asyncio.get_running_loop()
     preview = Preview(server.protocol.notify, asked) if server.settings.preview else None

@@ -7,6 +7,7 @@ described in many ways, so each is compared with what it leaves, not with how a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ BACK = 40  # so many characters beyond a suggestion one may type and still come 
 NEAR, NEAR_LINES = 2000, 50  # an edit that reaches further from the place than this is another edit
 # What the odds that are asked of a suggestion grow by, for each that was typed past on its line.
 WARIER = 2.0
+# The same within a word: at its beginning nothing was sure enough, or something else.
+WITHIN_A_WORD = 1.5
+WORD = re.compile(r"\w")
 AUTO_CLOSED = frozenset(")]}>\"'`")  # what editors put behind the cursor by themselves
 
 
@@ -132,13 +136,16 @@ class Suggestions:
         if spots:
             self._spots[document.uri] = [spot for spot in spots if spot.follow(document, span, text)]
 
-    def wary(self, threshold: float, uri: str, line: int) -> float:
-        """The confidence to ask of what is shown in a line by itself, where suggestions have been typed past already.
+    def wary(self, threshold: float, document: Document, place: Place) -> float:
+        """The confidence to ask of what is shown at a place by itself: more where suggestions have been typed past in
+        its line already, and behind a word's letters.
 
         A model that was wrong in a line is likely wrong again, and who has read two wrong ones wants no third.
         """
-        past = sum(spot.contradicted for spot in self._spots.get(uri, ()) if spot.start[0] == line)
-        odds = WARIER**past
+        line, column = place
+        past = sum(spot.contradicted for spot in self._spots.get(document.uri, ()) if spot.start[0] == line)
+        before = document.lines[line][max(0, column - 1) : column]
+        odds = WARIER**past * (WITHIN_A_WORD if WORD.fullmatch(before) else 1.0)
         return threshold * odds / (1 + threshold * (odds - 1))
 
     def taken(self, uri: str) -> Place | None:

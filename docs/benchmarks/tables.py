@@ -101,6 +101,12 @@ def calibrated(row: Row) -> Figures:
         yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
 
 
+def promising(row: Row) -> Figures:
+    """Label and value of each figure of a `promising.py` row."""
+    given_up = f"{percent(1 - row['passed'])}, {percent(row['lost_of_right'])} of what is shown and right"
+    yield "gaps of held-out packages that are given up before a canvas is denoised", given_up
+
+
 def versus(row: Row) -> Figures:
     """Label and value of each figure of a `versus_transformers.py` row."""
     for name, what in (("shipped", "a fill as shipped"), ("one_canvas", "one free canvas each")):
@@ -116,6 +122,7 @@ def versus(row: Row) -> Figures:
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
+    "promising.py": promising,
     "midspan bench keystroke": keystroke,
     "midspan bench replay": replay,
     "midspan bench soak": soak,

@@ -97,6 +97,31 @@ def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
     assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
 
 
+def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill_is_wanted(
+    infiller: Infiller,
+) -> None:
+    """Each bound alone is enough to go on; so are a fill that is wanted anyway, and a bound that is not known."""
+    infiller.settings = replace(infiller.settings, neighbours=4)
+    least = infiller.settings.show_threshold
+    whole = infiller.infill(HOLE, Budget(), PATIENT)
+    best = max(beam.log_probability for beam in whole.rivals.beams.values())
+    evidence = max(whole.rivals.nearby.values())
+
+    def out(promising: tuple[float, float] | None, wanted: float) -> Infilling:
+        infiller.settings = replace(infiller.settings, promising=promising)
+        return infiller.infill(HOLE, Budget(least=wanted), PATIENT)
+
+    nothing = out((best + 1e-3, evidence + 1e-3), least)
+    assert (nothing.stopped, nothing.ranked, nothing.steps) == ("empty", [], 0)
+    for promising, wanted in (
+        ((best - 1e-3, evidence + 1e-3), least),
+        ((best + 1e-3, evidence), least),
+        ((best + 1e-3, evidence + 1e-3), 0.0),
+        (None, least),
+    ):
+        assert gaps_of(out(promising, wanted)) == gaps_of(whole)
+
+
 def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
     out = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT)
     assert out.ranked

@@ -113,6 +113,19 @@ async def test_who_types_past_suggestions_in_a_line_is_shown_fewer_there(tmp_pat
         assert texts(await client.complete(0, 9, invoked=True)) == [TEXT]
 
 
+async def test_only_who_asks_explicitly_wants_what_the_engine_is_not_sure_of(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = \ny = ")
+        await client.complete(0, 4)
+        await client.complete(1, 4, invoked=True)
+        # The scripted checkpoint's own threshold.
+        assert [one["least"] for one in await asked(client)] == [0.25, 0.0]
+    async with session(tmp_path, show_threshold=0.75) as client:
+        client.open("x = ")
+        await client.complete(0, 4)
+        assert [one["least"] for one in await asked(client)] == [0.75]
+
+
 async def test_an_edit_elsewhere_asks_the_engine_again(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = \ny = 1")

@@ -293,25 +293,33 @@ def test_new_text_and_other_settings_forget() -> None:
     assert screen.here() is None
 
 
-def wary(screen: Screen, line: int = 0, threshold: float = 0.5) -> float:
-    return screen.suggestions.wary(threshold, URI, line)
+def wary(screen: Screen, place: Place = (0, 0), threshold: float = 0.5) -> float:
+    return screen.suggestions.wary(threshold, screen.document, place)
 
 
 def test_every_suggestion_that_was_typed_past_in_a_line_raises_what_the_next_must_be_worth() -> None:
-    screen = Screen("")
+    screen = Screen("\nnext")
     seen = [wary(screen)]
-    for letter in "xyz":
-        screen.offer(place_at(screen.text, len(screen.text)), "abc", "ab")
-        screen.type(letter)
+    for column, letter in enumerate("xyz"):
+        screen.offer((0, column), "abc", "ab")
+        screen.edit(column, column, letter)
         seen.append(wary(screen))
     assert seen[0] == 0.5
     assert seen == sorted(set(seen))
     assert max(seen) < 1
-    assert wary(screen, line=1) == 0.5
+    assert wary(screen, (1, 0)) == 0.5
     # Everything is shown, or nothing: as the user said.
     assert (wary(screen, threshold=0.0), wary(screen, threshold=1.0)) == (0.0, 1.0)
     screen.edit(0, 3, "")
     assert wary(screen) == 0.5
+
+
+def test_more_is_asked_within_a_word_than_at_its_beginning() -> None:
+    screen = Screen("a_1 é=(")
+    asked = [wary(screen, (0, column)) for column in range(8)]
+    # Odds of 1 become odds of 1.5 behind a letter, a digit or an underscore.
+    assert asked == [0.5, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.5]
+    assert (wary(screen, (0, 1), 0.0), wary(screen, (0, 1), 1.0)) == (0.0, 1.0)
 
 
 def test_a_suggestion_that_is_taken_or_typed_along_or_one_of_two_is_none_against_the_next() -> None:
