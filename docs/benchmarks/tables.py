@@ -109,8 +109,11 @@ def promising(row: Row) -> Figures:
 
 def versus(row: Row) -> Figures:
     """Label and value of each figure of a `versus_transformers.py` row."""
-    for name, what in (("shipped", "a fill as shipped"), ("one_canvas", "one free canvas each")):
-        found = row[name]
+    shapes = {"shipped": "a fill as shipped", "one_canvas": "one free canvas each"}
+    shapes |= {f"{name}_next_key": f"{what}, the next key" for name, what in shapes.items()}
+    for name, what in shapes.items():
+        if (found := row.get(name)) is None:
+            continue
         threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
         yield (
             f"against transformers' `generate`, {what}, {threads}",

@@ -7,12 +7,13 @@
 The checkpoint is exported with `engine/export.py` in the data type that midspan computes in, and opened with
 transformers (SDPA attention; cache and experts as it chooses them itself, the latter unless --experts says otherwise).
 Both sides run on the same device with the same number of threads and get the same prefix tokens of every gap, cut to
-what the checkpoint sees. Their calls alternate, and who goes first changes from round to round. Nothing is kept from
-call to call: `generate` starts afresh each time, and midspan's prefix cache, which typing profits from, is emptied
-before each fill.
+what the checkpoint sees. Their calls alternate, and who goes first changes from round to round. `generate` starts
+afresh each time, and midspan's prefix cache is emptied before each fill.
 
-Two shapes are timed; `generate` does the same in both, which is one canvas of `canvas_length` tokens behind the prefix,
-all of them free, with logits, softmax, sampling and self-conditioning over the whole vocabulary for each of them:
+Two shapes are timed, and each of them once more `_next_key`: with midspan's prefix cache as the fill of a gap one key
+earlier left it, which is not timed; so it is while somebody types. `generate` does the same in all of them, which is
+one canvas of `canvas_length` tokens behind the prefix, all of them free, with logits, softmax, sampling and
+self-conditioning over the whole vocabulary for each of them:
 - shipped: one fill as the server asks for it: prefix encoded, a batch of canvases for the checkpoint's gap lengths and
   draws with the text after the gap frozen in them, vocabulary work for free rows only, beams and lines near by besides,
   all hypotheses ranked by causal readings.
@@ -59,13 +60,19 @@ NOBODY = Watch(interrupted=lambda: False, late=lambda: False)
 
 @dataclass
 class Ours:
-    """midspan's engine in one shape."""
+    """midspan's engine in one shape, as it comes to a gap: with nothing kept, or from the one a key before."""
 
     infiller: Infiller
+    next_key: bool = False
+
+    def come_to(self, hole: Hole) -> None:
+        """Keep nothing but what there is to be kept when this hole is filled."""
+        self.infiller.reset()
+        if self.next_key:
+            self.fill(replace(hole, prefix=hole.prefix[:-1]))
 
     def fill(self, hole: Hole) -> int:
-        """Fill a hole with nothing kept from the last; the denoise steps that it took."""
-        self.infiller.reset()
+        """Fill a hole; the denoise steps that it took."""
         return self.infiller.infill(hole, Budget(), NOBODY).steps
 
 
@@ -144,6 +151,7 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -> tuple[float, float]:
     """Milliseconds of one call of each side."""
     prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.model.device
+    ours.come_to(hole)
     if ours_first:
         mine = timed(lambda: ours.fill(hole), device)
         return mine, timed(lambda: theirs.generate(prefix, steps), device)
@@ -155,6 +163,7 @@ def compare(ours: Ours, theirs: Theirs, holes: list[Hole], rounds: int) -> Times
     """Both sides on every hole, `rounds` times, after one call of each that is not timed."""
     times = Times()
     for number, hole in enumerate(holes, 1):
+        ours.come_to(hole)
         steps = ours.fill(hole)
         theirs.generate(ours.infiller.prompt.lay_out(hole).prefix, steps)
         for round in range(rounds):
@@ -185,11 +194,12 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
         theirs = Theirs(Path(folder), shipped, arguments.experts)
     shapes = {"shipped": shipped, "one_canvas": Infiller(shipped.model, shipped.prompt, one)}
     rows = {
-        name: {
+        name + ("_next_key" if next_key else ""): {
             "slots": list(infiller.settings.slots),
             "draws": infiller.settings.draws,
-            **compare(Ours(infiller), theirs, holes, arguments.rounds).row(),
+            **compare(Ours(infiller, next_key), theirs, holes, arguments.rounds).row(),
         }
+        for next_key in (False, True)
         for name, infiller in shapes.items()
     }
     return {

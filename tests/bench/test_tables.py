@@ -87,6 +87,7 @@ VERSUS: dict[str, Any] = {
     "threads": 2,
     "shipped": SHAPE,
     "one_canvas": {**SHAPE, "ratio": 3.0},
+    "one_canvas_next_key": {**SHAPE, "ratio": 4.0},
     "checkpoint": "embedded",
     "device": "cpu",
 }
@@ -127,6 +128,8 @@ def test_every_figure_has_its_line() -> None:
     faster = found["against transformers' `generate`, a fill as shipped, 2 threads"]
     assert faster == ["8.2 times as fast (60 ms and 495 ms, 4.0 steps)"]
     assert "against transformers' `generate`, one free canvas each, 2 threads" in found
+    assert found["against transformers' `generate`, one free canvas each, the next key, 2 threads"][0].startswith("4.0")
+    assert "against transformers' `generate`, a fill as shipped, the next key, 2 threads" not in found
     assert found["commit"] == ["`abc1234`, `def5678`"]
     assert found["machine"] == ["A machine, Another machine"]
 

@@ -36,7 +36,7 @@ def test_one_run_times_both_sides_in_both_shapes(capsys: pytest.CaptureFixture[s
     assert main([*argv, "--checkpoint", str(checkpoint)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (found["gaps"], found["rounds"], found["threads"], found["canvas_length"]) == (2, 2, 1, 32)
-    for shape in ("shipped", "one_canvas"):
+    for shape in ("shipped", "one_canvas", "shipped_next_key", "one_canvas_next_key"):
         row = found[shape]
         assert row["midspan_ms"] > 0 < row["transformers_ms"]
         assert row["ratio_quartiles"][0] <= row["ratio_quartiles"][1]
@@ -44,12 +44,19 @@ def test_one_run_times_both_sides_in_both_shapes(capsys: pytest.CaptureFixture[s
     assert (found["shipped"]["slots"], found["one_canvas"]["slots"], found["one_canvas"]["draws"]) == ([4, 8], [32], 1)
 
 
-def test_no_fill_finds_the_prefix_of_the_last_one(tmp_path: Path) -> None:
+def test_a_fill_finds_no_prefix_or_that_of_the_key_before(tmp_path: Path) -> None:
     infiller, hole = tiny_infiller(tmp_path), Hole(prefix="def total(items):\n    result = ", suffix="\n")
-    ours = Ours(infiller)
+    ours, typing = Ours(infiller), Ours(infiller, next_key=True)
+    whole = len(infiller.prompt.lay_out(hole).prefix)
     for _ in range(2):
+        ours.come_to(hole)
+        assert infiller.prefix.encoded_tokens == 0
         ours.fill(hole)
-        assert infiller.prefix.encoded_tokens == len(infiller.prompt.lay_out(hole).prefix)
+        assert infiller.prefix.encoded_tokens == whole
+    typing.come_to(hole)
+    before = infiller.prefix.encoded_tokens
+    typing.fill(hole)
+    assert 0 < infiller.prefix.encoded_tokens - before < whole / 2
 
 
 @pytest.mark.parametrize("steps", [1, 3])
