@@ -133,6 +133,13 @@ def read_settings(folder: Path) -> CheckpointSettings:
     return CheckpointSettings(**kept)
 
 
+def write_settings(folder: Path, **values: object) -> None:
+    """Put values into the folder's `midspan.json`; its other keys stay as they are."""
+    file = folder / "midspan.json"
+    known = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**known, **values}, indent=2) + "\n", encoding="utf-8")
+
+
 def _problem(values: dict[str, Any]) -> str | None:
     """What is wrong with the value of a key, and the mend."""
     known = ", ".join(field.name for field in fields(Ranking))

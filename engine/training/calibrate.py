@@ -20,6 +20,7 @@ from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Watch
+from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
 FEWEST_SHOWN = 40
@@ -91,20 +92,18 @@ def calibrate(
     """Observe, fit, write `midspan.json` and `calibration.json`; the figures of it."""
     features, right, whole = observe(folder, heldout, holes, seed, judge)
     confidence = by_the_other_half(features, right)
-    file = folder / "midspan.json"
-    settings = json.loads(file.read_text())
-    settings["calibration"] = [round(value, 5) for value in fit(features, right)]
+    calibration = [round(value, 5) for value in fit(features, right)]
     kinds = {"lines": whole, "ends_of_lines": ~whole}
-    settings["show_threshold"] = max(threshold(confidence[of], right[of], precision) for of in kinds.values())
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    show_threshold = max(threshold(confidence[of], right[of], precision) for of in kinds.values())
+    write_settings(folder, calibration=calibration, show_threshold=show_threshold)
     pairs = {"confidence": [round(value, 4) for value in confidence.tolist()], "right": right.bool().tolist()}
     (folder / "calibration.json").write_text(json.dumps(pairs) + "\n")
-    shown = confidence >= settings["show_threshold"]
+    shown = confidence >= show_threshold
     shares = {"all": _shown(shown, right)} | {kind: _shown(shown[of], right[of]) for kind, of in kinds.items()}
     return {
         "holes": len(right),
         "features": FEATURES,
-        "show_threshold": settings["show_threshold"],
+        "show_threshold": show_threshold,
         **shares,
     }
 

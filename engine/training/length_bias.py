@@ -21,6 +21,7 @@ from midspan.engine.canvas import Draws
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller
 from midspan.engine.lengths import canvas_width, fitting, read_lengths
+from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes, heldout_spans
 
 
@@ -56,11 +57,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found = parser.parse_args()
-    file: Path = found.folder / "midspan.json"
     try:
         infiller = load_infiller(str(found.folder), found.device)
         if not isinstance(infiller, Infiller) or infiller.settings.layout != "clamped":
-            layout = infiller.settings.layout
+            file, layout = found.folder / "midspan.json", infiller.settings.layout
             raise CheckpointError(f'{file}: layout {layout!r} tries no lengths; write {{"layout": "clamped"}} into it')
         size, half = infiller.settings, -(-found.holes // 2)
         bias = fit(infiller, heldout_holes(found.heldout, half, found.seed), size.slots)
@@ -68,8 +68,7 @@ def main() -> int:
     except (CheckpointError, DeviceError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**settings, "length_bias": bias}, indent=2) + "\n", encoding="utf-8")
+    write_settings(found.folder, length_bias=bias)
     print(json.dumps({"holes": found.holes, "length_bias": bias}))
     return 0
 

@@ -6,7 +6,6 @@ the fills that are shown and right at most a share is lost.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +15,7 @@ from midspan.engine.api import Budget, Judge
 from midspan.engine.candidates import Rivals
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller, Watch
+from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
 PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
@@ -74,10 +74,8 @@ def fit_folder(
     seen = observe(infiller, heldout, holes, seed)
     halves = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     crossed = [(halves[0], fit(halves[1], most)), (halves[1], fit(halves[0], most))]
-    file = folder / "midspan.json"
-    settings = json.loads(file.read_text())
-    settings["promising"] = bounds = fit(seen, most)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    bounds = fit(seen, most)
+    write_settings(folder, promising=bounds)
     return {
         "holes": len(seen),
         "promising": list(bounds),

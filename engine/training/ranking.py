@@ -6,7 +6,6 @@ likeliest: the weights of Ranking are its coefficients, so a standing is a logit
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from midspan.engine.candidates import Scored
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller, Watch
-from midspan.engine.settings import Ranking
+from midspan.engine.settings import Ranking, write_settings
 from midspan.engine.training.holes import heldout_holes
 
 PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
@@ -96,10 +95,7 @@ def fit_folder(folder: Path, heldout: Path, holes: int, seed: int, judge: Judge 
     choices = observe(infiller, heldout, holes, seed)
     ranking, half = fit(choices), len(choices) // 2
     crossed = (accuracy(choices[:half], fit(choices[half:])) + accuracy(choices[half:], fit(choices[:half]))) / 2
-    file = folder / "midspan.json"
-    settings = json.loads(file.read_text())
-    settings["ranking"] = asdict(ranking)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
+    write_settings(folder, ranking=asdict(ranking))
     among = sum(choice.right is not None for choice in choices) / len(choices)
     before = accuracy(choices, infiller.settings.ranking)
     return {"holes": len(choices), "ranking": asdict(ranking), "any": among, "exact": crossed, "exact_before": before}
