@@ -188,6 +188,11 @@ def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
     return len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
 
 
+def faint(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
+    """Whether none has so many nats, nor will: a beam only loses probability as it grows."""
+    return all(best.log_probability < floor for best in (*beams[:1], *ended[:1]))
+
+
 def _widen(beams: list[Beam], read: torch.Tensor, width: int) -> tuple[list[int], list[int], list[Beam]]:
     """The `width` likeliest ways to lengthen beams by a token of `read` [R, V]: parent rows, ids and the new beams."""
     scores = torch.tensor([[beam.log_probability] for beam in beams], device=read.device) + read

@@ -167,6 +167,21 @@ def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: floa
     return out
 
 
+def after(head: Scored, tail: Scored) -> Scored:
+    """The next block's hypothesis behind the best of the blocks before it."""
+    return replace(together(head, tail), ids=head.ids + tail.ids)
+
+
+def together(head: Scored, tail: Scored) -> Scored:
+    """A hypothesis that was read in two parts: as likely as both, as sure as the less sure."""
+    return replace(
+        tail,
+        log_probability=head.log_probability + tail.log_probability,
+        standing=head.standing + tail.standing,
+        features=tuple(map(min, head.features, tail.features)),
+    )
+
+
 def _summary(values: list[float]) -> tuple[float, float, float]:
     """Mean, minimum and sum; zeros for nothing."""
     return (sum(values) / len(values), min(values), sum(values)) if values else (0.0, 0.0, 0.0)

@@ -10,9 +10,9 @@ from functools import cached_property, partial
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
-from midspan.engine.beams import Beam, Branches, FillInTheMiddle, known
+from midspan.engine.beams import Beam, Branches, FillInTheMiddle, faint, known
 from midspan.engine.cache import Cache
-from midspan.engine.candidates import Gap, Rivals, Scored, judged, lay_canvases, rank
+from midspan.engine.candidates import Gap, Rivals, Scored, after, judged, lay_canvases, rank, together
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
@@ -145,7 +145,7 @@ class Infiller:
         layout, plan = out.layout, self._plan(budget)
         if hole.kind not in self.prompt.many_lines:
             out.rivals = self._rivals(out, hole, budget, watch)
-            if budget.least >= self.settings.show_threshold and not out.rivals.promise(self.settings.promising):
+            if not out.rivals.promise(self._least(budget)):
                 out.stopped = "empty"
                 return out
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
@@ -158,7 +158,7 @@ class Infiller:
                 ranked = self._judged(out, hole, layout, ranked, plan, draws, watch)
             if out.stopped == "cancelled":
                 return out
-            out.ranked = [_after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
+            out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
             if not ranked or ranked[0].ended or hole.kind not in self.prompt.many_lines or out.stopped == "deadline":
                 break
             layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
@@ -193,7 +193,7 @@ class Infiller:
                 return out
             whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
             whole = judged(whole, lambda one: self._parses(hole, one, out.layout), self.settings.ranking.syntax)
-            out.ranked = [_with(out.ranked[0], one) for one in whole] if out.ranked else whole
+            out.ranked = [together(out.ranked[0], one) for one in whole] if out.ranked else whole
             ids = list(whole[0].ids)
         return out
 
@@ -249,18 +249,26 @@ class Infiller:
         self.fim.encode(out.layout)
         out.encode_s += time.perf_counter() - clock
         clock = time.perf_counter()
-        beams = {beam.ids: beam for beam in self._search(out.layout, hole.kind, budget, watch)}
+        least = self._least(budget)
+        floor = -torch.inf if least is None or Rivals(nearby=nearby).promise(least) else least[0]
+        beams = {beam.ids: beam for beam in self._search(out.layout, hole.kind, budget, watch, floor)}
         out.denoise_s += time.perf_counter() - clock
         return Rivals(nearby=nearby, beams=beams, read=partial(self.fim.read, out.layout, hole.kind))
 
+    def _least(self, budget: Budget) -> tuple[float, float] | None:
+        """What must speak for a gap, where nothing but a sure fill is wanted; None where any is."""
+        return self.settings.promising if budget.least >= self.settings.show_threshold else None
+
     @torch.inference_mode()
-    def _search(self, layout: Layout, kind: GapKind, budget: Budget, watch: Watch) -> list[Beam]:
-        """The likeliest beams, as many as have ended when the best is known, nobody waits any more or it is late."""
+    def _search(self, layout: Layout, kind: GapKind, budget: Budget, watch: Watch, floor: float) -> list[Beam]:
+        """The likeliest beams, as many as have ended when the best is known, none comes to `floor` nats any more,
+        nobody waits or it is late."""
         ended, branches = list[Beam](), Branches(self.model, self.fim.prefix.memory)
         width = max(self.settings.beams, min(MAX_DRAWS, budget.candidates))
         try:
             for beams, ended in self.fim.steps(branches, layout, kind, width, max(self.settings.slots)):
-                if known(beams, ended, min(width, budget.candidates)) or watch.interrupted() or watch.late():
+                enough = known(beams, ended, min(width, budget.candidates)) or faint(beams, ended, floor)
+                if enough or watch.interrupted() or watch.late():
                     break
         finally:
             branches.drop()
@@ -373,18 +381,3 @@ class Infiller:
         gap = self.prompt.gap_ids(tokens[: canvas.gap_sizes[row]])
         text, done = self.prompt.text(gap, layout), bool(step.finished[row])
         return Frame(step=step.number, steps=plan.steps, text=text, cells=tuple(cells), settled=done)
-
-
-def _after(head: Scored, tail: Scored) -> Scored:
-    """The next block's hypothesis behind the best of the blocks before it."""
-    return replace(_with(head, tail), ids=head.ids + tail.ids)
-
-
-def _with(head: Scored, tail: Scored) -> Scored:
-    """A hypothesis that was read in two parts: as likely as both, as sure as the less sure."""
-    return replace(
-        tail,
-        log_probability=head.log_probability + tail.log_probability,
-        standing=head.standing + tail.standing,
-        features=tuple(map(min, head.features, tail.features)),
-    )

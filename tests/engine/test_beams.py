@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
-from midspan.engine.beams import LEAST, Branches
+from midspan.engine.beams import LEAST, Branches, faint
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller, Infilling, Watch
 from midspan.engine.settings import Ranking
@@ -120,6 +120,31 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
         (None, least),
     ):
         assert gaps_of(out(promising, wanted)) == gaps_of(whole)
+
+
+def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_there(infiller: Infiller) -> None:
+    layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
+    fim.encode(layout)
+    with torch.inference_mode():
+        branches = Branches(infiller.model, fim.prefix.memory)
+        seen = [(beams, ended) for beams, ended in fim.steps(branches, layout, HOLE.kind, 4, 8)]
+        branches.drop()
+    best = seen[-1][1][0].log_probability
+    assert not any(faint(beams, ended, best) for beams, ended in seen)
+    assert faint(*seen[0], 0.0)
+    # One step of the search, where nothing could be sure enough from the first token on.
+    infiller.settings = replace(infiller.settings, promising=(0.0, 100.0))
+    grown = list[int]()
+
+    class Counted(Branches):
+        def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
+            grown.append(len(ids))
+            return super().grow(parents, ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("midspan.engine.infill.Branches", Counted)
+        assert not infiller.infill(HOLE, Budget(least=0.5), PATIENT).ranked
+    assert len(grown) == 1
 
 
 def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
