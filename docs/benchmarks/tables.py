@@ -103,7 +103,8 @@ def calibrated(row: Row) -> Figures:
 
 def promising(row: Row) -> Figures:
     """Label and value of each figure of a `promising.py` row."""
-    given_up = f"{percent(1 - row['passed'])}, {percent(row['lost_of_right'])} of what is shown and right"
+    lost = f"with them {percent(row['lost_of_right'])} of what is shown and right"
+    given_up = f"{percent(1 - row['passed'])}; {lost} is lost"
     yield "gaps of held-out packages that are given up before a canvas is denoised", given_up
 
 
