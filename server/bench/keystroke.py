@@ -5,6 +5,7 @@ from the request's first byte to the answer's last: what this client takes to wr
 server's. The server's own share is the response time less the engine's time for that request, which the server's
 telemetry row states. A keystroke is saved where a suggestion at or above the shipped threshold is exactly the rest of
 the line: it counts one key instead of many.
+A line is emptied, and the server has heard of it, before its keys count.
 `server_long_ms` is that share in the longest file, which has as many lines as --lines says. Each file is opened, and
 asked about once, before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
 what that request takes then. `typed_along_ms` is the response time where the key ran along the suggestion on screen,
@@ -51,6 +52,7 @@ async def type_file(typist: Typist, uri: str, text: str, limit: int, progress: P
         if indent == len(line):
             continue
         typist.replace(uri, row, indent, len(line), "")
+        await typist.heard()
         for column in range(indent, len(line)):
             typist.replace(uri, row, column, column, line[column])
             id, suggestion = await typist.complete(uri, types.Position(row, column + 1))

@@ -95,6 +95,10 @@ class Typist:
         self.open(uri, text)
         await self._client.ask(_params(uri, types.Position(0, 0)))
 
+    async def heard(self) -> None:
+        """Wait until the server has handled all that was sent: it answers what it does not know in its turn."""
+        await _refused(self._client)
+
     def close(self, uri: str) -> None:
         """Close a document."""
         document = types.TextDocumentIdentifier(uri=uri)
@@ -221,13 +225,18 @@ async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIt
 
 async def _listening(client: _Client, began: float) -> float:
     """Milliseconds until the server answers: an error at first, as nothing may be asked before `initialize`."""
-    asked = asyncio.wrap_future(client.protocol.send_request("midspan/early", None))
+    await _refused(client)
+    return 1000 * (time.perf_counter() - began)
+
+
+async def _refused(client: _Client) -> None:
+    """Ask for what no server knows, and wait for the error. Raises CommandError where none comes."""
+    asked = asyncio.wrap_future(client.protocol.send_request("midspan/unknown", None))
     await asyncio.wait({asked}, timeout=PATIENCE_S)
     if not asked.done():
         asked.cancel()
         raise CommandError(f"the server did not answer within {PATIENCE_S:.0f} s; run midspan doctor")
     asked.exception()
-    return 1000 * (time.perf_counter() - began)
 
 
 async def _ready(client: _Client, options: Mapping[str, object]) -> float:
