@@ -130,7 +130,8 @@ class Prompt:
 
     def encode(self, text: str) -> list[int]:
         """Text to ids, without special ones."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        # A batch lets the server's threads run meanwhile, a single text does not.
+        ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
     def _heal(self, prefix: str) -> tuple[list[int], str]:
@@ -140,7 +141,7 @@ class Prompt:
         """
         if not prefix:
             return [], ""
-        encoding = self._tokenizer.encode(prefix, add_special_tokens=False)
+        [encoding] = self._tokenizer.encode_batch([prefix], add_special_tokens=False)
         words = encoding.word_ids
         starts = [i for i, word in enumerate(words) if word == words[-1]]
         for first in starts:

@@ -238,3 +238,25 @@ def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller:
     for one, after in pairwise(ranked):
         assert one.features[-2] == pytest.approx(min(10.0, one.log_probability - after.log_probability))
     assert ranked[-1].features[-2] == 10.0
+
+
+def test_other_threads_run_while_a_text_is_tokenized(infiller: Infiller) -> None:
+    """A long text is on its way through the tokenizer while a thread that asks for the interpreter gets it."""
+    text, ticks, over = SOURCE * 1000, list[int](), threading.Event()
+    pause = threading.Event()
+
+    def tick() -> None:
+        while not over.is_set():
+            ticks.append(pause.wait(0.001))
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    turns = list[int]()
+    for tokenize in (infiller.prompt.encode, lambda long: infiller.prompt.lay_out(Hole(prefix=long, suffix=""))):
+        before = len(ticks)
+        tokenize(text)
+        turns.append(len(ticks) - before)
+    over.set()
+    ticking.join()
+    # One that has to wait gets a turn or two, at the beginning and at the end.
+    assert min(turns) > 10
