@@ -145,7 +145,9 @@ class Infiller:
         layout, plan = out.layout, self._plan(budget)
         if hole.kind not in self.prompt.many_lines:
             out.rivals = self._rivals(out, hole, budget, watch)
-            if not out.rivals.promise(self._least(budget)):
+            # A search that was broken off says nothing of the gap.
+            broken_off = watch.interrupted() or watch.late()
+            if not broken_off and not out.rivals.promise(self._least(budget)):
                 out.stopped = "empty"
                 return out
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):

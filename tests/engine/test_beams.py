@@ -122,6 +122,18 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
         assert gaps_of(out(promising, wanted)) == gaps_of(whole)
 
 
+def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None:
+    """A question that was overtaken, or ran out of time, is not known to have no answer."""
+    infiller.settings = replace(infiller.settings, promising=(0.0, 100.0))
+    sure = Budget(least=infiller.settings.show_threshold)
+    assert infiller.infill(HOLE, sure, PATIENT).stopped == "empty"
+    overtaken = infiller.infill(HOLE, sure, Watch(interrupted=lambda: True, late=lambda: False))
+    assert (overtaken.stopped, overtaken.ranked) == ("cancelled", [])
+    late = infiller.infill(HOLE, sure, Watch(interrupted=lambda: False, late=lambda: True))
+    assert late.stopped == "deadline"
+    assert late.ranked
+
+
 def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_there(infiller: Infiller) -> None:
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
     fim.encode(layout)
