@@ -30,7 +30,7 @@ from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.chat import ChatPrompt
 from midspan.engine.dense import DenseLayer, fold
 from midspan.engine.fused import FusedGemma, chosen, unsupported
-from midspan.engine.infill import Infiller, Infilling, Watch
+from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompt import Prompt
 from midspan.engine.quantized import count_parameters, precision
@@ -254,11 +254,10 @@ def warm_up(infiller: Infiller) -> None:
 
     The first text is as long as prompts are, the next ones as short as what a keystroke changes. Raises DeviceError.
     """
-    watch = Watch(interrupted=lambda: False, late=lambda: False)
     text = "total = total + 1\n" * max(1, infiller.settings.prefix_tokens // 6)
     try:
         for kind in ("rest_of_line", "span", "rest_of_line"):
-            infiller.infill(Hole(prefix=text, suffix="\n" + text, kind=kind), Budget(), watch)
+            infiller.infill(Hole(prefix=text, suffix="\n" + text, kind=kind), Budget(), PATIENT)
             text += "left = "
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error

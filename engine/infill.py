@@ -94,6 +94,9 @@ class Watch:
     on_frame: OnFrame | None = None
 
 
+PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+
+
 @dataclass(slots=True)
 class Infilling:
     """What one hole gave and cost: ranked hypotheses (best first), steps, seconds by phase."""

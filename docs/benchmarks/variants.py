@@ -20,12 +20,10 @@ from typing import Any
 from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.server.judge import SyntaxJudge
-
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
 
 
 def tokens_needed(infiller: Infiller, hole: Hole, truth: str) -> int:

@@ -52,10 +52,8 @@ from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.export import export
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.training.holes import heldout_holes
-
-NOBODY = Watch(interrupted=lambda: False, late=lambda: False)
 
 
 @dataclass
@@ -73,7 +71,7 @@ class Ours:
 
     def fill(self, hole: Hole) -> int:
         """Fill a hole; the denoise steps that it took."""
-        return self.infiller.infill(hole, Budget(), NOBODY).steps
+        return self.infiller.infill(hole, Budget(), PATIENT).steps
 
 
 class Theirs:

@@ -19,7 +19,7 @@ from torch import nn
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import Watch
+from midspan.engine.infill import PATIENT
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
@@ -32,10 +32,9 @@ def observe(
     """Features [N, F] of the best hypothesis of each hole, whether it was right [N], and whether it was a line [N]."""
     infiller = load_infiller(str(folder), "cpu")
     infiller.judge = judge
-    watch = Watch(interrupted=lambda: False, late=lambda: False)
     features, right, whole = [], [], []
     for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
-        out = infiller.infill(hole, Budget(seed=number), watch)
+        out = infiller.infill(hole, Budget(seed=number), PATIENT)
         if not out.ranked:
             continue
         text = infiller.prompt.text(list(out.ranked[0].ids), out.layout)

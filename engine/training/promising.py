@@ -1,7 +1,7 @@
 """Fit when a gap may come to something that is shown, before a canvas is denoised: `promising` of `midspan.json`.
 
-Held-out gaps are filled to the end. Of all pairs of BOUNDS those are taken that let the fewest of them pass, while of
-the fills that are shown and right at most a share is lost.
+Held-out gaps are filled to the end. Of all pairs of NATS and EVIDENCE that one is taken that lets the fewest of them
+pass, while of the fills that are shown and right at most a share is lost.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from pathlib import Path
 from midspan.engine.api import Budget, Judge
 from midspan.engine.candidates import Rivals
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
 # Of the likeliest beam, in nats, and of a line near by.
 NATS, EVIDENCE = (-1.5, -2.0, -2.5, -3.0, -3.5, -4.0, -5.0), (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 Bounds = tuple[float, float]

@@ -18,11 +18,10 @@ from midspan.engine.api import Budget, Judge
 from midspan.engine.candidates import Scored
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import Ranking, write_settings
 from midspan.engine.training.holes import heldout_holes
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
 RIDGE = 0.1
 # The last, of an error in the syntax, is not part of a standing.
 WEIGHTS = tuple(field.name for field in fields(Ranking))
