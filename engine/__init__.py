@@ -16,8 +16,10 @@ from midspan.engine.api import (
     Frame,
     Hole,
     Judge,
+    Line,
     OnProgress,
 )
+from midspan.engine.elsewhere import Elsewhere, bare_lines
 from midspan.engine.threads import spin_briefly
 
 if TYPE_CHECKING:
@@ -29,11 +31,14 @@ __all__ = [
     "Candidate",
     "CheckpointError",
     "DeviceError",
+    "Elsewhere",
     "Fill",
     "Frame",
     "Hole",
     "Judge",
+    "Line",
     "OnProgress",
+    "bare_lines",
     "kernel_rows",
     "load",
     "prepare",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
@@ -22,6 +22,14 @@ class DeviceError(Exception):
     """A device that was asked for and is not there; the message is one line that names the mend."""
 
 
+class Line(NamedTuple):
+    """A line of another file, and the lines around it that are not blank; all without indents."""
+
+    text: str
+    above: str
+    below: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hole:
     """A gap: the text before and after it, and what sort of gap it is.
@@ -30,6 +38,7 @@ class Hole:
     draft's tokens (0 < strength <= 1) is renoised, the others stay, and as many come out as went in.
     `context` is text from elsewhere, a whole snippet each, the most useful last: it stands nearest to the prefix, and
     what a checkpoint has no room for (`About.context_tokens`) is left out from the front.
+    `elsewhere` are lines of other files that may be what the gap's line is to become: hypotheses, not part of a prompt.
     """
 
     prefix: str
@@ -37,6 +46,7 @@ class Hole:
     kind: GapKind = "rest_of_line"
     language: str = "python"
     context: tuple[str, ...] = ()
+    elsewhere: tuple[Line, ...] = ()
     draft: str = ""
     strength: float | None = None
 
@@ -113,7 +123,8 @@ class Fill:
 class About:
     """What is loaded and which paths were chosen at load.
 
-    `actions` are the code actions that it does well; `context_tokens` says how much of `Hole.context` it reads.
+    `actions` are the code actions that it does well; `context_tokens` says how much of `Hole.context` it reads, and
+    `elsewhere` whether it looks at `Hole.elsewhere`.
     """
 
     checkpoint: str
@@ -128,6 +139,7 @@ class About:
     load_ms: float
     actions: tuple[str, ...] = ()
     context_tokens: int = 0
+    elsewhere: bool = False
 
 
 OnFrame = Callable[[Frame], None]

@@ -97,6 +97,7 @@ class Engine:
             load_ms=load_ms,
             actions=settings.offered,
             context_tokens=settings.context_tokens,
+            elsewhere=settings.neighbours > 0,
         )
         self._wake = threading.Condition()
         self._waiting: _Job | None = None

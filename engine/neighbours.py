@@ -1,8 +1,9 @@
 """Drafts from the neighbourhood: what stands, in lines near by, where the gap stands in its own.
 
 Code repeats itself. A line that shares its beginning with the gap's, or stands between lines that look like those
-around the gap, is a hypothesis of what is missing; it competes with what the canvas came to under the same score. The
-idea is prompt lookup (github.com/apoorvumang/prompt-lookup-decoding) with the text after the gap read as well.
+around the gap, is a hypothesis of what is missing; it competes with what the canvas came to under the same score. Lines
+of other files count as those near by do, but for their nearness. The idea is prompt lookup
+(github.com/apoorvumang/prompt-lookup-decoding) with the text after the gap read as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from midspan.engine.api import Hole
 WORD = re.compile(r"\w+|\s+|[^\w\s]")
 WHOLE_BEGINNING, AROUND, NEAR, AGAIN = 6.0, 0.3, 2.0, 1.0
 LEAD, LEAST_EVIDENCE, ALONE = 0.45, 2.1, 10.0
+# For what both a line near by and one of another file say: as the logit of 6,000 held-out gaps has it.
+BOTH = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,14 @@ class _Lines:
         after = [line.strip() for line in below if line.strip()]
         return cls(stem.lstrip(), tail.rstrip(), before + after, len(before))
 
-    def rest(self, line: str) -> tuple[str, float] | None:
+    def said_by(self, line: str) -> tuple[str, float] | None:
+        """What a line puts in the gap's place, up to where the gap's own line goes on, and how much they share."""
+        if (found := self._rest(line)) is None or not (text := found[0].rstrip()).endswith(self.tail):
+            return None
+        text = text[: len(text) - len(self.tail)].rstrip()
+        return (text, found[1]) if text.strip() else None
+
+    def _rest(self, line: str) -> tuple[str, float] | None:
         """What stands in a line behind the longest end of the gap's own beginning, and how much they share."""
         if not self.stem:
             return line, 0.0
@@ -64,40 +74,54 @@ class _Lines:
                 best = line[at + len(end) :], len(end) + whole
         return best
 
+    @property
+    def above(self) -> str:
+        """The line above the gap; empty at the text's beginning."""
+        return self.lines[self.at - 1] if self.at else ""
+
     def likeness(self, number: int) -> float:
         """How much the lines around a line are like those around the gap, and how near it is."""
         lines, at = self.lines, self.at
-        above = _common(lines[number - 1], lines[at - 1]) if number not in (0, at) and at else 0
-        below = 0
-        if number + 1 < len(lines) and number != at - 1 and at < len(lines):
-            below = _common(lines[number + 1], lines[at])
-        return (above + below) * (AROUND if self.stem else 1.0) + NEAR / (1 + abs(number - at))
+        above = lines[number - 1] if number not in (0, at) else ""
+        below = lines[number + 1] if number + 1 < len(lines) and number != at - 1 else ""
+        return self.around(above, below) + NEAR / (1 + abs(number - at))
+
+    def around(self, above: str, below: str) -> float:
+        """How much two lines are like those around the gap."""
+        own_below = self.lines[self.at] if self.at < len(self.lines) else ""
+        return (_common(above, self.above) + _common(below, own_below)) * (AROUND if self.stem else 1.0)
 
 
 def neighbours(hole: Hole, count: int) -> list[Neighbour]:
     """At most `count` distinct texts that may stand in a gap within one line, the likeliest first.
 
-    Each ends where the gap's line goes on. Looks at the hole's own text only, a few thousand characters. The evidence
-    is the logarithm of what a line shares with the gap's and, for the best, of its lead over the second.
+    Each ends where the gap's line goes on. Looks at the hole's own text, a few thousand characters, and at the lines of
+    other files that came with it. The evidence is the logarithm of what a line shares with the gap's, for the best of
+    its lead over the second, and more where lines near by and elsewhere say the same.
     """
-    found: dict[str, float] = {}
     lines = _Lines.of(hole)
+    near, far = dict[str, float](), dict[str, float]()
     for number, line in enumerate(lines.lines):
-        if (shared := lines.rest(line)) is None:
-            continue
-        text, score = shared
-        if not text.rstrip().endswith(lines.tail):
-            continue
-        text = text.rstrip()[: len(text.rstrip()) - len(lines.tail)].rstrip()
-        if text.strip():
-            found[text] = max(found.get(text, 0.0), score + lines.likeness(number)) + AGAIN
-    best = sorted(found.items(), key=lambda item: item[1], reverse=True)
+        if (said := lines.said_by(line)) is not None:
+            _count(near, said, lines.likeness(number))
+    for one in hole.elsewhere:
+        if (said := lines.said_by(one.text)) is not None:
+            _count(far, said, lines.around(one.above, one.below))
+    both = {text: max(near[text], far[text]) + AGAIN for text in near.keys() & far.keys()}
+    best = sorted((near | far | both).items(), key=lambda item: item[1], reverse=True)
     lead = best[0][1] - best[1][1] if len(best) > 1 else ALONE
     out = []
     for place, (text, score) in enumerate(best[:count]):
         evidence = math.log1p(score) + (LEAD * math.log1p(lead) if place == 0 else 0.0) - LEAST_EVIDENCE
+        evidence += BOTH * (text in both)
         out.append(Neighbour(text=text, evidence=max(0.0, evidence)))
     return out
+
+
+def _count(found: dict[str, float], said: tuple[str, float], more: float) -> None:
+    """One more line says a text, so well."""
+    text, score = said
+    found[text] = max(found.get(text, 0.0), score + more) + AGAIN
 
 
 def _common(one: str, other: str) -> int:

@@ -65,7 +65,7 @@ class Server(LanguageServer):
         self.replaced: Replaced | None = None
         self.stuck = False
         self.documents = Documents()
-        self.context = Context(self.documents)
+        self.context = Context(self.documents, tell=self.status.add)
         self.asks = Asks()
         self.idle = Idle(self.documents, lambda: self.asks.busy)
         self.engine: Engine | None = None

@@ -147,8 +147,7 @@ class Asks:
         ask = self._open.get(uri)
         if ask is None or ask.future is None or not origin == ask.origin == "action":
             return None
-        # As with a look ahead, what else the model should see may have grown since.
-        return ask if (replace(ask.hole, context=hole.context), ask.budget) == (hole, budget) else None
+        return ask if _is_same(ask.hole, hole) and ask.budget == budget else None
 
     async def _answer(self, uri: str, ask: _Ask) -> Fill | None:
         """What the engine says to a question that it has; None if it is out of date by then."""
@@ -199,8 +198,7 @@ class Asks:
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return None
-        # What else the model should see may have grown since, as the index does; the document is what it was.
-        if (replace(ahead.hole, context=hole.context), ahead.budget) == (hole, budget):
+        if _is_same(ahead.hole, hole) and ahead.budget == budget:
             future = ahead.future
             if not future.done() or (future.exception() is None and future.result().stopped != "cancelled"):
                 return ahead
@@ -246,6 +244,11 @@ async def _over(ask: _Ask, wait_s: float) -> bool:
         async with asyncio.timeout(wait_s):
             await ask.done.wait()
     return ask.done.is_set()
+
+
+def _is_same(one: Hole, other: Hole) -> bool:
+    """Whether two holes are one gap; what comes from elsewhere may have grown between them, as the index does."""
+    return replace(one, context=other.context, elsewhere=other.elsewhere) == other
 
 
 def _waited(fill: Fill, seconds: float) -> Fill:

@@ -6,14 +6,25 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 
 from midspan.server.documents import Document, Documents
 from midspan.server.index import Index, key_of
-from midspan.server.indexer import LENGTH_BYTES, MAX_OPEN_BYTES, Closed, Finding, Found, Opened, Request, Scan, write
+from midspan.server.indexer import (
+    LENGTH_BYTES,
+    MAX_FILE_BYTES,
+    MAX_OPEN_BYTES,
+    Closed,
+    Finding,
+    Found,
+    Opened,
+    Request,
+    Scan,
+    Scanned,
+    write,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +37,10 @@ IDLE_PRIORITY: int = getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)  # Windows; e
 class Background:
     """One indexer and the index that it fills; used on the event loop only. It does nothing until it is started."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: Documents, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell` hears in a few words, without names, how far the workspace has been read."""
         self.index = Index()
-        self._documents = documents
+        self._documents, self._tell_user = documents, tell
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -41,8 +53,8 @@ class Background:
         """Whether there is an indexer that listens."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, roots: Sequence[Path], exclude: Sequence[str]) -> None:
-        """Start the indexer, and have it look through the folders and all open documents. Raises OSError."""
+    async def start(self, scan: Scan) -> None:
+        """Start the indexer, and have it look through folders and all open documents. Raises OSError."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             # -P: nothing is imported from the folder that the editor was started in.
@@ -53,11 +65,11 @@ class Background:
             creationflags=IDLE_PRIORITY,
         )
         self._reading = asyncio.create_task(self._read(self._process))
-        self.look(roots, exclude)
+        self.look(scan)
 
-    def look(self, roots: Sequence[Path], exclude: Sequence[str]) -> None:
-        """Have the folders and all open documents read, by rules that may be new: what is known is forgotten."""
-        self._scan = Scan(tuple(map(str, roots)), tuple(exclude))
+    def look(self, scan: Scan) -> None:
+        """Have folders and all open documents read, by rules that may be new: what is known is forgotten."""
+        self._scan = scan
         self.look_again()
 
     def look_again(self) -> None:
@@ -65,6 +77,7 @@ class Background:
         self.index.clear()
         if not self.running:
             return
+        self._tell_user("reading the workspace" if self._scan.roots else "")
         self._rescan(afresh=True)
         for uri in self._documents.uris():
             self._tell(uri)
@@ -105,7 +118,9 @@ class Background:
         document = self._documents.get(uri)
         if document is None:
             return
-        if document.offsets.before(len(document.lines)) <= MAX_OPEN_BYTES:
+        # Lines of a large file are not shown to other files, and its definitions to itself alone.
+        most = MAX_OPEN_BYTES if self._scan.definitions else MAX_FILE_BYTES
+        if document.offsets.before(len(document.lines)) <= most:
             self._send(opened(document))
         else:
             self.index.take(Found(key_of(uri), document.language_id, hidden=True))
@@ -127,6 +142,8 @@ class Background:
                 finding = decoder.decode(await process.stdout.readexactly(length))
                 self.index.take(finding)
                 self.found.set()
+                if isinstance(finding, Scanned) and self._scan.roots:
+                    self._tell_user(f"workspace read, {self.index.files} of its files may be shown")
         except asyncio.IncompleteReadError:
             code = await process.wait()
             log.warning("the indexer ended with code %d; what it has found so far stays in use", code)

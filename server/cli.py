@@ -123,6 +123,7 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--files", type=Path, required=True, metavar="FILE.jsonl", help="the corpus's heldout.jsonl")
     replay.add_argument("--limit", type=_positive, default=100, metavar="N", help="lines retyped")
     replay.add_argument("--seed", type=_seed, default=0, metavar="S", help="which lines")
+    replay.add_argument("--no-workspace", dest="workspace", action="store_false", help="open no package's folder")
     replay.add_argument("--json", action="store_true")
     replay.set_defaults(run=_replay)
 

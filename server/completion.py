@@ -16,7 +16,7 @@ from midspan.server.telemetry import Offer
 from midspan.server.trim import trim
 
 DID_ACCEPT = "midspan.didAccept"
-See = Callable[[Document, Place, Hole], tuple[str, ...]]
+See = Callable[[Document, Place, Hole], Hole]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +64,12 @@ def spot_of(document: Document, params: types.InlineCompletionParams, encoding: 
 
 
 def question(document: Document, spot: Spot, see: See, *, invoked: bool) -> Question:
-    """A request against the document as it is now, with what else the model should `see`."""
-    hole = build_hole(document, spot.start, spot.end, spot.selected)
-    context = see(document, spot.start, hole)
+    """A request against the document as it is now, with what else the engine should `see`."""
+    hole = see(document, spot.start, build_hole(document, spot.start, spot.end, spot.selected))
     return Question(
         uri=document.uri,
         version=document.version,
-        hole=replace(hole, prefix=encodable(hole.prefix), suffix=encodable(hole.suffix), context=context),
+        hole=replace(hole, prefix=encodable(hole.prefix), suffix=encodable(hole.suffix)),
         range=spot.range,
         selected=spot.selected,
         invoked=invoked,

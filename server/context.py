@@ -1,4 +1,5 @@
-"""What else the model should see: text from beyond the near window, by source, each with a budget and a time limit.
+"""What else the engine should see: text from beyond the near window, by source, each with a budget and a time limit,
+and lines of other files that the gap's may become.
 
 What is collected for a line is held until the gap leaves it or something else changes: the engine's prefix cache is of
 use only where the text before the prefix stays as it is from key to key.
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midspan.engine.api import Hole
@@ -19,6 +20,8 @@ from midspan.server.background import Background
 from midspan.server.documents import Document, Documents, Place, Range
 from midspan.server.edits import Edits
 from midspan.server.excluded import has_private_key
+from midspan.server.index import key_of
+from midspan.server.indexer import Scan
 from midspan.server.kept_out import forget_rules
 from midspan.server.sources import Gap, Order, Source
 
@@ -89,32 +92,41 @@ def in_order(used: Sequence[Used]) -> tuple[str, ...]:
 
 
 class Context:
-    """The context of a session; used on the event loop only. It does nothing until an engine reads `tokens` of it."""
+    """The context of a session; used on the event loop only. It does nothing until an engine has a use for it."""
 
-    def __init__(self, documents: Documents, tokens: int = 0) -> None:
-        self.background = Background(documents)
+    def __init__(self, documents: Documents, tokens: int = 0, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell` hears how far the workspace has been read."""
+        self.background = Background(documents, tell)
         self.edits = Edits()
         self._documents = documents
         self._tokens = tokens
-        self._rules: tuple[tuple[Path, ...], tuple[str, ...]] = ((), ())
+        self._scan = Scan((), definitions=tokens > 0)
         self._held: tuple[str, int, tuple[str, ...]] | None = None
         self._following = asyncio.Lock()
 
-    async def follow(self, tokens: int, roots: Sequence[Path], exclude: Sequence[str]) -> None:
-        """Collect for an engine that reads so many tokens, from these folders, but for what the user excludes."""
-        rules = (tuple(roots), tuple(exclude))
+    async def follow(self, tokens: int, lines: Sequence[str], roots: Sequence[Path], exclude: Sequence[str]) -> None:
+        """Collect for an engine that reads so many tokens, and looks at lines in some languages of other files.
+
+        From these folders, but for what the user excludes.
+        """
+        scan = Scan(tuple(map(str, roots)), tuple(exclude), definitions=tokens > 0, lines=tuple(lines))
         self._tokens, self._held = tokens, None
-        if not tokens:
+        if not tokens and not lines:
             return
         async with self._following:
             try:
                 if not self.background.running:
-                    await self.background.start(*rules)
-                elif rules != self._rules:
-                    self.background.look(*rules)
+                    await self.background.start(scan)
+                elif scan != self._scan:
+                    self.background.look(scan)
             except OSError as error:
-                log.warning("no context from other files: the indexer does not start (%s)", error.strerror)
-            self._rules = rules
+                log.warning("nothing from other files: the indexer does not start (%s)", error.strerror)
+            self._scan = scan
+
+    def see(self, document: Document, place: Place, hole: Hole) -> Hole:
+        """A gap with its context, and with the lines of other files that its line may become."""
+        elsewhere = self.background.index.lines_near(hole, key_of(document.uri))
+        return replace(hole, context=self.at(document, place, hole), elsewhere=elsewhere)
 
     def at(self, document: Document, place: Place, hole: Hole) -> tuple[str, ...]:
         """The context of a gap; the same for every gap on a line while only that line changes."""
@@ -135,7 +147,7 @@ class Context:
             index=self.background.index,
             documents=self._documents,
             edits=self.edits,
-            roots=self._rules[0],
+            roots=tuple(map(Path, self._scan.roots)),
         )
 
     def opened(self, uri: str) -> None:
@@ -152,9 +164,7 @@ class Context:
 
     def changed(self, uri: str, changes: Sequence[tuple[Range | None, str]]) -> None:
         """A document was edited, by ranges in any encoding: only their lines count."""
-        if not self._tokens:
-            return
-        for span, text in changes:
+        for span, text in changes if self._tokens else ():
             if self._held is not None and not _stays_on(self._held, uri, span, text):
                 self._held = None
             self.edits.note(uri, span, text)

@@ -59,6 +59,11 @@ SECRET_NAMES = (
 )
 # How the first and the last line of a key end; a text with a part of one has either, or is all within it.
 PRIVATE_KEY = re.compile(r"PRIVATE KEY(?: BLOCK)?-----")
+# A literal that is long, without a space and with a figure in it, or that something with such a name is set to.
+TOKEN = r"""(["'`])(?=[^"'`]*\d)[\w+/=.~:-]{20,}\1"""
+NAMES = "(?i:passw(?:or)?d|passphrase|secret|token|api_?key|credential|auth)"
+NAMED = rf"""{NAMES}\w*["']?\]?\s*(?::[^=]*)?[:=]\s*["'`][^"'`]"""
+SECRET_LITERAL = re.compile(f"{TOKEN}|{NAMED}")
 KEY_NEAR = "a private key stands near the gap, and no prompt may hold one"
 SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker")
 
@@ -80,6 +85,11 @@ def is_matched(uri: str, patterns: Sequence[str]) -> bool:
 def has_private_key(text: str) -> bool:
     """Whether a text holds a private key in PEM's form, or the mark of one."""
     return PRIVATE_KEY.search(text) is not None
+
+
+def may_hold_secret(line: str) -> bool:
+    """Whether a line has a literal like a password or a token."""
+    return SECRET_LITERAL.search(line) is not None
 
 
 def asks_about_a_key(hole: Hole) -> bool:

@@ -10,13 +10,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from midspan.engine.api import About, Hole
+from midspan.engine.api import About, Hole, Line
 from midspan.server.background import opened
 from midspan.server.context import CHARS_A_TOKEN, Used, collect
 from midspan.server.documents import Document, Documents, Place
 from midspan.server.edits import Edits
 from midspan.server.index import Index, key_of
 from midspan.server.indexer import Scan, Workspace
+from midspan.server.languages import name_of
 from midspan.server.sources import Gap
 
 SCAN_S = 10.0
@@ -24,18 +25,22 @@ SCAN_S = 10.0
 SHOWN_TOKENS = 2000
 
 
-def gather(document: Document, place: Place, hole: Hole, tokens: int) -> list[Used]:
-    """The context of a gap in a file that no editor has open, its repository read first: at most 10 s of this process.
+def gather(
+    document: Document, place: Place, hole: Hole, about: About, *, tokens: int
+) -> tuple[list[Used], tuple[Line, ...]]:
+    """What an editor's server would give the engine from other files: context within `tokens`, and lines.
 
-    A checkpoint that reads none (`tokens` is 0) is shown what another would read.
+    The file's repository is read first, for at most 10 s of this process.
     """
     root = _root(Path(key_of(document.uri)))
     workspace, index, documents = Workspace(), Index(), Documents()
-    for finding in workspace.scan(Scan((str(root),), (), SCAN_S)):
+    lines = (name_of(document.language_id),) if about.elsewhere else ()
+    for finding in workspace.scan(Scan((str(root),), (), definitions=tokens > 0, lines=lines, seconds=SCAN_S)):
         index.take(finding)
     index.take(workspace.opened(opened(document)))
     gap = Gap(document=document, place=place, hole=hole, index=index, documents=documents, edits=Edits(), roots=(root,))
-    return collect(gap, CHARS_A_TOKEN * (tokens or SHOWN_TOKENS), patience_s=SCAN_S)
+    used = collect(gap, CHARS_A_TOKEN * tokens, patience_s=SCAN_S) if tokens else []
+    return used, index.lines_near(hole, gap.key)
 
 
 def _root(file: Path) -> Path:
@@ -54,6 +59,10 @@ def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None
         console.print(Text(f"{one.source}: {one.chars} characters in {one.ms:.1f} ms", "bold"))
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))
+    if about.elsewhere:
+        console.print(Text(f"lines of other files that may be what this one becomes: {len(hole.elsewhere)}", "bold"))
+        for line in hole.elsewhere:
+            console.print(Text(f"    {line.text}", "dim"))
     for name, text in (("before the gap", hole.prefix), ("after the gap", hole.suffix)):
         console.print(Text(f"{name}: {len(text)} characters, {text.count(chr(10))} lines", "bold"))
     console.print(Text(f"gap: {hole.kind}, {hole.language}", "bold"))

@@ -17,7 +17,7 @@ from midspan.server.context import in_order
 from midspan.server.documents import Document, Place
 from midspan.server.errors import CommandError
 from midspan.server.excluded import KEY_NEAR, asks_about_a_key
-from midspan.server.explain import explain, gather
+from midspan.server.explain import SHOWN_TOKENS, explain, gather
 from midspan.server.hole import build_hole
 from midspan.server.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.loading import load_shown
@@ -97,13 +97,18 @@ def fill_command(arguments: argparse.Namespace) -> int:
 
 
 def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:
-    """The hole with its context, if the checkpoint reads any, explained if the user asks for it."""
-    if not about.context_tokens and not arguments.explain:
+    """The hole with what the checkpoint reads of other files, explained if the user asks for it.
+
+    A checkpoint that reads no context is shown, there alone, what another would read.
+    """
+    if not about.context_tokens and not about.elsewhere and not arguments.explain:
         return hole
-    used = gather(document, start, hole, about.context_tokens)
+    tokens = about.context_tokens or (SHOWN_TOKENS if arguments.explain else 0)
+    used, lines = gather(document, start, hole, about, tokens=tokens)
+    hole = replace(hole, context=in_order(used) if about.context_tokens else (), elsewhere=lines)
     if arguments.explain:
         explain(used, hole, about, sys.stderr if arguments.json else sys.stdout)
-    return replace(hole, context=in_order(used) if about.context_tokens else ())
+    return hole
 
 
 def in_place(document: Document, start: Place, end: Place, text: str) -> Text:

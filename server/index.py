@@ -1,4 +1,5 @@
-"""Which file defines a name: what the indexer found in the workspace and in open documents, in memory only."""
+"""Which file defines a name and which lines there are: what the indexer found in the workspace and in open documents,
+in memory only."""
 
 from __future__ import annotations
 
@@ -10,6 +11,10 @@ from pathlib import PurePath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from msgspec.structs import replace
+
+from midspan.engine import Elsewhere
+from midspan.engine.api import Hole, Line
 from midspan.server.indexer import Finding, Found, Gone
 from midspan.server.languages import name_of
 from midspan.server.tags import Definition
@@ -33,28 +38,45 @@ def key_of(uri: str) -> str:
 
 
 class Index:
-    """Definitions by name and file; used on one thread."""
+    """Definitions by name and file, lines by language; used on one thread."""
 
     def __init__(self) -> None:
         self._files: dict[str, Found] = {}
         self._names: dict[str, dict[str, list[Definition]]] = {}
+        self._lines: dict[str, Elsewhere] = {}
         self._count = 0
         self.scanned = False
+
+    @property
+    def files(self) -> int:
+        """How many files were read and may be shown."""
+        return sum(not found.hidden for found in self._files.values())
 
     def take(self, finding: Finding) -> None:
         """Keep what was found; no more than MAX_DEFINITIONS in all, those that came first."""
         if isinstance(finding, Gone):
+            self._take_lines(Found(finding.key, ""))
             self._drop(finding.key)
         elif isinstance(finding, Found):
+            self._take_lines(finding)
             self._drop(finding.key)
             if self._count + len(finding.definitions) > MAX_DEFINITIONS:
                 return
-            self._files[finding.key] = finding
+            self._files[finding.key] = replace(finding, lines=())
             self._count += len(finding.definitions)
             for one in finding.definitions:
                 self._names.setdefault(one.name, {}).setdefault(finding.key, []).append(one)
         else:
             self.scanned = True
+
+    def _take_lines(self, found: Found) -> None:
+        """The lines of a file in place of those that it had, also where its language is another one now."""
+        family = _family(found.language)
+        for name, others in self._lines.items():
+            if name != family:
+                others.drop(found.key)
+        if found.lines or family in self._lines:
+            self._lines.setdefault(family, Elsewhere()).put(found.key, found.lines)
 
     def _drop(self, key: str) -> None:
         old = self._files.pop(key, None)
@@ -68,12 +90,17 @@ class Index:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._files, self._names, self._count, self.scanned = {}, {}, 0, False
+        self._files, self._names, self._lines, self._count, self.scanned = {}, {}, {}, 0, False
 
     def may_show(self, key: str, to: str) -> bool:
         """Whether the indexer has seen a file and found no rule against showing it for gaps in the file `to`."""
         found = self._files.get(key)
         return found is not None and not found.hidden and (key == to or not found.large)
+
+    def lines_near(self, hole: Hole, key: str) -> tuple[Line, ...]:
+        """Lines of other files that the line of a gap in the file `key` may become."""
+        lines = self._lines.get(_family(hole.language))
+        return () if lines is None else lines.near(hole, key)
 
     def here(self, name: str, key: str) -> list[Definition]:
         """What a name means in one file."""

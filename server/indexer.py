@@ -1,4 +1,5 @@
-"""The workspace's definitions, gathered in a process of their own at the lowest priority: `python -m` this module.
+"""The workspace's definitions and lines, gathered in a process of their own at the lowest priority: `python -m` this
+module.
 
 It reads requests and writes findings, both as a length of four bytes and msgpack behind it, and ends with its input.
 A process, as the parser holds the interpreter for as long as a file takes, and its crash must not be the server's.
@@ -19,9 +20,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from midspan.server.excluded import has_private_key, is_excluded
+from midspan.engine import bare_lines
+from midspan.server.excluded import has_private_key, is_excluded, may_hold_secret
 from midspan.server.ignored import Ignored
-from midspan.server.languages import BY_EXTENSION, language_of
+from midspan.server.languages import BY_EXTENSION, Language, language_of
 from midspan.server.tags import Definition, definitions, has_tags
 
 # A file that is larger is shown to no gap in another one; of an open one so much is read for the gaps in itself.
@@ -37,11 +39,14 @@ UNREAD = (-1, -1)
 class Scan(msgspec.Struct, frozen=True, tag=True):
     """Look through these folders; files that have not changed since the last time are left alone.
 
-    `afresh` has all of them told again: who asks has forgotten what it knew, as other rules may hold.
+    `afresh` has all of them told again: who asks has forgotten what it knew, as other rules may hold. Definitions are
+    looked for only where they are wanted, and lines in languages that are named.
     """
 
     roots: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    definitions: bool = True
+    lines: tuple[str, ...] = ()
     seconds: float = MAX_SCAN_S
     afresh: bool = False
 
@@ -63,12 +68,13 @@ class Closed(msgspec.Struct, frozen=True, tag=True):
 class Found(msgspec.Struct, frozen=True, tag=True):
     """All definitions of one file; `hidden` says that nothing of it may be shown to a model, which has none.
 
-    `large` says that nothing of it may be shown for gaps in other files.
+    `large` says that nothing of it may be shown for gaps in other files. `lines` are without indents and blank ones.
     """
 
     key: str
     language: str
     definitions: tuple[Definition, ...] = ()
+    lines: tuple[str, ...] = ()
     hidden: bool = False
     large: bool = False
 
@@ -99,6 +105,7 @@ class Workspace:
     def __init__(self) -> None:
         self._roots: tuple[Path, ...] = ()
         self._exclude: tuple[str, ...] = ()
+        self._definitions, self._lines = True, tuple[str, ...]()
         self._rules: dict[Path, Ignored] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
         self._open: set[str] = set()
@@ -106,6 +113,7 @@ class Workspace:
     def scan(self, request: Scan) -> Iterator[Finding]:
         """What is new below the folders, a file at a time, within the limits above; the rules hold from here on."""
         self._roots, self._exclude = tuple(map(Path, request.roots)), request.exclude
+        self._definitions, self._lines = request.definitions, request.lines
         if request.afresh:
             # What may not be shown any more may still be on its way, so it is not forgotten here: it goes by name.
             self._stamps = dict.fromkeys(self._stamps, UNREAD)
@@ -134,8 +142,8 @@ class Workspace:
         data = request.text.encode("utf-8", "replace")
         if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
             return Found(request.key, request.language, hidden=True)
-        found = tuple(definitions(language_of(request.language), data))
-        return Found(request.key, request.language, found, large=len(data) > MAX_FILE_BYTES)
+        found = self._found(request.key, language_of(request.language), data, large=len(data) > MAX_FILE_BYTES)
+        return msgspec.structs.replace(found, language=request.language)
 
     def closed(self, request: Closed) -> Finding:
         """What may be shown of the file now that it is closed: nothing, unless it stands below one of the folders."""
@@ -170,7 +178,18 @@ class Workspace:
             return None
         if b"\0" in data or has_private_key(data.decode("utf-8", "replace")):
             return Found(key, language.name, hidden=True)
-        return Found(key, language.name, tuple(definitions(language, data)))
+        return self._found(key, language, data)
+
+    def _found(self, key: str, language: Language, data: bytes, *, large: bool = False) -> Found:
+        """What is wanted of a text."""
+        found = tuple(definitions(language, data)) if self._definitions else ()
+        lines = _told(data) if language.name in self._lines and not large else ()
+        return Found(key, language.name, found, lines, large=large)
+
+
+def _told(data: bytes) -> tuple[str, ...]:
+    """A text's lines, but for those with a literal like a key or a password."""
+    return tuple(line for line in bare_lines(data.decode("utf-8", "replace")) if not may_hold_secret(line))
 
 
 def walk(root: Path, ignored: Ignored, exclude: Sequence[str]) -> Iterator[Path]:

@@ -46,7 +46,7 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
         # An older question about another place of the document is out of date.
         server.asks.supersede(document.uri)
         return [_item(server, spot, offer) for offer in again]
-    asked = question(document, spot, server.context.at, invoked=invoked)
+    asked = question(document, spot, server.context.see, invoked=invoked)
     if asks_about_a_key(asked.hole):
         server.asks.supersede(document.uri)
         server.log_once(f"nothing is offered: {KEY_NEAR}")
@@ -74,7 +74,7 @@ def look_ahead(server: Server, uri: str) -> None:
     params = types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), position)
     spot = spot_of(document, params, server.encoding)
     if spot is not None and server.suggestions.recall(document, spot.start, spot.end) is None:
-        asked = question(document, spot, server.context.at, invoked=False)
+        asked = question(document, spot, server.context.see, invoked=False)
         if not asks_about_a_key(asked.hole):
             server.asks.look_ahead(uri, engine, asked.hole, _budget(server, engine, asked))
 

@@ -21,7 +21,7 @@ class Status:
     def __init__(self, send: Callable[[State, str], None]) -> None:
         self._send = send
         self._state: State | None = None
-        self._message = ""
+        self._message = self._more = ""
         self._enabled = True
         self._wanted = False
         self._troubles: dict[str, str] = {}
@@ -42,7 +42,7 @@ class Status:
             return "working", self._message
         if self._troubles:
             return "degraded", "; ".join(self._troubles.values())
-        return "ready", self._message
+        return "ready", "; ".join(filter(None, (self._message, self._more)))
 
     def loading(self, message: str) -> None:
         """The model is being loaded."""
@@ -51,6 +51,11 @@ class Status:
     def ready(self, message: str) -> None:
         """The model is loaded."""
         self._become("ready", message)
+
+    def add(self, more: str) -> None:
+        """What else there is to say while all is well; it takes the place of what was added before."""
+        self._more = more
+        self._tell()
 
     def error(self, message: str) -> None:
         """Nothing can be filled; the message names the mend."""

@@ -14,6 +14,7 @@ from lsprotocol import types
 
 from midspan.server.ignored import RULES, is_rules
 from midspan.server.index import key_of
+from midspan.server.languages import TABLE, is_on
 from midspan.server.progress import Progress, bytes_read
 from midspan.server.telemetry import Telemetry
 from midspan.server.trouble import failed_load
@@ -51,8 +52,10 @@ async def follow_folders(server: Server) -> None:
     """Have the folders that are open now looked through, once there is an engine and unless all is switched off."""
     # Loading takes a while: the settings may be others by now.
     if server.engine is not None and server.settings.enable:
-        tokens = server.engine.about.context_tokens
-        await server.context.follow(tokens, roots_of(server), server.settings.exclude)
+        about, settings = server.engine.about, server.settings
+        known = [one.name for one in TABLE if is_on(one.name, about.languages, settings.languages)]
+        lines = known if about.elsewhere else ()
+        await server.context.follow(about.context_tokens, lines, roots_of(server), settings.exclude)
 
 
 def watch_rules(server: Server) -> None:

@@ -68,22 +68,24 @@ def keystroke(row: Row) -> Figures:
 
 def replay(row: Row) -> Figures:
     """Label and value of each figure of a `midspan bench replay` row."""
+    # The first rows do not say: they had none open.
+    alone = "" if row.get("workspace", False) else ", no folder open"
     for name, rule in (("exact", "exact rest of the line"), ("prefix", "or a right beginning of 3 characters")):
         found = row[name]
         low, high = found["ci95"]
         interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
         saved = f"{percent(found['saved'])} ({interval}, {row['lines']} lines)"
-        yield f"characters saved in held-out files, {rule} accepted", saved
+        yield f"characters saved in held-out files{alone}, {rule} accepted", saved
         shown, wrong = found["shown_per_keystroke"], found["wrong_per_keystroke"]
         right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
         yield (
-            f"shown there, {rule} accepted",
+            f"shown there{alone}, {rule} accepted",
             f"after {percent(shown)} of keystrokes{right}; wrong {100 * wrong:.1f} times in 100 keystrokes",
         )
         if found.get("suggestions"):
             share = f"{found['suggestions']}, {percent(found['right_of_suggestions'])} of them right"
-            yield f"suggestions there, each counted once, {rule} accepted", share
-    yield "request to response there", times(row["response_ms"])
+            yield f"suggestions there{alone}, each counted once, {rule} accepted", share
+    yield f"request to response there{alone}", times(row["response_ms"])
 
 
 def soak(row: Row) -> Figures:

@@ -2,6 +2,7 @@
 
 A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
 `oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
+So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files.
 Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
 variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where any is (`any`),
 and the milliseconds of a fill.
@@ -36,7 +37,7 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], holes: list[tuple[H
     """The figures of one variant; the infiller's own settings are back afterwards."""
     shipped = infiller.settings
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()}
-    slack = changes.pop("oracle", None)
+    slack, elsewhere = changes.pop("oracle", None), changes.pop("elsewhere", True)
     if "ranking" in changes:
         changes["ranking"] = Ranking(**changes["ranking"])
     exact, found, times = 0, 0, []
@@ -44,6 +45,7 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], holes: list[tuple[H
         if slack is not None:
             changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
         infiller.settings = replace(shipped, **changes)
+        hole = hole if elsewhere else replace(hole, elsewhere=())
         began = time.perf_counter()
         # More than any checkpoint's own steps, so that theirs count.
         out = infiller.infill(hole, Budget(seed=number, steps=99), PATIENT)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from midspan.engine.api import GapKind, Hole
+from midspan.engine.elsewhere import Elsewhere, bare_lines
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)
 
 
 def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
-    """`count` single-line holes and their true text: half from within a line to its end, half whole lines."""
+    """`count` single-line holes and their true text: half from within a line to its end, half whole lines.
+
+    Each comes with lines of its package's other files, as in an editor that has the package's folder open.
+    """
     chance = random.Random(seed)
-    texts = _texts(file)
+    files = _files(file)
+    packages = _packages(files)
     while count:
-        lines = chance.choice(texts).split("\n")
+        found = chance.choice(files)
+        lines = found["text"].split("\n")
         row = chance.randrange(len(lines))
         body = lines[row].strip()
         if len(body) < 3 or body.startswith("#"):
@@ -28,16 +36,18 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
         prefix = "\n".join([*lines[:row], lines[row][:column]])
         suffix = "\n".join(["", *lines[row + 1 :]])
         kind: GapKind = "line" if column == indent else "rest_of_line"
-        yield Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind), lines[row][column:]
+        hole = Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind)
+        package, path = found.get("package", ""), found.get("path", "")
+        yield replace(hole, elsewhere=packages[package].near(hole, path)), lines[row][column:]
         count -= 1
 
 
 def heldout_spans(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
     """`count` holes of SPAN_LINES lines, from the first one's indent to the last one's end, and their true text."""
     chance = random.Random(seed)
-    texts = _texts(file)
+    files = _files(file)
     while count:
-        lines, size = chance.choice(texts).split("\n"), chance.randint(*SPAN_LINES)
+        lines, size = chance.choice(files)["text"].split("\n"), chance.randint(*SPAN_LINES)
         row = chance.randrange(len(lines))
         indent = len(lines[row]) - len(lines[row].lstrip())
         if row + size > len(lines) or not lines[row].strip() or not lines[row + size - 1].strip():
@@ -49,5 +59,14 @@ def heldout_spans(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
         count -= 1
 
 
-def _texts(file: Path) -> list[str]:
-    return [json.loads(row)["text"] for row in file.read_text(encoding="utf-8").splitlines()]
+def _files(file: Path) -> list[dict[str, str]]:
+    return [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _packages(files: Sequence[dict[str, str]]) -> dict[str, Elsewhere]:
+    """The lines of each package's files; of none where rows name no package."""
+    out = defaultdict[str, Elsewhere](Elsewhere)
+    for file in files:
+        if "package" in file and "path" in file:
+            out[file["package"]].put(file["path"], bare_lines(file["text"]))
+    return out

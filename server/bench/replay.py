@@ -4,7 +4,8 @@ Lines are drawn by seed: a file, then one of its lines that is not blank, commen
 emptied but for its indent while the rest of the file stands, and typed key by key without the blanks at its end. As an
 editor does, the client asks after Enter (which opened the line) and after every key, an acceptance too; each answer
 takes the place of what was shown before. What is not accepted is typed past. Settings are the server's own: nothing is
-shown below the checkpoint's threshold. A suggestion of several lines is never accepted.
+shown below the checkpoint's threshold. A suggestion of several lines is never accepted. Where the checkpoint looks at
+other files, those of the file's package are open as a workspace, in which the line itself is only in its own file.
 
 Every line is typed under both RULES of acceptance; an acceptance costs one key. Under the second rule the line goes its
 own way from the first suggestion that only this rule accepts. `saved` is the share of the lines' characters (without
@@ -22,9 +23,8 @@ import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from lsprotocol import types
@@ -53,10 +53,9 @@ class File(msgspec.Struct, frozen=True):
     path: str
     text: str
 
-    @property
-    def uri(self) -> str:
-        """Where the client says that the file lies."""
-        return f"file:///replay/{quote(self.package)}/{quote(self.path)}"
+    def place(self, root: Path) -> Path:
+        """Where the file lies below a folder that holds the packages."""
+        return root / self.package / self.path
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -102,6 +101,8 @@ def read_files(file: Path) -> list[File]:
             found = msgspec.json.decode(row, type=File)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CommandError(f"{file}:{number}: {error}; give rows of package, path and text") from error
+        if PurePosixPath(found.path).is_absolute() or ".." in PurePosixPath(found.package, found.path).parts:
+            raise CommandError(f"{file}:{number}: {found.path}: give paths within a package")
         files.append(File(found.package, found.path, found.text.replace("\r\n", "\n").replace("\r", "\n")))
     if not any(found.text.strip() for found in files):
         raise CommandError(f"{file}: holds no line to type; give the heldout.jsonl that the corpus command wrote")
@@ -175,21 +176,39 @@ async def retype(typist: Typist, uri: str, row: int, line: str) -> Line:
     return Line(uri, len(body) - indent, exact, prefix)
 
 
-async def measure(drawn: Sequence[tuple[File, list[int]]], serve: Sequence[str], seed: int) -> dict[str, Any]:
-    """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
+def lay_out(files: Sequence[File], root: Path) -> None:
+    """Write the files below a folder, each in its package's."""
+    for file in files:
+        place = file.place(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(file.text, encoding="utf-8", newline="\n")
+
+
+async def measure(
+    drawn: Sequence[tuple[File, list[int]]], serve: Sequence[str], seed: int, workspace: Sequence[File] = ()
+) -> dict[str, Any]:
+    """All figures of one run; `serve` is the server's command line, which a state folder is added to.
+
+    Of the files in `workspace` those of the package are open as a folder while its files are typed.
+    """
     typed = list[Line]()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
+        root = Path(folder).resolve() / "packages"
+        lay_out(workspace, root)
         async with typing([*serve, "--state-dir", folder], {}) as typist:
             with Progress(console=Console(stderr=True)) as progress:
-                bar = progress.add_task("replay", total=sum(len(rows) for _, rows in drawn))
+                bar, package = progress.add_task("replay", total=sum(len(rows) for _, rows in drawn)), ""
                 for file, rows in drawn:
-                    typist.open(file.uri, file.text)
-                    lines = file.text.split("\n")
+                    if workspace and file.package != package:
+                        package = file.package
+                        await typist.open_folder(root / package)
+                    uri, lines = file.place(root).as_uri(), file.text.split("\n")
+                    typist.open(uri, file.text)
                     for row in rows:
-                        typed.append(await retype(typist, file.uri, row, lines[row]))
+                        typed.append(await retype(typist, uri, row, lines[row]))
                         saved = 100 * saved_share([cost(line, line.exact) for line in typed])
                         progress.update(bar, advance=1, description=f"replay, {saved:.1f} % saved")
-                    typist.close(file.uri)
+                    typist.close(uri)
             rss_mb = typist.peak_rss_mb()
     return {
         "files": len(drawn),
@@ -245,7 +264,8 @@ def interval(typed: Sequence[tuple[Line, list[Ask]]], seed: int) -> tuple[float,
 def lines(found: dict[str, Any]) -> Iterator[str]:
     """The figures for a person."""
     typed = f"{found['lines']} lines of {found['files']} files, {found['characters']} characters"
-    yield f"{typed}; nothing shown below confidence {found['threshold']}"
+    where = "their package's folder open" if found["workspace"] else "no folder open"
+    yield f"{typed}, {where}; nothing shown below confidence {found['threshold']}"
     for name in RULES:
         rule = found[name]
         low, high = (100 * value for value in rule["ci95"])
@@ -263,12 +283,15 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 def replay_command(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    drawn = draw(read_files(arguments.files), arguments.limit, arguments.seed)
+    files = read_files(arguments.files)
+    drawn = draw(files, arguments.limit, arguments.seed)
     engine = midspan.engine.load(arguments.checkpoint, arguments.device)
     about = engine.about
     engine.close()
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
-    found = asyncio.run(measure(drawn, serve, arguments.seed))
-    found |= {"threshold": about.show_threshold, "checkpoint": about.checkpoint, "device": about.device}
+    reads = arguments.workspace and (about.elsewhere or about.context_tokens > 0)
+    found = asyncio.run(measure(drawn, serve, arguments.seed, files if reads else ()))
+    found |= {"workspace": reads, "threshold": about.show_threshold}
+    found |= {"checkpoint": about.checkpoint, "device": about.device}
     print(json.dumps(found) if arguments.json else "\n".join(lines(found)))
     return 0

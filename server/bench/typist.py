@@ -74,6 +74,7 @@ class Typist:
     def __init__(self, client: _Client) -> None:
         self._client = client
         self._version = 0
+        self._folder: types.WorkspaceFolder | None = None
         self.start_ms = self.initialize_ms = 0.0  # from the process's start to its first answer; of `initialize`
         self.responses: dict[str, float] = {}  # milliseconds by completion id, of its first answer
         self.typed_along_ms: list[float] = []  # of answers under an id that was there before: from memory
@@ -98,6 +99,16 @@ class Typist:
     async def heard(self) -> None:
         """Wait until the server has handled all that was sent: it answers what it does not know in its turn."""
         await _refused(self._client)
+
+    async def open_folder(self, folder: Path) -> None:
+        """Open a folder in place of the one before, and wait until the server has read the files in it."""
+        removed = [self._folder] if self._folder is not None else []
+        self._folder = types.WorkspaceFolder(uri=folder.as_uri(), name=folder.name)
+        event = types.WorkspaceFoldersChangeEvent(added=[self._folder], removed=removed)
+        self._client.workspace_did_change_workspace_folders(types.DidChangeWorkspaceFoldersParams(event=event))
+        async with asyncio.timeout(PATIENCE_S):
+            while "workspace read" not in (await self._client.news.get())[1]:
+                pass
 
     def close(self, uri: str) -> None:
         """Close a document."""

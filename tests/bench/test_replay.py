@@ -100,6 +100,21 @@ async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> No
     assert asked[:2] == [f"𝒳 = {TEXT}\na = {TEXT} + 1\n    é𝒳 echo", "\nlast\n"]
 
 
+async def test_a_packages_other_files_are_its_workspace(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts"
+    # After the line that is typed, each file has a line of its own behind one that all share.
+    files = [
+        File(package, f"sub/{name}.py", f"same = 1\n{package}_{name} = 2\n") for package in ("p", "q") for name in "abc"
+    ]
+    drawn = [(file, [1]) for file in files if file.path == "sub/a.py"]
+    serve = [*scripted(tmp_path), "--elsewhere", "--prompts", str(prompts)]
+    found = await asyncio.wait_for(measure(drawn, serve, 0, files), WAIT_S)
+    assert found["lines"] == 2
+    asked = [json.loads(row) for row in prompts.read_text().splitlines()]
+    begun = [set(more[::3]) for prefix, _, *more in asked if prefix == "same = 1\n"]
+    assert begun == [{"p_b = 2", "p_c = 2"}, {"q_b = 2", "q_c = 2"}]
+
+
 async def test_the_server_hears_what_was_shown_and_accepted(tmp_path: Path) -> None:
     async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {}) as typist:
         typist.open("file:///replay/a.py", f"x\na = {TEXT}\n")
@@ -152,7 +167,7 @@ def test_lines_are_drawn_once_each_and_never_blank(texts: list[str], limit: int,
     files = [File("p", f"{index}.py", text) for index, text in enumerate(texts)]
     drawn = draw(files, limit, seed)
     assert drawn == draw(files, limit, seed)
-    typed = [(file.uri, row, file.text.split("\n")[row]) for file, rows in drawn for row in rows]
+    typed = [(file.path, row, file.text.split("\n")[row]) for file, rows in drawn for row in rows]
     there = sum(bool(line.strip()) for text in texts for line in text.split("\n"))
     assert len(set(typed)) == len(typed) == min(limit, there)
     assert all(line.strip() for _, _, line in typed)
@@ -199,6 +214,10 @@ def test_files_are_read_with_line_feeds_and_bad_ones_are_named(tmp_path: Path) -
     file.write_text('{"package": "p", "path": "a.py", "text": "\\n "}\n')
     with pytest.raises(CommandError, match="no line to type"):
         read_files(file)
+    for path in ("../a.py", "/a.py"):
+        file.write_text(json.dumps({"package": "p", "path": path, "text": "a"}) + "\n")
+        with pytest.raises(CommandError, match=r"heldout\.jsonl:1: .*a\.py: give paths within a package"):
+            read_files(file)
     with pytest.raises(CommandError, match="No such file"):
         read_files(tmp_path / "none.jsonl")
 
@@ -214,7 +233,8 @@ def test_the_command_prints_one_object_and_a_person_reads_the_rules(
     assert code == 0, err
     found = json.loads(out.splitlines()[-1])
     assert set(found) == {
-        "files", "lines", "characters", "exact", "prefix", "response_ms", "rss_mb", "threshold", "checkpoint", "device",
+        "files", "lines", "characters", "exact", "prefix", "response_ms", "rss_mb", "workspace", "threshold",
+        "checkpoint", "device",
     }  # fmt: skip
     assert (found["lines"], found["threshold"], found["device"]) == (1, 0.5, "cpu")
     text = "\n".join(lines(found))

@@ -51,6 +51,7 @@ REPLAY: dict[str, Any] = {
     "commit": "def5678",
     "machine": "Another machine",
     "lines": 100,
+    "workspace": True,
     "exact": {**RULE, "right_when_shown": 0.61, "suggestions": 40, "right_of_suggestions": 0.35},
     "prefix": {**RULE, "saved": 0.2},
     "response_ms": MS,
@@ -120,6 +121,7 @@ def test_every_figure_has_its_line() -> None:
     exact, prefix = "exact rest of the line accepted", "or a right beginning of 3 characters accepted"
     assert found[f"characters saved in held-out files, {exact}"] == ["10.0 % (95 % interval 5.0 to 15.0 %, 100 lines)"]
     assert found[f"characters saved in held-out files, {prefix}"][0].startswith("20.0 %")
+    assert f"characters saved in held-out files, no folder open, {exact}" not in found
     said = "wrong 20.0 times in 100 keystrokes"
     assert found[f"shown there, {exact}"] == [f"after 20.0 % of keystrokes, 61.0 % of them right; {said}"]
     assert found[f"shown there, {prefix}"] == [f"after 20.0 % of keystrokes; {said}"]
@@ -251,3 +253,11 @@ def test_a_recorded_command_names_no_folder_of_this_machine() -> None:
     row = as_row(name, "abc1234", {"n": 1, "checkpoint": "/some/where/twin"})
     assert (row["command"], row["commit"], row["n"], row["checkpoint"]) == (name, "abc1234", 1, "twin")
     assert "cores" in row["machine"]
+
+
+def test_what_was_typed_with_no_folder_open_has_lines_of_its_own() -> None:
+    alone = {**REPLAY, "command": "midspan bench replay --no-workspace", "workspace": False}
+    table = render([REPLAY, alone])
+    assert table.count("| characters saved in held-out files, exact") == 1
+    assert table.count("| characters saved in held-out files, no folder open, exact") == 1
+    assert table.count("| request to response there, no folder open |") == 1

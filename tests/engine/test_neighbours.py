@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.engine.api import Budget, Hole
+from midspan.engine.api import Budget, Hole, Line
 from midspan.engine.infill import Infilling, Watch
-from midspan.engine.neighbours import neighbours
+from midspan.engine.neighbours import Neighbour, neighbours
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import tiny_infiller
 
@@ -60,6 +60,36 @@ def test_more_speaks_for_a_longer_likeness_and_for_a_greater_lead() -> None:
     rival = "value = other(two)\nvalue = parse(one)\n\nvalue = ‸"
     assert 0 < evidence(rival) < evidence(alone) < evidence(longer)
     assert evidence("f(1)\ng(2)\nh(‸") == 0
+
+
+def elsewhere(picture: str, *others: Line) -> list[Neighbour]:
+    return neighbours(replace(hole(picture), elsewhere=others), 4)
+
+
+def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness() -> None:
+    picture = "total = price_of(thing)\n‸\nreturn total"
+    twin = Line("self.add(total)", "total = price_of(item)", "return total")
+    [one, other] = elsewhere(f"x = 1\n{picture}", Line("self.drop(total)", "", ""), twin)[:2]
+    assert one.text == "self.add(total)"
+    assert one.evidence > other.evidence
+    [near] = neighbours(hole("find(1, 2)\nz = 0\nfind(‸"), 1)
+    [far] = elsewhere("z = 0\nfind(‸", Line("find(1, 2)", "", "z = 0"))
+    assert near.text == far.text == "1, 2)"
+    assert near.evidence > far.evidence > 0
+
+
+def test_what_is_said_near_by_and_elsewhere_has_more_evidence() -> None:
+    picture = "value = parse(one)\nvalue = other(two)\nvalue = ‸"
+    near = {one.text: one.evidence for one in neighbours(hole(picture), 4)}
+    both = {one.text: one.evidence for one in elsewhere(picture, Line("value = parse(one)", "", ""))}
+    assert near.keys() == both.keys() == {"parse(one)", "other(two)"}
+    assert both["parse(one)"] - near["parse(one)"] > 1.0
+    assert both["other(two)"] == pytest.approx(near["other(two)"], abs=0.2)
+
+
+def test_a_line_elsewhere_goes_as_far_as_the_gap() -> None:
+    [one] = elsewhere("call(‸)\n", Line("call(one, two)", "", ""))
+    assert one.text == "one, two"
 
 
 LINES = st.lists(st.text("ab (.=", max_size=8), max_size=6).map("\n".join)

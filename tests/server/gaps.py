@@ -26,7 +26,7 @@ def write_files(root: Path, files: dict[str, str]) -> None:
 def read_workspace(root: Path, documents: Documents, exclude: tuple[str, ...] = ()) -> Index:
     """What the indexer finds below a folder and in the open documents."""
     workspace, index = Workspace(), Index()
-    for finding in workspace.scan(Scan((str(root),), exclude)):
+    for finding in workspace.scan(Scan((str(root),), exclude, lines=("python",))):
         index.take(finding)
     for uri in documents.uris():
         document = documents.get(uri)

@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
@@ -68,7 +69,7 @@ class ScriptedEngine:
         self._superseded = superseded = threading.Event()
         if self._prompts is not None:
             with self._prompts.open("a") as file:
-                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context]) + "\n")
+                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context, *chain(*hole.elsewhere)]) + "\n")
         stops: Stops = (stop or threading.Event(),)
         if "newest" in hole.prefix:
             stops = (*stops, superseded)

@@ -45,6 +45,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--file-limit", type=int, help="files cannot grow beyond this many bytes")
     parser.add_argument("--prompts", type=Path, help="write every hole there")
     parser.add_argument("--context-tokens", type=int, default=0, help="how much context the engine reads")
+    parser.add_argument("--elsewhere", action="store_true", help="the engine looks at lines of other files")
     parser.add_argument("--debug", action="store_true", help="log what prompts are made of")
     parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
     parser.add_argument("--look-always", action="store_true", help="look for a replaced checkpoint at every request")
@@ -84,7 +85,7 @@ def main() -> int:
             bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine(args.prompts)
-        engine.about = replace(engine.about, context_tokens=args.context_tokens)
+        engine.about = replace(engine.about, context_tokens=args.context_tokens, elsewhere=args.elsewhere)
         if args.threshold_none:
             engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine

@@ -76,3 +76,17 @@ def test_the_server_can_be_told_to_log_what_prompts_are_made_of(
     for more in ([], ["--debug"]):
         assert main(["serve", "--state-dir", str(tmp_path), *more]) == 0
     assert [options.debug for options in served] == [False, True]
+
+
+def test_lines_of_the_repositorys_other_files_are_named_and_tried(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_files(tmp_path / "project", {"other.py": "load_hidden(load(one))\n"})
+    checkpoint = tiny(tmp_path / "checkpoint", 0)
+    file = Path(checkpoint) / "midspan.json"
+    ranking = {"evidence": 100.0, "syntax": 0.0}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"neighbours": 4, "ranking": ranking}))
+    out, err = explained(capsys, tmp_path / "project", checkpoint, "--json")
+    # The line itself stands in its own file only as far as the gap.
+    assert "lines of other files that may be what this one becomes: 1\n    load_hidden(load(one))\n" in err
+    assert json.loads(out)["text"] == "one))"

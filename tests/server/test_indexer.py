@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from midspan.engine.api import Hole
 from midspan.server import background, indexer
 from midspan.server.background import Background
 from midspan.server.documents import Documents
 from midspan.server.index import MAX_FILES_A_NAME, Index
-from midspan.server.indexer import MAX_OPEN_BYTES, Found, Gone, Scan, Scanned, Workspace
+from midspan.server.indexer import MAX_FILE_BYTES, MAX_OPEN_BYTES, Found, Gone, Scan, Scanned, Workspace
 from tests.server.gaps import read_workspace, write_files
 
 WAIT_S = 60.0
@@ -29,7 +30,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(background, "QUIET_S", 0.0)
     write_files(tmp_path, {"disk.py": "def on_disk(): pass\n"})
     found = Background(Documents())
-    await found.start([tmp_path], [])
+    await found.start(Scan((str(tmp_path),), lines=("python",)))
     await until(found, lambda: found.index.scanned)
     yield found
     await found.stop()
@@ -78,14 +79,58 @@ async def test_a_document_that_grows_too_large_is_forgotten(running: Background,
 
 async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None:
     write_files(tmp_path, {"other.py": "def other(): pass\n"})
-    running.look([tmp_path], ["disk.py"])
+    running.look(Scan((str(tmp_path),), ("disk.py",), lines=("python",)))
     await until(running, lambda: running.index.scanned)
     assert not running.index.may_show(str(tmp_path / "disk.py"), str(tmp_path / "a.py"))
     assert running.index.here("other", str(tmp_path / "other.py"))
-    running.look([tmp_path], [])
+    running.look(Scan((str(tmp_path),)))
     await until(running, lambda: running.index.scanned)
     assert running.index.here("on_disk", str(tmp_path / "disk.py"))
     assert running.index.here("other", str(tmp_path / "other.py"))
+
+
+async def test_lines_are_those_of_the_editor_and_of_the_rules(running: Background, tmp_path: Path) -> None:
+    index, documents, path = running.index, running._documents, tmp_path / "disk.py"
+
+    def said(stem: str) -> list[str]:
+        return [line.text for line in index.lines_near(Hole(prefix=stem, suffix=""), "another.py")]
+
+    assert said("def ") == ["def on_disk(): pass"]
+    assert index.lines_near(Hole(prefix="def ", suffix=""), str(path)) == ()
+    documents.open(path.as_uri(), "python", 1, "def in_editor():\n    return on_disk\n")
+    running.changed(path.as_uri())
+    await until(running, lambda: said("def ") == ["def in_editor():"])
+    assert said("ret") == ["return on_disk"]
+    running.look(Scan((str(tmp_path),), ("disk.py",), lines=("python",)))
+    assert said("def ") == []
+    await until(running, lambda: index.scanned)
+    assert said("def ") == []
+
+
+async def test_a_file_too_large_for_other_files_is_not_sent_for_its_lines_alone(
+    running: Background, tmp_path: Path
+) -> None:
+    index, documents, path = running.index, running._documents, tmp_path / "disk.py"
+    documents.open(path.as_uri(), "python", 1, "def in_editor(): pass\n" + "x = 1\n" * (MAX_FILE_BYTES // 6 + 1))
+    running.look(Scan((), lines=("python",)))
+    await until(running, lambda: index.here("in_editor", str(path)))
+    assert index.lines_near(Hole(prefix="def ", suffix=""), "another.py") == ()
+    running.look(Scan((), definitions=False, lines=("python",)))
+    assert not index.may_show(str(path), str(path))
+    assert not index.here("in_editor", str(path))
+
+
+async def test_how_far_it_has_come_is_told_in_a_few_words(tmp_path: Path) -> None:
+    told = list[str]()
+    write_files(tmp_path, {"a.py": "", "b.py": "", "key.py": "-----BEGIN " + "PRIVATE KEY-----\n"})
+    found = Background(Documents(), told.append)
+    await found.start(Scan((str(tmp_path),)))
+    await until(found, lambda: len(told) > 1)
+    assert told == ["reading the workspace", "workspace read, 2 of its files may be shown"]
+    found.look(Scan(()))
+    await until(found, lambda: found.index.scanned)
+    assert told[2:] == [""]
+    await found.stop()
 
 
 async def test_its_process_is_the_last_to_get_the_processor(running: Background) -> None:

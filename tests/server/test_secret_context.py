@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from midspan.engine.api import Hole
 from midspan.server.documents import Documents
 from midspan.server.indexer import MAX_FILE_BYTES
 from tests.server.gaps import read_workspace, write_files
@@ -17,7 +18,10 @@ EXCLUDE = ["private", "deep/generated/*.py"]
 KEY = "-----BEGIN RSA " + "PRIVATE KEY-----"
 # Each defines a name of its own, which the file in the editor imports and calls.
 PLANTED = {
-    name: f"TOKEN_{number} = 'planted{number}planted'\n\ndef fetch_{number}(x='planted{number}planted'):\n    pass\n"
+    name: (
+        f"TOKEN_{number} = 'planted{number}planted'\n\nvisible(planted{number}planted)\n\n"
+        f"def fetch_{number}(x='planted{number}planted'):\n    pass\n"
+    )
     for number, name in enumerate(
         (
             ".env.py", "id_rsa_1.py", ".ssh/config.py", ".aws/credentials.py", ".hidden/config.py", "ignored.py",
@@ -33,7 +37,10 @@ RULES = {
     "sub/.gitignore": "kept_*.py\n",
     ".git/info/exclude": "excluded_here.py\n",
 }
-VISIBLE = {"visible.py": "VISIBLE = 1\n\ndef visible(count):\n    pass\n", "sub/also.py": "def also(x):\n    pass\n"}
+VISIBLE = {
+    "visible.py": "VISIBLE = 1\n\ndef visible(count):\n    pass\n\nvisible(2)\nvisible_too = 3\n",
+    "sub/also.py": "def also(x):\n    pass\n",
+}
 CALLS = "".join(f"fetch_{number}(TOKEN_{number})\n" for number in range(len(PLANTED)))
 IMPORTS = "".join(f"from {Path(name).stem} import fetch_{number}\n" for number, name in enumerate(PLANTED))
 APP = f"{IMPORTS}from visible import visible\nfrom also import also\n\n{CALLS}visible(also(VISIBLE))\n\n0\n"
@@ -70,6 +77,7 @@ def test_the_index_holds_nothing_planted(project: Path) -> None:
         words = {path.stem, path.parent.name}
         for defined in (f"fetch_{number}", f"TOKEN_{number}"):
             assert index.elsewhere(defined, str(project / "app.py"), "python", {*words, defined}) == []
+    assert index.lines_near(Hole(prefix="visible(planted", suffix=""), str(project / "app.py")) == ()
 
 
 def test_each_planted_file_would_be_found_under_a_plain_name(project: Path) -> None:
@@ -78,6 +86,9 @@ def test_each_planted_file_would_be_found_under_a_plain_name(project: Path) -> N
     index = read_workspace(project, Documents(), tuple(EXCLUDE))
     for number in range(len(PLANTED)):
         assert index.elsewhere(f"fetch_{number}", str(project / "app.py"), "python", {f"plain_{number}"}) != []
+        # A line that is set to a secret is nowhere shown.
+        assert index.lines_near(Hole(prefix=f"TOKEN_{number} ", suffix=""), str(project / "app.py")) == ()
+        assert index.lines_near(Hole(prefix=f"visible(planted{number}p", suffix=""), str(project / "app.py")) != ()
 
 
 def ask_until(client: RawClient, prompts: Path, uri: str, wanted: str) -> None:
@@ -92,7 +103,16 @@ def ask_until(client: RawClient, prompts: Path, uri: str, wanted: str) -> None:
 
 def test_nothing_planted_reaches_a_prompt_the_log_or_the_store(project: Path, tmp_path: Path) -> None:
     prompts, log, state = tmp_path / "prompts", tmp_path / "log", tmp_path / "state"
-    arguments = ("--prompts", str(prompts), "--log-file", str(log), "--context-tokens", "2000", "--debug")
+    arguments = (
+        "--prompts",
+        str(prompts),
+        "--log-file",
+        str(log),
+        "--context-tokens",
+        "2000",
+        "--elsewhere",
+        "--debug",
+    )
     with connected(state, *arguments) as client:
         client.start({"exclude": EXCLUDE, "debounce_ms": 0}, root=project)
         for name, text in PLANTED.items():
@@ -105,7 +125,7 @@ def test_nothing_planted_reaches_a_prompt_the_log_or_the_store(project: Path, tm
         visible = (project / "visible.py").as_uri()
         client.open(VISIBLE["visible.py"], uri=visible)
         client.send(typed(visible))
-        for wanted in ("def visible(count):", "def also(x):", "# visible.py\n VISIBLE = 1"):
+        for wanted in ("def visible(count):", "def also(x):", "# visible.py\n VISIBLE = 1", "visible_too = 3"):
             ask_until(client, prompts, uri, wanted)
         assert client.leave() == 0
         written = [client.stderr.encode()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.excluded import is_excluded
+from midspan.server.excluded import is_excluded, may_hold_secret
 from midspan.server.kept_out import EXCLUDED, IGNORED
 from tests.server.gaps import write_files
 from tests.server.raw_client import call, change, complete, connected
@@ -182,3 +182,35 @@ def test_patterns_match_names_folders_and_paths() -> None:
     assert is_excluded("file:///a/x/y/b.py", ["x/y"])
     assert is_excluded("file:///a/x/y/b.py", ["*.PY"])
     assert not is_excluded("file:///a/xx/y/b.py", ["x/y"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'KEY = "ghp_' + "planted0" * 4 + '"',
+        "call(url, 'AKIA" + "PLANTED0" * 2 + "')",
+        'password = "hunter"',
+        "DB_PASSWORD: str = 'a b'",
+        'config["api_key"] = "abc"',
+        '"auth_token": "abc",',
+        'connect(user="me", passwd="abc")',
+    ],
+)
+def test_a_line_that_may_hold_a_secret_is_not_shown_elsewhere(line: str) -> None:
+    assert may_hold_secret(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password = getpass()",
+        'token = ""',
+        "if token == other:",
+        'raise ValueError("a long message with 20 words in it")',
+        'name = "a_long_name_without_figures"',
+        "tokens = tokenize(text)",
+        'x = "1234"',
+    ],
+)
+def test_other_lines_may_be_shown_elsewhere(line: str) -> None:
+    assert not may_hold_secret(line)

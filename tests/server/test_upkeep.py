@@ -19,10 +19,10 @@ from tests.server.scripted import ScriptedEngine
 
 
 @asynccontextmanager
-async def serving(state_dir: Path, gate: threading.Event) -> AsyncIterator[Server]:
+async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 100) -> AsyncIterator[Server]:
     """A server whose engine reads context, and is loaded when the gate is open; switched on."""
     engine = ScriptedEngine()
-    engine.about = replace(engine.about, context_tokens=100)
+    engine.about = replace(engine.about, context_tokens=context_tokens)
 
     def load(_checkpoint: str, _device: str, _progress: OnProgress) -> ScriptedEngine:
         gate.wait()
@@ -44,6 +44,34 @@ async def serving(state_dir: Path, gate: threading.Event) -> AsyncIterator[Serve
 async def switch_off(server: Server) -> None:
     server.settings = Settings(telemetry=False, enable=False)
     await follow_settings(server)
+
+
+async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate) as server:
+        await follow_settings(server)
+        assert isinstance(server.engine, ScriptedEngine)
+        background = server.context.background
+        for tokens, elsewhere, chosen, wanted in (
+            (100, False, {}, (True, ())),
+            (0, True, {}, (False, ("python",))),
+            (100, True, {"go": True}, (True, ("python", "go"))),
+            (0, True, {"go": True, "python": False}, (False, ("go",))),
+        ):
+            server.engine.about = replace(server.engine.about, context_tokens=tokens, elsewhere=elsewhere)
+            server.settings = Settings(telemetry=False, languages=chosen)
+            await follow_settings(server)
+            assert (background._scan.definitions, background._scan.lines) == wanted
+            assert background.running
+
+
+async def test_an_engine_that_has_no_use_for_other_files_has_no_indexer(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate, context_tokens=0) as server:
+        await follow_settings(server)
+        assert not server.context.background.running
 
 
 async def test_switched_off_while_the_model_loads_no_indexer_is_started(tmp_path: Path) -> None:
