@@ -212,6 +212,7 @@ def initialize(server: Server, params: types.InitializeParams) -> None:
 
 async def initialized(server: Server, _: types.InitializedParams) -> None:
     """Begin, with what the settings say."""
+    server.protocol.warm()
     watch_rules(server)
     await begin(server)
 

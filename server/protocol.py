@@ -41,6 +41,28 @@ OWN_DOCUMENTS = (
 )
 MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
+# One keystroke's messages, as small as they get, and an answer.
+HERE = {"line": 0, "character": 0}
+CHANGE = {"text": "", "range": {"start": HERE, "end": HERE}}
+KEYSTROKE: dict[str, dict[str, Any]] = {
+    types.TEXT_DOCUMENT_DID_CHANGE: {"textDocument": {"uri": "", "version": 0}, "contentChanges": [CHANGE]},
+    types.TEXT_DOCUMENT_INLINE_COMPLETION: {
+        "textDocument": {"uri": ""},
+        "position": HERE,
+        "context": {"triggerKind": types.InlineCompletionTriggerKind.Automatic},
+    },
+    types.WORKSPACE_EXECUTE_COMMAND: {"command": "", "arguments": [""]},
+}
+NOWHERE = types.Position(0, 0)
+ANSWER = types.InlineCompletionResponse(
+    id=0,
+    result=[
+        types.InlineCompletionItem(
+            "", range=types.Range(NOWHERE, NOWHERE), command=types.Command(title="", command="", arguments=[""])
+        )
+    ],
+)
+
 NOTIFICATIONS = frozenset(method for method, kinds in types.METHOD_TO_TYPES.items() if kinds[1] is None)
 
 
@@ -65,6 +87,13 @@ class Protocol(LanguageServerProtocol):
         self._lenient = converters.get_converter()
         self._initialized = False
         self._exited = False
+
+    def warm(self) -> None:
+        """Read and write a keystroke's messages once: the converter makes its code for a kind when that first comes."""
+        for method, params in KEYSTROKE.items():
+            message = {"jsonrpc": "2.0", "id": 0, "method": method, "params": params}
+            self._converter.structure(message, types.METHOD_TO_TYPES[method][0])
+        self._converter.unstructure(ANSWER)
 
     def _register_builtin_features(self) -> None:
         super()._register_builtin_features()  # type: ignore[no-untyped-call]

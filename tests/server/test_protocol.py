@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lsprotocol import types
+
+from midspan.server.app import initialized
+from midspan.server.settings import Settings
+from tests.server.inside import Inside
 from tests.server.raw_client import URI, call, complete, connected, framed, items
 from tests.server.scripted import TEXT
 
@@ -132,3 +137,19 @@ def test_a_cancel_of_what_has_no_id_harms_nothing(tmp_path: Path) -> None:
         assert "could not be handled" in client.notification("window/showMessage")["message"]
         assert client.ask(complete(2, 0, 4)) == [TEXT]
         assert client.leave() == 0
+
+
+async def test_the_first_keystroke_finds_the_converters_code_made(tmp_path: Path) -> None:
+    inside = Inside(tmp_path)
+    inside.initialize()
+    inside.server.settings = Settings(enable=False)
+    await initialized(inside.server, types.InitializedParams())
+    protocol = inside.server.protocol
+    kinds: Any = protocol._converter._structure_func.dispatch
+    made = kinds.cache_info().misses
+    here = {"line": 0, "character": 0}
+    edit = {"range": {"start": here, "end": here}, "text": "1"}
+    document = {"uri": URI, "version": 2}
+    protocol._structure(call(None, "textDocument/didChange", {"textDocument": document, "contentChanges": [edit]}))
+    protocol._structure(complete(1, 0, 0))
+    assert kinds.cache_info().misses == made > 0
