@@ -25,6 +25,7 @@ from midspan.server.indexer import (
     Scanned,
     write,
 )
+from midspan.server.languages import name_of
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class Background:
     def _tell(self, uri: str) -> None:
         self._timers.pop(uri, None)
         document = self._documents.get(uri)
-        if document is None:
+        if document is None or not self._wants(document):
             return
         # Lines of a large file are not shown to other files, and its definitions to itself alone.
         most = MAX_OPEN_BYTES if self._scan.definitions else MAX_FILE_BYTES
@@ -124,6 +125,9 @@ class Background:
             self._send(opened(document))
         else:
             self.index.take(Found(key_of(uri), document.language_id, hidden=True))
+
+    def _wants(self, document: Document) -> bool:
+        return self._scan.definitions or name_of(document.language_id) in self._scan.lines
 
     def _rescan(self, *, afresh: bool = False) -> None:
         self._scanned_at = asyncio.get_running_loop().time()

@@ -124,6 +124,8 @@ class Workspace:
         until, seen = time.process_time() + request.seconds, set[str]()
         for root in self._roots:
             for path in walk(root, self._rules[root], self._exclude):
+                if not self._wants(language_of(BY_EXTENSION[path.suffix.lower()])):
+                    continue
                 if len(seen) >= MAX_FILES or time.process_time() > until:
                     yield Scanned()
                     return
@@ -179,6 +181,9 @@ class Workspace:
         if b"\0" in data or has_private_key(data.decode("utf-8", "replace")):
             return Found(key, language.name, hidden=True)
         return self._found(key, language, data)
+
+    def _wants(self, language: Language) -> bool:
+        return self._definitions or language.name in self._lines
 
     def _found(self, key: str, language: Language, data: bytes, *, large: bool = False) -> Found:
         """What is wanted of a text."""

@@ -107,6 +107,21 @@ async def test_lines_are_those_of_the_editor_and_of_the_rules(running: Backgroun
     assert said("def ") == []
 
 
+@pytest.mark.parametrize(("definitions", "files"), [(False, 2), (True, 4)])
+async def test_a_language_of_which_nothing_is_wanted_is_not_read(tmp_path: Path, definitions: bool, files: int) -> None:
+    write_files(tmp_path, {"a.py": "value = 1\n", "a.js": "value = 1\n"})
+    documents = Documents()
+    documents.open("untitled:b", "javascript", 1, "value = 2\n")
+    documents.open("untitled:c", "python", 1, "value = 3\n")
+    found = Background(documents)
+    await found.start(Scan((str(tmp_path),), definitions=definitions, lines=("python",)))
+    await until(found, lambda: found.index.scanned)
+    assert found.index.files == files
+    lines = found.index.lines_near(Hole(prefix="value", suffix=""), "another.py")
+    assert sorted(line.text for line in lines) == ["value = 1", "value = 3"]
+    await found.stop()
+
+
 async def test_a_file_too_large_for_other_files_is_not_sent_for_its_lines_alone(
     running: Background, tmp_path: Path
 ) -> None:
