@@ -69,6 +69,11 @@ class Rivals:
         likely = any(beam.log_probability >= least[0] for beam in self.beams.values())
         return likely or any(evidence >= least[1] for evidence in self.nearby.values())
 
+    @property
+    def lengths(self) -> set[int]:
+        """How many tokens the beams have; where there is none, the lines near by."""
+        return {len(gap) for gap in self.beams or self.nearby}
+
     def middles(self, gaps: list[Gap]) -> dict[Gap, Beam]:
         """Every gap's reading by fill-in-the-middle; none at all without beams."""
         if self.read is None:

@@ -17,7 +17,7 @@ from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
 from midspan.engine.fused import FusedGemma
-from midspan.engine.lengths import canvas_width, fitting, likely_lengths, read_lengths
+from midspan.engine.lengths import around, canvas_width, fitting, likely_lengths, read_lengths
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.neighbours import neighbours
 from midspan.engine.prefix_cache import PrefixCache
@@ -227,6 +227,8 @@ class Infiller:
         many_lines = kind in self.prompt.many_lines
         slots = fitting(settings, settings.block_slots if many_lines else settings.slots, longest)
         width = canvas_width(settings, slots, longest)
+        if budget.candidates == 1 and not many_lines:
+            slots = around(slots, out.rivals.lengths, settings.around_beams)
         if settings.layout == "clamped":
             scores = self._read_lengths(out, layout, slots, width, draws)
             slots = likely_lengths(scores, settings, max(settings.keep, budget.candidates), many_lines=many_lines)

@@ -1,4 +1,6 @@
-"""How long a gap is, where no token stands for left-over slots: every length is read once, FORWARD_ROWS at a time.
+"""How long a gap is. Where beams were written: as long as they are, or nearly.
+
+Where no token stands for left-over slots, every length is read once, FORWARD_ROWS at a time.
 
 Canvases of all lengths are pure noise before the same frozen suffix. A length's score is, in nats,
 
@@ -11,7 +13,7 @@ taught to keep clean tokens of its canvas: it rates whether the suffix may stand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -45,6 +47,16 @@ def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length:
         return (min(slots[0], canvas_length),)
     room = canvas_length - min(NEAR_SUFFIX, canvas_length // 4) if settings.layout == "clamped" else canvas_length
     return tuple(size for size in slots if size <= room) or (room,)
+
+
+def around(slots: tuple[int, ...], lengths: Collection[int], reach: int | None) -> tuple[int, ...]:
+    """The gap lengths that are `reach` tokens at most from one of `lengths`, which beams came to.
+
+    All of them for a reach of None, and where none is so near.
+    """
+    if reach is None:
+        return slots
+    return tuple(size for size in slots if any(abs(size - length) <= reach for length in lengths)) or slots
 
 
 def likely_lengths(

@@ -26,8 +26,8 @@ ACTIONS_BY_LAYOUT = {
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
 OPTIONAL = {
-    *("actions", "beams", "context_tokens", "length_bias", "neighbours", "promising", "quantize", "ranking"),
-    *("suffix_tokens", "thought"),
+    *("actions", "around_beams", "beams", "context_tokens", "length_bias", "neighbours", "promising", "quantize"),
+    *("ranking", "suffix_tokens", "thought"),
 }
 
 
@@ -66,6 +66,7 @@ class CheckpointSettings:
 
     `neighbours` is how many texts from lines near by compete with what the canvases come to, `beams` how many that are
     written from left to right (0 for a checkpoint that was not taught to); `ranking` orders them all.
+    `around_beams` is how many tokens the gap lengths that are tried may be off what the beams came to; None for any.
     `context_tokens` is how much of a hole's context the encoder sees before the prefix: 0 for a checkpoint without.
     `suffix_tokens` is how much of the text behind the gap a chat's question shows, `thought` whether an empty thought
     stands before its answer. `length_bias` is what each length of `slots`, then each of `block_slots`, gains in nats by
@@ -95,6 +96,7 @@ class CheckpointSettings:
     context_tokens: int = 0
     neighbours: int = 0
     beams: int = 0
+    around_beams: int | None = None
     ranking: Ranking = Ranking()
     quantize: Quantize = "none"
     suffix_tokens: int = 0

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "keep": 4,
     "neighbours": 4,
     "beams": 4,
+    "around_beams": 2,
     # Until training/ranking.py has fitted them.
     "ranking": {"gap": 0.1, "suffix": 0.2, "evidence": 1.5, "middle": 0.1, "end": 0.6, "agreed": 1.5, "syntax": 3.0},
     "prefix_tokens": 256,
@@ -49,6 +50,7 @@ FIM_SETTINGS: dict[str, Any] = SETTINGS | {
     "draws": 4,
     "neighbours": 0,
     "beams": 0,
+    "around_beams": None,
     "reuse_suffix": False,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.beams import LEAST, Branches, faint
+from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.denoise import Step
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller, Infilling, Watch
 from midspan.engine.settings import Ranking
@@ -163,3 +167,25 @@ def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
     out = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT)
     assert out.ranked
     assert (out.rivals.beams, infiller.fim.prefix.encoded_tokens) == ({}, 0)
+
+
+def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
+    tried, loop = list[list[int]](), infiller.loop
+
+    def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+        tried.append(sorted(set(canvas.gap_sizes)))
+        return loop(cache, canvas, plan, draws, later_rows)
+
+    infiller.loop = watched
+    slots = tuple(range(1, 13))
+    infiller.settings = replace(infiller.settings, slots=slots, beams=2, around_beams=1)
+    out = infiller.infill(HOLE, Budget(), PATIENT)
+    lengths = {len(beam) for beam in out.rivals.beams}
+    assert tried == [[size for size in slots if min(abs(size - length) for length in lengths) <= 1]]
+    assert len(tried[0]) < len(slots)
+    infiller.infill(HOLE, Budget(candidates=3), PATIENT)
+    infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
+    infiller.settings = replace(infiller.settings, around_beams=None)
+    infiller.infill(HOLE, Budget(), PATIENT)
+    assert tried[1] == tried[-1] == list(slots)
+    assert set(tried[2]) == set(infiller.settings.block_slots)

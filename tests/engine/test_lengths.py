@@ -15,7 +15,7 @@ from midspan.engine.api import Budget
 from midspan.engine.canvas import Draws
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller, Watch
-from midspan.engine.lengths import KEPT_HEAD, canvas_width, fitting, likely_lengths, read_lengths
+from midspan.engine.lengths import KEPT_HEAD, around, canvas_width, fitting, likely_lengths, read_lengths
 from midspan.engine.settings import read_settings
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.test_chat import HOLE
@@ -33,6 +33,23 @@ def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
     made.model.float()
     made.reset()
     return made
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reach", "expected"),
+    [
+        ({3}, 0, (3,)),
+        ({3, 7}, 1, (2, 3, 4, 8)),
+        ({1}, 2, (1, 2, 3)),
+        ({30}, 2, (1, 2, 3, 4, 8, 16)),
+        (set(), 2, (1, 2, 3, 4, 8, 16)),
+        ({3}, None, (1, 2, 3, 4, 8, 16)),
+    ],
+)
+def test_lengths_around_those_of_beams_are_tried(
+    lengths: set[int], reach: int | None, expected: tuple[int, ...]
+) -> None:
+    assert around((1, 2, 3, 4, 8, 16), lengths, reach) == expected
 
 
 def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(infiller: Infiller) -> None:
