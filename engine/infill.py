@@ -160,7 +160,8 @@ class Infiller:
             draws = Draws(budget.seed + block, self.model.device)
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
             if ranked and hole.kind not in self.prompt.many_lines:
-                ranked = self._judged(out, hole, layout, ranked, plan, draws, watch)
+                again = plan if self._least(budget) is None else None
+                ranked = self._judged(out, hole, ranked, again, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
@@ -323,10 +324,10 @@ class Infiller:
         return ranked
 
     def _judged(
-        self, out: Infilling, hole: Hole, layout: Layout, ranked: list[Scored], plan: Plan, draws: Draws, watch: Watch
+        self, out: Infilling, hole: Hole, ranked: list[Scored], again: Plan | None, draws: Draws, watch: Watch
     ) -> list[Scored]:
-        """What parses before what does not; where nothing does, the best is denoised again where it is wrong."""
-        judge, penalty = self.judge, self.settings.ranking.syntax
+        """What parses before what does not; where nothing does, the best is denoised `again` where it is wrong."""
+        judge, penalty, layout = self.judge, self.settings.ranking.syntax, out.layout
         if judge is None:
             return judged(ranked, lambda one: True)
         errors: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
@@ -337,7 +338,7 @@ class Infiller:
             return not errors[one.ids]
 
         ordered = judged(ranked, parses, penalty)
-        if ordered[0].parses or out.stopped == "deadline" or watch.late():
+        if ordered[0].parses or again is None or out.stopped == "deadline" or watch.late():
             return ordered
         best = ordered[0]
         spoilt = spoilt_slots(self.prompt, best.ids, layout, errors[best.ids])
@@ -348,9 +349,9 @@ class Infiller:
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
         # Beside what was there before, so only the readings count.
         read = Rivals(read=out.rivals.read)
-        again = self._finish(out, canvas, layout, replace(plan, steps=REPAIR_STEPS), draws, watch, read)
+        more = self._finish(out, canvas, layout, replace(again, steps=REPAIR_STEPS), draws, watch, read)
         known = {one.ids for one in ordered}
-        return judged([*ordered, *(one for one in again if one.ids not in known)], parses, penalty)
+        return judged([*ordered, *(one for one in more if one.ids not in known)], parses, penalty)
 
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,12 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     assert infiller.prompt.text(list(best.ids), mended.layout) not in texts
     # All but the last tokens are those of the best fill that did not parse.
     assert best.ids[:1] == plain.ranked[0].ids[:1]
+
+    # Where a sure fill is wanted or none, what is not one already is left as it is.
+    infiller.settings = replace(infiller.settings, beams=2, promising=(-1000.0, 0.0))
+    infiller.judge = lambda _, fill: ((0, len(fill)),)
+    sure = Budget(least=infiller.settings.show_threshold)
+    assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 
 def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller: Infiller) -> None:
