@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ STORE = "class Store:\n    def load(self, path):\n        return path\n"
 FILLER = "".join(f"        value_{number} = {number} + {number}\n" for number in range(400))
 LINE = HEAD.count("\n") + 300
 URI = "untitled:shop"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unhurried() -> Iterator[None]:
+    """However slow the machine is, no source is cut short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("midspan.server.context.collect", partial(collect, patience_s=UNHURRIED_S))
+        yield
 
 
 def workspace() -> tuple[Documents, Document, Index]:
