@@ -46,7 +46,7 @@ class Background:
         self._reading: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._scanned_at = 0.0
-        self._scan = Scan(())
+        self.scan = Scan(())  # what the indexer was asked for last
         self.found = asyncio.Event()  # set at every finding
 
     @property
@@ -70,7 +70,7 @@ class Background:
 
     def look(self, scan: Scan) -> None:
         """Have folders and all open documents read, by rules that may be new: what is known is forgotten."""
-        self._scan = scan
+        self.scan = scan
         self.look_again()
 
     def look_again(self) -> None:
@@ -78,7 +78,7 @@ class Background:
         self.index.clear()
         if not self.running:
             return
-        self._tell_user("reading the workspace" if self._scan.roots else "")
+        self._tell_user("reading the workspace" if self.scan.roots else "")
         self._rescan(afresh=True)
         for uri in self._documents.uris():
             self._tell(uri)
@@ -120,18 +120,18 @@ class Background:
         if document is None or not self._wants(document):
             return
         # Lines of a large file are not shown to other files, and its definitions to itself alone.
-        most = MAX_OPEN_BYTES if self._scan.definitions else MAX_FILE_BYTES
+        most = MAX_OPEN_BYTES if self.scan.definitions else MAX_FILE_BYTES
         if document.offsets.before(len(document.lines)) <= most:
             self._send(opened(document))
         else:
             self.index.take(Found(key_of(uri), document.language_id, hidden=True))
 
     def _wants(self, document: Document) -> bool:
-        return self._scan.definitions or name_of(document.language_id) in self._scan.lines
+        return self.scan.definitions or name_of(document.language_id) in self.scan.lines
 
     def _rescan(self, *, afresh: bool = False) -> None:
         self._scanned_at = asyncio.get_running_loop().time()
-        self._send(msgspec.structs.replace(self._scan, afresh=afresh))
+        self._send(msgspec.structs.replace(self.scan, afresh=afresh))
 
     def _send(self, request: Request) -> None:
         if self._process is not None and self._process.stdin is not None and self.running:
@@ -146,7 +146,7 @@ class Background:
                 finding = decoder.decode(await process.stdout.readexactly(length))
                 self.index.take(finding)
                 self.found.set()
-                if isinstance(finding, Scanned) and self._scan.roots:
+                if isinstance(finding, Scanned) and self.scan.roots:
                     self._tell_user(f"workspace read, {self.index.files} of its files may be shown")
         except asyncio.IncompleteReadError:
             code = await process.wait()

@@ -100,7 +100,6 @@ class Context:
         self.edits = Edits()
         self._documents = documents
         self._tokens = tokens
-        self._scan = Scan((), definitions=tokens > 0)
         self._held: tuple[str, int, tuple[str, ...]] | None = None
         self._following = asyncio.Lock()
 
@@ -117,11 +116,10 @@ class Context:
             try:
                 if not self.background.running:
                     await self.background.start(scan)
-                elif scan != self._scan:
+                elif scan != self.background.scan:
                     self.background.look(scan)
             except OSError as error:
                 log.warning("nothing from other files: the indexer does not start (%s)", error.strerror)
-            self._scan = scan
 
     def see(self, document: Document, place: Place, hole: Hole) -> Hole:
         """A gap with its context, and with the lines of other files that its line may become."""
@@ -147,7 +145,7 @@ class Context:
             index=self.background.index,
             documents=self._documents,
             edits=self.edits,
-            roots=tuple(map(Path, self._scan.roots)),
+            roots=tuple(map(Path, self.background.scan.roots)),
         )
 
     def opened(self, uri: str) -> None:

@@ -60,9 +60,10 @@ def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))
     if about.elsewhere:
-        console.print(Text(f"lines of other files that may be what this one becomes: {len(hole.elsewhere)}", "bold"))
-        for line in hole.elsewhere:
-            console.print(Text(f"    {line.text}", "dim"))
+        texts = dict.fromkeys(line.text for line in hole.elsewhere)
+        console.print(Text(f"lines of other files that may be what this one becomes: {len(texts)}", "bold"))
+        for text in texts:
+            console.print(Text(f"    {text}", "dim"))
     for name, text in (("before the gap", hole.prefix), ("after the gap", hole.suffix)):
         console.print(Text(f"{name}: {len(text)} characters, {text.count(chr(10))} lines", "bold"))
     console.print(Text(f"gap: {hole.kind}, {hole.language}", "bold"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -55,10 +55,10 @@ class Index:
     def take(self, finding: Finding) -> None:
         """Keep what was found; no more than MAX_DEFINITIONS in all, those that came first."""
         if isinstance(finding, Gone):
-            self._take_lines(Found(finding.key, ""))
+            self._take_lines(finding.key)
             self._drop(finding.key)
         elif isinstance(finding, Found):
-            self._take_lines(finding)
+            self._take_lines(finding.key, finding.language, finding.lines)
             self._drop(finding.key)
             if self._count + len(finding.definitions) > MAX_DEFINITIONS:
                 return
@@ -69,14 +69,14 @@ class Index:
         else:
             self.scanned = True
 
-    def _take_lines(self, found: Found) -> None:
+    def _take_lines(self, key: str, language: str = "", lines: Sequence[str] = ()) -> None:
         """The lines of a file in place of those that it had, also where its language is another one now."""
-        family = _family(found.language)
+        family = _family(language)
         for name, others in self._lines.items():
             if name != family:
-                others.drop(found.key)
-        if found.lines or family in self._lines:
-            self._lines.setdefault(family, Elsewhere()).put(found.key, found.lines)
+                others.drop(key)
+        if lines or family in self._lines:
+            self._lines.setdefault(family, Elsewhere()).put(key, lines)
 
     def _drop(self, key: str) -> None:
         old = self._files.pop(key, None)

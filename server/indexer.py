@@ -23,7 +23,7 @@ import msgspec
 from midspan.engine import bare_lines
 from midspan.server.excluded import has_private_key, is_excluded, may_hold_secret
 from midspan.server.ignored import Ignored
-from midspan.server.languages import BY_EXTENSION, Language, language_of
+from midspan.server.languages import BY_EXTENSION, language_of
 from midspan.server.tags import Definition, definitions, has_tags
 
 # A file that is larger is shown to no gap in another one; of an open one so much is read for the gaps in itself.
@@ -124,7 +124,7 @@ class Workspace:
         until, seen = time.process_time() + request.seconds, set[str]()
         for root in self._roots:
             for path in walk(root, self._rules[root], self._exclude):
-                if not self._wants(language_of(BY_EXTENSION[path.suffix.lower()])):
+                if not self._definitions and BY_EXTENSION[path.suffix.lower()] not in self._lines:
                     continue
                 if len(seen) >= MAX_FILES or time.process_time() > until:
                     yield Scanned()
@@ -144,8 +144,7 @@ class Workspace:
         data = request.text.encode("utf-8", "replace")
         if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
             return Found(request.key, request.language, hidden=True)
-        found = self._found(request.key, language_of(request.language), data, large=len(data) > MAX_FILE_BYTES)
-        return msgspec.structs.replace(found, language=request.language)
+        return self._found(request.key, request.language, data, request.text)
 
     def closed(self, request: Closed) -> Finding:
         """What may be shown of the file now that it is closed: nothing, unless it stands below one of the folders."""
@@ -168,7 +167,7 @@ class Workspace:
 
     def _read(self, path: Path) -> Found | None:
         """A file's definitions; None for one that is open, unchanged, unreadable, too large, binary or holds a key."""
-        key, language = str(path), language_of(BY_EXTENSION[path.suffix.lower()])
+        key, language = str(path), BY_EXTENSION[path.suffix.lower()]
         try:
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
@@ -178,23 +177,22 @@ class Workspace:
             data = path.read_bytes() if status.st_size <= MAX_FILE_BYTES else b"\0"
         except OSError:
             return None
-        if b"\0" in data or has_private_key(data.decode("utf-8", "replace")):
-            return Found(key, language.name, hidden=True)
-        return self._found(key, language, data)
+        text = data.decode("utf-8", "replace")
+        if b"\0" in data or has_private_key(text):
+            return Found(key, language, hidden=True)
+        return self._found(key, language, data, text)
 
-    def _wants(self, language: Language) -> bool:
-        return self._definitions or language.name in self._lines
-
-    def _found(self, key: str, language: Language, data: bytes, *, large: bool = False) -> Found:
-        """What is wanted of a text."""
+    def _found(self, key: str, language_id: str, data: bytes, text: str) -> Found:
+        """What is wanted of a text, which is given in UTF-8 too."""
+        language, large = language_of(language_id), len(data) > MAX_FILE_BYTES
         found = tuple(definitions(language, data)) if self._definitions else ()
-        lines = _told(data) if language.name in self._lines and not large else ()
-        return Found(key, language.name, found, lines, large=large)
+        lines = _told(text) if language.name in self._lines and not large else ()
+        return Found(key, language_id, found, lines, large=large)
 
 
-def _told(data: bytes) -> tuple[str, ...]:
+def _told(text: str) -> tuple[str, ...]:
     """A text's lines, but for those with a literal like a key or a password."""
-    return tuple(line for line in bare_lines(data.decode("utf-8", "replace")) if not may_hold_secret(line))
+    return tuple(line for line in bare_lines(text) if not may_hold_secret(line))
 
 
 def walk(root: Path, ignored: Ignored, exclude: Sequence[str]) -> Iterator[Path]:

@@ -101,14 +101,20 @@ class Typist:
         await _refused(self._client)
 
     async def open_folder(self, folder: Path) -> None:
-        """Open a folder in place of the one before, and wait until the server has read the files in it."""
+        """Open a folder in place of the one before, and wait until the server has read the files in it.
+
+        Raises CommandError where the server says what keeps it from that.
+        """
         removed = [self._folder] if self._folder is not None else []
         self._folder = types.WorkspaceFolder(uri=folder.as_uri(), name=folder.name)
         event = types.WorkspaceFoldersChangeEvent(added=[self._folder], removed=removed)
         self._client.workspace_did_change_workspace_folders(types.DidChangeWorkspaceFoldersParams(event=event))
-        async with asyncio.timeout(PATIENCE_S):
-            while "workspace read" not in (await self._client.news.get())[1]:
-                pass
+        state = message = ""
+        while "workspace read" not in message:
+            async with asyncio.timeout(PATIENCE_S):
+                state, message = await self._client.news.get()
+            if state == "error":
+                raise CommandError(message.removeprefix("midspan: "))
 
     def close(self, uri: str) -> None:
         """Close a document."""

@@ -62,7 +62,7 @@ async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Pat
             server.engine.about = replace(server.engine.about, context_tokens=tokens, elsewhere=elsewhere)
             server.settings = Settings(telemetry=False, languages=chosen)
             await follow_settings(server)
-            assert (background._scan.definitions, background._scan.lines) == wanted
+            assert (background.scan.definitions, background.scan.lines) == wanted
             assert background.running
 
 
