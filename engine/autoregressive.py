@@ -10,7 +10,8 @@ import time
 import torch
 
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
-from midspan.engine.beams import Beam, Branches, FillInTheMiddle, known
+from midspan.engine.beams import Beam, FillInTheMiddle, known
+from midspan.engine.branches import Branches
 from midspan.engine.candidates import Scored, judged
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infilling, Watch

@@ -15,11 +15,10 @@ import torch
 from torch import nn
 
 from midspan.engine.api import GapKind
-from midspan.engine.cache import Cache
+from midspan.engine.branches import Branches
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import EOS_ID, Layout, Prompt
-from midspan.kernels.attention import attention_reference
 
 SUFFIX_TOKENS = 64
 # Nats that no reading falls below, so that one forbidden token does not drown the others.
@@ -47,45 +46,6 @@ class Beam:
     def log_probability(self) -> float:
         """Of the gap and, once it has ended, its end."""
         return sum(self.values) + (self.end or 0.0)
-
-
-class Branches:
-    """Texts that grow behind one cached prefix. Each token's keys and values are kept once; a mask says whose they are.
-
-    The cache's own length counts the branches too, until `drop`.
-    """
-
-    def __init__(self, model: DiffusionGemma, memory: Cache) -> None:
-        self._model, self._memory, self._prefix = model, memory, memory.length
-        self._sees = torch.ones(1, memory.length, dtype=torch.bool, device=model.device)
-        self._places = torch.arange(memory.length, device=model.device)
-        self._depth = 0
-
-    def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
-        """Put one id behind each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
-        model, memory, rows = self._model, self._memory, len(ids)
-        own = torch.eye(rows, dtype=torch.bool, device=model.device)
-        self._sees = torch.cat((self._sees[parents], own), dim=1)
-        place = self._prefix + self._depth
-        positions = torch.full((1, rows), place, device=model.device)
-        self._places = torch.cat((self._places, positions[0]))
-        windows = {layer.window for layer in model.config.layers}
-        masks = {w: self._sees if w is None else self._sees & (place - self._places < w) for w in windows}
-
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            memory.write(layer, k, v)
-            k, v = memory.read(layer, 0, memory.length + rows)
-            return attention_reference(q, k, v, masks[model.config.layers[layer].window])
-
-        given = torch.tensor([ids], device=model.device)
-        hidden = model.run(model.embed(given), positions, model.scalars(encoder=True), attend)
-        memory.advance(rows)
-        self._depth += 1
-        return hidden[0]
-
-    def drop(self) -> None:
-        """Leave the prefix alone in the cache."""
-        self._memory.truncate(self._prefix)
 
 
 class FillInTheMiddle:

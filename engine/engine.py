@@ -28,15 +28,15 @@ from midspan.engine.api import (
 )
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.chat import ChatPrompt
-from midspan.engine.dense import DenseLayer, fold
-from midspan.engine.fused import FusedGemma, chosen, unsupported
+from midspan.engine.fused import FusedGemma
 from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
-from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.model import ModelConfig
+from midspan.engine.network import chosen, load_network
 from midspan.engine.prompt import Prompt
 from midspan.engine.quantized import count_parameters, precision
 from midspan.engine.released import CHAT_LAYOUTS
 from midspan.engine.settings import CheckpointSettings, read_settings
-from midspan.engine.weights import Uninitialised, load_weights, read_config, resolve
+from midspan.engine.weights import read_config, resolve
 
 log = logging.getLogger(__name__)
 
@@ -82,18 +82,16 @@ class Engine:
     def __init__(self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float) -> None:
         self._infiller = infiller
         model, settings = infiller.model, infiller.settings
-        layers = "folded" if isinstance(model.stack[0], DenseLayer) else "modules"
-        layers = "fused" if isinstance(model, FusedGemma) else layers
         self.about = About(
             checkpoint=name,
             device=str(model.device),
             dtype=precision(model),
-            threads=torch.get_num_threads(),
+            threads=model.threads,
             parameters=count_parameters(model),
             layout=settings.layout,
             languages=settings.languages,
             show_threshold=settings.show_threshold,
-            kernels=(*chosen(model), ("layers", layers)),
+            kernels=chosen(model),
             load_ms=load_ms,
             actions=settings.offered,
             context_tokens=settings.context_tokens,
@@ -164,6 +162,9 @@ class Engine:
                 older.superseded.set()
 
     def _work(self) -> None:
+        if dict(self.about.kernels).get("network") == "onnxruntime":
+            # Torch's threads would wait for work on the cores that the products need, and theirs is little.
+            torch.set_num_threads(1)
         while (job := self._next()) is not None:
             try:
                 fill = self._answer(job)
@@ -235,17 +236,10 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     settings = read_settings(folder)
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
-    kernels = place.type == "cuda" and unsupported(config) is None
-    with torch.device("meta"), Uninitialised():
-        model = (FusedGemma if kernels else DiffusionGemma)(config)
     try:
-        load_weights(model, folder, _dtype(place), place, quantize=settings.quantize, progress=progress)
-        if isinstance(model, FusedGemma):
-            model.fuse()
+        model = load_network(folder, config, place, settings.quantize, progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
-    if place.type == "cpu" and config.experts == 1 and "+" not in precision(model):
-        fold(model)
     log.info("%s: layout %s", folder, settings.layout)
     return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
 
@@ -287,10 +281,3 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if capable else "cpu"
     return torch.device(name)
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    """bf16 where matrix units multiply it, float32 elsewhere."""
-    if device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32

@@ -34,9 +34,6 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 Mixture = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(rows [T, d], weights [T, k] float32, experts [T, k] int32) -> [T, d]."""
 
-KERNELS = ("attention", "qkv", "rms_norm", "geglu", "router", "experts", "vocabulary", "settle")
-REFERENCES = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
-
 
 def unsupported(config: ModelConfig) -> str | None:
     """Why the kernels cannot run this network here; None where they can."""
@@ -45,14 +42,6 @@ def unsupported(config: ModelConfig) -> str | None:
     sizes = sorted({shape.head_dim for shape in config.layers})
     wrong = [size for size in sizes if not 16 <= size <= 512 or size & (size - 1)]
     return f"heads of size {wrong[0]} are not a power of two from 16 to 512" if wrong else None
-
-
-def chosen(model: DiffusionGemma) -> tuple[tuple[str, str], ...]:
-    """Which path runs each op of a loaded network, for `midspan doctor`."""
-    if isinstance(model, FusedGemma):
-        return (*((name, "triton") for name in KERNELS), ("step", "cuda graph"))
-    why = unsupported(model.config) if model.device.type == "cuda" else None
-    return tuple((name, "reference" if why is None else f"reference, as {why}") for name in REFERENCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

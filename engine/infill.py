@@ -10,7 +10,8 @@ from functools import cached_property, partial
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
-from midspan.engine.beams import Beam, Branches, FillInTheMiddle, faint, known
+from midspan.engine.beams import Beam, FillInTheMiddle, faint, known
+from midspan.engine.branches import Branches
 from midspan.engine.cache import Cache
 from midspan.engine.candidates import Gap, Rivals, Scored, after, judged, lay_canvases, rank, together
 from midspan.engine.canvas import Canvas, Draws, Plan
@@ -61,7 +62,7 @@ class CanvasNetwork:
 
     def keep(self, rows: torch.Tensor) -> None:
         """See denoise.Network."""
-        self._cache.canvases.keep(rows, self._width)
+        self._model.keep(self._cache, rows, self._width)
         self._valid = None if self._valid is None else self._valid[rows]
 
     def soft(self, logits: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ weight but the layer scalars. Source: transformers 5.23.0, models/diffusion_gemm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,6 @@ from midspan.kernels.router import router_reference
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q [B, H, N, D], k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
-
-LayerCall = Callable[[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor, int, Attend], torch.Tensor]
-"""(x [B, N, d], rope tables, layer scalar [1], layer number, attention rule) -> x [B, N, d]; see Layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,10 +266,6 @@ class DiffusionGemma(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.self_conditioning = SelfConditioning(config)
         self.layers = nn.ModuleList(Layer(config, shape) for shape in config.layers)
-        # What `run` goes through; a list, so that folded layers may take the place of the modules.
-        self.stack: list[LayerCall] = list(self.layers)
-        # The product with the vocabulary; dense.py puts another one in its place.
-        self.head: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = F.linear
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.register_buffer("embed_scale", torch.tensor(config.hidden_size**0.5), persistent=False)
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
@@ -292,6 +285,11 @@ class DiffusionGemma(nn.Module):
         """Where the weights are."""
         return self.embed_tokens.weight.device
 
+    @property
+    def threads(self) -> int:
+        """On how many threads products run on a CPU."""
+        return torch.get_num_threads()
+
     def new_cache(self, capacity: int = 512) -> Cache:
         """An empty cache with room for `capacity` tokens; it grows."""
         return Cache(self.config.layers, dtype=self.dtype, device=self.device, capacity=capacity)
@@ -307,7 +305,7 @@ class DiffusionGemma(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden rows [..., d] -> soft-capped logits [..., V] in float32."""
-        raw = self.head(hidden, self.embed_tokens.weight).float()
+        raw = F.linear(hidden, self.embed_tokens.weight).float()
         return raw.div_(self.config.softcap).tanh_() * self.config.softcap
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
@@ -367,12 +365,36 @@ class DiffusionGemma(nn.Module):
         positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
         return self.run(x, positions, self.scalars(encoder=False), attend)
 
+    def keep(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
+        """Of the canvases [B, width] that `denoise` read last behind this cache, only `rows` [B'] (ascending) go on."""
+        cache.canvases.keep(rows, width)
+
+    def branch(
+        self, ids: torch.Tensor, place: int, cache: Cache, prefix: int, sees: Mapping[int | None, torch.Tensor]
+    ) -> torch.Tensor:
+        """Read ids [1, N], each the end of a text of its own at position `place`; the cache's texts grow by them.
+
+        Their prefix is as long as `prefix`, tokens of all texts stand behind it in the cache. `sees` [N, all of the
+        cache and these N] says by layer window which of them each id sees. Returns hidden [1, N, d].
+        """
+        rows = ids.shape[1]
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            cache.write(layer, k, v)
+            k, v = cache.read(layer, 0, cache.length + rows)
+            return attention_reference(q, k, v, sees[self.config.layers[layer].window])
+
+        positions = torch.full((1, rows), place, device=ids.device)
+        hidden = self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
+        cache.advance(rows)
+        return hidden
+
     def run(
         self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], attend: Attend
     ) -> torch.Tensor:
         """The stack: embeddings x [B, N, d] at positions [B or 1, N], a scalar a layer, an attention rule."""
         tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
-        for index, layer in enumerate(self.stack):
+        for index, layer in enumerate(self.layers):
             x = layer(x, tables[self.config.layers[index]], scalars[index], index, attend)
         out: torch.Tensor = self.norm(x)
         return out

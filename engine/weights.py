@@ -108,8 +108,10 @@ def load_weights(
     *,
     quantize: Quantize = "none",
     progress: OnProgress | None = None,
-) -> None:
+) -> frozenset[str]:
     """Fill the model's tensors from the folder's safetensors, as `dtype` on `device`; the model may be on `meta`.
+
+    Returns the forms of what was read ("plain", "int8", "fp8", "nvfp4").
 
     What is stored in FP8 or NVFP4 stays so. `fp8` quantises the matrices of layers, `int4` those of experts, on the
     device. Tensors go there one by one, file by file. Raises CheckpointError, before anything is read, for a missing,
@@ -137,6 +139,7 @@ def load_weights(
                 targets[piece.target][piece.region] = stored.to(device).plain()
         for name in shared:
             targets[name].copy_(targets[_twin(name)])
+    return frozenset(piece.form for piece in parts)
 
 
 def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:

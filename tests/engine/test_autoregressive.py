@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import Autoregressive
-from midspan.engine.beams import SUFFIX_TOKENS, Branches
+from midspan.engine.beams import SUFFIX_TOKENS
+from midspan.engine.branches import Branches
 from midspan.engine.engine import Engine
 from midspan.engine.infill import Watch
 from midspan.engine.model import DiffusionGemma

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
-from midspan.engine.beams import LEAST, Branches, faint
+from midspan.engine.beams import LEAST, faint
+from midspan.engine.branches import Branches
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step

@@ -69,18 +69,16 @@ def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, m
     model = infiller.model
     plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
     monkeypatch.setattr(candidates, "LOGITS", 3 * model.config.vocab_size)
-    whole, head = rank, model.head
+    whole, logits = rank, model.logits
 
-    def head_counted(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        rows.append(len(hidden))
-        return head(hidden, weight)
+    def counted(hidden: torch.Tensor) -> torch.Tensor:
+        rows.append(hidden.shape[:-1].numel())
+        return logits(hidden)
 
     def rank_counted(*given: Any) -> list[Scored]:
-        model.head = head_counted
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "logits", counted)
             return whole(*given)
-        finally:
-            model.head = head
 
     monkeypatch.setattr("midspan.engine.infill.rank", rank_counted)
     again = infiller.infill(HOLE, Budget(steps=1), PATIENT)

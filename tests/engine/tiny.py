@@ -124,10 +124,11 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
     return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
 
 
-def tiny_checkpoint(folder: Path) -> Path:
-    """A whole checkpoint folder of a random network, as `--checkpoint` takes it."""
+def tiny_checkpoint(folder: Path, **network: Any) -> Path:
+    """A whole checkpoint folder of a random network, as `--checkpoint` takes it; `network` changes its config."""
     infiller = tiny_infiller(folder)
-    (folder / "config.json").write_text(json.dumps(config_json(infiller.prompt.vocab_size)))
+    config = config_json(infiller.prompt.vocab_size, **network)
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "midspan.json").write_text(json.dumps(asdict(infiller.settings)))
-    save_weights(infiller.model, folder, int8=False)
+    save_weights(random_model(config), folder, int8=False)
     return folder

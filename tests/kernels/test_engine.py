@@ -15,10 +15,11 @@ from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.chat import ChatPrompt
 from midspan.engine.denoise import Step
-from midspan.engine.fused import FusedGemma, chosen, own_room, unsupported
+from midspan.engine.fused import FusedGemma, own_room, unsupported
 from midspan.engine.graph import Room, Size, StepGraph
 from midspan.engine.infill import Infiller, Loop, Watch
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
+from midspan.engine.network import chosen
 from midspan.engine.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
 from midspan.engine.settings import read_settings
 from tests.engine.chatting import chat_checkpoint
