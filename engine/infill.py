@@ -228,9 +228,9 @@ class Infiller:
         settings, longest = self.settings, self.model.config.canvas_length
         many_lines = kind in self.prompt.many_lines
         slots = fitting(settings, settings.block_slots if many_lines else settings.slots, longest)
-        width = canvas_width(settings, slots, longest)
         if budget.candidates == 1 and not many_lines:
             slots = around(slots, out.rivals.lengths, settings.around_beams)
+        width = canvas_width(settings, slots, longest)
         if settings.layout == "clamped":
             scores = self._read_lengths(out, layout, slots, width, draws)
             slots = likely_lengths(scores, settings, max(settings.keep, budget.candidates), many_lines=many_lines)

@@ -25,6 +25,8 @@ from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
+# A canvas shows so much of the suffix at least, to the shortest gaps too.
+LEAST_WIDTH = 16
 NEAR_SUFFIX = 32  # frozen tokens behind the longest gap
 KEPT_HEAD = 16  # of them are asked whether they may stay
 # Rows of canvases in one forward, and of logits at a time.
@@ -37,8 +39,8 @@ def canvas_width(settings: CheckpointSettings, slots: Sequence[int], canvas_leng
         return min(canvas_length, max(slots))
     if settings.layout == "clamped":
         return min(canvas_length, max(slots) + NEAR_SUFFIX)
-    # As in training: half of a canvas is slots at most, and a narrow one costs half of a wide one.
-    return min(canvas_length, 2 * max(slots))
+    # As in training: half of a canvas is slots at most. A narrow one costs half of a wide one.
+    return min(canvas_length, max(LEAST_WIDTH, 2 * max(slots)))
 
 
 def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length: int) -> tuple[int, ...]:

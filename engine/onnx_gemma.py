@@ -14,7 +14,7 @@ import onnxruntime as ort
 import torch
 
 from midspan.engine.cache import Cache
-from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
+from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.onnx_graph import condition_graph, head_graph, layers_graph, soft_graph
 from midspan.engine.weights import Uninitialised
 
@@ -183,11 +183,16 @@ class OnnxGemma(DiffusionGemma):
     ) -> tuple[torch.Tensor, Pairs]:
         """Rows x [B, N, d] at positions [N] -> hidden [B, N, d], and their keys and values [H, B, N, D] by layer."""
         given: dict[str, Array] = {"x": x, "scalars": self._scalars[encoder]}
+        biases: dict[int | None, Array] = {}
         for number, shape in enumerate(dict.fromkeys(self.config.layers)):
-            cos, sin = self._turns(number, shape, int(positions[-1]) + 1)
+            cos, sin = self._turns(number, int(positions[-1]) + 1)
             given[f"cos.{number}"], given[f"sin.{number}"] = cos[positions].numpy(), sin[positions].numpy()
-            seen = sees(shape.window)[None]
-            given[f"bias.{number}"] = torch.zeros(seen.shape).masked_fill_(~seen, UNSEEN).numpy()
+            # A window that all of it fits in is none.
+            window = None if shape.window is not None and int(positions[-1]) < shape.window else shape.window
+            if window not in biases:
+                seen = sees(shape.window)[None]
+                biases[window] = torch.zeros(seen.shape).masked_fill_(~seen, UNSEEN).numpy()
+            given[f"bias.{number}"] = biases[window]
         for layer, (keys, values) in enumerate(older):
             before = cache.whole(layer)
             given[f"prefix.k.{layer}"], given[f"prefix.v.{layer}"] = before[0][0].numpy(), before[1][0].numpy()
@@ -195,8 +200,8 @@ class OnnxGemma(DiffusionGemma):
         hidden, *new = self._layers.run(self._wanted, given)
         return torch.from_numpy(hidden), list(zip(new[::2], new[1::2], strict=True))
 
-    def _turns(self, number: int, shape: LayerShape, least: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """RoPE's cos and sin [M, D / 2] of a kind of layer, of `least` positions at least."""
+    def _turns(self, number: int, least: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """RoPE's cos and sin [M, D / 2] of a kind of layer, for `least` positions or more."""
         if not self._tables or len(self._tables[number][0]) < least:
             positions = torch.arange(1 << (least - 1).bit_length())[None]
             both = [self._rope(one, positions) for one in dict.fromkeys(self.config.layers)]

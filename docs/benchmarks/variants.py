@@ -2,7 +2,8 @@
 
 A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
 `oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
-So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files.
+So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
+"torch" computes the network in plain torch (bf16 where the CPU has units for it), "float32" and "int8" in ONNX Runtime.
 Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
 variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where any is (`any`),
 and the milliseconds of a fill.
@@ -18,12 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.model import DiffusionGemma
+from midspan.engine.onnx_gemma import THREADS, OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
+from midspan.engine.weights import load_weights, resolve
 from midspan.server.judge import SyntaxJudge
 
 
@@ -37,7 +43,7 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], holes: list[tuple[H
     """The figures of one variant; the infiller's own settings are back afterwards."""
     shipped = infiller.settings
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()}
-    slack, elsewhere = changes.pop("oracle", None), changes.pop("elsewhere", True)
+    slack, elsewhere, _ = changes.pop("oracle", None), changes.pop("elsewhere", True), changes.pop("network", None)
     if "ranking" in changes:
         changes["ranking"] = Ranking(**changes["ranking"])
     exact, found, times = 0, 0, []
@@ -58,6 +64,25 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], holes: list[tuple[H
     share = {"exact": exact / len(holes), "any": found / len(holes)}
     latency = {"p50": round(times[len(times) // 2], 1), "p95": round(times[int(0.95 * len(times))], 1)}
     return {"variant": variant, **share, "latency_ms": latency}
+
+
+def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller:
+    """The same checkpoint, its network computed in a named way; as it ships for None."""
+    if name is None:
+        # As the engine's worker does.
+        torch.set_num_threads(1)
+        return infiller
+    torch.set_num_threads(THREADS)
+    plain = DiffusionGemma(infiller.model.config).eval()
+    units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    dtype = torch.bfloat16 if name == "torch" and units else torch.float32
+    load_weights(plain, folder, dtype, torch.device("cpu"))
+    if name != "torch":
+        torch.set_num_threads(1)
+        plain = OnnxGemma.of(plain, int8=name == "int8")
+    other = Infiller(plain, infiller.prompt, infiller.settings)
+    other.judge = infiller.judge
+    return other
 
 
 def main() -> int:
@@ -82,7 +107,8 @@ def main() -> int:
     ]
     rows = []
     for variant in found.variants:
-        rows.append(try_variant(infiller, variant, holes))
+        tried = with_network(infiller, resolve(found.folder), variant.get("network"))
+        rows.append(try_variant(tried, variant, holes))
         sys.stderr.write(json.dumps(rows[-1]) + "\n")
     row = {"checkpoint": found.folder, "holes": len(holes), "seed": found.seed, "variants": rows}
     sys.stdout.write(json.dumps(row) + "\n")

@@ -4,8 +4,9 @@
 [--threads T] [--checkpoint C] [--device D] [--experts E]`; the last line is a JSON row, which
 `record.py versus_transformers.py ...` adds to `rows.jsonl`.
 
-The checkpoint is exported with `engine/export.py` in the data type that midspan computes in, and opened with
-transformers (SDPA attention; cache and experts as it chooses them itself, the latter unless --experts says otherwise).
+The checkpoint is exported with `engine/export.py` in the data type that is fastest for torch (bf16 where there are
+units for it), and opened with transformers (SDPA attention; cache and experts as it chooses them itself, the latter
+unless --experts says otherwise).
 Both sides run on the same device with the same number of threads and get the same prefix tokens of every gap, cut to
 what the checkpoint sees. Their calls alternate, and who goes first changes from round to round. `generate` starts
 afresh each time, and midspan's prefix cache is emptied before each fill.
@@ -34,7 +35,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.export import export
 from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.network import chosen
 from midspan.engine.training.holes import heldout_holes
 
 
@@ -77,11 +80,11 @@ class Ours:
 class Theirs:
     """transformers on the exported checkpoint; `forwards` counts its denoise steps."""
 
-    def __init__(self, folder: Path, ours: Infiller, experts: str | None) -> None:
+    def __init__(self, folder: Path, ours: Infiller, dtype: torch.dtype, experts: str | None) -> None:
         disable_progress_bar()
         model = DiffusionGemmaForBlockDiffusion.from_pretrained(
             folder,
-            dtype=ours.model.dtype,
+            dtype=dtype,
             attn_implementation="sdpa",
             experts_implementation=experts,
             local_files_only=True,
@@ -146,15 +149,42 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
+def fastest(device: torch.device) -> torch.dtype:
+    """The data type that torch multiplies fastest here."""
+    units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if device.type == "cuda" or units else torch.float32
+
+
 def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -> tuple[float, float]:
     """Milliseconds of one call of each side."""
     prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.model.device
-    ours.come_to(hole)
+
+    def mine() -> float:
+        # As the engine's worker does, where products have threads of their own.
+        with torch_threads(1 if own_threads(ours) else torch.get_num_threads()):
+            ours.come_to(hole)
+            return timed(lambda: ours.fill(hole), device)
+
     if ours_first:
-        mine = timed(lambda: ours.fill(hole), device)
-        return mine, timed(lambda: theirs.generate(prefix, steps), device)
+        return mine(), timed(lambda: theirs.generate(prefix, steps), device)
     other = timed(lambda: theirs.generate(prefix, steps), device)
-    return timed(lambda: ours.fill(hole), device), other
+    return mine(), other
+
+
+def own_threads(ours: Ours) -> bool:
+    """Whether midspan's products run on other threads than torch's."""
+    return dict(chosen(ours.infiller.model)).get("network") == "onnxruntime"
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compare(ours: Ours, theirs: Theirs, holes: list[Hole], rounds: int) -> Times:
@@ -188,8 +218,9 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     length = shipped.model.config.canvas_length
     one = replace(shipped.settings, slots=(length,), draws=1, beams=0, neighbours=0)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
-        export(arguments.checkpoint, Path(folder), shipped.model.dtype)
-        theirs = Theirs(Path(folder), shipped, arguments.experts)
+        dtype = fastest(shipped.model.device)
+        export(arguments.checkpoint, Path(folder), dtype)
+        theirs = Theirs(Path(folder), shipped, dtype, arguments.experts)
     shapes = {"shipped": shipped, "one_canvas": Infiller(shipped.model, shipped.prompt, one)}
     rows = {
         name + ("_next_key" if next_key else ""): {
@@ -203,8 +234,9 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "gaps": len(holes),
         "rounds": arguments.rounds,
-        "threads": torch.get_num_threads(),
-        "dtype": str(shipped.model.dtype).removeprefix("torch."),
+        "threads": shipped.model.threads,
+        "dtype": str(dtype).removeprefix("torch."),
+        "computed": dict(chosen(shipped.model)),
         "canvas_length": length,
         "prefix_tokens_mean": statistics.fmean(len(shipped.prompt.lay_out(hole).prefix) for hole in holes),
         **rows,

@@ -64,7 +64,7 @@ def test_generate_takes_exactly_the_steps_it_is_given(checkpoint: Path, tmp_path
     # Always confident: only stability is left to end it early.
     infiller = tiny_infiller(tmp_path, confidence_threshold=1e9)
     export(str(checkpoint), tmp_path / "out", torch.float32)
-    theirs = Theirs(tmp_path / "out", infiller, None)
+    theirs = Theirs(tmp_path / "out", infiller, torch.float32, None)
     with torch.no_grad():
         for parameter in theirs.model.parameters():
             parameter.zero_()

@@ -17,6 +17,7 @@ from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller, Infilling, Watch
+from midspan.engine.lengths import LEAST_WIDTH
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import SOURCE, tiny_infiller
 
@@ -171,10 +172,11 @@ def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
 
 
 def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
-    tried, loop = list[list[int]](), infiller.loop
+    tried, widths, loop = list[list[int]](), list[int](), infiller.loop
 
     def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
         tried.append(sorted(set(canvas.gap_sizes)))
+        widths.append(canvas.ids.shape[1])
         return loop(cache, canvas, plan, draws, later_rows)
 
     infiller.loop = watched
@@ -184,9 +186,11 @@ def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(in
     lengths = {len(beam) for beam in out.rivals.beams}
     assert tried == [[size for size in slots if min(abs(size - length) for length in lengths) <= 1]]
     assert len(tried[0]) < len(slots)
+    assert widths == [max(LEAST_WIDTH, 2 * max(tried[0]))]
     infiller.infill(HOLE, Budget(candidates=3), PATIENT)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     infiller.settings = replace(infiller.settings, around_beams=None)
     infiller.infill(HOLE, Budget(), PATIENT)
     assert tried[1] == tried[-1] == list(slots)
+    assert widths[1] == 2 * max(slots)
     assert set(tried[2]) == set(infiller.settings.block_slots)

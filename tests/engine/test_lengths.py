@@ -95,6 +95,8 @@ def test_canvases_are_as_wide_as_their_layout_wants() -> None:
     filler, asked = settings(), settings(layout="prompted", slots=(64,))
     clamped = settings(layout="clamped", slots=(1, 48), block_slots=(128, 256))
     assert [canvas_width(one, (4, 8), 256) for one in (filler, asked, clamped)] == [16, 8, 40]
+    # Short gaps see as much of the suffix as longer ones do.
+    assert canvas_width(filler, (1, 2), 256) == 16
     assert [canvas_width(one, (200,), 256) for one in (filler, asked, clamped)] == [256, 200, 232]
     assert fitting(clamped, (1, 48, 224, 240), 256) == (1, 48, 224)
     assert fitting(asked, (64,), 32) == (32,)

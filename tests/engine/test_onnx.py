@@ -122,7 +122,7 @@ def test_rows_of_zeros_are_read_as_zeros(model: OnnxGemma) -> None:
 @settings(max_examples=25, deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=1, max_size=6))
 def test_a_fitted_cache_has_room_and_not_much_more(steps: list[tuple[int, int]]) -> None:
-    cache = PLAIN.new_cache(4)
+    cache = FLOAT.new_cache()
     for kept, more in steps:
         cache.truncate(min(kept, cache.length))
         before = [cache.read(layer, 0, cache.length)[0].clone() for layer in range(cache.layers)]
