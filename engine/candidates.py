@@ -30,6 +30,7 @@ NOTHING_MISSING = Beam(end=LEAST)
 class Scored:
     """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats).
 
+    `early` is the confidence that it was given before a canvas was denoised, None where canvases were.
     `standing` is what it is ranked by (nats): the joint log-probability, weighed with what else speaks for it. Of the
     features, `margin` is how far it stands before the next, FARTHEST at most; `parses` is 1 where no judge objects.
     """
@@ -40,9 +41,12 @@ class Scored:
     features: tuple[float, ...]
     ended: bool
     parses: bool = True
+    early: float | None = None
 
     def confidence(self, calibration: tuple[float, ...]) -> float:
         """The share of fills with these features that are right, by logistic regression (bias first)."""
+        if self.early is not None:
+            return self.early
         bias, *weights = calibration
         logit = bias + sum(w * f for w, f in zip(weights, self.features, strict=True))
         return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
@@ -55,12 +59,14 @@ Gap = tuple[int, ...]
 class Rivals:
     """Hypotheses that no canvas came to: of lines near by, with their evidence, and of a beam search.
 
-    `read` gives fill-in-the-middle's reading of other gaps; None where the checkpoint has no beams.
+    `read` gives fill-in-the-middle's reading of other gaps; None where the checkpoint has no beams. `known` are those
+    that it has given.
     """
 
     nearby: Mapping[Gap, float] = field(default_factory=dict)
     beams: Mapping[Gap, Beam] = field(default_factory=dict)
     read: Callable[[list[Gap]], list[Beam]] | None = None
+    known: Mapping[Gap, Beam] = field(default_factory=dict)
 
     def promise(self, least: tuple[float, float] | None) -> bool:
         """Whether a beam has so many nats at `least`, or a line near by so much evidence; True for None."""
@@ -78,8 +84,8 @@ class Rivals:
         """Every gap's reading by fill-in-the-middle; none at all without beams."""
         if self.read is None:
             return {}
-        others = self.read([gap for gap in gaps if gap and gap not in self.beams])
-        return {(): NOTHING_MISSING, **self.beams, **{beam.ids: beam for beam in others}}
+        there = {(): NOTHING_MISSING, **self.known, **self.beams}
+        return there | {beam.ids: beam for beam in self.read([gap for gap in gaps if gap not in there])}
 
 
 def lay_canvases(
@@ -142,6 +148,18 @@ def rank(
         for values, (gap, ended) in zip(read, gaps.items(), strict=True)
     ]
     return sorted(scored, key=lambda one: one.standing, reverse=True)
+
+
+@torch.inference_mode()
+def rank_rivals(rivals: Rivals, weights: Ranking) -> tuple[list[Scored], Rivals]:
+    """What is there before a canvas is denoised, read by fill-in-the-middle alone, the best first; and what was read.
+
+    Of the FEATURES those of the causal reading are zero, and none was drawn.
+    """
+    gaps = [*dict.fromkeys((*rivals.beams, *rivals.nearby))]
+    middles = rivals.middles(gaps)
+    scored = [_scored(gap, [], True, False, rivals, middles.get(gap, Beam()), weights) for gap in gaps]
+    return sorted(scored, key=lambda one: one.standing, reverse=True), replace(rivals, known=middles)
 
 
 def _scored(

@@ -17,6 +17,7 @@ from midspan.engine.candidates import Gap, Rivals, Scored, after, judged, lay_ca
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
+from midspan.engine.early import Checked, early
 from midspan.engine.fused import FusedGemma
 from midspan.engine.lengths import around, canvas_width, fitting, likely_lengths, read_lengths
 from midspan.engine.model import DiffusionGemma
@@ -147,12 +148,12 @@ class Infiller:
             return self._rewrite(hole, hole.strength, budget, watch)
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         layout, plan = out.layout, self._plan(budget)
+        checked = Checked(self.judge, hole, self.prompt, layout)
         if hole.kind not in self.prompt.many_lines:
             out.rivals = self._rivals(out, hole, budget, watch)
             # A search that was broken off says nothing of the gap.
             broken_off = watch.interrupted() or watch.late()
-            if not broken_off and not out.rivals.promise(self._least(budget)):
-                out.stopped = "empty"
+            if not broken_off and self._is_known(out, checked, budget):
                 return out
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
             if watch.interrupted():
@@ -162,7 +163,7 @@ class Infiller:
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
             if ranked and hole.kind not in self.prompt.many_lines:
                 again = plan if self._least(budget) is None else None
-                ranked = self._judged(out, hole, ranked, again, draws, watch)
+                ranked = self._judged(out, checked, ranked, again, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
@@ -179,6 +180,7 @@ class Infiller:
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         draft = Draft.of(self.prompt, hole.draft, out.layout, strength, budget.seed)
         ids, plan, size = list(draft.ids), self._plan(budget), max(self.settings.block_slots)
+        checked = Checked(self.judge, hole, self.prompt, out.layout)
         pieces = draft.pieces(size)
         for number, (begin, end) in enumerate(pieces):
             before, behind = ids[:begin], ids[end:]
@@ -199,14 +201,25 @@ class Infiller:
                 out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
                 return out
             whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
-            whole = judged(whole, lambda one: self._parses(hole, one, out.layout), self.settings.ranking.syntax)
+            whole = judged(whole, checked.parses, self.settings.ranking.syntax)
             out.ranked = [together(out.ranked[0], one) for one in whole] if out.ranked else whole
             ids = list(whole[0].ids)
         return out
 
-    def _parses(self, hole: Hole, one: Scored, layout: Layout) -> bool:
-        """Whether the judge, if there is one, lets a hypothesis through."""
-        return self.judge is None or not self.judge(hole, self.prompt.text(list(one.ids), layout))
+    def _is_known(self, out: Infilling, checked: Checked, budget: Budget) -> bool:
+        """Whether no canvas is needed, where nothing but a sure fill is wanted: that one is there, or none will be."""
+        rule, only_sure = self.settings.early_exit, budget.least >= self.settings.show_threshold
+        if not out.rivals.promise(self._least(budget)):
+            out.stopped = "empty"
+            return True
+        if rule is None or not only_sure or budget.candidates > 1:
+            return False
+        clock = time.perf_counter()
+        found, out.rivals = early(out.rivals, rule, checked, budget.least)
+        out.rank_s += time.perf_counter() - clock
+        if found is not None:
+            out.ranked, out.stopped = found, "settled" if found else "empty"
+        return found is not None
 
     def _plan(self, budget: Budget) -> Plan:
         settings = self.settings
@@ -325,24 +338,15 @@ class Infiller:
         return ranked
 
     def _judged(
-        self, out: Infilling, hole: Hole, ranked: list[Scored], again: Plan | None, draws: Draws, watch: Watch
+        self, out: Infilling, checked: Checked, ranked: list[Scored], again: Plan | None, draws: Draws, watch: Watch
     ) -> list[Scored]:
         """What parses before what does not; where nothing does, the best is denoised `again` where it is wrong."""
-        judge, penalty, layout = self.judge, self.settings.ranking.syntax, out.layout
-        if judge is None:
-            return judged(ranked, lambda one: True)
-        errors: dict[tuple[int, ...], tuple[tuple[int, int], ...]] = {}
-
-        def parses(one: Scored) -> bool:
-            if one.ids not in errors:
-                errors[one.ids] = judge(hole, self.prompt.text(list(one.ids), layout))
-            return not errors[one.ids]
-
-        ordered = judged(ranked, parses, penalty)
+        penalty, layout = self.settings.ranking.syntax, out.layout
+        ordered = judged(ranked, checked.parses, penalty)
         if ordered[0].parses or again is None or out.stopped == "deadline" or watch.late():
             return ordered
         best = ordered[0]
-        spoilt = spoilt_slots(self.prompt, best.ids, layout, errors[best.ids])
+        spoilt = spoilt_slots(self.prompt, best.ids, layout, checked.errors(best.ids))
         if not any(spoilt):
             return ordered
         # What a line near by says may be longer than any of the slots.
@@ -352,7 +356,7 @@ class Infiller:
         read = Rivals(read=out.rivals.read)
         more = self._finish(out, canvas, layout, replace(again, steps=REPAIR_STEPS), draws, watch, read)
         known = {one.ids for one in ordered}
-        return judged([*ordered, *(one for one in more if one.ids not in known)], parses, penalty)
+        return judged([*ordered, *(one for one in more if one.ids not in known)], checked.parses, penalty)
 
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""

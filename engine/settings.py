@@ -26,8 +26,8 @@ ACTIONS_BY_LAYOUT = {
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
 OPTIONAL = {
-    *("actions", "around_beams", "beams", "context_tokens", "length_bias", "neighbours", "promising", "quantize"),
-    *("ranking", "suffix_tokens", "thought"),
+    *("actions", "around_beams", "beams", "context_tokens", "early_exit", "length_bias", "neighbours", "promising"),
+    *("quantize", "ranking", "suffix_tokens", "thought"),
 }
 
 
@@ -61,6 +61,20 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyExit:
+    """When an answer is known before a canvas is denoised, by what beams and lines near by say.
+
+    `ranking` orders them, `calibration` gives the best one's confidence: below `silent` nothing is filled, from `sure`
+    on that one is the fill, and between the two canvases are asked.
+    """
+
+    ranking: Ranking
+    calibration: tuple[float, ...]
+    silent: float
+    sure: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
     """One checkpoint's own settings; token counts, temperatures and logistic weights.
 
@@ -73,6 +87,7 @@ class CheckpointSettings:
     its size alone (lengths.py); none is zeros.
     `promising` says when a gap may come to something that is shown: where the likeliest beam has so many nats or more,
     or a line near by so much evidence; None where that is not known.
+    `early_exit` is an EarlyExit for fills that are wanted only if they are sure; None asks canvases every time.
     `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
     """
 
@@ -103,6 +118,7 @@ class CheckpointSettings:
     thought: bool = True
     length_bias: tuple[float, ...] = ()
     promising: tuple[float, float] | None = None
+    early_exit: EarlyExit | None = None
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -131,6 +147,9 @@ def read_settings(folder: Path) -> CheckpointSettings:
     if (problem := _problem(values)) is not None:
         raise CheckpointError(f"{file}: {problem}")
     values["ranking"] = Ranking(**values.get("ranking", {}))
+    if (early := values.get("early_exit")) is not None:
+        weights = {"ranking": Ranking(**early["ranking"]), "calibration": tuple(early["calibration"])}
+        values["early_exit"] = EarlyExit(**(early | weights))
     kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return CheckpointSettings(**kept)
 
@@ -158,6 +177,16 @@ def _problem(values: dict[str, Any]) -> str | None:
         return f"ranking {ranking!r} is no object of weights; it may have {known}"
     if len(values.get("promising") or (0, 0)) != 2:
         return f"promising {values['promising']!r} is not two numbers; fit it again or leave it out"
+    if (early := values.get("early_exit")) is not None and not _is_early_exit(early):
+        return "early_exit is not what this version fits; fit it again or leave it out"
     if numbers != len(FEATURES) + 1:
         return f"calibration has {numbers} numbers for a bias and {len(FEATURES)} features; calibrate it again"
     return complaint(values)
+
+
+def _is_early_exit(value: object) -> bool:
+    """Whether an EarlyExit can be made of it."""
+    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(EarlyExit)}:
+        return False
+    weights, known = value["ranking"], {field.name for field in fields(Ranking)}
+    return isinstance(weights, dict) and weights.keys() <= known and len(value["calibration"]) == len(FEATURES) + 1
