@@ -110,6 +110,15 @@ def promising(row: Row) -> Figures:
     yield "gaps of held-out packages that are given up before a canvas is denoised", given_up
 
 
+def early_exit(row: Row) -> Figures:
+    """Label and value of each figure of an `early_exit.py` row."""
+    stopped = f"{percent(row['stopped'])}; with them {percent(row['lost_of_right'])} of what is shown and right is lost"
+    yield "of the gaps that a fill is wanted for only if it is sure, given up by what beams and lines say", stopped
+    right = f"{percent(row['answered_right'])} of them right ({percent(row['right_in_the_end'])} with canvases)"
+    yield "answered by a beam or line, no canvas asked", f"{percent(row['answered'])}; {right}"
+    yield "of what is shown, answered so", percent(row["of_shown"])
+
+
 def versus(row: Row) -> Figures:
     """Label and value of each figure of a `versus_transformers.py` row."""
     shapes = {"shipped": "a fill as shipped", "one_canvas": "one free canvas each"}
@@ -129,6 +138,7 @@ KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
     "promising.py": promising,
+    "early_exit.py": early_exit,
     "midspan bench keystroke": keystroke,
     "midspan bench replay": replay,
     "midspan bench soak": soak,

@@ -92,6 +92,8 @@ def fit(seen: list[Seen], most: float) -> tuple[EarlyExit, dict[str, float]]:
 
     def as_good(bound: float) -> bool:
         over = sure >= bound
+        if int(over.sum()) < calibrate.FEWEST_SHOWN:
+            return False
         shown_anyway = bool(shown[over].sum() >= SHOWN_ANYWAY * over.sum())
         return shown_anyway and bool(right[over].sum() >= final[over].sum())
 
