@@ -22,6 +22,7 @@ from midspan.server.asks import Asks, Engine
 from midspan.server.completion import DID_ACCEPT
 from midspan.server.configuration import begin, follow_change
 from midspan.server.context import Context
+from midspan.server.diagnosed import DIAGNOSTICS, diagnosed
 from midspan.server.documents import Document, Documents, Encoding, Range
 from midspan.server.idle import Idle
 from midspan.server.inline import items_for, look_ahead
@@ -196,6 +197,7 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
     feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
     feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
     feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(did_change_watched_files)
+    feature(DIAGNOSTICS)(did_diagnose)
     feature("textDocument/didShowCompletion")(did_show)
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
     server.command(DID_ACCEPT)(did_accept)
@@ -290,6 +292,11 @@ async def inline_completion(
 ) -> list[types.InlineCompletionItem] | None:
     """Null before the engine is loaded, for what it does not know, and when a newer request came; else a list."""
     return await items_for(server, params)
+
+
+def did_diagnose(server: Server, params: object) -> None:
+    """The client passes on what other servers find wrong in a document."""
+    diagnosed(server, params)
 
 
 def did_show(server: Server, params: object) -> None:

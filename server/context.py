@@ -17,6 +17,7 @@ from pathlib import Path
 from midspan.engine.api import Hole
 from midspan.server import sources
 from midspan.server.background import Background
+from midspan.server.diagnosed import Diagnosed, Diagnosis
 from midspan.server.documents import Document, Documents, Place, Range
 from midspan.server.edits import Edits
 from midspan.server.excluded import has_private_key
@@ -37,8 +38,9 @@ SOURCES: tuple[tuple[str, Source, float], ...] = (
     ("imports", sources.imports, 0.15),
     ("this file", sources.here, 0.25),
     ("open files", sources.opened, 0.15),
-    ("workspace", sources.workspace, 0.2),
+    ("workspace", sources.workspace, 0.15),
     ("recent edits", sources.edited, 0.1),
+    ("diagnostics", sources.diagnostics, 0.05),
 )
 
 
@@ -98,6 +100,7 @@ class Context:
         """`tell` hears how far the workspace has been read."""
         self.background = Background(documents, tell)
         self.edits = Edits()
+        self._diagnosed = Diagnosed()
         self._documents = documents
         self._tokens = tokens
         self._held: tuple[str, int, tuple[str, ...]] | None = None
@@ -145,6 +148,7 @@ class Context:
             index=self.background.index,
             documents=self._documents,
             edits=self.edits,
+            diagnosed=self._diagnosed,
             roots=tuple(map(Path, self.background.scan.roots)),
         )
 
@@ -166,12 +170,20 @@ class Context:
             if self._held is not None and not _stays_on(self._held, uri, span, text):
                 self._held = None
             self.edits.note(uri, span, text)
+            self._diagnosed.note(uri, span, text)
         self.background.changed(uri)
+
+    def diagnosed_in(self, uri: str, found: Sequence[Diagnosis]) -> None:
+        """What is wrong in a document now, as another server of the editor says."""
+        if self._tokens:
+            self._held = None
+            self._diagnosed.put(uri, found)
 
     def closed(self, uri: str) -> None:
         """A document was closed."""
         self._held = None
         self.edits.forget(uri)
+        self._diagnosed.forget(uri)
         self.background.closed(uri)
 
     async def close(self) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
 from midspan.engine.api import Hole
+from midspan.server.diagnosed import Diagnosed
 from midspan.server.documents import Document, Documents, Place
 from midspan.server.edits import Edits
 from midspan.server.hole import encodable, lf
@@ -25,6 +26,8 @@ MAX_STATEMENTS, MAX_IMPORTS, HEADER_LINES = 200, 64, 6
 # Names are taken from so many lines above and below the gap; from a multiple on, as the prefix is (hole.py).
 LINES_ABOVE, LINES_BELOW, ANCHOR = 24, 8, 8
 LINE_CHARS = 400
+# So many lines from the gap a diagnostic may be.
+NEAR_LINES = 12
 EDIT_CHARS = 600
 HEADER = re.compile(r"class|function|method|impl|interface|struct|trait|module|namespace|constructor")
 NAME = re.compile(r"[^\W\d]\w{2,}(\s*\()?")
@@ -40,6 +43,7 @@ class Gap:
     index: Index
     documents: Documents
     edits: Edits
+    diagnosed: Diagnosed = field(default_factory=Diagnosed)
     roots: tuple[Path, ...]
 
     @cached_property
@@ -156,6 +160,16 @@ def edited(gap: Gap) -> Snippets:
         text = _clean("".join(document.lines[max(0, region.first - 1) : region.last + 2]))[:EDIT_CHARS]
         if text.strip():
             yield ("", -number), _headed(gap, key_of(region.uri), text.rstrip())
+
+
+def diagnostics(gap: Gap) -> Snippets:
+    """What other servers find wrong near the gap, the nearest first: the message in a comment above its line."""
+    line, lines = gap.place[0], gap.document.lines
+    near = gap.diagnosed.around(gap.document.uri, line - NEAR_LINES, min(line + NEAR_LINES, len(lines) - 1))
+    for one in sorted(near, key=lambda one: abs(one.line - line)):
+        comment = _comment(language_of(gap.document.language_id), one.message)
+        if comment:
+            yield ("", one.line), _clean(comment + lines[one.line][:LINE_CHARS].strip())
 
 
 def _elsewhere(gap: Gap, *, is_open: bool) -> Snippets:

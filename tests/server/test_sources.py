@@ -43,7 +43,8 @@ def test_every_source(path: Path, tmp_path: Path) -> None:
 
 def test_every_source_has_a_picture_or_a_test_here() -> None:
     shown = {name for path in PICTURES for name in named(path)}
-    assert {source for source, _, _ in SOURCES} - shown == {"recent edits"}
+    # Diagnostics are in test_diagnosed.py.
+    assert {source for source, _, _ in SOURCES} - shown == {"recent edits", "diagnostics"}
 
 
 def lines(count: int) -> str:

@@ -89,14 +89,35 @@ local function map(buffer, name, key)
   end, { buffer = buffer, expr = true, desc = descriptions[name] })
 end
 
+--- Tells the server what is wrong in a buffer, as other servers say: it may be what the gap is about.
+---@param buffer integer
+local function diagnose(buffer)
+  for _, client in ipairs(vim.lsp.get_clients({ bufnr = buffer, name = 'midspan' })) do
+    local found = vim.tbl_map(function(one)
+      local from = { line = one.lnum, character = one.col }
+      local to = { line = one.end_lnum or one.lnum, character = one.end_col or one.col }
+      return { range = { start = from, ['end'] = to }, message = one.message, severity = one.severity }
+    end, vim.diagnostic.get(buffer))
+    client:notify('midspan/diagnostics', { uri = vim.uri_from_bufnr(buffer), diagnostics = found })
+  end
+end
+
 ---@param options? midspan.Options
 function M.setup(options)
   if vim.fn.has('nvim-0.12') == 0 then
     error('midspan needs Neovim 0.12 or newer for vim.lsp.inline_completion', 0)
   end
   local chosen = checked(options or {})
+  local group = vim.api.nvim_create_augroup('midspan', {})
+  vim.api.nvim_create_autocmd('DiagnosticChanged', {
+    group = group,
+    ---@param event { buf: integer }
+    callback = function(event)
+      diagnose(event.buf)
+    end,
+  })
   vim.api.nvim_create_autocmd('LspAttach', {
-    group = vim.api.nvim_create_augroup('midspan', {}),
+    group = group,
     ---@param event { buf: integer, data: { client_id: integer } }
     callback = function(event)
       local client = assert(vim.lsp.get_client_by_id(event.data.client_id))
@@ -109,6 +130,7 @@ function M.setup(options)
           map(event.buf, name, chosen[name])
         end
       end
+      diagnose(event.buf)
     end,
   })
   vim.lsp.config('midspan', chosen.config)
