@@ -115,6 +115,7 @@ def _add_keystroke(keystroke: argparse.ArgumentParser) -> None:
 
 def _add_soak(soak: argparse.ArgumentParser) -> None:
     soak.add_argument("--minutes", type=_positive, default=60, metavar="N", help="minutes of typing, in time-lapse")
+    soak.add_argument("--no-workspace", dest="workspace", action="store_false", help="open no folder")
     soak.add_argument("--json", action="store_true")
     soak.set_defaults(run=_soak)
 

@@ -91,7 +91,8 @@ def replay(row: Row) -> Figures:
 def soak(row: Row) -> Figures:
     """Label and value of each figure of a `midspan bench soak` row."""
     grown = f"{row['warm_rss_mb']:.0f} to {row['end_rss_mb']:.0f} MB, {100 * row['growth']:+.1f} %"
-    yield f"memory over {row['minutes']:g} minutes of typing in time-lapse, warm-up left out", grown
+    where = " in a workspace" if row.get("workspace") else ""
+    yield f"memory over {row['minutes']:g} minutes of typing{where} in time-lapse, warm-up left out", grown
 
 
 def calibrated(row: Row) -> Figures:

@@ -1,10 +1,11 @@
 """`midspan bench soak`: hours of typing in time-lapse through the real server process, and what its memory does.
 
-A minute of typing is KEYS_A_MINUTE keys, each a `didChange` and an `inlineCompletion` whose answer is awaited, with no
-pause in between. Every CANCEL_EVERY keys a request is cancelled while the engine works; every KEYS_A_DOCUMENT keys the
-document is closed and another opened. The first tenth of the keys is the warm-up. `growth` compares the median resident
-memory of the last tenth with that of the tenth after the warm-up, as a fraction; `rss_mb` holds the medians of all ten,
-in MB of 10^6 bytes, as Linux states them (VmRSS).
+It works in a folder of Python files, midspan's own, unless it is told to open none or the checkpoint has no use for
+one. A minute of typing is KEYS_A_MINUTE keys, each a `didChange` and an `inlineCompletion` whose answer is awaited,
+with no pause in between. Every CANCEL_EVERY keys a request is cancelled while the engine works; every KEYS_A_DOCUMENT
+keys the document is closed and another opened. The first tenth of the keys is the warm-up. `growth` compares the median
+resident memory of the last tenth with that of the tenth after the warm-up, as a fraction; `rss_mb` holds the medians of
+all ten, in MB of 10^6 bytes, as Linux states them (VmRSS).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
+import midspan.engine
 from midspan.server.bench.keystroke import RECORDED, recorded
 from midspan.server.bench.typist import Typist, percentiles, server_command, typing
 from midspan.server.errors import CommandError
@@ -34,12 +37,13 @@ KEYS_A_DOCUMENT = 400
 CANCEL_EVERY = 50
 LONG_LINES = 5_000  # of one file of three
 PARTS = 10
+SOURCES = Path(__file__).parents[1]
 
 
-async def keys(typist: Typist, files: Sequence[str]) -> AsyncIterator[None]:
-    """Type for ever, document after document; yields after every key's answer."""
+async def keys(typist: Typist, files: Sequence[str], folder: str) -> AsyncIterator[None]:
+    """Type for ever, document after document of a folder (its URI); yields after every key's answer."""
     for number in itertools.count():
-        uri, text = f"file:///soak/{number}.py", files[number % len(files)]
+        uri, text = f"{folder}/{number}.py", files[number % len(files)]
         typist.open(uri, text)
         lines = text.split("\n")
         places = ((row, column) for row in itertools.count() for column in range(len(lines[row % len(lines)])))
@@ -57,16 +61,22 @@ async def keys(typist: Typist, files: Sequence[str]) -> AsyncIterator[None]:
         typist.close(uri)
 
 
-async def soak(files: Sequence[str], serve: Sequence[str], minutes: float) -> dict[str, Any]:
+async def soak(
+    files: Sequence[str], serve: Sequence[str], minutes: float, *, workspace: bool = False
+) -> dict[str, Any]:
     """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
     count = max(PARTS, round(minutes * KEYS_A_MINUTE))
     rss: list[float] = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="midspan-soak-") as folder:
-        async with typing([*serve, "--state-dir", folder], {}) as typist:
+        package = Path(folder, "soak")
+        shutil.copytree(SOURCES, package, ignore=shutil.ignore_patterns("__pycache__"))
+        async with typing([*serve, "--state-dir", str(Path(folder, "state"))], {}) as typist:
+            if workspace:
+                await typist.open_folder(package)
             with Progress(console=Console(stderr=True)) as progress:
                 bar = progress.add_task("typing", total=count)
-                async for _ in keys(typist, files):
+                async for _ in keys(typist, files, package.as_uri()):
                     rss.append(resident_mb(typist.process))
                     progress.update(bar, advance=1)
                     if len(rss) == count:
@@ -75,6 +85,7 @@ async def soak(files: Sequence[str], serve: Sequence[str], minutes: float) -> di
     return {
         "minutes": minutes,
         "keystrokes": count,
+        "workspace": workspace,
         "wall_s": round(time.perf_counter() - began, 1),
         "response_ms": percentiles(typist.all_ms),
         "warm_rss_mb": round(parts[1], 1),
@@ -96,7 +107,12 @@ def soak_command(arguments: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise CommandError("bench soak reads the server's memory as Linux states it; run it on Linux")
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
-    found = asyncio.run(soak(list(recorded(RECORDED, LONG_LINES).values()), serve, arguments.minutes))
+    files = list(recorded(RECORDED, LONG_LINES).values())
+    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
+    about = engine.about
+    engine.close()
+    reads = arguments.workspace and (about.elsewhere or about.context_tokens > 0)
+    found = asyncio.run(soak(files, serve, arguments.minutes, workspace=reads))
     found |= {"checkpoint": arguments.checkpoint, "device": arguments.device}
     if arguments.json:
         print(json.dumps(found))

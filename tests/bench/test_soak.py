@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from midspan.server.bench import soak as module
 from midspan.server.bench.soak import PARTS, resident_mb, soak
 from midspan.server.cli import main
 from tests.bench.test_keystroke import WAIT_S, scripted
+from tests.engine.tiny import tiny_checkpoint
 
 TEXT = "total = 1\n\n\nprint(total)\n"
 
@@ -26,6 +28,22 @@ async def test_every_key_is_typed_and_memory_is_read(tmp_path: Path, monkeypatch
     assert 20 < found["warm_rss_mb"] < 500
     assert found["growth"] == pytest.approx(found["end_rss_mb"] / found["warm_rss_mb"] - 1, abs=0.01)
     assert found["response_ms"]["p50"] > 0
+
+
+async def test_it_types_in_a_folder_that_the_server_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real checkpoint: the scripted engine has no use for a folder."""
+    monkeypatch.setattr(module, "KEYS_A_MINUTE", 20)
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    file = tiny_checkpoint(folder) / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"neighbours": 4}))
+    for options, opened in ((["--minutes", "1"], True), (["--minutes", "1", "--no-workspace"], False)):
+        command = ["bench", "soak", "--json", "--checkpoint", str(folder), *options]
+        assert await asyncio.to_thread(main, command) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["workspace"], found["keystrokes"]) == (opened, 20)
 
 
 async def test_growing_memory_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
