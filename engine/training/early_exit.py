@@ -24,8 +24,8 @@ from midspan.engine.training import calibrate, ranking
 from midspan.engine.training.holes import heldout_holes
 
 GRID = tuple(step / 100 for step in range(1, 100))
-# Of what is answered early, so much is to be shown in the end as well.
-SHOWN_ANYWAY = 0.9
+# Of what is answered early, so much is to be shown in the end as well, and as many right but for two in a hundred.
+SHOWN_ANYWAY, AS_RIGHT = 0.9, 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def fit(seen: list[Seen], most: float) -> tuple[EarlyExit, dict[str, float]]:
         if int(over.sum()) < calibrate.FEWEST_SHOWN:
             return False
         shown_anyway = bool(shown[over].sum() >= SHOWN_ANYWAY * over.sum())
-        return shown_anyway and bool(right[over].sum() >= final[over].sum())
+        return shown_anyway and bool(right[over].sum() >= AS_RIGHT * final[over].sum())
 
     silent = max((bound for bound in GRID if lost(bound) <= most), default=0.0)
     # None is sure where no bound is good enough.
