@@ -64,6 +64,7 @@ class OnnxGemma(DiffusionGemma):
         with torch.device("meta"), Uninitialised():
             made = cls(model.config)
         made.int8, made.embed_tokens, made.embed_scale = int8, model.embed_tokens, model.embed_scale
+        made.requires_grad_(False)
         made._layers = _session(layers_graph(model, int8=int8))
         made._head = _session(head_graph(model, int8=int8))
         made._condition = _session(condition_graph(model, int8=int8))

@@ -33,7 +33,7 @@ def observe(
     infiller = load_infiller(str(folder), "cpu")
     infiller.judge = judge
     features, right, whole = [], [], []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed, alone=True)):
+    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
         out = infiller.infill(hole, Budget(seed=number), PATIENT)
         if not out.ranked:
             continue

@@ -25,7 +25,7 @@ from midspan.engine.training.holes import heldout_holes
 
 GRID = tuple(step / 100 for step in range(1, 100))
 # Of what is answered early, so much is to be shown in the end as well, and as many right but for two in a hundred.
-SHOWN_ANYWAY, AS_RIGHT = 0.9, 0.98
+SHOWN_ANYWAY, AS_RIGHT = 0.95, 0.98
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Seen:
 def observe(infiller: Infiller, heldout: Path, count: int, seed: int, judge: Judge | None) -> list[Seen]:
     """Every hole as the engine fills it; those without anything to choose from early are left out."""
     out, settings = [], infiller.settings
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed, alone=True), 1):
+    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
         checked = Checked(judge, hole, infiller.prompt, found.layout)
         first = [(one, checked.parses(one)) for one in rank_rivals(found.rivals, settings.ranking)[0]]

@@ -16,11 +16,10 @@ PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)
 
 
-def heldout_holes(file: Path, count: int, seed: int, *, alone: bool = False) -> Iterator[tuple[Hole, str]]:
+def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
     """`count` single-line holes and their true text: half from within a line to its end, half whole lines.
 
-    Each comes with lines of its package's other files, as in an editor that has the package's folder open; where some
-    are to be `alone`, every second pair of holes has none, as in an editor that has one file open.
+    Each comes with lines of its package's other files, as in an editor that has the package's folder open.
     """
     chance = random.Random(seed)
     files = _files(file)
@@ -39,9 +38,7 @@ def heldout_holes(file: Path, count: int, seed: int, *, alone: bool = False) -> 
         kind: GapKind = "line" if column == indent else "rest_of_line"
         hole = Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind)
         package, path = found.get("package", ""), found.get("path", "")
-        if not alone or count // 2 % 2:
-            hole = replace(hole, elsewhere=packages[package].near(hole, path))
-        yield hole, lines[row][column:]
+        yield replace(hole, elsewhere=packages[package].near(hole, path)), lines[row][column:]
         count -= 1
 
 

@@ -35,7 +35,7 @@ class Seen:
 def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Seen]:
     """Every hole as the engine fills it."""
     out, settings = [], infiller.settings
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed, alone=True), 1):
+    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
         best = found.ranked[0] if found.ranked else None
         right = best is not None and infiller.prompt.text(list(best.ids), found.layout).rstrip() == truth.rstrip()

@@ -46,7 +46,7 @@ def signs_of(one: Scored) -> list[float]:
 def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Choice]:
     """Every hole's hypotheses, as the engine finds them."""
     out = []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed, alone=True), 1):
+    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
         texts = [infiller.prompt.text(list(one.ids), found.layout).rstrip() for one in found.ranked]
         if texts:

@@ -25,7 +25,6 @@ from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller, Watch
 from midspan.engine.settings import EarlyExit, Ranking, read_settings
 from midspan.engine.training.early_exit import Seen, best_of, fit, fit_folder
-from midspan.engine.training.holes import heldout_holes
 from midspan.engine.training.ranking import WEIGHTS, Choice
 from tests.engine.test_beams import HOLE, PATIENT
 from tests.engine.tiny import tiny_checkpoint, tiny_infiller
@@ -246,14 +245,3 @@ def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     rule = read_settings(tmp_path).early_exit
     assert rule is not None
     assert json.loads(json.dumps(asdict(rule))) == json.loads(json.dumps(row["early_exit"]))
-
-
-def test_some_held_out_holes_are_alone(tmp_path: Path) -> None:
-    rows = [{"text": "total = one + two\n" * 9, "package": "p", "path": name} for name in ("a.py", "b.py")]
-    (tmp_path / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    holes = [hole for hole, _ in heldout_holes(tmp_path / "heldout.jsonl", 12, 0)]
-    mixed = [hole for hole, _ in heldout_holes(tmp_path / "heldout.jsonl", 12, 0, alone=True)]
-    assert all(hole.elsewhere for hole in holes)
-    assert {hole.kind for hole in mixed if hole.elsewhere} == {hole.kind for hole in mixed if not hole.elsewhere}
-    assert sum(not hole.elsewhere for hole in mixed) == 6
-    assert [replace(hole, elsewhere=()) for hole in holes] == [replace(hole, elsewhere=()) for hole in mixed]
