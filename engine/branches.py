@@ -33,7 +33,7 @@ class Branches:
         self._places = torch.cat((self._places, torch.full((rows,), place, device=model.device)))
         windows = {layer.window for layer in model.config.layers}
         masks = {w: self._sees if w is None else self._sees & (place - self._places < w) for w in windows}
-        hidden = model.branch(torch.tensor([ids], device=model.device), place, self._memory, self._prefix, masks)
+        hidden = model.branch(torch.tensor([ids], device=model.device), place, self._memory, masks)
         self._depth += 1
         return hidden[0]
 

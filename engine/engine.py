@@ -162,7 +162,7 @@ class Engine:
                 older.superseded.set()
 
     def _work(self) -> None:
-        if dict(self.about.kernels).get("network") == "onnxruntime":
+        if self._infiller.model.own_threads:
             # Torch's threads would wait for work on the cores that the products need, and theirs is little.
             torch.set_num_threads(1)
         while (job := self._next()) is not None:

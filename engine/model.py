@@ -259,6 +259,8 @@ class DiffusionGemma(nn.Module):
     """The whole text network; parameter names are the release's without their `model.decoder.` prefix."""
 
     embed_scale: torch.Tensor
+    # Whether products run on other threads than torch's.
+    own_threads = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -370,12 +372,12 @@ class DiffusionGemma(nn.Module):
         cache.canvases.keep(rows, width)
 
     def branch(
-        self, ids: torch.Tensor, place: int, cache: Cache, prefix: int, sees: Mapping[int | None, torch.Tensor]
+        self, ids: torch.Tensor, place: int, cache: Cache, sees: Mapping[int | None, torch.Tensor]
     ) -> torch.Tensor:
         """Read ids [1, N], each the end of a text of its own at position `place`; the cache's texts grow by them.
 
-        Their prefix is as long as `prefix`, tokens of all texts stand behind it in the cache. `sees` [N, all of the
-        cache and these N] says by layer window which of them each id sees. Returns hidden [1, N, d].
+        Tokens of all texts stand behind their prefix in the cache. `sees` [N, all of the cache and these N] says by
+        layer window which of them each id sees. Returns hidden [1, N, d].
         """
         rows = ids.shape[1]
 

@@ -70,9 +70,13 @@ def _plain_reason(model: DiffusionGemma) -> str | None:
 
 
 def _dtype(config: ModelConfig, place: torch.device) -> torch.dtype:
-    """bf16 where matrix units multiply it, float32 elsewhere and for graphs, which are made of it."""
+    """What weights are read as: the graphs are made of float32."""
     if place.type == "cuda":
         return torch.bfloat16
-    graphs = one_expert(config) is None
+    return torch.float32 if one_expert(config) is None else fastest_dtype(place)
+
+
+def fastest_dtype(place: torch.device) -> torch.dtype:
+    """bf16 where matrix units multiply it, float32 elsewhere."""
     units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if units and not graphs else torch.float32
+    return torch.bfloat16 if place.type == "cuda" or units else torch.float32

@@ -43,6 +43,7 @@ def multiplies_int8() -> bool:
 class OnnxGemma(DiffusionGemma):
     """DiffusionGemma whose products run in ONNX Runtime; `of` makes it of one whose weights are read."""
 
+    own_threads = True
     _layers: ort.InferenceSession
     _head: ort.InferenceSession
     _condition: ort.InferenceSession
@@ -127,11 +128,9 @@ class OnnxGemma(DiffusionGemma):
             before = (places < cache.length) & (places >= first)
             return torch.cat((before.expand(len(own), -1), own), dim=1)[:, None]
 
-        frozen = [
-            (keys[:, :, rows : rows + frozen_rows], values[:, :, rows : rows + frozen_rows])
-            for keys, values in self._canvases
-        ]
-        older = frozen if frozen_rows else self._none(batch)
+        last = slice(rows, rows + frozen_rows)
+        frozen = [(keys[:, :, last], values[:, :, last]) for keys, values in self._canvases] if frozen_rows else None
+        older = frozen or self._none(batch)
         positions = torch.arange(cache.length, cache.length + rows)
         hidden, new = self._read(x, positions, cache, sees, older, encoder=False)
         if frozen_rows:
@@ -148,7 +147,7 @@ class OnnxGemma(DiffusionGemma):
         self._canvases = [(keys[:, chosen], values[:, chosen]) for keys, values in self._canvases]
 
     def branch(
-        self, ids: torch.Tensor, place: int, cache: Cache, prefix: int, sees: Mapping[int | None, torch.Tensor]
+        self, ids: torch.Tensor, place: int, cache: Cache, sees: Mapping[int | None, torch.Tensor]
     ) -> torch.Tensor:
         """See DiffusionGemma."""
         rows = ids.shape[1]

@@ -234,7 +234,7 @@ def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int
 def _attention(graph: Graph, parts: Attention, scale: torch.Tensor, x: str, number: int, kind: int) -> str:
     """model.Attention over normed rows; keys and values become outputs. Heads come first, so that none is copied."""
     at, size = f"l{number}.attn", parts.head_dim
-    heads, own_values = len(parts.q_proj.weight) // size, parts.v_proj is not None
+    heads = len(parts.q_proj.weight) // size
     weights = [part.weight for part in (parts.q_proj, parts.k_proj, parts.v_proj) if part is not None]
     rows = graph.rows(x, f"{at}.in")
     raw = graph.product(rows, _folded(torch.cat(weights), scale), f"{at}.qkv", normed=True)
@@ -246,7 +246,6 @@ def _attention(graph: Graph, parts: Attention, scale: torch.Tensor, x: str, numb
     for name, source in zip("qkv", (*names, names[-1])[:3], strict=True):
         normed = graph.norm(source, graph.constant(f"{at}.{name}.scale", scales[name]), f"{at}.{name}1")
         graph.op("Transpose", [normed], f"v.{number}" if name == "v" else f"{at}.{name}2", perm=[2, 0, 1, 3])
-    assert own_values == (len(weights) == 3)
     for name, out in (("q", f"{at}.q"), ("k", f"k.{number}")):
         graph.op("RotaryEmbedding", [f"{at}.{name}2", "start", f"cos.{kind}", f"sin.{kind}"], out, domain=MICROSOFT)
     mixed = _attend(graph, at, number, kind, heads, size)

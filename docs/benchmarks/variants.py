@@ -26,6 +26,7 @@ from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.model import DiffusionGemma
+from midspan.engine.network import fastest_dtype
 from midspan.engine.onnx_gemma import THREADS, OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
@@ -70,13 +71,12 @@ def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller
     """The same checkpoint, its network computed in a named way; as it ships for None."""
     if name is None:
         # As the engine's worker does.
-        torch.set_num_threads(1)
+        torch.set_num_threads(1 if infiller.model.own_threads else THREADS)
         return infiller
     torch.set_num_threads(THREADS)
     plain = DiffusionGemma(infiller.model.config).eval()
-    units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    dtype = torch.bfloat16 if name == "torch" and units else torch.float32
-    load_weights(plain, folder, dtype, torch.device("cpu"))
+    place = torch.device("cpu")
+    load_weights(plain, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)
     if name != "torch":
         torch.set_num_threads(1)
         plain = OnnxGemma.of(plain, int8=name == "int8")

@@ -55,7 +55,7 @@ from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
 from midspan.engine.engine import load_infiller
 from midspan.engine.export import export
 from midspan.engine.infill import PATIENT, Infiller
-from midspan.engine.network import chosen
+from midspan.engine.network import chosen, fastest_dtype
 from midspan.engine.training.holes import heldout_holes
 
 
@@ -149,19 +149,13 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def fastest(device: torch.device) -> torch.dtype:
-    """The data type that torch multiplies fastest here."""
-    units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if device.type == "cuda" or units else torch.float32
-
-
 def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -> tuple[float, float]:
     """Milliseconds of one call of each side."""
     prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.model.device
 
     def mine() -> float:
         # As the engine's worker does, where products have threads of their own.
-        with torch_threads(1 if own_threads(ours) else torch.get_num_threads()):
+        with torch_threads(1 if ours.infiller.model.own_threads else torch.get_num_threads()):
             ours.come_to(hole)
             return timed(lambda: ours.fill(hole), device)
 
@@ -169,11 +163,6 @@ def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -
         return mine(), timed(lambda: theirs.generate(prefix, steps), device)
     other = timed(lambda: theirs.generate(prefix, steps), device)
     return mine(), other
-
-
-def own_threads(ours: Ours) -> bool:
-    """Whether midspan's products run on other threads than torch's."""
-    return dict(chosen(ours.infiller.model)).get("network") == "onnxruntime"
 
 
 @contextmanager
@@ -218,7 +207,7 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     length = shipped.model.config.canvas_length
     one = replace(shipped.settings, slots=(length,), draws=1, beams=0, neighbours=0)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
-        dtype = fastest(shipped.model.device)
+        dtype = fastest_dtype(shipped.model.device)
         export(arguments.checkpoint, Path(folder), dtype)
         theirs = Theirs(Path(folder), shipped, dtype, arguments.experts)
     shapes = {"shipped": shipped, "one_canvas": Infiller(shipped.model, shipped.prompt, one)}

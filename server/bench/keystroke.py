@@ -29,8 +29,7 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-import midspan.engine
-from midspan.server.bench.typist import Typist, percentiles, server_command, typing
+from midspan.server.bench.typist import Typist, about_of, percentiles, server_command, typing
 from midspan.server.errors import CommandError
 from midspan.server.telemetry import FILE_NAME
 
@@ -140,9 +139,7 @@ def _rows(folder: Path) -> dict[str, tuple[float, float]]:
 def keystroke_command(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     files = recorded(RECORDED, arguments.lines)
-    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
-    about = engine.about
-    engine.close()
+    about = about_of(arguments.checkpoint, arguments.device)
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
     found = asyncio.run(measure(files, serve, arguments.limit, about.show_threshold))
     found |= {"checkpoint": about.checkpoint, "device": about.device}

@@ -31,9 +31,16 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-import midspan.engine
 from midspan.server.bench.quality import RESAMPLES, quantile
-from midspan.server.bench.typist import Typist, identify, percentiles, server_command, typing
+from midspan.server.bench.typist import (
+    Typist,
+    about_of,
+    identify,
+    percentiles,
+    reads_workspace,
+    server_command,
+    typing,
+)
 from midspan.server.errors import CommandError
 
 LEAST_PREFIX = 3
@@ -285,11 +292,9 @@ def replay_command(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     files = read_files(arguments.files)
     drawn = draw(files, arguments.limit, arguments.seed)
-    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
-    about = engine.about
-    engine.close()
+    about = about_of(arguments.checkpoint, arguments.device)
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
-    reads = arguments.workspace and (about.elsewhere or about.context_tokens > 0)
+    reads = arguments.workspace and reads_workspace(about)
     found = asyncio.run(measure(drawn, serve, arguments.seed, files if reads else ()))
     found |= {"workspace": reads, "threshold": about.show_threshold}
     found |= {"checkpoint": about.checkpoint, "device": about.device}

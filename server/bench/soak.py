@@ -27,9 +27,8 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-import midspan.engine
 from midspan.server.bench.keystroke import RECORDED, recorded
-from midspan.server.bench.typist import Typist, percentiles, server_command, typing
+from midspan.server.bench.typist import Typist, about_of, percentiles, reads_workspace, server_command, typing
 from midspan.server.errors import CommandError
 
 KEYS_A_MINUTE = 200
@@ -108,10 +107,8 @@ def soak_command(arguments: argparse.Namespace) -> int:
         raise CommandError("bench soak reads the server's memory as Linux states it; run it on Linux")
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
     files = list(recorded(RECORDED, LONG_LINES).values())
-    engine = midspan.engine.load(arguments.checkpoint, arguments.device)
-    about = engine.about
-    engine.close()
-    reads = arguments.workspace and (about.elsewhere or about.context_tokens > 0)
+    about = about_of(arguments.checkpoint, arguments.device)
+    reads = arguments.workspace and reads_workspace(about)
     found = asyncio.run(soak(files, serve, arguments.minutes, workspace=reads))
     found |= {"checkpoint": arguments.checkpoint, "device": arguments.device}
     if arguments.json:

@@ -16,6 +16,8 @@ from pygls.exceptions import JsonRpcException
 from pygls.io_ import run_async
 from pygls.lsp.client import LanguageClient
 
+import midspan.engine
+from midspan.engine.api import About
 from midspan.server.bench.pipes import Pipes
 from midspan.server.bench.quality import quantile
 from midspan.server.errors import CommandError
@@ -66,6 +68,18 @@ class _Client(LanguageClient):
         assert server.stderr is not None
         words = (await server.stderr.read()).decode(errors="replace").strip().splitlines()
         self.news.put_nowait(("error", words[-1] if words else f"the server ended with exit code {server.returncode}"))
+
+
+def about_of(checkpoint: str, device: str) -> About:
+    """What an engine says of itself once it is loaded. Raises CheckpointError or DeviceError."""
+    engine = midspan.engine.load(checkpoint, device)
+    engine.close()
+    return engine.about
+
+
+def reads_workspace(about: About) -> bool:
+    """Whether an engine has a use for other files than the gap's."""
+    return about.elsewhere or about.context_tokens > 0
 
 
 class Typist:

@@ -119,6 +119,11 @@ def test_rows_of_zeros_are_read_as_zeros(model: OnnxGemma) -> None:
     assert torch.equal(model.logits(torch.zeros(2, 32)), torch.zeros(2, VOCAB))
 
 
+def test_it_never_keeps_what_a_gradient_needs() -> None:
+    made = OnnxGemma.of(random_model(config_json(VOCAB, **ONE_EXPERT)), int8=False)
+    assert made.prefill(ids(1, 3, 0), made.new_cache()).shape == (1, 3, 32)
+
+
 @settings(max_examples=25, deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=1, max_size=6))
 def test_a_fitted_cache_has_room_and_not_much_more(steps: list[tuple[int, int]]) -> None:

@@ -58,7 +58,18 @@ def test_errors_and_warnings_near_the_gap_are_shown_with_their_line(
     assert seen(inside) == ()
 
 
-@pytest.mark.parametrize("params", [told(1, severity=3), told(30), told(9000), told(1, uri="file:///other.py")])
+def test_what_stands_behind_the_end_of_the_text_is_not(inside: Inside) -> None:
+    last = TEXT.count("\n")
+    inside.send(call(None, "midspan/diagnostics", told(last + 2)))
+    assert seen(inside, last) == ()
+
+
+def test_a_document_that_is_not_open_has_none(inside: Inside) -> None:
+    inside.send(call(None, "midspan/diagnostics", told(1, uri="file:///other.py")))
+    assert inside.server.context._diagnosed.around("file:///other.py", 0, 9) == []
+
+
+@pytest.mark.parametrize("params", [told(1, severity=3), told(30), told(9000)])
 def test_hints_and_what_is_far_away_are_not(inside: Inside, params: Any) -> None:
     inside.send(call(None, "midspan/diagnostics", params))
     assert seen(inside) == ()
