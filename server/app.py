@@ -25,13 +25,14 @@ from midspan.server.context import Context
 from midspan.server.diagnosed import DIAGNOSTICS, diagnosed
 from midspan.server.documents import Document, Documents, Encoding, Range
 from midspan.server.idle import Idle
-from midspan.server.inline import items_for, look_ahead
+from midspan.server.inline import items_for, plan_ahead
 from midspan.server.judge import load_judged
 from midspan.server.logs import log_to
 from midspan.server.outcome import OfferedIds, accepted, partially_accepted, shown
 from midspan.server.protocol import Protocol, strict_converter
 from midspan.server.replaced import Replaced
 from midspan.server.rewrite import register_rewriting
+from midspan.server.scheduling import wake_soon
 from midspan.server.settings import ServeOptions, read_settings
 from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
@@ -92,6 +93,7 @@ class Server(LanguageServer):
         """Serve one client; the process's exit code."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_log_stray)
+        log.info("threads that answer %s", "are let in at once" if wake_soon() else "wait for their turn")
         self.idle.start()
         try:
             return await self.protocol.serve(stdin, stdout)
@@ -264,7 +266,7 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
     changes = [(_span(change), change.text) for change in params.content_changes]
     server.documents.change(uri, version, changes, server.encoding, follow)
     server.idle.edited(uri)
-    look_ahead(server, uri)
+    plan_ahead(server, uri)
 
 
 def did_save(server: Server, params: types.DidSaveTextDocumentParams) -> None:

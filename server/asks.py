@@ -24,6 +24,8 @@ from midspan.server.trouble import Unanswered
 PATIENCE_S = 120.0
 # The next key of a burst comes about when the last one did: somewhat later there is none.
 BURST = 1.5
+# A client that asks as soon as it has told of an edit does so well within this time.
+AHEAD_S = 0.01
 # How much the newest fill counts in what fills take.
 SHARE = 0.3
 # What asks: an editor by itself as somebody types, or somebody explicitly, for a completion or by a code action.
@@ -98,6 +100,7 @@ class Asks:
         self._clock = clock
         self._overtaken = False
         self._ahead: _Ahead | None = None
+        self._planned: tuple[str, asyncio.TimerHandle] | None = None
         self._pace = Pace()
 
     @property
@@ -184,6 +187,14 @@ class Asks:
     def _is_explicit_elsewhere(self, uri: str) -> bool:
         return any(other.origin != "typing" for at, other in self._open.items() if at != uri)
 
+    def plan_ahead(self, uri: str, look: Callable[[], None]) -> None:
+        """Look ahead in a document a moment later, by `look`, unless something is asked or edited there till then.
+
+        An engine that begins at once takes a core from the client's own question, which is often on its way.
+        """
+        self._stop_ahead()
+        self._planned = uri, asyncio.get_running_loop().call_later(AHEAD_S, look)
+
     def look_ahead(self, uri: str, engine: Engine, hole: Hole, budget: Budget) -> None:
         """Put a question to the engine that is likely to come; not while another one is open, which would suffer."""
         if self._open:
@@ -195,6 +206,7 @@ class Asks:
 
     def _take_ahead(self, hole: Hole, budget: Budget) -> _Ahead | None:
         """What was asked ahead, if this is the question and all is well; else it is stopped."""
+        self._unplan()
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return None
@@ -205,7 +217,13 @@ class Asks:
         ahead.stop.set()
         return None
 
+    def _unplan(self) -> None:
+        if self._planned is not None:
+            self._planned[1].cancel()
+            self._planned = None
+
     def _stop_ahead(self) -> None:
+        self._unplan()
         if self._ahead is not None:
             self._ahead.stop.set()
             self._ahead = None
@@ -218,6 +236,8 @@ class Asks:
 
     def supersede(self, uri: str) -> None:
         """Stop the question about this document, if there is one: its answer would be out of date."""
+        if self._planned is not None and self._planned[0] == uri:
+            self._unplan()
         if self._ahead is not None and self._ahead.uri == uri:
             self._stop_ahead()
         if (ask := self._open.pop(uri, None)) is not None:

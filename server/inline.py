@@ -62,6 +62,12 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
     return [_item(server, spot, offer) for offer in offers]
 
 
+def plan_ahead(server: Server, uri: str) -> None:
+    """Have the gap behind a suggestion that has just been taken looked at soon."""
+    if server.suggestions.taken(uri) is not None:
+        server.asks.plan_ahead(uri, lambda: look_ahead(server, uri))
+
+
 def look_ahead(server: Server, uri: str) -> None:
     """Ask for the gap behind a suggestion that has just been taken, before the client does."""
     engine, document, place = server.engine, server.documents.get(uri), server.suggestions.taken(uri)

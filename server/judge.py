@@ -11,10 +11,14 @@ from tree_sitter import Node, Parser, Tree
 import midspan.engine
 from midspan.engine.api import Hole, OnProgress
 from midspan.server.languages import language_of
+from midspan.server.pieces import Pieces
 
 if TYPE_CHECKING:
     from midspan.server.asks import Engine
     from midspan.server.languages import Language
+
+# A parser that reads pieces calls back, which lets other threads have the interpreter: no keystroke waits for a parse.
+PIECE = 1024
 
 
 def load_judged(checkpoint: str = "embedded", device: str = "auto", progress: OnProgress | None = None) -> Engine:
@@ -58,7 +62,7 @@ class SyntaxJudge:
         tree = around.tree.copy()
         tree.edit(begin, begin, end, around.start, around.start, _point(before))
         spans = []
-        for node in _errors(around.parser.parse(text, tree).root_node, begin, end):
+        for node in _errors(_parse(around.parser, text, tree).root_node, begin, end):
             # What is missing behind the fill's end is laid to its last character.
             first, last = min(max(begin, node.start_byte), end - 1), min(end, node.end_byte)
             # What is missing has no bytes, and a character may have several.
@@ -70,9 +74,24 @@ class SyntaxJudge:
         if self._around is None or self._around.hole is not hole:
             parser = Parser(language.grammar())
             prefix, suffix = _bytes(hole.prefix), _bytes(hole.suffix)
-            tree = parser.parse(prefix + suffix)
+            tree = _parse(parser, prefix + suffix)
             self._around = _Around(hole, prefix, suffix, _point(prefix), parser, tree)
         return self._around
+
+
+def _parse(parser: Parser, text: bytes, old: Tree | None = None) -> Tree:
+    """A text's tree; `old` is that of another text, told what differs."""
+    pieces = Pieces(lambda offset: text[offset : offset + PIECE])
+    try:
+        if old is None:
+            return parser.parse(pieces, progress_callback=_go_on)
+        return parser.parse(pieces, old, progress_callback=_go_on)
+    finally:
+        pieces.let_go()
+
+
+def _go_on(*_: object) -> bool:
+    return False
 
 
 def _errors(node: Node, begin: int, end: int) -> Iterator[Node]:

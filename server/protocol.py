@@ -26,6 +26,7 @@ from pygls.protocol import (
     LanguageServerProtocol,
 )
 
+from midspan.server.scheduling import wake_soon
 from midspan.server.wire import WireError, read_messages
 
 log = logging.getLogger(__name__)
@@ -110,8 +111,12 @@ class Protocol(LanguageServerProtocol):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(inbox.put_nowait, message)
 
+        def read() -> None:
+            wake_soon()
+            read_messages(stdin, post)
+
         self.set_writer(StdoutWriter(stdout))
-        threading.Thread(target=read_messages, args=(stdin, post), name="midspan-reader", daemon=True).start()
+        threading.Thread(target=read, name="midspan-reader", daemon=True).start()
         while not self._exited and (message := await inbox.get()) is not None:
             if isinstance(message, WireError):
                 log.error("%s: the client's messages cannot be told apart any more, stopping", message)

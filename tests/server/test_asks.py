@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+import midspan.server.asks
 from midspan.engine.api import Budget, Fill, Hole, Latency, OnFrame
 from midspan.server.asks import Asks, Origin, Pace
 from tests.server.raw_client import WAIT_S
@@ -197,6 +198,38 @@ async def test_a_question_that_was_looked_ahead_for_is_not_asked_again() -> None
     # It is asked afresh the next time.
     await ask(asks, engine)
     assert len(engine.asked) == 2
+
+
+async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asks, engine = Asks(), SlowEngine()
+
+    def plan(uri: str) -> None:
+        asks.plan_ahead(uri, lambda: asks.look_ahead(uri, engine, HOLE, BUDGET))
+
+    async def timers() -> None:
+        # One that is set later comes later.
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(0, over.set)
+        await asyncio.wait_for(over.wait(), WAIT_S)
+
+    monkeypatch.setattr(midspan.server.asks, "AHEAD_S", 0.0)
+    plan("a")
+    task = await ask(asks, engine)
+    await timers()
+    assert len(engine.asked) == 1
+    engine.asked[0][0].set_result(FILL)
+    assert await result(task) is FILL
+    for uri in ("a", None):
+        plan("a")
+        asks.supersede_all() if uri is None else asks.supersede(uri)
+        await timers()
+        assert len(engine.asked) == 1
+    plan("a")
+    asks.supersede("b")
+    await timers()
+    assert [stop.is_set() for _, stop in engine.asked] == [False, False]
 
 
 async def test_a_look_ahead_that_still_runs_is_waited_for_and_can_be_superseded() -> None:

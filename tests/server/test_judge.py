@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +55,22 @@ def test_other_languages_are_judged_by_their_own_grammar_or_not_at_all() -> None
 def test_marks_lie_within_the_fill(fill: str, prefix: str, suffix: str) -> None:
     for begin, end in SyntaxJudge()(Hole(prefix=prefix, suffix=suffix), fill):
         assert 0 <= begin < end <= len(fill)
+
+
+def test_other_threads_run_while_a_text_is_parsed() -> None:
+    turns, over = list[None](), threading.Event()
+
+    def take_turns() -> None:
+        while not over.is_set():
+            turns.append(None)
+            time.sleep(0)
+
+    hole = hole_of("x = [1, (2), {3: 4}]\n" * 20_000 + "y = ‸\n")
+    other = threading.Thread(target=take_turns)
+    other.start()
+    before = len(turns)
+    SyntaxJudge()(hole, "5")
+    during = len(turns) - before
+    over.set()
+    other.join()
+    assert during > 20

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,32 @@ def edit(client: Client, version: int, line: int, start: int, end: int, text: st
     document = types.VersionedTextDocumentIdentifier(version, URI)
     changes = [types.TextDocumentContentChangePartial(range=span, text=text)]
     client.text_document_did_change(types.DidChangeTextDocumentParams(document, changes))
+
+
+class Heard:
+    """The holes that the engine is given, one after another, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        # Open for writing too: it has no end.
+        self._file = os.fdopen(os.open(path, os.O_RDWR), "rb", buffering=0)
+
+    async def prefix(self) -> str:
+        """The next one's text before the gap."""
+        line = await asyncio.wait_for(asyncio.to_thread(self._file.readline), WAIT_S)
+        return str(json.loads(line)[0])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@asynccontextmanager
+async def heard_session(tmp_path: Path, editor: str = "an editor") -> AsyncIterator[tuple[Client, Heard]]:
+    """A session, and what its engine hears."""
+    path = tmp_path / "prompts"
+    with closing(Heard(path)) as heard:
+        async with session(tmp_path, editor=editor, arguments=("--prompts", str(path))) as client:
+            yield client, heard
 
 
 def texts(items: list[types.InlineCompletionItem]) -> list[str]:
@@ -193,52 +221,52 @@ async def test_explicit_requests_get_several_and_keep_what_is_on_screen_first(tm
 async def test_items_in_a_document_with_crlf_have_the_line_ends_that_the_client_inserts_rightly(
     tmp_path: Path, editor: str, line_end: str
 ) -> None:
-    async with session(tmp_path, editor=editor) as client:
+    async with heard_session(tmp_path, editor) as (client, heard):
         client.open("def lines():\r\n    \r\n")
         first = await client.complete(1, 4)
+        assert await heard.prefix() == "def lines():\n    "
         assert texts(first) == [f"{TEXT}{line_end}    {TEXT}"]
         # Either way the document gets its own line end.
         edit(client, 2, 1, 4, 4, f"{TEXT}\r\n")
         along = await client.complete(2, 0)
         assert (texts(along), ids(along)) == ([f"    {TEXT}"], ids(first))
-        assert len(await asked(client)) == 1
         edit(client, 3, 2, 0, 0, f"    {TEXT}")
-        # It is known as taken: the gap behind it has been asked about.
+        # It is known as taken: the gap behind it is asked about, and nothing has been since the first time.
+        assert await heard.prefix() == f"def lines():\n    {TEXT}\n    {TEXT}"
         assert len(await asked(client)) == 2
 
 
 async def test_after_acceptance_the_next_gap_is_filled_before_it_is_asked_for(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
+    async with heard_session(tmp_path) as (client, heard):
         client.open("x = ")
         await client.complete(0, 4)
         edit(client, 2, 0, 4, 4, TEXT)
-        assert len(await asked(client)) == 2
-        # The question of `asked` has not been the one that was looked ahead for, and took its place.
-        edit(client, 3, 0, 4, 4 + len(TEXT), "")
-        edit(client, 4, 0, 4, 4, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = ", f"x = {TEXT}"]
         [item] = await client.complete(0, 4 + len(TEXT))
         assert item.insert_text == TEXT
-        assert len(await asked(client)) == 3
+        assert len(await asked(client)) == 2
     *_, last = rows(tmp_path)
     assert last["id"] == ids([item])[0]
     assert last["engine_ms"] <= last["latency_ms"]
 
 
 async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
+    async with heard_session(tmp_path) as (client, heard):
         client.open("x = 1\nlater ")
         await client.complete(1, 6)
         edit(client, 2, 1, 6, 6, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
         # The scripted engine has one worker: were it not stopped, this would never be answered.
         assert texts(await client.complete(0, 5)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
 
 
 async def test_a_key_stops_the_look_ahead(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
+    async with heard_session(tmp_path) as (client, heard):
         client.open("x = 1\nlater ")
         await client.complete(1, 6)
         edit(client, 2, 1, 6, 6, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
         edit(client, 3, 1, 0, 6 + len(TEXT), "y = ")
         assert texts(await client.complete(1, 4)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
