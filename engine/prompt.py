@@ -18,6 +18,8 @@ from midspan.engine.api import CheckpointError, GapKind, Hole
 
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
+# Text beyond so many characters a token is hardly ever wanted; it is left out in steps, as the prefix cache needs it.
+CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Prompt:
         self._tokenizer.encode_special_tokens = True
         self._prefix_tokens, self._context_tokens = prefix_tokens, context_tokens
         self._context: tuple[tuple[str, ...], list[int]] = ((), [])
+        self._suffix: tuple[str, list[int]] = ("", [])
         self.filler_id = filler_id
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         # Gemma's tokenizer has ordinary text among its added tokens: line ends and runs of blanks.
@@ -84,10 +87,13 @@ class Prompt:
             suffix, append = "\n", "\n" if at_line_start else ""
         elif at_line_start and not suffix.startswith("\n"):
             suffix, append = "\n" + suffix, "\n"
-        suffix_ids = self.encode(suffix)
+        # The same from key to key.
+        if suffix != self._suffix[0]:
+            self._suffix = (suffix, self.encode(suffix))
+        suffix_ids = list(self._suffix[1])
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
-        prefix_ids, heal = self._heal(hole.prefix)
+        prefix_ids, heal = self._heal(self._near(hole.prefix))
         prefix_ids = [BOS_ID, *self._context_ids(hole.context), *self._cut(prefix_ids)]
         return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append)
 
@@ -134,6 +140,13 @@ class Prompt:
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
+    def _near(self, prefix: str) -> str:
+        """The end of a text from a line's start on, long enough for `prefix_tokens`; from key to key the same start."""
+        beyond = len(prefix) - CHARS_A_TOKEN * self._prefix_tokens
+        if beyond <= 0:
+            return prefix
+        return prefix[prefix.rfind("\n", 0, beyond - beyond % ANCHOR_CHARS) + 1 :]
+
     def _heal(self, prefix: str) -> tuple[list[int], str]:
         """Prefix ids without the last word's tokens, and their text, which a single token must be able to begin.
 
@@ -142,15 +155,15 @@ class Prompt:
         if not prefix:
             return [], ""
         [encoding] = self._tokenizer.encode_batch([prefix], add_special_tokens=False)
-        words = encoding.word_ids
+        words, offsets = encoding.word_ids, encoding.offsets
         starts = [i for i, word in enumerate(words) if word == words[-1]]
         for first in starts:
             # A character split over several tokens begins where the one before it ends.
-            if first and encoding.offsets[first - 1][1] > encoding.offsets[first][0]:
+            if first and offsets[first - 1][1] > offsets[first][0]:
                 continue
-            if len(prefix) - encoding.offsets[first][0] > self._longest:
+            if len(prefix) - offsets[first][0] > self._longest:
                 continue
-            heal = prefix[encoding.offsets[first][0] :]
+            heal = prefix[offsets[first][0] :]
             if self._beginning_with(heal):
                 return list(encoding.ids[:first]), heal
         return list(encoding.ids), ""

@@ -107,7 +107,7 @@ def _add_quality(quality: argparse.ArgumentParser) -> None:
 
 
 def _add_keystroke(keystroke: argparse.ArgumentParser) -> None:
-    keystroke.add_argument("--limit", type=_positive, default=400, metavar="N", help="keystrokes typed in each file")
+    keystroke.add_argument("--limit", type=_positive, default=400, metavar="N", help="keys typed in each file")
     keystroke.add_argument("--lines", type=_positive, default=20_000, metavar="N", help="lines of the longest file")
     keystroke.add_argument("--json", action="store_true")
     keystroke.set_defaults(run=_keystroke)

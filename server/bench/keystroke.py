@@ -6,8 +6,9 @@ server's. The server's own share is the response time less the engine's time for
 telemetry row states. A keystroke is saved where a suggestion at or above the shipped threshold is exactly the rest of
 the line: it counts one key instead of many.
 A line is emptied, and the server has heard of it, before its keys count.
-`server_long_ms` is that share in the longest file, which has as many lines as --lines says. Each file is opened, and
-asked about once, before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
+`server_long_ms` is that share in the longest file, which has as many lines as --lines says and is typed in for longer,
+as a percentile of few keys is one of them; `offered_long` says of how many. Each file is opened, and asked about once,
+before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
 what that request takes then. `typed_along_ms` is the response time where the key ran along the suggestion on screen,
 which takes no engine; null where none did. The cancel's time runs to the request's answer. `rss_mb` is the peak
 resident memory of the server process up to the end of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM);
@@ -35,6 +36,8 @@ from midspan.server.telemetry import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")
 LONG = "long.py"
+# So many times as many keys as in another file.
+LONG_KEYS = 4
 CANCELS = 10
 # Every fill is offered, so that every request to the engine has its telemetry row.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000}
@@ -59,6 +62,7 @@ async def type_file(typist: Typist, uri: str, text: str, limit: int, progress: P
             progress.update(bar, advance=1)
             if len(seen) == limit:
                 return seen
+        progress.refresh()
     return seen
 
 
@@ -92,9 +96,11 @@ async def measure(files: dict[str, str], serve: Sequence[str], limit: int, thres
     seen, of_long = list[tuple[str, str, str]](), set[str]()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         async with typing([*serve, "--state-dir", folder], OPTIONS) as typist:
-            with Progress(console=Console(stderr=True)) as progress:
+            # Drawn between two lines: a thread that draws would take a core from the server.
+            with Progress(console=Console(stderr=True), auto_refresh=False) as progress:
                 for name, text in files.items():
-                    typed = await type_file(typist, f"file:///bench/{name}", text, limit, progress)
+                    keys = LONG_KEYS * limit if name == LONG else limit
+                    typed = await type_file(typist, f"file:///bench/{name}", text, keys, progress)
                     seen += typed
                     of_long |= {id for id, _, _ in typed} if name == LONG else set()
             cancels = []
@@ -115,6 +121,7 @@ async def measure(files: dict[str, str], serve: Sequence[str], limit: int, thres
         "from_engine_ms": percentiles([typist.responses[id] for id in asked]),
         "server_ms": percentiles(list(own.values())),
         "server_long_ms": percentiles([ms for id, ms in own.items() if id in of_long]),
+        "offered_long": len(of_long & own.keys()),
         "typed_along": len(typist.typed_along_ms),
         "typed_along_ms": percentiles(typist.typed_along_ms),
         "cancel_ms": percentiles([ms for ms in cancels if ms is not None]),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lsprotocol import types
 
-from midspan.server.bench.keystroke import OPTIONS, measure, recorded, saved
+from midspan.server.bench.keystroke import LONG, LONG_KEYS, OPTIONS, measure, recorded, saved
 from midspan.server.bench.pipes import Pipes
 from midspan.server.bench.typist import peak_rss_mb, typing
 from midspan.server.cli import main
@@ -57,7 +57,7 @@ async def test_the_servers_own_share_is_the_response_less_the_engines_time(tmp_p
 async def test_the_long_files_share_is_told_apart_and_the_start_is_timed(tmp_path: Path) -> None:
     files = {"a.py": "\nab = 1\n", "long.py": "\nx\n"}
     found = await asyncio.wait_for(measure(files, scripted(tmp_path), 100, 0.5), WAIT_S)
-    assert found["offered"] == 7
+    assert (found["offered"], found["offered_long"]) == (7, 1)
     # One key is all there is.
     assert found["server_long_ms"]["p50"] == found["server_long_ms"]["p99"] <= found["server_ms"]["p99"]
     # An interpreter starts and imports; then there is little left to do.
@@ -67,9 +67,9 @@ async def test_the_long_files_share_is_told_apart_and_the_start_is_timed(tmp_pat
 
 
 async def test_the_limit_is_keys_in_each_file(tmp_path: Path) -> None:
-    files = {"a.py": "\nabcdef\n", "b.py": "\n    ghi\n"}
+    files = {"a.py": "\nabcdef\n", "b.py": "\n    ghi\n", LONG: "\n" + "x" * 99}
     found = await asyncio.wait_for(measure(files, scripted(tmp_path), 4, 0.5), WAIT_S)
-    assert found["keystrokes"] == 4 + 3
+    assert found["keystrokes"] == 4 + 3 + LONG_KEYS * 4
 
 
 async def test_the_document_is_as_typed_at_every_key(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_command_prints_one_object(
     assert code == 0, err
     found = json.loads(out.splitlines()[-1])
     assert {"response_ms", "server_ms", "cancel_ms", "saved", "checkpoint", "device"} <= set(found)
-    assert (found["keystrokes"], found["device"]) == (2, "cpu")
+    assert (found["keystrokes"], found["device"]) == (1 + LONG_KEYS, "cpu")
 
 
 async def test_pipes_time_what_passes_and_not_what_the_client_makes_of_it() -> None:
