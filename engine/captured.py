@@ -45,7 +45,7 @@ class CapturedLoop:
     def __call__(
         self, cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None
     ) -> Iterator[Step]:
-        """See denoise.denoise, and infill.CanvasNetwork of `later_rows`. Raises DeviceError where no canvas fits."""
+        """See denoise.denoise, and loop.CanvasNetwork of `later_rows`. Raises DeviceError where no canvas fits."""
         if not bool(canvas.free.any()):
             return
         graph, later, chosen = self._graphs_for(cache, canvas, plan, later_rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -12,14 +12,13 @@ import torch
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
 from midspan.engine.beams import Beam, FillInTheMiddle, faint, known
 from midspan.engine.branches import Branches
-from midspan.engine.cache import Cache
 from midspan.engine.candidates import Gap, Rivals, Scored, after, judged, lay_canvases, rank, together
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
-from midspan.engine.denoise import Step, denoise
+from midspan.engine.denoise import Step
 from midspan.engine.early import Checked, early
-from midspan.engine.fused import FusedGemma
 from midspan.engine.lengths import around, canvas_width, fitting, likely_lengths, read_lengths
+from midspan.engine.loop import loop_over
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.neighbours import neighbours
 from midspan.engine.prefix_cache import PrefixCache
@@ -35,56 +34,6 @@ ASKING_TOKENS = 256
 # More draws than this find little that is new, and every one costs memory and time.
 MAX_DRAWS = 8
 ROWS = 8
-
-
-class CanvasNetwork:
-    """The model bound to one prefix, as the denoising loop sees it.
-
-    With `later_rows` only so many leading rows run from the second step on: the suffix behind them keeps the keys and
-    values that it had in the first step, when the gap before it was all noise.
-    """
-
-    def __init__(
-        self, model: DiffusionGemma, cache: Cache, valid: torch.Tensor | None, later_rows: int | None = None
-    ) -> None:
-        self._model, self._cache, self._valid, self._later_rows = model, cache, valid, later_rows
-        self._steps = self._width = 0
-        self.vocab_size = model.config.vocab_size
-
-    def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
-        """See denoise.Network."""
-        self._width = ids.shape[1]
-        rows = self._width if self._steps == 0 or self._later_rows is None else self._later_rows
-        self._steps += 1
-        soft = None if soft is None else soft[:, :rows]
-        frozen = ids.shape[1] - rows
-        hidden = self._model.denoise(ids[:, :rows], self._cache, soft, self._valid, frozen_rows=frozen)
-        return self._model.logits(hidden[free[:, :rows]])
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """See denoise.Network."""
-        self._model.keep(self._cache, rows, self._width)
-        self._valid = None if self._valid is None else self._valid[rows]
-
-    def soft(self, logits: torch.Tensor) -> torch.Tensor:
-        """See denoise.Network; the logits are rounded to the weights' dtype first, as in the release."""
-        probabilities = torch.softmax(logits.to(self._model.dtype), dim=-1, dtype=torch.float32)
-        return self._model.soft_embed(probabilities)
-
-
-Loop = Callable[[Cache, Canvas, Plan, Draws, int | None], Iterator[Step]]
-"""Denoises canvases behind a cached prefix; the last argument is CanvasNetwork's `later_rows`."""
-
-
-def loop_over(model: DiffusionGemma) -> Loop:
-    """The loop that fits how a model computes: steps captured whole over kernels, or denoise.py in plain torch."""
-    if isinstance(model, FusedGemma):
-        return CapturedLoop(model)
-
-    def loop(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-        return denoise(CanvasNetwork(model, cache, canvas.valid, later_rows), canvas, plan, draws)
-
-    return loop
 
 
 @dataclass(slots=True)
@@ -149,27 +98,31 @@ class Infiller:
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         layout, plan = out.layout, self._plan(budget)
         checked = Checked(self.judge, hole, self.prompt, layout)
-        if hole.kind not in self.prompt.many_lines:
-            out.rivals = self._rivals(out, hole, budget, watch)
-            # A search that was broken off says nothing of the gap.
-            broken_off = watch.interrupted() or watch.late()
-            if not broken_off and self._is_known(out, checked, budget):
-                return out
+        many_lines = hole.kind in self.prompt.many_lines
+        out.rivals = self._rivals(out, hole, budget, watch)
+        # A search that was broken off says nothing of the gap.
+        broken_off = watch.interrupted() or watch.late()
+        if not many_lines and not broken_off and self._is_known(out, checked, budget):
+            return out
         for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
             if watch.interrupted():
                 out.stopped = "cancelled"
                 return out
             draws = Draws(budget.seed + block, self.model.device)
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
-            if ranked and hole.kind not in self.prompt.many_lines:
+            if ranked and not many_lines:
                 again = plan if self._least(budget) is None else None
                 ranked = self._judged(out, checked, ranked, again, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
-            if not ranked or ranked[0].ended or hole.kind not in self.prompt.many_lines or out.stopped == "deadline":
+            if not ranked or ranked[0].ended or not many_lines or out.stopped == "deadline":
                 break
+            # They stood for the whole of the gap.
+            out.rivals = Rivals()
             layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
+        if many_lines and out.ranked:
+            out.ranked = judged(out.ranked, checked.parses, self.settings.ranking.syntax)
         return out
 
     def _rewrite(self, hole: Hole, strength: float, budget: Budget, watch: Watch) -> Infilling:
@@ -240,7 +193,7 @@ class Infiller:
         self._encode(out, layout)
         settings, longest = self.settings, self.model.config.canvas_length
         many_lines = kind in self.prompt.many_lines
-        slots = fitting(settings, settings.block_slots if many_lines else settings.slots, longest)
+        slots = fitting(settings, self._slots(kind), longest)
         if budget.candidates == 1 and not many_lines:
             slots = around(slots, out.rivals.lengths, settings.around_beams)
         width = canvas_width(settings, slots, longest)
@@ -250,6 +203,9 @@ class Infiller:
         each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
         return self._finish(out, canvas, layout, plan, draws, watch, out.rivals)
+
+    def _slots(self, kind: GapKind) -> tuple[int, ...]:
+        return self.settings.block_slots if kind in self.prompt.many_lines else self.settings.slots
 
     def _read_lengths(
         self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws
@@ -263,7 +219,7 @@ class Infiller:
         return scores
 
     def _rivals(self, out: Infilling, hole: Hole, budget: Budget, watch: Watch) -> Rivals:
-        """What the neighbourhood and the beam search say about a gap within one line."""
+        """What the neighbourhood and the beam search say about a gap, if the checkpoint has them."""
         nearby = self._nearby(hole, out.layout)
         if not self.settings.beams:
             return Rivals(nearby=nearby)
@@ -288,7 +244,7 @@ class Infiller:
         ended, branches = list[Beam](), Branches(self.model, self.fim.prefix.memory)
         width = max(self.settings.beams, min(MAX_DRAWS, budget.candidates))
         try:
-            for beams, ended in self.fim.steps(branches, layout, kind, width, max(self.settings.slots)):
+            for beams, ended in self.fim.steps(branches, layout, kind, width, max(self._slots(kind))):
                 enough = known(beams, ended, min(width, budget.candidates)) or faint(beams, ended, floor)
                 if enough or watch.interrupted() or watch.late():
                     break

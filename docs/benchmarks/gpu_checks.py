@@ -12,7 +12,7 @@ from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step
 from midspan.engine.graph import StepGraph
-from midspan.engine.infill import Loop
+from midspan.engine.loop import Loop
 from midspan.engine.model import DiffusionGemma, ModelConfig
 
 DECIDED = ("draft", "canvas", "accepted", "finished")

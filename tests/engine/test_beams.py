@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
-from midspan.engine.beams import LEAST, faint
+from midspan.engine.beams import LEAST, Beam, faint
 from midspan.engine.branches import Branches
 from midspan.engine.cache import Cache
+from midspan.engine.candidates import Rivals, Scored
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import Infiller, Infilling, Watch
+from midspan.engine.infill import MAX_BLOCKS, Infiller, Infilling, Watch
 from midspan.engine.lengths import LEAST_WIDTH
+from midspan.engine.prompt import Layout
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import SOURCE, tiny_infiller
 
@@ -165,10 +167,63 @@ def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_the
     assert len(grown) == 1
 
 
-def test_several_lines_are_left_to_the_canvases(infiller: Infiller) -> None:
-    out = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT)
-    assert out.ranked
-    assert (out.rivals.beams, infiller.fim.prefix.encoded_tokens) == ({}, 0)
+def test_a_span_may_be_written_from_left_to_right_too_over_line_ends(infiller: Infiller) -> None:
+    span = replace(HOLE, kind="span")
+    out = infiller.infill(span, Budget(candidates=4), PATIENT)
+    found = {one.ids: one.features[FEATURES.index("beam")] for one in out.ranked}
+    assert len(out.rivals.beams) == 4
+    assert {ids for ids, searched in found.items() if searched} == set(out.rivals.beams) < set(found)
+    rules = infiller.fim.rules(out.layout, "span")
+    line_ends = [token for token in range(infiller.prompt.vocab_size) if "\n" in infiller.prompt.cell_text(token)]
+    assert bool(rules.inner[line_ends].all())
+    assert not bool(rules.stops[line_ends].any())
+
+
+def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(infiller: Infiller) -> None:
+    infiller.settings = replace(infiller.settings, slots=(4,), block_slots=(4, 12))
+    depths, steps = list[int](), infiller.fim.steps
+
+    def watched(
+        branches: Branches, layout: Layout, kind: GapKind, width: int, limit: int
+    ) -> Iterator[tuple[list[Beam], list[Beam]]]:
+        depths.append(limit)
+        return steps(branches, layout, kind, width, limit)
+
+    infiller.fim.steps = watched  # type: ignore[method-assign]
+    infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
+    infiller.infill(replace(HOLE, kind="line"), Budget(), PATIENT)
+    assert depths == [12, 4]
+
+
+def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller) -> None:
+    """Behind what a block came to, a beam for the whole gap would write it twice."""
+    given, finish = list[Rivals](), infiller._finish
+
+    def watched(
+        out: Infilling,
+        canvas: Canvas,
+        layout: Layout,
+        plan: Plan,
+        draws: Draws,
+        watch: Watch,
+        rivals: Rivals | None = None,
+    ) -> list[Scored]:
+        assert rivals is not None
+        given.append(rivals)
+        return [replace(one, ended=False) for one in finish(out, canvas, layout, plan, draws, watch, rivals)]
+
+    infiller._finish = watched  # type: ignore[method-assign]
+    infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
+    assert [bool(rivals.beams) for rivals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
+
+
+def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infiller) -> None:
+    first = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT).ranked[0]
+    wrong = infiller.prompt.text(list(first.ids), infiller.prompt.lay_out(HOLE))
+    infiller.judge = lambda hole, fill: ((0, len(fill)),) if fill == wrong else ()
+    ranked = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT).ranked
+    assert ranked[0].ids != first.ids
+    assert [one.parses for one in ranked if one.ids == first.ids] == [False]
 
 
 def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:

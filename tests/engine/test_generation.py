@@ -10,7 +10,7 @@ import torch
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.infill import CanvasNetwork
+from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,

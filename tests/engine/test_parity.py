@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from midspan.engine.cache import Cache
-from midspan.engine.infill import CanvasNetwork
+from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,

@@ -28,7 +28,7 @@ from midspan.engine import model as network
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
 from midspan.engine.denoise import denoise
-from midspan.engine.infill import CanvasNetwork
+from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp

@@ -17,7 +17,8 @@ from midspan.engine.chat import ChatPrompt
 from midspan.engine.denoise import Step
 from midspan.engine.fused import FusedGemma, own_room, unsupported
 from midspan.engine.graph import Room, Size, StepGraph
-from midspan.engine.infill import Infiller, Loop, Watch
+from midspan.engine.infill import Infiller, Watch
+from midspan.engine.loop import Loop
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.network import chosen
 from midspan.engine.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
