@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
 CLOSE_S = BUSY_S = 10.0
+# An answer is on its way when its row comes: it goes first.
+LATER_S = 0.02
 KEPT_MS = 365 * 24 * 60 * 60 * 1000
 SCHEMA = """
 CREATE TABLE salt (value BLOB NOT NULL);
@@ -72,6 +74,7 @@ class Telemetry:
         self._on_trouble = on_trouble
         self._troubled = False
         self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="midspan-telemetry", daemon=True)
         self._thread.start()
 
@@ -104,6 +107,7 @@ class Telemetry:
 
     def close(self) -> None:
         """Write what is still to be written, then close the file; a disk that does not answer is left behind."""
+        self._closing.set()
         self._writes.put(None)
         self._thread.join(CLOSE_S)
 
@@ -116,6 +120,7 @@ class Telemetry:
                 pass
             return
         while (write := self._writes.get()) is not None:
+            self._closing.wait(LATER_S)
             try:
                 with store:
                     write(store, salt)

@@ -91,18 +91,24 @@ def recorded(folder: Path, long_lines: int) -> dict[str, str]:
     return files
 
 
+async def type_all(typist: Typist, files: dict[str, str], limit: int) -> tuple[list[tuple[str, str, str]], set[str]]:
+    """Retype all files, see `type_file`; also the ids of what was offered in the long one."""
+    seen, of_long = list[tuple[str, str, str]](), set[str]()
+    # Drawn between two lines: a thread that draws would take a core from the server.
+    with Progress(console=Console(stderr=True), auto_refresh=False) as progress:
+        for name, text in files.items():
+            keys = LONG_KEYS * limit if name == LONG else limit
+            typed = await type_file(typist, f"file:///bench/{name}", text, keys, progress)
+            seen += typed
+            of_long |= {id for id, _, _ in typed} if name == LONG else set()
+    return seen, of_long
+
+
 async def measure(files: dict[str, str], serve: Sequence[str], limit: int, threshold: float) -> dict[str, Any]:
     """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
-    seen, of_long = list[tuple[str, str, str]](), set[str]()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         async with typing([*serve, "--state-dir", folder], OPTIONS) as typist:
-            # Drawn between two lines: a thread that draws would take a core from the server.
-            with Progress(console=Console(stderr=True), auto_refresh=False) as progress:
-                for name, text in files.items():
-                    keys = LONG_KEYS * limit if name == LONG else limit
-                    typed = await type_file(typist, f"file:///bench/{name}", text, keys, progress)
-                    seen += typed
-                    of_long |= {id for id, _, _ in typed} if name == LONG else set()
+            seen, of_long = await type_all(typist, files, limit)
             cancels = []
             for number in range(CANCELS):
                 name = list(files)[number % len(files)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import midspan.server.telemetry
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION, Offer, Telemetry
 
 URI = "file:///home/someone/secret_project/plan.py"
@@ -182,6 +183,25 @@ def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
             threading.Thread(target=call).start()
             assert returned.wait(2)
             lock.rollback()
+    assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
+
+
+def test_a_row_waits_until_its_answer_has_gone_but_not_for_that_when_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float | None]()
+
+    class Closing(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(midspan.server.telemetry, "LATER_S", 3600.0)
+    with telemetry(tmp_path) as store:
+        store._closing = Closing()
+        store.offered(offer("a1"))
+        store.offered(offer("a2"))
+    assert waited == [3600.0, 3600.0]
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
 
 
