@@ -201,11 +201,14 @@ def render_tried(rows: list[Row]) -> str:
     for row in rows:
         if not row["command"].startswith("variants.py"):
             continue
-        title = f"{row['holes']} gaps of held-out packages, checkpoint `{row['checkpoint']}`, commit `{row['commit']}`:"
+        behind = " behind a key that went against the fill before" if row.get("divergent") else ""
+        made_by = f"checkpoint `{row['checkpoint']}`, commit `{row['commit']}`:"
+        title = f"{row['holes']} gaps of held-out packages{behind}, {made_by}"
         lines = ["| what differs | exact | among the hypotheses | one fill |", "|---|---|---|---|"]
         for tried in row["variants"]:
             what = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in tried["variant"].items()) or "as shipped"
-            figures = (percent(tried["exact"]), percent(tried["any"]), times(tried["latency_ms"]))
+            steps = f", {tried['steps_mean']:.1f} steps" if "steps_mean" in tried else ""
+            figures = (percent(tried["exact"]), percent(tried["any"]), times(tried["latency_ms"]) + steps)
             lines.append(f"| {what} | " + " | ".join(figures) + " |")
         parts.append(title + "\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)

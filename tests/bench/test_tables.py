@@ -228,6 +228,10 @@ def test_every_variant_has_its_line() -> None:
         "| as shipped | 20.0 % | 25.0 % | p50 94 ms, p95 123 ms |",
         "| `steps` 2, `slots` [8, 16] | 10.0 % | 25.0 % | p50 94 ms, p95 123 ms |",
     ]
+    stepped = [tried | {"steps_mean": 1.96} for tried in VARIANTS["variants"]]
+    title, *_, last = render_tried([VARIANTS | {"divergent": True, "variants": stepped}]).splitlines()
+    assert title.startswith("100 gaps of held-out packages behind a key that went against the fill before, checkpoint")
+    assert last.endswith("| p50 94 ms, p95 123 ms, 2.0 steps |")
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}", f"{BEGIN}{END}{END}"])
