@@ -93,7 +93,7 @@ class Server(LanguageServer):
         """Serve one client; the process's exit code."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_log_stray)
-        log.info("threads that answer %s", "are let in at once" if wake_soon() else "wait for their turn")
+        log.info("keystrokes %s", "get a core at once" if wake_soon() else "wait for a core as others do")
         self.idle.start()
         try:
             return await self.protocol.serve(stdin, stdout)

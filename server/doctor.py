@@ -7,6 +7,7 @@ import asyncio
 import json
 import platform
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,8 +19,9 @@ from midspan.server.errors import CommandError
 from midspan.server.judge import load_judged
 from midspan.server.languages import TABLE
 from midspan.server.round_trip import round_trip
+from midspan.server.scheduling import wake_soon
 
-PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
+PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
 
@@ -39,6 +41,7 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": versions(PACKAGES),
         "state_dir": str(state_dir),
+        "keys_first": keys_first(),
         "mend": [],
     }
     if (problem := unwritable(state_dir)) is not None:
@@ -95,6 +98,13 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def keys_first() -> bool:
+    """Whether threads that answer a keystroke get a core at once here while the engine has them all."""
+    # On a thread of its own: this one is to be scheduled as before.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(wake_soon).result()
 
 
 def unwritable(folder: Path) -> str | None:

@@ -17,19 +17,28 @@ import sys
 SLICE_NS = 100_000
 # What this thread starts, engine and indexer, is scheduled as usual.
 RESET_ON_FORK = 1
-SET = {"x86_64": 314, "aarch64": 274}  # the system call's number, for which Python and glibc have no name
+# The system calls' numbers, for which Python and glibc have no names.
+SET, GET = {"x86_64": 314, "aarch64": 274}, {"x86_64": 315, "aarch64": 275}
 # Of struct sched_attr: size, policy, flags, nice, priority, runtime, deadline and period.
 ATTRIBUTES = "<IIQiIQQQ"
+SIZE = struct.calcsize(ATTRIBUTES)
 
 
 def wake_soon() -> bool:
-    """Ask for short slices for the calling thread; whether the system has taken that. Elsewhere than on Linux: no."""
-    if sys.platform != "linux" or (number := SET.get(platform.machine())) is None:
+    """Ask for short slices for the calling thread; whether it has them now. Elsewhere than on Linux it has not."""
+    if sys.platform != "linux" or platform.machine() not in SET:
         return False
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         # Whoever started the server has said how it is to be scheduled.
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    size = struct.calcsize(ATTRIBUTES)
-    wanted = struct.pack(ATTRIBUTES, size, os.SCHED_OTHER, RESET_ON_FORK, nice, 0, SLICE_NS, 0, 0)
-    return bool(ctypes.CDLL(None, use_errno=True).syscall(number, 0, wanted, 0) == 0)
+    wanted = struct.pack(ATTRIBUTES, SIZE, os.SCHED_OTHER, RESET_ON_FORK, nice, 0, SLICE_NS, 0, 0)
+    ctypes.CDLL(None).syscall(SET[platform.machine()], 0, wanted, 0)
+    return attributes()[5] == SLICE_NS
+
+
+def attributes(thread: int = 0) -> tuple[int, ...]:
+    """A thread's struct sched_attr as the kernel states it, zeros where it states nothing; 0 is the calling thread."""
+    found = ctypes.create_string_buffer(SIZE)
+    ctypes.CDLL(None).syscall(GET[platform.machine()], thread, found, SIZE, 0)
+    return struct.unpack(ATTRIBUTES, found.raw)

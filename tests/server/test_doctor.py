@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from midspan.server.cli import main
 from midspan.server.doctor import examine as examine_here
 from midspan.server.doctor import versions
 from midspan.server.languages import TABLE, Language
+from midspan.server.scheduling import wake_soon
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import ScriptedEngine
 
@@ -36,7 +37,9 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert found["trained_on"] == ["python"]
     assert isinstance(found["round_trip_ms"], float)
     assert found["grammars"] == [language.name for language in TABLE]
-    assert {"torch", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]
+    assert {"torch", "onnxruntime", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]
+    with ThreadPoolExecutor(1) as thread:
+        assert found["keys_first"] is thread.submit(wake_soon).result()
 
 
 def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import struct
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.scheduling import ATTRIBUTES, RESET_ON_FORK, SET, SLICE_NS, wake_soon
+from midspan.server.scheduling import RESET_ON_FORK, SET, SLICE_NS, attributes, wake_soon
 from tests.server.raw_client import complete, connected
 from tests.server.scripted import TEXT
 
@@ -28,24 +26,15 @@ def in_a_thread(call: Callable[[], None]) -> None:
         thread.submit(call).result()
 
 
-def attributes(thread: int = 0) -> tuple[int, ...]:
-    """A thread's struct sched_attr; the calling one's where none is named."""
-    size = struct.calcsize(ATTRIBUTES)
-    found = ctypes.create_string_buffer(size)
-    # sched_getattr is the next call.
-    assert ctypes.CDLL(None).syscall(SET[platform.machine()] + 1, thread, found, size, 0) == 0
-    return struct.unpack(ATTRIBUTES, found.raw)
-
-
 @on_linux
 def test_a_thread_asks_for_short_slices_and_its_children_do_not() -> None:
     def parent() -> None:
         usual, nice = attributes(), os.getpriority(os.PRIO_PROCESS, 0)
-        assert wake_soon()
+        soon = wake_soon()
         _, policy, flags, now_nice, _, slice_ns, _, _ = attributes()
         assert (policy, now_nice, flags & RESET_ON_FORK) == (os.SCHED_OTHER, nice, RESET_ON_FORK)
         # Before 6.12 the kernel states no slice.
-        assert slice_ns == (SLICE_NS if usual[5] else 0)
+        assert (soon, slice_ns) == ((True, SLICE_NS) if usual[5] else (False, 0))
         in_a_thread(lambda: child(usual))
 
     def child(usual: tuple[int, ...]) -> None:
