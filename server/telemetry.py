@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
 CLOSE_S = BUSY_S = 10.0
-# An answer is on its way when its row comes: it goes first.
+# An answer is on its way when its row comes: it goes first. What a client tells of it, as it may end next, is written
+# at once, and the row with it.
 LATER_S = 0.02
 KEPT_MS = 365 * 24 * 60 * 60 * 1000
 SCHEMA = """
@@ -73,8 +74,9 @@ class Telemetry:
         self._path = state_dir / FILE_NAME
         self._on_trouble = on_trouble
         self._troubled = False
-        self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
+        # Each write, and whether it may wait for an answer.
+        self._writes: queue.SimpleQueue[tuple[Write, bool] | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._work, name="midspan-telemetry", daemon=True)
         self._thread.start()
 
@@ -90,26 +92,40 @@ class Telemetry:
             names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
             store.execute(f"INSERT INTO completion ({names}) VALUES ({holes})", row)
 
-        self._writes.put(write)
+        self._writes.put((write, True))
 
     def shown(self, id: str) -> None:
         """The client has shown the completion."""
-        self._writes.put(lambda store, _: _set(store, id, "shown = 1"))
+        self._at_once(lambda store, _: _set(store, id, "shown = 1"))
 
     def partially_accepted(self, id: str, chars: int) -> None:
         """The user has taken the completion's first `chars` UTF-16 units, counted from its start."""
-        self._writes.put(lambda store, _: _set(store, id, "partial_chars = max(partial_chars, ?)", chars))
+        self._at_once(lambda store, _: _set(store, id, "partial_chars = max(partial_chars, ?)", chars))
 
     def accepted(self, id: str) -> None:
         """The user has taken the completion."""
         now = _now_ms()
-        self._writes.put(lambda store, _: _set(store, id, "accepted_ts = coalesce(accepted_ts, ?)", now))
+        self._at_once(lambda store, _: _set(store, id, "accepted_ts = coalesce(accepted_ts, ?)", now))
 
     def close(self) -> None:
         """Write what is still to be written, then close the file; a disk that does not answer is left behind."""
-        self._closing.set()
         self._writes.put(None)
+        self._hurry.set()
         self._thread.join(CLOSE_S)
+
+    def _at_once(self, write: Write) -> None:
+        self._writes.put((write, False))
+        self._hurry.set()
+
+    def _next(self) -> Write | None:
+        """The next write when its time has come; None at the end."""
+        self._hurry.clear()
+        if (found := self._writes.get()) is None:
+            return None
+        write, may_wait = found
+        if may_wait and self._writes.empty():
+            self._hurry.wait(LATER_S)
+        return write
 
     def _work(self) -> None:
         try:
@@ -119,8 +135,7 @@ class Telemetry:
             while self._writes.get() is not None:
                 pass
             return
-        while (write := self._writes.get()) is not None:
-            self._closing.wait(LATER_S)
+        while (write := self._next()) is not None:
             try:
                 with store:
                     write(store, salt)

@@ -186,22 +186,50 @@ def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
 
 
-def test_a_row_waits_until_its_answer_has_gone_but_not_for_that_when_the_store_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited = list[float | None]()
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a store's thread waits for an answer to go, which takes an hour."""
+    begun = threading.Event()
 
-    class Closing(threading.Event):
+    class Hurry(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
-            waited.append(timeout)
+            assert timeout == 3600.0
+            begun.set()
             return super().wait(timeout)
 
+    plain = Telemetry.__init__
+
+    def listening(store: Telemetry, *arguments: Any) -> None:
+        plain(store, *arguments)
+        store._hurry = Hurry()
+
+    monkeypatch.setattr(Telemetry, "__init__", listening)
     monkeypatch.setattr(midspan.server.telemetry, "LATER_S", 3600.0)
+    return begun
+
+
+def test_a_row_waits_for_its_answer_but_not_when_the_store_is_closed(tmp_path: Path, waits: threading.Event) -> None:
     with telemetry(tmp_path) as store:
-        store._closing = Closing()
         store.offered(offer("a1"))
+        assert waits.wait(60)
+        assert rows(tmp_path) == []
+    assert [row["id"] for row in rows(tmp_path)] == ["a1"]
+
+
+@pytest.mark.parametrize("tell", ["shown", "accepted", "partially_accepted"])
+def test_what_the_client_tells_is_written_at_once_and_the_row_with_it(
+    tmp_path: Path, waits: threading.Event, tell: str
+) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+        assert waits.wait(60)
+        getattr(store, tell)(*("a1", 3)[: 2 if tell == "partially_accepted" else 1])
+        written = threading.Event()
+        store._writes.put((lambda *_: written.set(), False))
+        assert written.wait(60)
+        [row] = rows(tmp_path)
+        assert row["shown"] or row["accepted_ts"] or row["partial_chars"] == 3
         store.offered(offer("a2"))
-    assert waited == [3600.0, 3600.0]
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
 
 
