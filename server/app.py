@@ -105,6 +105,7 @@ class Server(LanguageServer):
 
     async def _close(self) -> None:
         self.idle.stop()
+        self.asks.supersede_all()
         await self.context.close()
         if self._loading is not None and self._loading.done() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.

@@ -11,13 +11,13 @@ from tree_sitter import Node, Parser, Tree
 import midspan.engine
 from midspan.engine.api import Hole, OnProgress
 from midspan.server.languages import language_of
-from midspan.server.pieces import Pieces
+from midspan.server.pieces import parse_in_pieces
 
 if TYPE_CHECKING:
     from midspan.server.asks import Engine
     from midspan.server.languages import Language
 
-# A parser that reads pieces calls back, which lets other threads have the interpreter: no keystroke waits for a parse.
+# Between two pieces other threads have the interpreter: no keystroke waits for a parse.
 PIECE = 1024
 
 
@@ -80,18 +80,7 @@ class SyntaxJudge:
 
 
 def _parse(parser: Parser, text: bytes, old: Tree | None = None) -> Tree:
-    """A text's tree; `old` is that of another text, told what differs."""
-    pieces = Pieces(lambda offset: text[offset : offset + PIECE])
-    try:
-        if old is None:
-            return parser.parse(pieces, progress_callback=_go_on)
-        return parser.parse(pieces, old, progress_callback=_go_on)
-    finally:
-        pieces.let_go()
-
-
-def _go_on(*_: object) -> bool:
-    return False
+    return parse_in_pieces(parser, lambda offset: text[offset : offset + PIECE], old)
 
 
 def _errors(node: Node, begin: int, end: int) -> Iterator[Node]:

@@ -12,6 +12,8 @@ import ctypes
 import sys
 from collections.abc import Callable
 
+from tree_sitter import Parser, Tree
+
 # Shorter ones are Python's own, there once for ever.
 LEAST = 2
 _drop = ctypes.pythonapi.Py_DecRef
@@ -40,3 +42,20 @@ class Pieces:
             piece = self._given.pop()
             for _ in range(sys.getrefcount(piece) - sys.getrefcount(plain)):
                 _drop(piece)
+
+
+def parse_in_pieces(
+    parser: Parser, read: Callable[[int], bytes], old: Tree | None = None, stop: Callable[[], bool] = lambda: False
+) -> Tree:
+    """The tree of the text that `read` gives; `old` is that of an older text, told what moved.
+
+    The parser calls back again and again: other threads have the interpreter meanwhile, and ValueError is raised where
+    `stop` says so. The next call goes on from there unless the parser is reset.
+    """
+    pieces = Pieces(read)
+    try:
+        if old is None:
+            return parser.parse(pieces, progress_callback=lambda *_: stop())
+        return parser.parse(pieces, old, progress_callback=lambda *_: stop())
+    finally:
+        pieces.let_go()

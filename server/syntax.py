@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from tree_sitter import Node, Parser, Tree
 
 from midspan.server.languages import Language, language_of
-from midspan.server.pieces import Pieces
+from midspan.server.pieces import parse_in_pieces
 
 if TYPE_CHECKING:
     from midspan.server.documents import Edit
@@ -65,20 +65,12 @@ class Syntax:
             chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
             return chunk[offset - offsets.before(line) :]
 
-        def is_late(*_: object) -> bool:
-            return time.thread_time() > end
-
-        end, pieces = time.thread_time() + patience_s, Pieces(read)
+        end = time.thread_time() + patience_s
         try:
-            if self._tree is None:
-                self._tree = self._parser.parse(pieces, progress_callback=is_late)
-            else:
-                self._tree = self._parser.parse(pieces, self._tree, progress_callback=is_late)
+            self._tree = parse_in_pieces(self._parser, read, self._tree, lambda: time.thread_time() > end)
         except ValueError:
             self._halfway = True
             return False
-        finally:
-            pieces.let_go()
         self._halfway = False
         return True
 

@@ -14,7 +14,7 @@ import msgspec
 from tree_sitter import Node, Parser, Query, QueryCursor
 
 from midspan.server.languages import Language
-from midspan.server.pieces import Pieces
+from midspan.server.pieces import parse_in_pieces
 
 OUTLINE_CHARS, CONSTANT_CHARS = 500, 160
 MAX_DEFINITIONS = 5000  # of one file
@@ -108,13 +108,13 @@ def definitions(language: Language, data: bytes) -> list[Definition]:
 def _parsed(language: Language, data: bytes) -> Node | None:
     """The tree's root; None when the parser, which some text makes quadratic, is not done in time."""
     late = time.thread_time() + PATIENCE_S
-    pieces = Pieces(lambda offset: data[offset : offset + READ_BYTES])
+    parser = Parser(language.grammar())
     try:
-        tree = Parser(language.grammar()).parse(pieces, progress_callback=lambda *_: time.thread_time() > late)
+        tree = parse_in_pieces(
+            parser, lambda offset: data[offset : offset + READ_BYTES], stop=lambda: time.thread_time() > late
+        )
     except ValueError:
         return None
-    finally:
-        pieces.let_go()
     return tree.root_node
 
 

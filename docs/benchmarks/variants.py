@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import Budget, Hole
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
@@ -40,6 +40,7 @@ from midspan.engine.onnx_gemma import THREADS, OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights import load_weights, resolve
+from midspan.server.documents import unchanged
 from midspan.server.judge import SyntaxJudge
 
 
@@ -84,7 +85,7 @@ def behind(gap: Gap, fill: str) -> Gap | None:
 
     What is left of the fill begins behind the character, or behind the word, that stood where the key was typed.
     """
-    along = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(gap.truth, fill, strict=False)))
+    along, _ = unchanged(gap.truth, fill)
     typed, truth, rest = gap.truth[: along + 1], gap.truth[along + 1 :], fill[along:]
     if along == len(gap.truth) or not rest or not truth.strip():
         return None
@@ -173,6 +174,8 @@ def main(argv: list[str]) -> int:
     infiller = load_infiller(found.folder, "auto")
     if not isinstance(infiller, Infiller):
         sys.exit(f"{found.folder}: its layout has no canvases; give a checkpoint of layout filler")
+    if isinstance(infiller.loop, CapturedLoop) and any(variant.get("warm") for variant in found.variants):
+        sys.exit("warm: captured steps draw their own noise; try it where the network is not captured")
     infiller.judge = SyntaxJudge()
     gaps = [Gap(hole, truth) for hole, truth in heldout_holes(found.heldout, found.holes, found.seed)]
     if found.divergent:

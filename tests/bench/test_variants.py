@@ -87,3 +87,10 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
     assert started[-found["holes"] :] == [False] * found["holes"]
     assert started[-2 * found["holes"] : -found["holes"]] == [True] * found["holes"]
     assert not any(started[: -2 * found["holes"]])
+
+
+def test_warm_canvases_are_refused_where_steps_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variants, "CapturedLoop", object)
+    argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"steps": 1}', '{"warm": true}']
+    with pytest.raises(SystemExit, match="draw their own noise"):
+        variants.main(argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -199,20 +200,11 @@ def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller) ->
     """Behind what a block came to, a beam for the whole gap would write it twice."""
     given, finish = list[Rivals](), infiller._finish
 
-    def watched(
-        out: Infilling,
-        canvas: Canvas,
-        layout: Layout,
-        plan: Plan,
-        draws: Draws,
-        watch: Watch,
-        rivals: Rivals | None = None,
-    ) -> list[Scored]:
-        assert rivals is not None
-        given.append(rivals)
-        return [replace(one, ended=False) for one in finish(out, canvas, layout, plan, draws, watch, rivals)]
+    def watched(*arguments: Any) -> list[Scored]:
+        given.append(arguments[-1])
+        return [replace(one, ended=False) for one in finish(*arguments)]
 
-    infiller._finish = watched  # type: ignore[method-assign]
+    infiller._finish = watched  # type: ignore[method-assign, assignment]
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     assert [bool(rivals.beams) for rivals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,20 +15,18 @@ from midspan.engine.prompt import ANCHOR_CHARS, CHARS_A_TOKEN, Prompt
 
 TOKENIZER = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded" / "tokenizer.json"
 # Real code, long enough.
-TEXT = Path(midspan.engine.prompt.__file__).read_text(encoding="utf-8")[:7000]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path("fixtures/keystroke").glob("*.py"))) * 2
 NEAR, WHOLE = 64, 100_000
 
 
+@cache
 def prompt_of(tokens: int) -> Prompt:
     return Prompt(TOKENIZER, prefix_tokens=tokens, filler_id=3)
 
 
-SHORT, LONG = prompt_of(NEAR), prompt_of(WHOLE)
-
-
 @given(st.integers(0, len(TEXT)))
 def test_the_tokens_before_a_gap_are_those_of_the_whole_text(at: int) -> None:
-    near, whole = (prompt.lay_out(Hole(prefix=TEXT[:at], suffix="")) for prompt in (SHORT, LONG))
+    near, whole = (prompt.lay_out(Hole(prefix=TEXT[:at], suffix="")) for prompt in (prompt_of(NEAR), prompt_of(WHOLE)))
     bos, *ids = near.prefix
     assert near.heal == whole.heal
     assert [bos, *ids] == [whole.prefix[0], *whole.prefix[len(whole.prefix) - len(ids) :]]
@@ -36,7 +35,7 @@ def test_the_tokens_before_a_gap_are_those_of_the_whole_text(at: int) -> None:
 
 def test_far_text_is_left_out_in_steps() -> None:
     keys = range(3000, len(TEXT))
-    lengths = [len(SHORT._near(TEXT[:at])) for at in keys]
+    lengths = [len(prompt_of(NEAR)._near(TEXT[:at])) for at in keys]
     begins = [at - length for at, length in zip(keys, lengths, strict=True)]
     assert min(lengths) >= CHARS_A_TOKEN * NEAR
     assert max(lengths) < CHARS_A_TOKEN * NEAR + ANCHOR_CHARS + max(map(len, TEXT.split("\n"))) + 1

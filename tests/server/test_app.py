@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from pygls.io_ import StdoutWriter
 
+import midspan.server.asks
 from midspan.server.app import ServeOptions, build, serve
 from midspan.server.changes import ACTIONS
 from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
@@ -318,6 +320,18 @@ def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path)
         ids = itertools.takewhile(lambda id: client.ask(complete(id, 0, 4)) is None, range(999))
         assert len(list(ids)) < 999
         assert client.leave() == 0
+
+
+async def test_a_server_that_ends_looks_ahead_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(midspan.server.asks, "AHEAD_S", 0.0)
+    server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=tmp_path, log_file=None))
+    looked, over = list[None](), asyncio.Event()
+    server.asks.plan_ahead(URI, lambda: looked.append(None))
+    await server._close()
+    # A timer that is set later comes later.
+    asyncio.get_running_loop().call_later(0, over.set)
+    await asyncio.wait_for(over.wait(), WAIT_S)
+    assert looked == []
 
 
 def test_disabled_means_no_loading_and_null(tmp_path: Path) -> None:
