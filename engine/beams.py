@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from midspan.engine.api import GapKind
 from midspan.engine.branches import Branches
@@ -122,16 +121,15 @@ class FillInTheMiddle:
         if not gaps:
             return []
         rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
-        rows = nn.utils.rnn.pad_sequence([torch.tensor(gap) for gap in gaps], batch_first=True).to(self.model.device)
-        there = torch.arange(rows.shape[1]) < torch.tensor(lengths)[:, None]
-        hidden = self.model.score(rows, self.prefix.memory)[there.to(self.model.device)]
+        hidden, rows = self.model.score(gaps, self.prefix.memory)
         both = self.model.logits(hidden)
         whole = both.masked_fill_(~(rules.inner | rules.stops), -torch.inf).logsumexp(dim=-1)
-        # What follows each id; the last one's is not read.
-        after = rows.roll(-1, dims=1)[there.to(self.model.device)][:, None]
-        begins = self._read(self.prefix.last_hidden[None], rules.first)[0, rows[:, 0]].clamp(min=LEAST).tolist()
-        inner = (both.gather(-1, after).squeeze(-1) - whole).clamp(min=LEAST).split(lengths)
-        last = torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1
+        first = self._read(self.prefix.last_hidden[None], rules.first)[0]
+        begins = first[[gap[0] for gap in gaps]].clamp(min=LEAST).tolist()
+        # What follows each id; what follows the last is not read.
+        after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.model.device)
+        inner = (both[rows, after] - whole[rows]).clamp(min=LEAST).split(lengths)
+        last = rows[torch.tensor(lengths, device=rows.device).cumsum(dim=0) - 1]
         ends = (both[last][:, rules.stops].logsumexp(dim=-1) - whole[last]).clamp(min=LEAST).tolist()
         return [
             Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)

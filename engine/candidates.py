@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import torch
-from torch import nn
 
 from midspan.engine.beams import LEAST, Beam
 from midspan.engine.cache import Cache
@@ -222,26 +221,27 @@ def _token_log_probabilities(
     The first id's is renormalised over the tokens that token healing allows. The vocabulary is read for ids that are
     there only, not for what fills the batch up.
     """
-    lengths = torch.tensor([len(text) for text in texts])
-    batch = nn.utils.rnn.pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
     first = model.logits(last_hidden)
     if allowed_first is not None:
         first = first.masked_fill(~allowed_first, -torch.inf)
     # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.
-    begins = first.log_softmax(dim=-1)[batch[:, 0].to(model.device)].clamp(min=-30.0)
-    there = torch.arange(1, batch.shape[1]) < lengths[:, None]
-    if not bool(there.any()):
-        return [[value] for value in begins.tolist()]
-    hidden = model.score(batch[:, :-1].to(model.device), cache)[there.to(model.device)]
-    wanted = batch[:, 1:][there].to(model.device)
-    rest = _log_probabilities(model, hidden, wanted).clamp(min=-30.0).split((lengths - 1).tolist())
-    return [[begin, *values.tolist()] for begin, values in zip(begins.tolist(), rest, strict=True)]
+    begins = first.log_softmax(dim=-1)[[text[0] for text in texts]].clamp(min=-30.0).tolist()
+    wanted = [token for text in texts for token in text[1:]]
+    if not wanted:
+        return [[value] for value in begins]
+    hidden, rows = model.score([text[:-1] for text in texts], cache)
+    values = _log_probabilities(model, hidden, rows, torch.tensor(wanted, device=model.device)).clamp(min=-30.0)
+    rest = values.split([len(text) - 1 for text in texts])
+    return [[begin, *values.tolist()] for begin, values in zip(begins, rest, strict=True)]
 
 
-def _log_probabilities(model: DiffusionGemma, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Of the ids `wanted` [R] after rows [R, d], in nats [R]; LOGITS of the vocabulary's are in memory at once."""
-    rows, out = max(1, LOGITS // model.config.vocab_size), []
-    for part, ids in zip(hidden.split(rows), wanted.split(rows), strict=True):
-        logits = model.logits(part)
-        out.append(logits.gather(-1, ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1))
-    return torch.cat(out)
+def _log_probabilities(
+    model: DiffusionGemma, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """Of the ids `wanted` [R] after `rows` [R] of hidden [M, d], in nats [R]; LOGITS of them are in memory at once."""
+    size, out = max(1, LOGITS // model.config.vocab_size), torch.empty(len(wanted), device=wanted.device)
+    for first in range(0, len(hidden), size):
+        here = (rows >= first) & (rows < first + size)
+        logits = model.logits(hidden[first : first + size])
+        out[here] = logits[rows[here] - first, wanted[here]] - logits.logsumexp(dim=-1)[rows[here] - first]
+    return out

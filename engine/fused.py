@@ -175,7 +175,7 @@ class FusedGemma(DiffusionGemma):
         return hidden
 
     @torch.no_grad()
-    def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See DiffusionGemma."""
         batch, rows = ids.shape
         own = own_room(self.config.layers, batch, rows, self.embed_tokens.weight)

@@ -7,7 +7,7 @@ weight but the layer scalars. Source: transformers 5.23.0, models/diffusion_gemm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -324,8 +324,18 @@ class DiffusionGemma(nn.Module):
         cache.advance(rows)
         return hidden
 
-    def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Read finished canvases [B, C] causally behind the cache, adding nothing to it. Returns hidden [B, C, d]."""
+    def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read texts behind the cache, each by itself from left to right, adding nothing to it.
+
+        Returns hidden rows [M, d] and, text after text, which of them each id has [R]; equal beginnings may share rows.
+        """
+        ids = nn.utils.rnn.pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
+        there = torch.arange(ids.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
+        hidden = self._score(ids.to(self.device), cache)[there.to(self.device)]
+        return hidden, torch.arange(len(hidden), device=self.device)
+
+    def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Texts padded to one length [B, N] -> hidden [B, N, d]."""
         rows = ids.shape[1]
         cache.canvases.lay(ids.shape[0], rows)
 

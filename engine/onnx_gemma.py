@@ -6,7 +6,7 @@ Chosen once, at load. int8 where the weights are stored so and the CPU multiplie
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from midspan.engine.cache import Cache
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.onnx_graph import condition_graph, head_graph, layers_graph, soft_graph
+from midspan.engine.tree import Tree
 from midspan.engine.weights import Uninitialised
 
 Array = npt.NDArray[np.float32]
@@ -99,13 +100,15 @@ class OnnxGemma(DiffusionGemma):
         """See DiffusionGemma."""
         rows = ids.shape[1]
         cache.fit(cache.length + rows, STEP, SPARE, MOST_SPARE)
-        hidden, own = self._causal_read(ids, cache)
+        sees = torch.ones(rows, rows, dtype=torch.bool).tril()
+        hidden, own = self._causal_read(ids, torch.arange(rows), sees, cache)
         self._add(cache, own)
         return hidden
 
-    def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """See DiffusionGemma."""
-        return self._causal_read(ids, cache)[0]
+    def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
+        """See DiffusionGemma; what begins alike is read once."""
+        tree = Tree.of(texts)
+        return self._causal_read(tree.ids[None], tree.depths, tree.sees, cache)[0][0], tree.rows
 
     def denoise(
         self,
@@ -163,32 +166,33 @@ class OnnxGemma(DiffusionGemma):
         self._add(cache, new)
         return hidden
 
-    def _causal_read(self, ids: torch.Tensor, cache: Cache) -> tuple[torch.Tensor, Pairs]:
-        """Texts [B, N] behind the cache, each from left to right."""
-        batch, rows = ids.shape
-        positions = torch.arange(cache.length, cache.length + rows)
-        places = torch.arange(cache.whole(0)[0].shape[2])
-        # What is not valid lies, as it were, behind every row.
-        places = torch.cat((torch.where(places < cache.length, places, cache.length + rows), positions))
+    def _causal_read(
+        self, ids: torch.Tensor, depths: torch.Tensor, own: torch.Tensor, cache: Cache
+    ) -> tuple[torch.Tensor, Pairs]:
+        """Ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each may see."""
+        positions, places = cache.length + depths, torch.arange(cache.whole(0)[0].shape[2])
+        before = places < cache.length
 
         def sees(window: int | None) -> torch.Tensor:
-            distance = positions[:, None] - places
-            seen = distance >= 0
-            return (seen if window is None else seen & (distance < window))[None]
+            if window is None:
+                return torch.cat((before.expand(len(depths), -1), own), dim=1)[None]
+            near = positions[:, None] - torch.cat((places, positions)) < window
+            return (torch.cat((before.expand(len(depths), -1), own), dim=1) & near)[None]
 
-        return self._read(self.embed(ids).numpy(), positions, cache, sees, self._none(batch), encoder=True)
+        return self._read(self.embed(ids).numpy(), positions, cache, sees, self._none(1), encoder=True)
 
     def _read(
         self, x: Array, positions: torch.Tensor, cache: Cache, sees: Sees, older: Pairs, *, encoder: bool
     ) -> tuple[torch.Tensor, Pairs]:
         """Rows x [B, N, d] at positions [N] -> hidden [B, N, d], and their keys and values [H, B, N, D] by layer."""
         given: dict[str, Array] = {"x": x, "scalars": self._scalars[encoder]}
+        last = int(positions.max())
         biases: dict[int | None, Array] = {}
         for number, shape in enumerate(dict.fromkeys(self.config.layers)):
-            cos, sin = self._turns(number, int(positions[-1]) + 1)
+            cos, sin = self._turns(number, last + 1)
             given[f"cos.{number}"], given[f"sin.{number}"] = cos[positions].numpy(), sin[positions].numpy()
             # A window that all of it fits in is none.
-            window = None if shape.window is not None and int(positions[-1]) < shape.window else shape.window
+            window = None if shape.window is not None and last < shape.window else shape.window
             if window not in biases:
                 seen = sees(shape.window)[None]
                 biases[window] = torch.zeros(seen.shape).masked_fill_(~seen, UNSEEN).numpy()

@@ -172,18 +172,14 @@ def collect(seed: int, bench: list[Path]) -> tuple[list[Package], int]:
     return kept, dropped
 
 
-def write(kept: list[Package], out: Path, seed: int, dropped: int) -> None:
-    """Train the tokenizer and write every file of the corpus."""
+def write(kept: list[Package], out: Path, seed: int, dropped: int, tokenizer: Tokenizer | None = None) -> None:
+    """Write every file of the corpus, in the ids of a tokenizer; one is trained where none is given."""
     chance = random.Random(seed)
     texts = [text for package in kept if package.split == "train" for text in package.texts.values()]
+    # Whether it is needed or not, so that the files come in the same order.
     chance.shuffle(texts)
-    sample: list[str] = []
-    size = 0
-    while size < 25_000_000 and len(sample) < len(texts):
-        size += len(texts[len(sample)])
-        sample.append(texts[len(sample)])
-    print(f"training the tokenizer on {size / 1e6:.0f} MB", file=sys.stderr)
-    tokenizer = bpe.train(sample)
+    if tokenizer is None:
+        tokenizer = bpe.train(_sample(texts))
     tokenizer.save(str(out / "tokenizer.json"))
     for split in ("train", "heldout"):
         documents = [(p, name, text) for p in kept if p.split == split for name, text in p.texts.items()]
@@ -207,6 +203,17 @@ def write(kept: list[Package], out: Path, seed: int, dropped: int) -> None:
     print(json.dumps({"seed": seed, "benchmark_files_dropped": dropped, **totals}), file=sys.stderr)
 
 
+def _sample(texts: list[str]) -> list[str]:
+    """The first 25 MB of texts."""
+    sample: list[str] = []
+    size = 0
+    while size < 25_000_000 and len(sample) < len(texts):
+        size += len(texts[len(sample)])
+        sample.append(texts[len(sample)])
+    print(f"training the tokenizer on {size / 1e6:.0f} MB", file=sys.stderr)
+    return sample
+
+
 def _write_split(documents: list[tuple[Package, str, str]], tokenizer: Tokenizer, stem: Path) -> None:
     starts = [0]
     with stem.with_suffix(".bin").open("wb") as out:
@@ -227,10 +234,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bench", type=Path, nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokenizer", type=Path, help="the tokenizer.json of a model that is trained on")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = None if arguments.tokenizer is None else bpe.load(arguments.tokenizer)
     kept, dropped = collect(arguments.seed, arguments.bench)
-    write(kept, arguments.out, arguments.seed, dropped)
+    write(kept, arguments.out, arguments.seed, dropped, tokenizer)
 
 
 if __name__ == "__main__":

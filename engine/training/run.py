@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,11 +15,13 @@ import torch.distributed as dist
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from midspan.engine.api import CheckpointError
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
 from midspan.engine.training.shape import config_json, initialise
+from midspan.engine.weights import load_weights
 
 FILLER_ID, BOS_ID = 3, 2
 OBJECTIVES = ("canvas", "fim")
@@ -70,11 +73,12 @@ class Recipe:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; saved beside the weights."""
+    """Where a run stands; saved beside the weights. Its optimisers have no memory of what was before step `fresh`."""
 
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    fresh: int = 0
 
 
 class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
@@ -246,7 +250,7 @@ class Run:
 
     def _rate_factor(self) -> float:
         """Warm-up by steps, then constant, then linear to a twentieth over the last `decay_share` of the budget."""
-        warm = min(1.0, (self.progress.step + 1) / self.recipe.warmup_steps)
+        warm = min(1.0, (self.progress.step - self.progress.fresh + 1) / self.recipe.warmup_steps)
         return warm * min(1.0, 0.05 + 0.95 * (1.0 - self.fraction) / self.recipe.decay_share)
 
     @torch.no_grad()
@@ -290,6 +294,28 @@ class Run:
         self.progress = Progress(**state["progress"])
         self.generator.manual_seed(self._data_seed())
         self._streams.clear()
+
+    @torch.no_grad()
+    def go_on_from(self, folder: Path) -> None:
+        """Begin with a packaged checkpoint's weights, log and tokenizer, where the run that made it left no state.
+
+        Its log says how far it was, and the budget counts from there. Raises CheckpointError, or OSError for no log.
+        """
+        if (folder / "tokenizer.json").read_bytes() != (self.out / "tokenizer.json").read_bytes():
+            raise CheckpointError(f"{folder}: has another tokenizer than the corpus; make that with its `--tokenizer`")
+        started = DiffusionGemma(self.model.config)
+        load_weights(started, folder, torch.float32, torch.device("cpu"))
+        for name, parameter in started.named_parameters():
+            self.masters[name].copy_(parameter)
+            self.average[name].copy_(parameter)
+        self._compute_with(self.masters)
+        if self.worker == 0:
+            shutil.copyfile(folder / "log.jsonl", self.out / "log.jsonl")
+        rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        last = next(row for row in reversed(rows) if "step" in row)
+        self.progress = Progress(last["step"], last["seconds"], last["tokens"], fresh=last["step"])
+        self.generator.manual_seed(self._data_seed())
+        self.data.reseed(self._data_seed())
 
 
 def _optimisers(masters: dict[str, torch.Tensor], recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:

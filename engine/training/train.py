@@ -2,6 +2,8 @@
 
 `python -m midspan.engine.training.train --corpus runs/corpus --out runs/embedded --minutes 120`; the same command again
 resumes. Progress, rate and time left go to stderr, one JSON row a measurement to `log.jsonl`, a picture to `loss.png`.
+With `--weights FOLDER` a new run goes on from a packaged checkpoint of the same shape, on a corpus that corpus.py wrote
+with its `--tokenizer`; `--minutes` then counts those that it was trained for too.
 Under `torchrun --nproc-per-node 2 -m ...` each process takes half of the batch on a thread of its own: they meet once a
 step instead of once an operation, which on a busy CPU is the faster way to use two cores.
 `--objective fim` trains the autoregressive twin: the same network, rates and budget, with documents in
@@ -78,6 +80,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="a packaged checkpoint that a new run goes on from")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -113,6 +116,8 @@ def main() -> None:
     resumed = (arguments.out / "state.pt").exists()
     if resumed:
         run.resume()
+    elif arguments.weights is not None:
+        run.go_on_from(arguments.weights)
     if run.worker == 0:
         machine = {"device": arguments.device, "threads": arguments.threads, "processes": run.workers}
         row = {"recipe": asdict(recipe), **machine, "torch": torch.__version__, "from_step": run.progress.step}

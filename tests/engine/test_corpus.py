@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from midspan.engine.training import corpus
+from midspan.engine.training.tokenizer import train
 
 SOURCE = "".join(f"def function_number_{i}(argument):\n    return argument + {i}\n\n\n" for i in range(8))
 
@@ -144,6 +145,22 @@ def test_the_same_seed_writes_the_same_bytes(written: Path, tmp_path_factory: py
     texts = {f"big/{i}.py": SOURCE + f"x = {i}\n" for i in range(5)}
     corpus.write([corpus.Package("big", "1.0", "MIT", "train", texts)], again, 0, 0)
     assert (again / "train.bin").read_bytes() == (written / "train.bin").read_bytes()
+
+
+def test_a_tokenizer_that_is_given_writes_the_same_files_in_its_own_ids(written: Path, tmp_path: Path) -> None:
+    texts = {f"big/{i}.py": SOURCE + f"x = {i}\n" for i in range(5)}
+    out = tmp_path / "given"
+    out.mkdir()
+    given = train([SOURCE], vocab_size=300)
+    corpus.write([corpus.Package("big", "1.0", "MIT", "train", texts)], out, 0, 0, given)
+    assert (out / "tokenizer.json").read_text() == given.to_str(pretty=True)
+
+    def documents(folder: Path) -> str:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return str(tokenizer.decode(np.fromfile(folder / "train.bin", dtype=np.uint16).tolist()))
+
+    assert documents(out) == documents(written)
+    assert (out / "train.bin").read_bytes() != (written / "train.bin").read_bytes()
 
 
 def test_index_says_where_documents_start(written: Path) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from midspan.engine.api import CheckpointError
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_hidden, canvas_loss, corrupt, soft_canvas
-from midspan.engine.training.run import Recipe, Run
+from midspan.engine.training.package import package
+from midspan.engine.training.run import Progress, Recipe, Run
 from midspan.engine.training.tokenizer import train as train_tokenizer
 from midspan.engine.training.train import train
 from tests.engine.tiny import SOURCE, config_json, random_model
@@ -212,3 +214,41 @@ def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> N
     assert (rows[-1]["step"], rows[-1]["phase"]) == (25, "canvas")
     assert (out / "loss.png").stat().st_size > 5000
     assert torch.load(out / "state.pt", weights_only=True)["progress"]["step"] == 25
+
+
+def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=4, causal_share=0.0)
+    corpus = tiny_corpus(tmp_path)
+    run = Run(recipe, corpus, tmp_path / "run", compiled=False)
+    run.progress.seconds = 600.0
+    while run.progress.step < 6:
+        run.step()
+    run.progress.seconds = 60 * 1000.0 - 1e-6
+    train(run)
+    (corpus / "manifest.json").write_text("{}")
+    package(tmp_path / "run", corpus, tmp_path / "packaged")
+    on = Run(recipe, corpus, tmp_path / "on", compiled=False)
+    on.go_on_from(tmp_path / "packaged")
+    done = run.progress
+    assert on.progress == Progress(done.step, done.seconds, done.tokens, fresh=done.step)
+    assert (tmp_path / "on" / "log.jsonl").read_text() == (tmp_path / "run" / "log.jsonl").read_text()
+    # int8 in the package: a half of one step of its 127 at most.
+    for name, average in run.average.items():
+        torch.testing.assert_close(on.masters[name], average, atol=float(average.abs().max()) / 250, rtol=0.0)
+        assert torch.equal(on.average[name], on.masters[name])
+    # Optimisers without a memory warm up again, however far the run was.
+    on.progress.seconds = 0.0
+    before = {name: master.detach().clone() for name, master in on.masters.items()}
+    on.step()
+    assert on.optimisers[0][0].param_groups[0]["lr"] == recipe.muon_rate / recipe.warmup_steps
+    assert any(not torch.equal(before[name], master) for name, master in on.masters.items())
+
+
+def test_a_checkpoint_of_another_tokenizer_is_not_gone_on_from(tmp_path: Path) -> None:
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1)
+    run = Run(recipe, tiny_corpus(tmp_path), tmp_path / "run", compiled=False)
+    folder = tmp_path / "packaged"
+    folder.mkdir()
+    train_tokenizer(["other = 1\n"], vocab_size=400).save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="another tokenizer than the corpus"):
+        run.go_on_from(folder)

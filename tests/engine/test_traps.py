@@ -118,7 +118,7 @@ def first_input(model: DiffusionGemma) -> list[torch.Tensor]:
 def test_03_the_post_norm_is_there_on_the_first_step_and_never_in_the_encoder(model: DiffusionGemma) -> None:
     seen, cache, canvas = first_input(model), filled(model), ids(12, 1)
     model.denoise(canvas, cache)
-    model.score(canvas, cache)
+    model.score(canvas.tolist(), cache)
     encoded, first_step, scored = seen
     assert torch.allclose(first_step.square().mean(dim=-1), torch.ones(1, 12), atol=1e-4)
     assert torch.equal(encoded, model.embed(ids(LENGTH)))
@@ -294,7 +294,7 @@ def test_20_encoder_and_decoder_have_their_own_layer_scalars(model: DiffusionGem
     cache, canvas = filled(model), ids(12, 1)
     passes: dict[str, Callable[[], torch.Tensor]] = {
         "prefill": lambda: model.prefill(canvas, filled(model)),
-        "score": lambda: model.score(canvas, cache),
+        "score": lambda: model.score(canvas.tolist(), cache)[0],
         "denoise": lambda: model.denoise(canvas, cache),
     }
     before = {name: run() for name, run in passes.items()}
