@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "around_beams": 2,
     # Until training/ranking.py has fitted them.
     "ranking": {"gap": 0.1, "suffix": 0.2, "evidence": 1.5, "middle": 0.1, "end": 0.6, "agreed": 1.5, "syntax": 3.0},
-    "prefix_tokens": 384,
+    "prefix_tokens": 256,
     "reuse_suffix": True,
     "steps": 2,
     "t_min": 0.1,
