@@ -18,7 +18,8 @@ from midspan.engine.branches import Branches
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import EOS_ID, Layout, Prompt
-from midspan.engine.recall import Recall, Recalled, mixed
+from midspan.engine.recall import Recalled, mixed
+from midspan.engine.settings import Recall
 
 SUFFIX_TOKENS = 64
 # Nats that no reading falls below, so that one forbidden token does not drown the others.

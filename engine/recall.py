@@ -16,22 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from midspan.engine.settings import Recall
+
 Ids = npt.NDArray[np.int64]
 # Matches are told apart up to so many tokens; a longer one says no more.
 LONGEST = 8
-SIGNS = 7
-"""What an opinion's weight is made of: see `Opinion.signs`."""
 LEAST = 1e-9
 # An id that no text has.
 NOWHERE = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """Weights of the signs of two opinions: of the longest match, and of the last token alone."""
-
-    longest: tuple[float, ...]
-    last: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

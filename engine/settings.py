@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.features import FEATURES
-from midspan.engine.recall import SIGNS, Recall
 from midspan.engine.released import CHAT_LAYOUTS, complaint, defaults
 
 # Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both; or the
@@ -26,10 +25,20 @@ ACTIONS_BY_LAYOUT = {
 }
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
+# How many signs an opinion of recall.py has.
+SIGNS = 7
 OPTIONAL = {
     *("actions", "around_beams", "beams", "context_tokens", "early_exit", "length_bias", "neighbours", "promising"),
     *("quantize", "ranking", "recall", "suffix_tokens", "thought"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Weights of the signs (recall.py) of two opinions: of the longest match, of the last token alone."""
+
+    longest: tuple[float, ...]
+    last: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from midspan.engine.api import Hole
 from midspan.engine.beams import FillInTheMiddle
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import Infiller
-from midspan.engine.recall import LEAST, SIGNS, Recall, meant
-from midspan.engine.settings import write_settings
+from midspan.engine.recall import LEAST, meant
+from midspan.engine.settings import SIGNS, Recall, write_settings
 from midspan.engine.training.holes import heldout_holes
 
 RIDGE = 1e-4

@@ -18,8 +18,8 @@ from midspan.engine.api import Budget, CheckpointError, Hole, Line
 from midspan.engine.beams import FillInTheMiddle
 from midspan.engine.branches import Branches
 from midspan.engine.infill import PATIENT, Infiller
-from midspan.engine.recall import LONGEST, SIGNS, Opinion, Recall, Recalled, meant, mixed, weights
-from midspan.engine.settings import read_settings
+from midspan.engine.recall import LONGEST, Opinion, Recalled, meant, mixed, weights
+from midspan.engine.settings import SIGNS, Recall, read_settings
 from midspan.engine.training.recall import Mixture, Token, fit, fit_folder
 from tests.engine.tiny import tiny_checkpoint, tiny_infiller
 
