@@ -7,25 +7,21 @@ find any. The twin (autoregressive.py) has nothing else; a checkpoint with `beam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from midspan.engine.api import GapKind, Line
+from midspan.engine.api import GapKind
 from midspan.engine.branches import Branches
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import EOS_ID, Layout, Prompt
-from midspan.engine.recall import Recalled, mixed
-from midspan.engine.settings import Recall
 
 SUFFIX_TOKENS = 64
 # Nats that no reading falls below, so that one forbidden token does not drown the others.
 LEAST = -30.0
-# Of other files, whose ids are kept from fill to fill.
-MOST_LINES = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +48,10 @@ class Beam:
 
 
 class FillInTheMiddle:
-    """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once.
+    """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
-    With `recall` its readings are mixed with what the text around the gap and lines of other files say.
-    """
-
-    def __init__(self, model: DiffusionGemma, prompt: Prompt, recall: Recall | None = None) -> None:
-        self.model, self.prompt, self.recall = model, prompt, recall
-        self._recalled: Recalled | None = None
-        self._lines: dict[str, list[int]] = {}
+    def __init__(self, model: DiffusionGemma, prompt: Prompt) -> None:
+        self.model, self.prompt = model, prompt
         self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
 
     @cached_property
@@ -72,24 +63,9 @@ class FillInTheMiddle:
         """Let go of the prompt's memory, as after a failure halfway through a fill; the next one takes it."""
         self.__dict__.pop("prefix", None)
 
-    def encode(self, layout: Layout, lines: Sequence[Line] = ()) -> None:
-        """Make the cache hold the prompt of a layout; both `steps` and `read` go on from it, and from other `lines`."""
+    def encode(self, layout: Layout) -> None:
+        """Make the cache hold the prompt of a layout; both `steps` and `read` go on from it."""
         self.prefix.encode(self.prompt_ids(layout))
-        if self.recall is not None:
-            self._recalled = self.searched(layout, lines)
-
-    def searched(self, layout: Layout, lines: Sequence[Line]) -> Recalled:
-        """The text around a gap and the lines of other files, to be searched for what was written so far."""
-        others = (layout.suffix, *(self._line(line.text) for line in lines))
-        return Recalled([*layout.beyond, *layout.prefix[1:]], others, self.prompt.vocab_size)
-
-    def _line(self, text: str) -> list[int]:
-        """A line of another file and its end; from key to key they are mostly the same."""
-        if text not in self._lines:
-            if len(self._lines) >= MOST_LINES:
-                self._lines.clear()
-            self._lines[text] = self.prompt.encode(f"\n{text}\n")
-        return self._lines[text]
 
     def prompt_ids(self, layout: Layout) -> list[int]:
         """What the gap follows: `<bos> suffix <filler> prefix`."""
@@ -120,13 +96,13 @@ class FillInTheMiddle:
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
         rules = self.rules(layout, kind)
-        read = self._begins(rules)
+        read = self._read(self.prefix.last_hidden[None], rules.first)
         beams, ended = [Beam()], list[Beam]()
         for _ in range(limit):
             parents, tokens, beams = _widen(beams, read, width)
             hidden = branches.grow(parents, tokens)
             # One distribution over going on and ending; the ways to end count as one.
-            both = self._read(hidden, rules, [beam.ids for beam in beams])
+            both = self._read(hidden, rules.inner | rules.stops)
             ends = both[:, rules.stops].logsumexp(dim=-1).tolist()
             closed = [
                 Beam(ids=beam.ids, values=beam.values, end=end)
@@ -146,39 +122,23 @@ class FillInTheMiddle:
             return []
         rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
         hidden, rows = self.model.score(gaps, self.prefix.memory)
-        beginnings = dict(zip(rows.tolist(), (gap[: end + 1] for gap in gaps for end in range(len(gap))), strict=True))
-        both = self._read(hidden, rules, [beginnings[row] for row in range(len(hidden))])
-        begins = self._begins(rules)[0, [gap[0] for gap in gaps]].clamp(min=LEAST).tolist()
+        both = self.model.logits(hidden)
+        whole = both.masked_fill_(~(rules.inner | rules.stops), -torch.inf).logsumexp(dim=-1)
+        first = self._read(self.prefix.last_hidden[None], rules.first)[0]
+        begins = first[[gap[0] for gap in gaps]].clamp(min=LEAST).tolist()
         # What follows each id; what follows the last is not read.
         after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.model.device)
-        inner = both[rows, after].clamp(min=LEAST).split(lengths)
-        last = rows[torch.tensor(lengths, device=rows.device).cumsum(dim=0) - 1]
-        ends = both[last][:, rules.stops].logsumexp(dim=-1).clamp(min=LEAST).tolist()
+        inner = (both[rows, after] - whole[rows]).clamp(min=LEAST).split(lengths)
+        last = rows[torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1]
+        ends = (both[last][:, rules.stops].logsumexp(dim=-1) - whole[last]).clamp(min=LEAST).tolist()
         return [
             Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)
             for gap, begin, values, end in zip(gaps, begins, inner, ends, strict=True)
         ]
 
-    def distributions(self, gap: tuple[int, ...], rules: Rules) -> torch.Tensor:
-        """Log-probabilities [N + 1, V] of each of a gap's N tokens and of its end, given those before it."""
-        hidden, _ = self.model.score([gap], self.prefix.memory)
-        beginnings = [gap[: end + 1] for end in range(len(gap))]
-        return torch.cat((self._begins(rules), self._read(hidden, rules, beginnings)))
-
-    def _begins(self, rules: Rules) -> torch.Tensor:
-        """Log-probabilities [1, V] of the gap's first token."""
-        values = self.model.logits(self.prefix.last_hidden[None]).masked_fill(~rules.first, -torch.inf)
-        return self._mixed(values.log_softmax(dim=-1), rules, [()])
-
-    def _read(self, hidden: torch.Tensor, rules: Rules, gaps: list[tuple[int, ...]]) -> torch.Tensor:
-        """Log-probabilities [R, V] of what follows the beginnings `gaps` [R], or the end, by hidden [R, d]."""
-        values = self.model.logits(hidden).masked_fill(~(rules.inner | rules.stops), -torch.inf)
-        return self._mixed(values.log_softmax(dim=-1), rules, gaps)
-
-    def _mixed(self, values: torch.Tensor, rules: Rules, gaps: list[tuple[int, ...]]) -> torch.Tensor:
-        if self.recall is None or self._recalled is None:
-            return values
-        return mixed(values, gaps, rules.stops, self._recalled, self.recall)
+    def _read(self, hidden: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [R, V] of the next token, of those that are allowed [V], after hidden rows [R, d]."""
+        return self.model.logits(hidden).masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
 
 
 def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:

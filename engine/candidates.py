@@ -242,6 +242,6 @@ def _log_probabilities(
     size, out = max(1, LOGITS // model.config.vocab_size), torch.empty(len(wanted), device=wanted.device)
     for first in range(0, len(hidden), size):
         here = (rows >= first) & (rows < first + size)
-        logits = model.logits(hidden[first : first + size])
-        out[here] = logits[rows[here] - first, wanted[here]] - logits.logsumexp(dim=-1)[rows[here] - first]
+        logits, at = model.logits(hidden[first : first + size]), rows[here] - first
+        out[here] = logits[at, wanted[here]] - logits.logsumexp(dim=-1)[at]
     return out

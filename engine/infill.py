@@ -89,7 +89,7 @@ class Infiller:
     @cached_property
     def fim(self) -> FillInTheMiddle:
         """What writes beams; a checkpoint without any never has the memory for it."""
-        return FillInTheMiddle(self.model, self.prompt, self.settings.recall)
+        return FillInTheMiddle(self.model, self.prompt)
 
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
         """Fill a hole; a gap of many lines that no canvas has ended goes on in the next block."""
@@ -224,7 +224,7 @@ class Infiller:
         if not self.settings.beams:
             return Rivals(nearby=nearby)
         clock = time.perf_counter()
-        self.fim.encode(out.layout, hole.elsewhere)
+        self.fim.encode(out.layout)
         out.encode_s += time.perf_counter() - clock
         clock = time.perf_counter()
         least = self._least(budget)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +24,12 @@ CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, the text to repeat, the line end we supply.
-
-    `beyond` are ids of the text before the prefix that it had no room for.
-    """
+    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, the text to repeat, the line end we supply."""
 
     prefix: list[int]
     suffix: list[int]
     heal: str
     append: str
-    beyond: Sequence[int] = ()
 
 
 class Prompt:
@@ -99,10 +94,8 @@ class Prompt:
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
         prefix_ids, heal = self._heal(self._near(hole.prefix))
-        kept = self._cut(prefix_ids)
-        beyond = prefix_ids[: len(prefix_ids) - len(kept)]
-        prefix_ids = [BOS_ID, *self._context_ids(hole.context), *kept]
-        return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append, beyond=beyond)
+        prefix_ids = [BOS_ID, *self._context_ids(hole.context), *self._cut(prefix_ids)]
+        return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append)
 
     def allowed_first(self, heal: str) -> torch.Tensor | None:
         """Boolean [V]: tokens whose text begins with `heal`; None where nothing was taken back."""

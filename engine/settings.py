@@ -25,20 +25,10 @@ ACTIONS_BY_LAYOUT = {
 }
 Quantize = Literal["none", "fp8", "int4"]
 QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
-# How many signs an opinion of recall.py has.
-SIGNS = 7
 OPTIONAL = {
     *("actions", "around_beams", "beams", "context_tokens", "early_exit", "length_bias", "neighbours", "promising"),
-    *("quantize", "ranking", "recall", "suffix_tokens", "thought"),
+    *("quantize", "ranking", "suffix_tokens", "thought"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """Weights of the signs (recall.py) of two opinions: of the longest match, of the last token alone."""
-
-    longest: tuple[float, ...]
-    last: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +87,6 @@ class CheckpointSettings:
     its size alone (lengths.py); none is zeros.
     `promising` says when a gap may come to something that is shown: where the likeliest beam has so many nats or more,
     or a line near by so much evidence; None where that is not known.
-    `recall` weighs what the text around the gap and lines of other files say of each token that a beam goes on with
-    (recall.py); None leaves it to the network.
     `early_exit` is an EarlyExit for fills that are wanted only if they are sure; None asks canvases every time.
     `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
     """
@@ -131,7 +119,6 @@ class CheckpointSettings:
     length_bias: tuple[float, ...] = ()
     promising: tuple[float, float] | None = None
     early_exit: EarlyExit | None = None
-    recall: Recall | None = None
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -160,8 +147,6 @@ def read_settings(folder: Path) -> CheckpointSettings:
     if (problem := _problem(values)) is not None:
         raise CheckpointError(f"{file}: {problem}")
     values["ranking"] = Ranking(**values.get("ranking", {}))
-    if (recall := values.get("recall")) is not None:
-        values["recall"] = Recall(**{name: tuple(numbers) for name, numbers in recall.items()})
     if (early := values.get("early_exit")) is not None:
         weights = {"ranking": Ranking(**early["ranking"]), "calibration": tuple(early["calibration"])}
         values["early_exit"] = EarlyExit(**(early | weights))
@@ -194,18 +179,9 @@ def _problem(values: dict[str, Any]) -> str | None:
         return f"promising {values['promising']!r} is not two numbers; fit it again or leave it out"
     if (early := values.get("early_exit")) is not None and not _is_early_exit(early):
         return "early_exit is not what this version fits; fit it again or leave it out"
-    if (recall := values.get("recall")) is not None and not _is_recall(recall):
-        return f"recall is not two lists of {SIGNS} weights; fit it again or leave it out"
     if numbers != len(FEATURES) + 1:
         return f"calibration has {numbers} numbers for a bias and {len(FEATURES)} features; calibrate it again"
     return complaint(values)
-
-
-def _is_recall(value: object) -> bool:
-    """Whether a Recall can be made of it."""
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Recall)}:
-        return False
-    return all(isinstance(numbers, list) and len(numbers) == SIGNS for numbers in value.values())
 
 
 def _is_early_exit(value: object) -> bool:

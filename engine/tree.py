@@ -23,15 +23,17 @@ class Tree(NamedTuple):
     def of(cls, texts: Sequence[Sequence[int]]) -> Tree:
         """The tree of these texts' ids; empty ones have no node."""
         nodes: dict[tuple[int, int], int] = {}
+        lines: list[list[int]] = []  # of each node, from its text's first to itself
         rows: list[int] = []
         for text in texts:
-            node = -1
+            line: list[int] = []
             for token in text:
-                node = nodes.setdefault((node, token), len(nodes))
-                rows.append(node)
-        sees = torch.eye(len(nodes), dtype=torch.bool)
-        for (parent, _), node in nodes.items():
-            if parent >= 0:
-                sees[node] |= sees[parent]
+                node = nodes.setdefault((line[-1] if line else -1, token), len(nodes))
+                line = [*line, node]
+                if node == len(lines):
+                    lines.append(line)
+            rows += line
+        sees = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
+        sees[[node for node, line in enumerate(lines) for _ in line], [seen for line in lines for seen in line]] = True
         ids = torch.tensor([token for _, token in nodes], dtype=torch.long)
         return cls(ids=ids, depths=sees.sum(dim=1) - 1, sees=sees, rows=torch.tensor(rows, dtype=torch.long))

@@ -24,8 +24,6 @@ THIRD_PARTY_BY_FILE = {
     "engine/weights.py": {"huggingface_hub"},
     "engine/training/": {"matplotlib", "numpy"},
     "engine/onnx_": {"numpy", "onnx", "onnxruntime"},
-    # Its arrays are of a dozen numbers, on which torch spends its time starting.
-    "engine/recall.py": {"numpy"},
 }
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")
 

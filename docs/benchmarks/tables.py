@@ -104,12 +104,6 @@ def calibrated(row: Row) -> Figures:
         yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
 
 
-def recalled(row: Row) -> Figures:
-    """Label and value of each figure of a `recall.py` row."""
-    nats = f"{row['nats']:.2f} nats a token; {row['nats_alone']:.2f} by the network alone"
-    yield "missing text of held-out packages, with what is recalled from nearby", nats
-
-
 def promising(row: Row) -> Figures:
     """Label and value of each figure of a `promising.py` row."""
     lost = f"with them {percent(row['lost_of_right'])} of what is shown and right"
@@ -143,7 +137,6 @@ def versus(row: Row) -> Figures:
 
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
-    "recall.py": recalled,
     "calibrate.py": calibrated,
     "promising.py": promising,
     "early_exit.py": early_exit,

@@ -124,9 +124,6 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
         if slack is not None:
             changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
         infiller.settings = replace(shipped, **changes)
-        if not number:
-            # What was made by other settings.
-            infiller.reset()
         hole = hole if elsewhere else replace(hole, elsewhere=())
         if warm:
             infiller.loop = begun(loop, infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left))
@@ -139,7 +136,6 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
         exact += bool(texts) and texts[0] == truth.rstrip()
         found += truth.rstrip() in texts
     infiller.settings, infiller.loop = shipped, loop
-    infiller.reset()
     times.sort()
     share = {"exact": exact / len(gaps), "any": found / len(gaps), "steps_mean": steps / len(gaps)}
     latency = {"p50": round(times[len(times) // 2], 1), "p95": round(times[int(0.95 * len(times))], 1)}

@@ -315,7 +315,6 @@ class Run:
         last = next(row for row in reversed(rows) if "step" in row)
         self.progress = Progress(last["step"], last["seconds"], last["tokens"], fresh=last["step"])
         self.generator.manual_seed(self._data_seed())
-        self.data.reseed(self._data_seed())
 
 
 def _optimisers(masters: dict[str, torch.Tensor], recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 
 from midspan.engine.allocator import keep_large_blocks
+from midspan.engine.api import CheckpointError
 from midspan.engine.training.plot import plot_losses
 from midspan.engine.training.run import OBJECTIVES, Recipe, Run
 
@@ -117,7 +118,10 @@ def main() -> None:
     if resumed:
         run.resume()
     elif arguments.weights is not None:
-        run.go_on_from(arguments.weights)
+        try:
+            run.go_on_from(arguments.weights)
+        except (CheckpointError, OSError) as error:
+            sys.exit(f"train: {error}")
     if run.worker == 0:
         machine = {"device": arguments.device, "threads": arguments.threads, "processes": run.workers}
         row = {"recipe": asdict(recipe), **machine, "torch": torch.__version__, "from_step": run.progress.step}

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from midspan.engine.api import CheckpointError
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_hidden, canvas_loss, corrupt, soft_canvas
 from midspan.engine.training.package import package
 from midspan.engine.training.run import Progress, Recipe, Run
 from midspan.engine.training.tokenizer import train as train_tokenizer
-from midspan.engine.training.train import train
+from midspan.engine.training.train import main, train
 from tests.engine.tiny import SOURCE, config_json, random_model
 
 VOCAB = 64
@@ -244,11 +243,14 @@ def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
     assert any(not torch.equal(before[name], master) for name, master in on.masters.items())
 
 
-def test_a_checkpoint_of_another_tokenizer_is_not_gone_on_from(tmp_path: Path) -> None:
-    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1)
-    run = Run(recipe, tiny_corpus(tmp_path), tmp_path / "run", compiled=False)
+def test_a_checkpoint_of_another_tokenizer_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "packaged"
     folder.mkdir()
     train_tokenizer(["other = 1\n"], vocab_size=400).save(str(folder / "tokenizer.json"))
-    with pytest.raises(CheckpointError, match="another tokenizer than the corpus"):
-        run.go_on_from(folder)
+    corpus, out = str(tiny_corpus(tmp_path)), str(tmp_path / "run")
+    words = ["train", "--corpus", corpus, "--out", out, "--weights", str(folder), "--eager"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match=r"^train: .* has another tokenizer than the corpus; make that with its"):
+        main()
