@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -31,7 +32,8 @@ class Scored:
 
     `early` is the confidence that it was given before a canvas was denoised, None where canvases were.
     `standing` is what it is ranked by (nats): the joint log-probability, weighed with what else speaks for it. Of the
-    features, `margin` is how far it stands before the next, FARTHEST at most; `parses` is 1 where no judge objects.
+    features, `margin` is how far it stands before the next, FARTHEST at most; `parses` is 1 where no judge objects, or
+    none was asked.
     """
 
     ids: tuple[int, ...]
@@ -174,14 +176,31 @@ def _scored(
     return Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended)
 
 
-def judged(ranked: list[Scored], parses: Callable[[Scored], bool], penalty: float = Ranking().syntax) -> list[Scored]:
-    """Hypotheses in their final order, what does not parse `penalty` nats worse; with their `margin` and `parses`."""
-    known = [replace(one, parses=parses(one)) for one in ranked]
+def judged(
+    ranked: list[Scored],
+    parses: Callable[[Scored], bool],
+    penalty: float = Ranking().syntax,
+    enough: Callable[[list[Scored]], bool] = lambda order: False,
+) -> list[Scored]:
+    """Hypotheses in their final order, what does not parse `penalty` nats worse; with their `margin` and `parses`.
+
+    They are judged from the likeliest on, until `enough` is known of the order: a parse may cost as much as a denoise
+    step. What is left stands behind, unjudged.
+    """
 
     def standing(one: Scored) -> float:
         return one.standing - (0.0 if one.parses else penalty)
 
-    order = sorted(known, key=standing, reverse=True)
+    left = sorted(ranked, key=lambda one: one.standing, reverse=True)
+    wrong, order = list[Scored](), list[Scored]()
+    while (left or wrong) and not enough(order):
+        if wrong and (not left or standing(wrong[0]) > left[0].standing):
+            order.append(wrong.pop(0))
+        elif parses(one := left.pop(0)):
+            order.append(replace(one, parses=True))
+        else:
+            insort(wrong, replace(one, parses=False), key=lambda one: -standing(one))
+    order += sorted((*wrong, *left), key=standing, reverse=True)
     out = []
     for one, after in zip_longest(order, order[1:]):
         margin = FARTHEST if after is None else min(FARTHEST, standing(one) - standing(after))

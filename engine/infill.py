@@ -12,7 +12,7 @@ import torch
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
 from midspan.engine.beams import Beam, FillInTheMiddle, faint, known
 from midspan.engine.branches import Branches
-from midspan.engine.candidates import Gap, Rivals, Scored, after, judged, lay_canvases, rank, together
+from midspan.engine.candidates import Gap, Rivals, Scored, after, lay_canvases, rank, together
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step
@@ -112,7 +112,7 @@ class Infiller:
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
             if ranked and not many_lines:
                 again = plan if self._least(budget) is None else None
-                ranked = self._judged(out, checked, ranked, again, draws, watch)
+                ranked = self._judged(out, checked, ranked, budget.candidates, again, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
@@ -122,7 +122,7 @@ class Infiller:
             out.rivals = Rivals()
             layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
         if many_lines and out.ranked:
-            out.ranked = judged(out.ranked, checked.parses, self.settings.ranking.syntax)
+            out.ranked = checked.ordered(out.ranked, self.settings.ranking.syntax, budget.candidates)
         return out
 
     def _rewrite(self, hole: Hole, strength: float, budget: Budget, watch: Watch) -> Infilling:
@@ -154,7 +154,7 @@ class Infiller:
                 out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
                 return out
             whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
-            whole = judged(whole, checked.parses, self.settings.ranking.syntax)
+            whole = checked.ordered(whole, self.settings.ranking.syntax, budget.candidates)
             out.ranked = [together(out.ranked[0], one) for one in whole] if out.ranked else whole
             ids = list(whole[0].ids)
         return out
@@ -294,11 +294,18 @@ class Infiller:
         return ranked
 
     def _judged(
-        self, out: Infilling, checked: Checked, ranked: list[Scored], again: Plan | None, draws: Draws, watch: Watch
+        self,
+        out: Infilling,
+        checked: Checked,
+        ranked: list[Scored],
+        wanted: int,
+        again: Plan | None,
+        draws: Draws,
+        watch: Watch,
     ) -> list[Scored]:
         """What parses before what does not; where nothing does, the best is denoised `again` where it is wrong."""
         penalty, layout = self.settings.ranking.syntax, out.layout
-        ordered = judged(ranked, checked.parses, penalty)
+        ordered = checked.ordered(ranked, penalty, wanted)
         if ordered[0].parses or again is None or out.stopped == "deadline" or watch.late():
             return ordered
         best = ordered[0]
@@ -312,7 +319,7 @@ class Infiller:
         read = Rivals(read=out.rivals.read)
         more = self._finish(out, canvas, layout, replace(again, steps=REPAIR_STEPS), draws, watch, read)
         known = {one.ids for one in ordered}
-        return judged([*ordered, *(one for one in more if one.ids not in known)], checked.parses, penalty)
+        return checked.ordered([*ordered, *(one for one in more if one.ids not in known)], penalty, wanted)
 
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""

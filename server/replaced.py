@@ -10,6 +10,8 @@ import midspan.engine
 
 LOOK_EVERY_S = 5.0
 EMBEDDED = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded"
+# What an engine reads; a model card or a picture beside it may change at will.
+READ = {".json", ".safetensors"}
 Prints = dict[str, tuple[int, int, int]]
 
 
@@ -35,12 +37,13 @@ class Replaced:
 
 
 def _prints(folder: Path) -> Prints:
-    """Inode, size in bytes and time of change of the folder's files; empty where there is none to be read."""
+    """Inode, size in bytes and time of change of the files that are read; empty where there is none to be read."""
     prints: Prints = {}
     try:
         for file in folder.iterdir():
-            state = file.stat()
-            prints[file.name] = (state.st_ino, state.st_size, state.st_mtime_ns)
+            if file.suffix in READ:
+                state = file.stat()
+                prints[file.name] = (state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError:
         # A file that goes away while we look is a change as well.
         prints.clear()

@@ -7,7 +7,7 @@ likeliest: the weights of Ranking are its coefficients, so a standing is a logit
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.candidates import Scored
+from midspan.engine.early import Checked
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import PATIENT, Infiller
@@ -51,7 +52,10 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Ch
         texts = [infiller.prompt.text(list(one.ids), found.layout).rstrip() for one in found.ranked]
         if texts:
             right = texts.index(truth.rstrip()) if truth.rstrip() in texts else None
-            out.append(Choice(signs=torch.tensor([signs_of(one) for one in found.ranked]), right=right))
+            # The engine asks the judge of the likeliest only.
+            checked = Checked(infiller.judge, hole, infiller.prompt, found.layout)
+            signs = [signs_of(replace(one, parses=checked.parses(one))) for one in found.ranked]
+            out.append(Choice(signs=torch.tensor(signs), right=right))
         if number % 50 == 0:
             sys.stderr.write(f"{number}/{count} holes\n")
     return out

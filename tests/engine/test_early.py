@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.beams import Beam
 from midspan.engine.cache import Cache
-from midspan.engine.candidates import Rivals, rank_rivals
+from midspan.engine.candidates import Rivals, Scored, judged, rank_rivals
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step
 from midspan.engine.early import Checked, early
@@ -123,6 +123,60 @@ def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
     early(rivals, RULE, verdicts, 0.0)
     assert sorted(asked) == ["[5]", "[9]"]
     assert Checked(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
+
+
+def hypotheses(standings: list[float]) -> list[Scored]:
+    features = (0.0,) * len(FEATURES)
+    return [
+        Scored(ids=(number,), log_probability=at, standing=at, features=features, ended=True)
+        for number, at in enumerate(standings)
+    ]
+
+
+@given(
+    standings=st.lists(st.integers(-20, 0).map(float), min_size=1, max_size=8, unique=True),
+    wrong=st.sets(st.integers(0, 7)),
+    penalty=st.integers(0, 15).map(lambda whole: whole + 0.5),
+    wanted=st.integers(1, 4),
+)
+def test_the_first_are_as_if_all_had_been_judged(
+    standings: list[float], wrong: set[int], penalty: float, wanted: int
+) -> None:
+    found, asked = hypotheses(standings), list[int]()
+
+    def parses(one: Scored) -> bool:
+        asked.append(one.ids[0])
+        return one.ids[0] not in wrong
+
+    whole = judged(found, parses, penalty)
+    assert sorted(asked) == list(range(len(found)))
+    ends = {one.ids: one.standing - penalty * (one.ids[0] in wrong) for one in found}
+    assert [one.ids for one in whole] == sorted(ends, key=lambda ids: -ends[ids])
+    asked.clear()
+    some = judged(found, parses, penalty, lambda order: len(order) > wanted)
+    assert some[:wanted] == whole[:wanted]
+    assert {one.ids for one in some} == {one.ids for one in whole}
+    # Nobody is asked for whom the best that is known to parse leaves no place.
+    best = sorted((at for number, at in enumerate(standings) if number not in wrong), reverse=True)
+    if len(best) > wanted:
+        assert all(standings[number] >= best[wanted] for number in asked)
+
+
+def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
+    class Spelled:
+        def text(self, ids: list[int], layout: object) -> str:
+            return {0: "  ", 1: "same", 2: "same"}.get(ids[0], str(ids))
+
+    asked = list[str]()
+
+    def judge(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        asked.append(text)
+        return ()
+
+    verdicts = Checked(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
+    ranked = verdicts.ordered(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    assert asked == ["  ", "same", "same", "[3]"]
+    assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
 
 
 def test_nothing_to_choose_from_is_hopeless_only_where_that_is_a_bound() -> None:

@@ -147,11 +147,14 @@ def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path) -> Non
     now = 0.0
     replaced = Replaced(str(tmp_path), clock=lambda: now)
     assert replaced.message() is None
+    (tmp_path / "README.md").write_text("Its card is not read.")
+    now = 60.0
+    assert replaced.message() is None
     (tmp_path / "config.json").write_text("another")
     assert replaced.message() is None
-    now = 60.0
-    assert str(tmp_path) in (replaced.message() or "")
     now = 120.0
+    assert str(tmp_path) in (replaced.message() or "")
+    now = 180.0
     assert replaced.message() is None
 
 
