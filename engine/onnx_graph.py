@@ -98,6 +98,10 @@ class Graph:
         top = self.op("ReduceMax", [self.op("Abs", [x], f"{out}.abs")], f"{out}.top", axes=[-1], keepdims=1)
         return Rows(self.op("QuantizeLinear", [self.op("Div", [x, top], f"{out}.unit"), step, "middle"], out), top)
 
+    def normed_rows(self, x: str, ones: str, out: str) -> Rows:
+        """Rows, normed, for products that are normed themselves: in int8 no row is longer than another as it is."""
+        return self.rows(x if self._int8 else self.norm(x, ones, f"{out}.normed"), out)
+
     def product(self, x: Rows, weight: torch.Tensor, out: str, *, normed: bool = False) -> str:
         """Rows times weight [n, d] transposed; in int8 its rows have a scale each.
 
@@ -116,10 +120,10 @@ class Graph:
         raw = self.op("MatMulIntegerToFloat", inputs, f"{out}.raw", domain=MICROSOFT)
         return self.op("Mul", [raw, x.top], out)
 
-    def gated(self, x: Rows, gate: torch.Tensor, up: torch.Tensor, out: str) -> str:
-        """gelu (its tanh form) of one product times another."""
+    def gated(self, x: Rows, gate: torch.Tensor, up: torch.Tensor, out: str, *, normed: bool = False) -> str:
+        """gelu (its tanh form) of one product times another, which may be as long as it happens to be: see product."""
         gelu = self.op("FastGelu", [self.product(x, gate, f"{out}.gate")], f"{out}.gelu", domain=MICROSOFT)
-        return self.op("Mul", [gelu, self.product(x, up, f"{out}.up")], out)
+        return self.op("Mul", [gelu, self.product(x, up, f"{out}.up", normed=normed)], out)
 
 
 def layers_graph(model: DiffusionGemma, *, int8: bool) -> bytes:
@@ -207,15 +211,15 @@ def _shapes(graph: Graph, heads: int, size: int) -> None:
 def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int) -> str:
     """model.Layer; returns the name of its x."""
     at, mlp, experts = f"l{number}", layer.mlp, layer.experts
-    normed = graph.norm(x, ones, f"{at}.in")
-    attended = _attention(graph, layer.self_attn, layer.input_layernorm.weight, normed, number, kind)
+    rows = graph.normed_rows(x, ones, f"{at}.attn.in")
+    attended = _attention(graph, layer.self_attn, layer.input_layernorm.weight, rows, ones, number, kind)
     scaled = graph.norm(attended, graph.constant(f"{at}.after", layer.post_attention_layernorm.weight), f"{at}.o")
     graph.norm_sum(scaled, x, ones, f"{at}.mid", f"{at}.x")
     gate, up = experts.gate_up_proj[0].chunk(2)
     dense, expert = layer.pre_feedforward_layernorm.weight, layer.pre_feedforward_layernorm_2.weight
     gates = torch.cat((_folded(mlp.gate_proj.weight, dense), _folded(gate, expert)))
     ups = torch.cat((_folded(mlp.up_proj.weight, dense), _folded(up, expert)))
-    inner = graph.gated(graph.rows(f"{at}.mid", f"{at}.mid.rows"), gates, ups, f"{at}.inner")
+    inner = graph.gated(graph.rows(f"{at}.mid", f"{at}.mid.rows"), gates, ups, f"{at}.inner", normed=True)
     sizes = graph.constant(f"{at}.sizes", (mlp.down_proj.weight.shape[1], experts.down_proj.shape[2]))
     graph.op("Split", [inner, sizes], f"{at}.dense.in", f"{at}.expert.in", axis=-1)
     sides = []
@@ -231,23 +235,25 @@ def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int
     return graph.op("Mul", [graph.op("Add", [f"{at}.x", mixed], f"{at}.sum"), f"scalar.{number}"], f"{at}.out")
 
 
-def _attention(graph: Graph, parts: Attention, scale: torch.Tensor, x: str, number: int, kind: int) -> str:
+def _attention(
+    graph: Graph, parts: Attention, scale: torch.Tensor, rows: Rows, ones: str, number: int, kind: int
+) -> str:
     """model.Attention over normed rows; keys and values become outputs. Heads come first, so that none is copied."""
     at, size = f"l{number}.attn", parts.head_dim
     heads = len(parts.q_proj.weight) // size
-    weights = [part.weight for part in (parts.q_proj, parts.k_proj, parts.v_proj) if part is not None]
-    rows = graph.rows(x, f"{at}.in")
-    raw = graph.product(rows, _folded(torch.cat(weights), scale), f"{at}.qkv", normed=True)
-    names = [f"{at}.q0", f"{at}.k0", f"{at}.v0"][: len(weights)]
-    split = graph.constant(f"{at}.split", (heads,) * len(weights))
-    graph.op("Split", [graph.op("Reshape", [raw, "by_head"], f"{at}.heads"), split], *names, axis=2)
     # Full layers have no v_proj: V is K before its norm and rotation.
-    scales = {"q": parts.q_norm.weight, "k": parts.k_norm.weight, "v": torch.ones(size)}
-    for name, source in zip("qkv", (*names, names[-1])[:3], strict=True):
-        normed = graph.norm(source, graph.constant(f"{at}.{name}.scale", scales[name]), f"{at}.{name}1")
-        graph.op("Transpose", [normed], f"v.{number}" if name == "v" else f"{at}.{name}2", perm=[2, 0, 1, 3])
-    for name, out in (("q", f"{at}.q"), ("k", f"k.{number}")):
-        graph.op("RotaryEmbedding", [f"{at}.{name}2", "start", f"cos.{kind}", f"sin.{kind}"], out, domain=MICROSOFT)
+    values = parts.k_proj if parts.v_proj is None else parts.v_proj
+    weights = [part.weight for part in (parts.q_proj, parts.k_proj, values)]
+    raw = graph.product(rows, _folded(torch.cat(weights), scale), f"{at}.qkv", normed=True)
+    by_head = graph.op("Reshape", [raw, "by_head"], f"{at}.by_head")
+    first = graph.op("Transpose", [by_head], f"{at}.first", perm=[2, 0, 1, 3])
+    normed = graph.norm(first, graph.constant(f"{at}.ones", torch.ones(size)), f"{at}.normed")
+    graph.op("Split", [normed, graph.constant(f"{at}.split", (2 * heads, heads))], f"{at}.qk", f"v.{number}", axis=0)
+    scales = torch.stack((parts.q_norm.weight, parts.k_norm.weight)).repeat_interleave(heads, dim=0)
+    scaled = graph.op("Mul", [f"{at}.qk", graph.constant(f"{at}.scales", scales[:, None, None])], f"{at}.scaled")
+    turned = [scaled, "start", f"cos.{kind}", f"sin.{kind}"]
+    graph.op("RotaryEmbedding", turned, f"{at}.turned", domain=MICROSOFT)
+    graph.op("Split", [f"{at}.turned"], f"{at}.q", f"k.{number}", axis=0)
     mixed = _attend(graph, at, number, kind, heads, size)
     flat = graph.op("Reshape", [graph.op("Transpose", [mixed], f"{at}.t", perm=[1, 2, 0, 3]), "joined"], f"{at}.flat")
     return graph.product(graph.rows(flat, f"{at}.rows"), parts.o_proj.weight, f"{at}.out", normed=True)
