@@ -168,9 +168,10 @@ def _scored(
 ) -> Scored:
     """A hypothesis that nothing stands before or behind yet, by its two readings and who came to it."""
     own, suffix = values[: len(gap)], values[len(gap) :]
-    by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, float(gap in rivals.beams))
+    root = 0.0 if middle.end is None else math.exp(middle.log_probability / 2)
+    by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, root)
     who = (float(drawn), rivals.nearby.get(gap, 0.0))
-    features = (*_summary(own), *_summary(suffix)[:2], *who, *by_middle, 0.0, 1.0)
+    features = (*_summary(own), *_summary(suffix)[:2], *who, *by_middle, float(gap in rivals.beams), 0.0, 1.0)
     known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
     standing = weights.standing(known)
     return Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended)

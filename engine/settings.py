@@ -36,7 +36,8 @@ class Ranking:
     """What hypotheses are ordered by: weights of log-probabilities in nats, of evidence, and a syntax error's cost.
 
     `gap` and `suffix` weigh the causal reading, `middle` and `end` what fill-in-the-middle says of the gap and its end,
-    `evidence` what lines near by say, `agreed` that both a canvas and a beam came to it.
+    `root` the square root of the probability of both, `evidence` what lines near by say, `agreed` that both a canvas
+    and a beam came to it.
     """
 
     gap: float = 1.0
@@ -45,6 +46,7 @@ class Ranking:
     middle: float = 0.0
     end: float = 0.0
     agreed: float = 0.0
+    root: float = 0.0
     # More nats than any hypothesis makes good.
     syntax: float = 1000.0
 
@@ -57,6 +59,7 @@ class Ranking:
             + self.middle * known["middle_sum"]
             + self.end * known["end"]
             + self.agreed * known["drawn"] * known["beam"]
+            + self.root * known["middle_root"]
         )
 
 

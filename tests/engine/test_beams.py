@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
     assert [one.standing for one in out.ranked] == pytest.approx(
         [features["middle_sum"] + features["end"] for features in known], abs=1e-3
     )
+    roots = [features["middle_root"] for features in known]
+    assert roots == pytest.approx([math.exp(one.standing / 2) for one in out.ranked], abs=1e-4)
+    assert 0.0 < max(roots) < 1.0
+    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, root=3.0))
+    weighed = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
+    assert [one.standing for one in weighed] == pytest.approx([3 * root for root in roots], abs=1e-3)
+    infiller.settings = replace(infiller.settings, beams=0)
+    alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
+    assert {one.features[FEATURES.index("middle_root")] for one in alone} == {0.0}
 
 
 def test_nothing_is_no_likely_middle(infiller: Infiller) -> None:

@@ -28,22 +28,23 @@ def choices_by(weights: list[float], count: int) -> list[Choice]:
 
 
 def test_the_weights_that_made_the_choices_are_found_again() -> None:
-    found = fit(choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 4.0], 4000))
-    assert [found.gap, found.evidence, found.middle, found.syntax] == pytest.approx([1.0, 3.0, 2.0, 4.0], rel=0.1)
+    found = fit(choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 1.5, 4.0], 4000))
+    assert [found.gap, found.evidence, found.middle, found.root] == pytest.approx([1.0, 3.0, 2.0, 1.5], rel=0.1)
+    assert found.syntax == pytest.approx(4.0, rel=0.1)
     assert found.suffix == pytest.approx(0.0, abs=0.05)
 
 
 def test_a_hole_without_a_right_hypothesis_teaches_nothing_and_counts_as_wrong() -> None:
-    choices = choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 4.0], 100)
+    choices = choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 1.5, 4.0], 100)
     lost = [*choices, *(Choice(signs=choice.signs, right=None) for choice in choices)]
     assert fit(lost) == fit(choices)
     assert accuracy(lost, fit(choices)) == accuracy(choices, fit(choices)) / 2 > 0.2
 
 
 def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> None:
-    ranking = Ranking(gap=0.5, suffix=2.0, evidence=3.0, middle=0.25, end=0.75, agreed=4.0, syntax=7.0)
+    ranking = Ranking(gap=0.5, suffix=2.0, evidence=3.0, middle=0.25, end=0.75, agreed=4.0, root=5.0, syntax=7.0)
     infiller: Infiller = tiny_infiller(tmp_path, beams=2, neighbours=4, ranking=ranking)
-    weights = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 4.0, 0.0])
+    weights = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 4.0, 5.0, 0.0])
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     assert len(out.ranked) > 3
     for one in out.ranked:
