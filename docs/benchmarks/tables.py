@@ -102,6 +102,9 @@ def calibrated(row: Row) -> Figures:
         right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
         yield f"exactly the missing text, {what} of held-out packages", percent(found["exact"])
         yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
+    if "nats" in row:
+        without = f"{row['nats_without']['middle_root']:.3f} without the root of fill-in-the-middle's probability"
+        yield "telling right fills of held-out packages from wrong ones", f"{row['nats']:.3f} nats a fill; {without}"
 
 
 def promising(row: Row) -> Figures:

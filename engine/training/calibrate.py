@@ -77,6 +77,18 @@ def by_the_other_half(features: torch.Tensor, right: torch.Tensor) -> torch.Tens
     return torch.cat((confidences(first, features[:half]), confidences(second, features[half:])))
 
 
+def cost(features: torch.Tensor, right: torch.Tensor) -> float:
+    """Mean nats that it takes to tell whether a fill is right, by the confidence of the half that it is not in."""
+    return float(nn.functional.binary_cross_entropy(by_the_other_half(features, right), right))
+
+
+def cost_without(features: torch.Tensor, right: torch.Tensor, name: str) -> float:
+    """The same where one of FEATURES is not known."""
+    others = features.clone()
+    others[:, FEATURES.index(name)] = 0.0
+    return cost(others, right)
+
+
 def threshold(confidence: torch.Tensor, right: torch.Tensor, precision: float) -> float:
     """The lowest confidence above which `precision` of at least FEWEST_SHOWN fills are right; 0.9 if there is none."""
     order = confidence.argsort(descending=True)
@@ -101,7 +113,8 @@ def calibrate(
     shares = {"all": _shown(shown, right)} | {kind: _shown(shown[of], right[of]) for kind, of in kinds.items()}
     return {
         "holes": len(right),
-        "features": FEATURES,
+        "nats": round(cost(features, right), 4),
+        "nats_without": {name: round(cost_without(features, right, name), 4) for name in FEATURES},
         "show_threshold": show_threshold,
         **shares,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import read_settings
-from midspan.engine.training.calibrate import by_the_other_half, calibrate, fit, threshold
+from midspan.engine.training.calibrate import by_the_other_half, calibrate, cost, cost_without, fit, threshold
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.training.package import package
 from midspan.engine.training.run import Recipe, Run
@@ -60,6 +61,16 @@ def test_a_fill_is_judged_by_the_half_that_it_is_not_in() -> None:
     assert bool(changed[30:].any())
 
 
+def test_a_feature_is_worth_what_it_costs_to_do_without_it() -> None:
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(400, len(FEATURES), generator=generator)
+    right = (features[:, FEATURES.index("end")] > 0).float()
+    known = cost(features, right)
+    assert known < 0.25
+    assert cost_without(features, right, "end") == pytest.approx(math.log(2), abs=0.1)
+    assert cost_without(features, right, "drawn") == pytest.approx(known, abs=0.05)
+
+
 def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path)
     text = "def f(a):\n    return a + 1\n\n\nvalue = f(2)\n"
@@ -76,6 +87,7 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
     assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
     pairs = json.loads((tmp_path / "calibration.json").read_text())
     assert len(pairs["confidence"]) == len(pairs["right"]) == row["holes"]
+    assert row["nats_without"].keys() == set(FEATURES)
     assert {kind: row[kind]["shown"] for kind in ("all", "lines", "ends_of_lines")} == pytest.approx(
         {"all": 0, "lines": 0, "ends_of_lines": 0}
     )
