@@ -77,6 +77,8 @@ CALIBRATED: dict[str, Any] = {
     "machine": "A machine",
     "lines": SHARES,
     "ends_of_lines": SHARES | {"right_when_shown": None},
+    "nats": 0.38251,
+    "nats_without": {"middle_root": 0.4084},
     "checkpoint": "embedded",
     "device": "cpu",
 }
@@ -115,6 +117,8 @@ def test_every_figure_has_its_line() -> None:
     shown = "shown at the shipped threshold"
     assert found[f"{shown}, whole lines of held-out packages"] == ["30.0 %, 60.0 % of them right"]
     assert found[f"{shown}, ends of lines of held-out packages"] == ["30.0 %"]
+    told = found["telling right fills of held-out packages from wrong ones"]
+    assert told == ["0.383 nats a fill; 0.408 without the root of fill-in-the-middle's probability"]
     assert found["request to response, typed files"] == ["p50 94 ms, p95 123 ms"]
     assert found["the server's own share of it"] == ["p50 2.0 ms"]
     assert found["keys that right suggestions would have saved there"] == ["4.7 %"]
