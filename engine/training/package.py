@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "draws": 1,
     "keep": 4,
     "neighbours": 4,
-    "beams": 4,
+    "beams": 6,
     "around_beams": 2,
     # Until training/ranking.py has fitted them.
     "ranking": {"gap": 0.1, "suffix": 0.2, "evidence": 1.5, "middle": 0.1, "end": 0.6, "agreed": 1.5, "syntax": 3.0},
