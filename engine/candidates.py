@@ -169,8 +169,9 @@ def _scored(
     """A hypothesis that nothing stands before or behind yet, by its two readings and who came to it."""
     own, suffix = values[: len(gap)], values[len(gap) :]
     root = 0.0 if middle.end is None else math.exp(middle.log_probability / 2)
-    by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, root)
-    who = (float(drawn), rivals.nearby.get(gap, 0.0))
+    evidence = rivals.nearby.get(gap, 0.0)
+    by_middle = (sum(middle.values), min(middle.values, default=0.0), middle.end or 0.0, root, evidence * root)
+    who = (float(drawn), evidence)
     features = (*_summary(own), *_summary(suffix)[:2], *who, *by_middle, float(gap in rivals.beams), 0.0, 1.0)
     known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
     standing = weights.standing(known)

@@ -27,8 +27,8 @@ from tests.engine.tiny import tiny_checkpoint
 def test_the_fit_finds_the_weights_that_made_the_data() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(20_000, len(FEATURES), generator=generator)
-    features *= torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5, 1.0, 1.0, 4.0, 0.7, 2.0, 1.0, 1.0, 3.0, 1.0])
-    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0, 1.0, 0.0, 0.2, 0.5, -0.5, 1.0, 1.0, 0.5, -1.0])
+    features *= torch.tensor([1.0, 2.0, 5.0, 1.0, 0.5, 1.0, 1.0, 4.0, 0.7, 2.0, 1.0, 1.0, 1.0, 3.0, 1.0])
+    weights = torch.tensor([1.0, -0.5, 0.2, 0.0, 2.0, 1.0, 0.0, 0.2, 0.5, -0.5, 1.0, -1.0, 1.0, 0.5, -1.0])
     right = (torch.rand(20_000, generator=generator) < torch.sigmoid(features @ weights - 1.0)).float()
     bias, *found = fit(features, right)
     assert bias == pytest.approx(-1.0, abs=0.15)

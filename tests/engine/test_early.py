@@ -109,6 +109,8 @@ def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
     ranked, known = rank_rivals(rivals, RULE.ranking)
     assert [one.ids for one in ranked] == [(7,), (9,)]
     assert [one.standing for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
+    both = [one.features[FEATURES.index("nearby_root")] for one in ranked]
+    assert both == pytest.approx([2.0 * math.exp(-3.5 / 2), 0.1 * math.exp(-2.0 / 2)])
     assert known.middles([(7,), (9,), (5,)])[(5,)] == beam((5,), -3.0)
     assert asked == [[(7,)], [(5,)]]
 
