@@ -212,7 +212,7 @@ def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int
     """model.Layer; returns the name of its x."""
     at, mlp, experts = f"l{number}", layer.mlp, layer.experts
     rows = graph.normed_rows(x, ones, f"{at}.attn.in")
-    attended = _attention(graph, layer.self_attn, layer.input_layernorm.weight, rows, ones, number, kind)
+    attended = _attention(graph, layer.self_attn, layer.input_layernorm.weight, rows, number, kind)
     scaled = graph.norm(attended, graph.constant(f"{at}.after", layer.post_attention_layernorm.weight), f"{at}.o")
     graph.norm_sum(scaled, x, ones, f"{at}.mid", f"{at}.x")
     gate, up = experts.gate_up_proj[0].chunk(2)
@@ -235,9 +235,7 @@ def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int
     return graph.op("Mul", [graph.op("Add", [f"{at}.x", mixed], f"{at}.sum"), f"scalar.{number}"], f"{at}.out")
 
 
-def _attention(
-    graph: Graph, parts: Attention, scale: torch.Tensor, rows: Rows, ones: str, number: int, kind: int
-) -> str:
+def _attention(graph: Graph, parts: Attention, scale: torch.Tensor, rows: Rows, number: int, kind: int) -> str:
     """model.Attention over normed rows; keys and values become outputs. Heads come first, so that none is copied."""
     at, size = f"l{number}.attn", parts.head_dim
     heads = len(parts.q_proj.weight) // size

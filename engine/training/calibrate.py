@@ -77,16 +77,16 @@ def by_the_other_half(features: torch.Tensor, right: torch.Tensor) -> torch.Tens
     return torch.cat((confidences(first, features[:half]), confidences(second, features[half:])))
 
 
-def cost(features: torch.Tensor, right: torch.Tensor) -> float:
-    """Mean nats that it takes to tell whether a fill is right, by the confidence of the half that it is not in."""
-    return float(nn.functional.binary_cross_entropy(by_the_other_half(features, right), right))
+def cost(confidence: torch.Tensor, right: torch.Tensor) -> float:
+    """Mean nats that it takes to tell whether a fill is right, by its confidence [N]."""
+    return float(nn.functional.binary_cross_entropy(confidence, right))
 
 
 def cost_without(features: torch.Tensor, right: torch.Tensor, name: str) -> float:
-    """The same where one of FEATURES is not known."""
+    """The same by confidences of features [N, F] where one of FEATURES is not known."""
     others = features.clone()
     others[:, FEATURES.index(name)] = 0.0
-    return cost(others, right)
+    return cost(by_the_other_half(others, right), right)
 
 
 def threshold(confidence: torch.Tensor, right: torch.Tensor, precision: float) -> float:
@@ -113,7 +113,7 @@ def calibrate(
     shares = {"all": _shown(shown, right)} | {kind: _shown(shown[of], right[of]) for kind, of in kinds.items()}
     return {
         "holes": len(right),
-        "nats": round(cost(features, right), 4),
+        "nats": round(cost(confidence, right), 4),
         "nats_without": {name: round(cost_without(features, right, name), 4) for name in FEATURES},
         "show_threshold": show_threshold,
         **shares,

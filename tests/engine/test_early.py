@@ -127,6 +127,14 @@ def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
     assert Checked(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
 
 
+def test_of_those_that_stand_too_far_behind_nobody_is_judged() -> None:
+    asked = list[str]()
+    beams: dict[tuple[int, ...], Beam] = {(number,): beam((number,), -float(number)) for number in range(1, 6)}
+    found, _ = early(Rivals(beams=beams, read=lambda gaps: []), replace(RULE, sure=0.5), checked((), asked), 0.0)
+    assert found is not None
+    assert asked == ["[1]", "[2]"]
+
+
 def hypotheses(standings: list[float]) -> list[Scored]:
     features = (0.0,) * len(FEATURES)
     return [

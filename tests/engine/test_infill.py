@@ -238,6 +238,19 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 
+def test_the_judge_is_asked_of_as_many_as_are_wanted_and_one_more(tmp_path: Path) -> None:
+    infiller, asked = tiny_infiller(tmp_path, beams=4), list[str]()
+
+    def judge(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
+        asked.append(fill)
+        return ()
+
+    infiller.judge = judge
+    out = infiller.infill(HOLE, Budget(), PATIENT)
+    assert len(out.ranked) > 2
+    assert len({fill for fill in asked if fill.strip()}) == 2
+
+
 def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller: Infiller) -> None:
     ranked = infiller.infill(HOLE, Budget(), PATIENT).ranked
     for one, after in pairwise(ranked):

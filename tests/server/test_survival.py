@@ -142,15 +142,16 @@ def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> 
         assert client.leave() == 0
 
 
-def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("one")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("one")
     now = 0.0
     replaced = Replaced(str(tmp_path), clock=lambda: now)
     assert replaced.message() is None
     (tmp_path / "README.md").write_text("Its card is not read.")
     now = 60.0
     assert replaced.message() is None
-    (tmp_path / "config.json").write_text("another")
+    (tmp_path / name).write_text("another")
     assert replaced.message() is None
     now = 120.0
     assert str(tmp_path) in (replaced.message() or "")
