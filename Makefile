@@ -29,7 +29,7 @@ bench: venv
 
 venv: $(VENV)/stamp
 
-$(VENV)/stamp: pyproject.toml constraints.txt
+$(VENV)/stamp: pyproject.toml constraints.txt $(wildcard kernels/cpu/*)
 	@echo "making $(VENV) with the midspan command: about a minute"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "midspan needs Python 3.11 or newer: run make with PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)

@@ -20,8 +20,6 @@ from midspan.engine.settings import Ranking
 
 SUFFIX_HEAD = 6
 FARTHEST = 10.0
-# 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
-LOGITS = 1 << 25
 # Fill-in-the-middle was never taught that nothing is missing.
 NOTHING_MISSING = Beam(end=LEAST)
 
@@ -251,18 +249,6 @@ def _token_log_probabilities(
     if not wanted:
         return [[value] for value in begins]
     hidden, rows = model.score([text[:-1] for text in texts], cache)
-    values = _log_probabilities(model, hidden, rows, torch.tensor(wanted, device=model.device)).clamp(min=-30.0)
+    values = model.log_probabilities(hidden, rows, torch.tensor(wanted, device=model.device)).clamp(min=-30.0)
     rest = values.split([len(text) - 1 for text in texts])
     return [[begin, *values.tolist()] for begin, values in zip(begins, rest, strict=True)]
-
-
-def _log_probabilities(
-    model: DiffusionGemma, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor
-) -> torch.Tensor:
-    """Of the ids `wanted` [R] after `rows` [R] of hidden [M, d], in nats [R]; LOGITS of them are in memory at once."""
-    size, out = max(1, LOGITS // model.config.vocab_size), torch.empty(len(wanted), device=wanted.device)
-    for first in range(0, len(hidden), size):
-        here = (rows >= first) & (rows < first + size)
-        logits, at = model.logits(hidden[first : first + size]), rows[here] - first
-        out[here] = logits[at, wanted[here]] - logits.logsumexp(dim=-1)[at]
-    return out

@@ -78,9 +78,13 @@ class Draws:
     def sample(self, probabilities: torch.Tensor) -> torch.Tensor:
         """One id a row from probabilities [R, V], by inverting the cumulative distribution."""
         cumulative = probabilities.cumsum(dim=-1)
-        uniform = torch.rand(len(probabilities), 1, generator=self._generator, device=self._generator.device)
-        ids = torch.searchsorted(cumulative, uniform * cumulative[:, -1:]).squeeze(1)
+        places = self.uniform(len(probabilities))[:, None] * cumulative[:, -1:]
+        ids = torch.searchsorted(cumulative, places).squeeze(1)
         return ids.clamp_(max=probabilities.shape[1] - 1)
+
+    def uniform(self, count: int) -> torch.Tensor:
+        """Places in cumulative distributions [count], from 0 to below 1."""
+        return torch.rand(count, generator=self._generator, device=self._generator.device)
 
 
 def accept(entropy: torch.Tensor, free: torch.Tensor, bound: float) -> torch.Tensor:

@@ -13,9 +13,7 @@ from typing import Protocol
 import torch
 
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
-
-# Finite, so that it times a probability of 0 is 0; far below any logit at any temperature.
-FORBIDDEN = -1e9
+from midspan.engine.draw import Drawn
 
 
 class Network(Protocol):
@@ -23,12 +21,19 @@ class Network(Protocol):
 
     vocab_size: int
 
-    def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
-        """Canvases [B, C] and the last step's soft embeddings [B, C, d] -> float32 logits of the R free rows [R, V]."""
-        ...
+    def draw(
+        self,
+        ids: torch.Tensor,
+        soft: torch.Tensor | None,
+        free: torch.Tensor,
+        canvas: Canvas,
+        temperature: float,
+        draws: Draws,
+    ) -> Drawn:
+        """Canvases [B, C] and the last step's soft embeddings [B, C, d] -> what it takes for the R free rows.
 
-    def soft(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
+        `canvas` says which ids these may have.
+        """
         ...
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -60,12 +65,10 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
     finished = ~canvas.free.any(dim=-1)
     for number in range(1, plan.steps + 1):
         free = canvas.free
-        raw = limit(network.logits(current, soft, free), canvas, free.nonzero()[:, 1] == 0)
-        logits = raw / plan.temperature(plan.steps - number + 1)
-        probabilities = torch.softmax(logits, dim=-1)
-        entropy = _scatter(entropies(logits, probabilities), free)
-        sampled = torch.where(free, _scatter(draws.sample(probabilities), free), canvas.ids)
-        argmax = torch.where(free, _scatter(logits.argmax(dim=-1), free), canvas.ids)
+        drawn = network.draw(current, soft, free, canvas, plan.temperature(plan.steps - number + 1), draws)
+        entropy = _scatter(drawn.entropy, free)
+        sampled = torch.where(free, _scatter(drawn.sample, free), canvas.ids)
+        argmax = torch.where(free, _scatter(drawn.argmax, free), canvas.ids)
         kept = accept(entropy, free, plan.entropy_bound)
         renoised = torch.where(kept | ~free, sampled, _noise(canvas, network, draws))
         # A finished canvas stays as it is while the others of its batch go on.
@@ -77,37 +80,18 @@ def denoise(network: Network, canvas: Canvas, plan: Plan, draws: Draws) -> Itera
         )
         if number == plan.steps or bool(finished.all()):
             return
+        going_on = None
         if number == 1 and plan.keep is not None and plan.keep < len(rows):
             rows = entropy.sum(dim=-1).topk(plan.keep, largest=False).indices.sort().values
             network.keep(rows)
-            logits = logits[torch.isin(free.nonzero()[:, 0], rows)]
+            going_on = torch.isin(free.nonzero()[:, 0], rows)
             canvas, draft, current, finished = canvas.select(rows), draft[rows], current[rows], finished[rows]
-        previous, soft = draft, _soft_canvas(network.soft(logits), soft, canvas.free, finished[:, None])
+        previous, soft = draft, _soft_canvas(drawn.expected(going_on), soft, canvas.free, finished[:, None])
 
 
 def _noise(canvas: Canvas, network: Network, draws: Draws) -> torch.Tensor:
     """Uniform ids [B, C]."""
     return draws.noise((canvas.ids.shape[0], canvas.ids.shape[1]), network.vocab_size)
-
-
-def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-    """Entropy in nats of each row [R] of logits and their softmax [R, V].
-
-    Log-sum-exp less the expected logit; the former is the greatest logit less its log-probability, so that no
-    exponential is taken twice. Ids that are ruled out have logits of FORBIDDEN and probability 0.
-    """
-    log_sum = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()
-    expected: torch.Tensor = torch.linalg.vecdot(probabilities, logits)
-    return (log_sum - expected).clamp_(min=0.0)
-
-
-def limit(logits: torch.Tensor, canvas: Canvas, first: torch.Tensor) -> torch.Tensor:
-    """Rule out banned ids in rows [R, V] and, where `first` [R], ids that would not continue the healed text."""
-    if canvas.banned:
-        logits[:, list(canvas.banned)] = FORBIDDEN
-    if canvas.allowed_first is not None:
-        logits[first] = logits[first].masked_fill(~canvas.allowed_first, FORBIDDEN)
-    return logits
 
 
 def _scatter(rows: torch.Tensor, free: torch.Tensor) -> torch.Tensor:

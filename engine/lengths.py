@@ -20,7 +20,7 @@ import torch
 from midspan.engine.cache import Cache
 from midspan.engine.candidates import lay_canvases
 from midspan.engine.canvas import Canvas, Draws
-from midspan.engine.denoise import limit
+from midspan.engine.draw import limit
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings

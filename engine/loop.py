@@ -10,11 +10,13 @@ from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step, denoise
+from midspan.engine.draw import ByLogits, Drawn, permitted
 from midspan.engine.fused import FusedGemma
 from midspan.engine.model import DiffusionGemma
+from midspan.engine.native_gemma import NativeGemma
 
 
-class CanvasNetwork:
+class CanvasNetwork(ByLogits):
     """The model bound to one prefix, as the denoising loop sees it.
 
     With `later_rows` only so many leading rows run from the second step on: the suffix behind them keeps the keys and
@@ -29,14 +31,18 @@ class CanvasNetwork:
         self.vocab_size = model.config.vocab_size
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
-        """See denoise.Network."""
+        """See draw.ByLogits."""
+        return self._model.logits(self._hidden(ids, soft, free))
+
+    def _hidden(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
+        """The free rows' hidden [R, d]."""
         self._width = ids.shape[1]
         rows = self._width if self._steps == 0 or self._later_rows is None else self._later_rows
         self._steps += 1
         soft = None if soft is None else soft[:, :rows]
         frozen = ids.shape[1] - rows
         hidden = self._model.denoise(ids[:, :rows], self._cache, soft, self._valid, frozen_rows=frozen)
-        return self._model.logits(hidden[free[:, :rows]])
+        return hidden[free[:, :rows]]
 
     def keep(self, rows: torch.Tensor) -> None:
         """See denoise.Network."""
@@ -44,9 +50,29 @@ class CanvasNetwork:
         self._valid = None if self._valid is None else self._valid[rows]
 
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
-        """See denoise.Network; the logits are rounded to the weights' dtype first, as in the release."""
+        """See draw.ByLogits; the logits are rounded to the weights' dtype first, as in the release."""
         probabilities = torch.softmax(logits.to(self._model.dtype), dim=-1, dtype=torch.float32)
         return self._model.soft_embed(probabilities)
+
+
+class NativeNetwork(CanvasNetwork):
+    """The same where the vocabulary's share of a step is one call."""
+
+    _model: NativeGemma
+
+    def draw(
+        self,
+        ids: torch.Tensor,
+        soft: torch.Tensor | None,
+        free: torch.Tensor,
+        canvas: Canvas,
+        temperature: float,
+        draws: Draws,
+    ) -> Drawn:
+        """See denoise.Network."""
+        hidden, first = self._hidden(ids, soft, free), free.nonzero()[:, 1] == 0
+        allowed = permitted(canvas, self.vocab_size)
+        return self._model.draw(hidden, temperature, allowed, first, draws.uniform(len(hidden)))
 
 
 Loop = Callable[[Cache, Canvas, Plan, Draws, int | None], Iterator[Step]]
@@ -58,7 +84,9 @@ def loop_over(model: DiffusionGemma) -> Loop:
     if isinstance(model, FusedGemma):
         return CapturedLoop(model)
 
+    network = NativeNetwork if isinstance(model, NativeGemma) else CanvasNetwork
+
     def loop(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-        return denoise(CanvasNetwork(model, cache, canvas.valid, later_rows), canvas, plan, draws)
+        return denoise(network(model, cache, canvas.valid, later_rows), canvas, plan, draws)
 
     return loop

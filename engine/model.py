@@ -24,6 +24,10 @@ from midspan.kernels.rms_norm import rms_norm_reference
 from midspan.kernels.rope import rope_reference
 from midspan.kernels.router import router_reference
 
+# As many as torch's when this is first imported: a worker gives torch one, which later threads take over.
+THREADS = torch.get_num_threads()
+# 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
+LOGITS = 1 << 25
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q [B, H, N, D], k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
 
@@ -309,6 +313,15 @@ class DiffusionGemma(nn.Module):
         """Hidden rows [..., d] -> soft-capped logits [..., V] in float32."""
         raw = F.linear(hidden, self.embed_tokens.weight).float()
         return raw.div_(self.config.softcap).tanh_() * self.config.softcap
+
+    def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Of the ids `wanted` [R] after `rows` [R] of hidden [M, d], in nats [R]; LOGITS are in memory at once."""
+        size, out = max(1, LOGITS // self.config.vocab_size), torch.empty(len(wanted), device=wanted.device)
+        for first in range(0, len(hidden), size):
+            here = (rows >= first) & (rows < first + size)
+            logits, at = self.logits(hidden[first : first + size]), rows[here] - first
+            out[here] = logits[at, wanted[here]] - logits.logsumexp(dim=-1)[at]
+        return out
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""

@@ -10,9 +10,12 @@ from midspan.engine import fused
 from midspan.engine.api import OnProgress
 from midspan.engine.fused import FusedGemma
 from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.native_gemma import NativeGemma
+from midspan.engine.native_weights import unfit
 from midspan.engine.quantized import precision
 from midspan.engine.settings import Quantize
 from midspan.engine.weights import Uninitialised, load_weights
+from midspan.kernels import native
 
 KERNELS = ("attention", "qkv", "rms_norm", "geglu", "router", "experts", "vocabulary", "settle")
 REFERENCES = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
@@ -21,7 +24,7 @@ REFERENCES = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
 def load_network(
     folder: Path, config: ModelConfig, place: torch.device, quantize: Quantize, progress: OnProgress | None = None
 ) -> DiffusionGemma:
-    """A checkpoint's network with its weights: over Triton kernels, in ONNX Runtime, or in plain torch.
+    """A checkpoint's network with its weights: over Triton kernels, the CPU's own, in ONNX Runtime, or in plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
@@ -34,10 +37,13 @@ def load_network(
     if isinstance(model, FusedGemma):
         model.fuse()
     elif _plain_reason(model) is None:
+        # Numbers that have been rounded to int8 once are rounded again; others keep all their bits.
+        library = native.library() if "int8" in forms else None
+        if library is not None and unfit(config, library.lanes) is None:
+            return NativeGemma.of(model, library)
         # Here, so that a machine which never needs ONNX Runtime need not have it.
         from midspan.engine.onnx_gemma import OnnxGemma, multiplies_int8
 
-        # Numbers that have been rounded to int8 once are rounded again; others keep all their bits.
         return OnnxGemma.of(model, int8="int8" in forms and multiplies_int8())
     return model
 
@@ -46,8 +52,10 @@ def chosen(model: DiffusionGemma) -> tuple[tuple[str, str], ...]:
     """Which path runs each part of a loaded network."""
     if isinstance(model, FusedGemma):
         return (*((name, "triton") for name in KERNELS), ("step", "cuda graph"))
+    if isinstance(model, NativeGemma):
+        return (("network", f"native, {model.library.name}"), ("products", "int8"))
     if (int8 := getattr(model, "int8", None)) is not None:
-        return (("network", "onnxruntime"), ("products", "int8" if int8 else "float32"))
+        return (("network", f"onnxruntime, as {_no_kernels(model)}"), ("products", "int8" if int8 else "float32"))
     if model.device.type == "cuda":
         return tuple((name, f"reference, as {fused.unsupported(model.config)}") for name in REFERENCES)
     return (*((name, "reference") for name in REFERENCES), ("network", f"torch, as {_plain_reason(model)}"))
@@ -60,6 +68,14 @@ def one_expert(config: ModelConfig) -> str | None:
     if {(shape.kv_heads, shape.head_dim) for shape in config.layers} != {(config.heads, config.layers[0].head_dim)}:
         return "its layers' heads differ or share keys"
     return None
+
+
+def _no_kernels(model: DiffusionGemma) -> str:
+    """Why a network on a CPU does not run over our own kernels."""
+    found = native.library()
+    if found is None:
+        return native.absent()
+    return unfit(model.config, found.lanes) or "its weights are not in int8"
 
 
 def _plain_reason(model: DiffusionGemma) -> str | None:

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import torch
 
 from midspan.engine.cache import Cache
-from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.model import THREADS, DiffusionGemma, ModelConfig
 from midspan.engine.onnx_graph import condition_graph, head_graph, layers_graph, soft_graph
 from midspan.engine.tree import Tree
 from midspan.engine.weights import Uninitialised
@@ -25,8 +25,6 @@ Pairs = list[tuple[Array, Array]]
 Sees = Callable[[int | None], torch.Tensor]
 """Layer window -> boolean [1 or B, 1 or N, all positions of the cache, N new rows and F older ones]."""
 
-# As many as torch's when this is first imported: a worker gives torch one, which later threads take over.
-THREADS = torch.get_num_threads()
 # Added to the scores of what may not be seen; finite, so that a row that sees nothing is no row of NaN.
 UNSEEN = -1e9
 # A cache's keys are all given, seen or not: so many more than are valid at most, and so many when it is laid out anew.

@@ -19,7 +19,7 @@ from midspan.engine.api import CheckpointError, GapKind, Hole
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
 # Text beyond so many characters a token is hardly ever wanted; it is left out in steps, as the prefix cache needs it.
-CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
+CHARS_A_TOKEN, ANCHOR_CHARS = 6, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,17 +23,23 @@ class Tree(NamedTuple):
     def of(cls, texts: Sequence[Sequence[int]]) -> Tree:
         """The tree of these texts' ids; empty ones have no node."""
         nodes: dict[tuple[int, int], int] = {}
-        lines: list[list[int]] = []  # of each node, from its text's first to itself
         rows: list[int] = []
         for text in texts:
-            line: list[int] = []
+            node = -1
             for token in text:
-                node = nodes.setdefault((line[-1] if line else -1, token), len(nodes))
-                line = [*line, node]
-                if node == len(lines):
-                    lines.append(line)
-            rows += line
-        sees = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
-        sees[[node for node, line in enumerate(lines) for _ in line], [seen for line in lines for seen in line]] = True
-        ids = torch.tensor([token for _, token in nodes], dtype=torch.long)
-        return cls(ids=ids, depths=sees.sum(dim=1) - 1, sees=sees, rows=torch.tensor(rows, dtype=torch.long))
+                node = nodes.setdefault((node, token), len(nodes))
+                rows.append(node)
+        seen, depths = list[bytearray](), list[int]()
+        for node, (parent, _) in enumerate(nodes):
+            seen.append(bytearray(seen[parent]) if parent >= 0 else bytearray(len(nodes)))
+            seen[node][node] = True
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+        # A buffer of nothing is refused.
+        sees = torch.frombuffer(bytearray().join(seen) or bytearray(1), dtype=torch.bool)[: len(nodes) ** 2]
+        ids = [token for _, token in nodes]
+        return cls(
+            ids=torch.tensor(ids, dtype=torch.long),
+            depths=torch.tensor(depths, dtype=torch.long),
+            sees=sees.view(len(nodes), len(nodes)),
+            rows=torch.tensor(rows, dtype=torch.long),
+        )

@@ -34,9 +34,9 @@ from midspan.engine.denoise import Step
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.loop import Loop
-from midspan.engine.model import DiffusionGemma
+from midspan.engine.model import THREADS, DiffusionGemma
 from midspan.engine.network import fastest_dtype
-from midspan.engine.onnx_gemma import THREADS, OnnxGemma
+from midspan.engine.onnx_gemma import OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights import load_weights, resolve

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step, denoise
+from midspan.engine.draw import ByLogits
 
 VOCAB = 24
 
 
-class Scripted:
+class Scripted(ByLogits):
     """Logits that depend on the canvas it is shown, as a real network's do; remembers what it was shown."""
 
     vocab_size = VOCAB

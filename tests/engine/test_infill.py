@@ -68,7 +68,7 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
 def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
     model = infiller.model
     plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
-    monkeypatch.setattr(candidates, "LOGITS", 3 * model.config.vocab_size)
+    monkeypatch.setattr("midspan.engine.model.LOGITS", 3 * model.config.vocab_size)
     whole, logits = rank, model.logits
 
     def counted(hidden: torch.Tensor) -> torch.Tensor:

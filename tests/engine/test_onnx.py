@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,21 @@ from hypothesis import strategies as st
 
 from midspan.engine import onnx_gemma
 from midspan.engine.api import Budget, Hole
-from midspan.engine.branches import Branches
 from midspan.engine.engine import Engine, load_infiller
-from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.model import THREADS, ModelConfig
 from midspan.engine.network import chosen, one_expert
 from midspan.engine.onnx_gemma import OnnxGemma, multiplies_int8
+from midspan.kernels import native
+from tests.engine.reads import READS, VOCAB, WINDOW, Read, ids
 from tests.engine.tiny import config_json, random_model, tiny_checkpoint
 
-VOCAB, WINDOW = 64, 12
 EQUAL_HEADS = {"num_key_value_heads": 4, "num_global_key_value_heads": 4, "head_dim": 16, "global_head_dim": 16}
 ONE_EXPERT = {"num_experts": 1, "top_k_experts": 1, "sliding_window": WINDOW, **EQUAL_HEADS}
-Read = Callable[[DiffusionGemma], list[torch.Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def _without_kernels_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
 
 
 PLAIN = random_model(config_json(VOCAB, **ONE_EXPERT))
@@ -32,49 +35,7 @@ FLOAT, INT8 = OnnxGemma.of(PLAIN, int8=False), OnnxGemma.of(PLAIN, int8=True)
 int8_units = pytest.mark.skipif(not multiplies_int8(), reason="pairs of products overflow on this CPU")
 
 
-def ids(rows: int, count: int, seed: int) -> torch.Tensor:
-    return torch.randint(4, VOCAB, (rows, count), generator=torch.Generator().manual_seed(seed))
-
-
-def texts(model: DiffusionGemma) -> list[torch.Tensor]:
-    """A text in three pieces, shorter and longer than the window, cut back and gone on with."""
-    cache = model.new_cache(8)
-    out = [model.prefill(ids(1, count, count), cache) for count in (5, 20, 1)]
-    cache.truncate(11)
-    out.append(model.prefill(ids(1, 200, 9), cache))
-    one, other, third = ids(3, 7, 1).tolist()
-    # Some begin alike, one is the beginning of another, one is there twice; they end behind the window.
-    hidden, rows = model.score([one, one[:3] + other * 5, third, one[:2], [], third], cache)
-    return [*out, hidden[rows], model.logits(out[0])]
-
-
-def canvases(model: DiffusionGemma) -> list[torch.Tensor]:
-    """Three canvases, two of which go on, their last five rows as the first step left them."""
-    cache, canvas, valid = model.new_cache(), ids(3, 14, 5), torch.ones(3, 14, dtype=torch.bool)
-    model.prefill(ids(1, 30, 2), cache)
-    valid[1, 9:] = False
-    out = [model.denoise(canvas, cache, None, valid), model.denoise(canvas, cache)]
-    out.append(model.denoise(canvas, cache, None, valid))
-    soft = model.soft_embed(torch.softmax(model.logits(out[-1])[[0, 2], :9], dim=-1))
-    model.keep(cache, torch.tensor([0, 2]), 14)
-    for _ in range(2):
-        out.append(model.denoise(canvas[[0, 2], :9], cache, soft, valid[[0, 2]], frozen_rows=5))
-    return [*out, soft]
-
-
-def branches(model: DiffusionGemma) -> list[torch.Tensor]:
-    """Three texts that become four and two, then the prefix once more."""
-    cache = model.new_cache(8)
-    model.prefill(ids(1, 30, 2), cache)
-    grown = Branches(model, cache)
-    out = [grown.grow([0, 0, 0], [5, 6, 7]), grown.grow([2, 0, 0, 1], [8, 9, 10, 11])]
-    out += [grown.grow([3, 1], [4 + turn, 9]) for turn in range(1)]
-    out += [grown.grow([0, 1], [4 + turn, 9]) for turn in range(WINDOW)]
-    grown.drop()
-    return [*out, model.prefill(ids(1, 2, 4), cache)]
-
-
-@pytest.mark.parametrize("read", [texts, canvases, branches])
+@pytest.mark.parametrize("read", READS)
 def test_float32_is_the_same_network(read: Read) -> None:
     with torch.inference_mode():
         for mine, theirs in zip(read(FLOAT), read(PLAIN), strict=True):
@@ -82,7 +43,7 @@ def test_float32_is_the_same_network(read: Read) -> None:
 
 
 @int8_units
-@pytest.mark.parametrize("read", [texts, canvases, branches])
+@pytest.mark.parametrize("read", READS)
 def test_int8_is_nearly_the_same_network(read: Read) -> None:
     with torch.inference_mode():
         for mine, theirs in zip(read(INT8), read(PLAIN), strict=True):
@@ -159,7 +120,10 @@ def test_the_embedded_model_runs_in_int8_where_the_cpu_does(monkeypatch: pytest.
         model = load_infiller("embedded", "cpu").model
         assert isinstance(model, OnnxGemma)
         assert model.int8 is units
-        assert dict(chosen(model)) == {"network": "onnxruntime", "products": "int8" if units else "float32"}
+        assert dict(chosen(model)) == {
+            "network": f"onnxruntime, as {native.absent()}",
+            "products": "int8" if units else "float32",
+        }
 
 
 def test_weights_that_were_never_rounded_keep_their_bits(tmp_path: Path) -> None:
@@ -193,7 +157,7 @@ def test_torch_leaves_the_cores_to_the_products() -> None:
         engine.close()
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
-        assert engine.about.threads == onnx_gemma.THREADS
+        assert engine.about.threads == THREADS
     finally:
         torch.set_num_threads(before)
     assert not any(thread.name == "midspan-engine" for thread in threading.enumerate())

@@ -28,6 +28,7 @@ from midspan.engine import model as network
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
 from midspan.engine.denoise import denoise
+from midspan.engine.draw import ByLogits
 from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
 from midspan.kernels.attention import attention_reference
@@ -212,7 +213,7 @@ def test_09_logits_are_rounded_before_the_cap_and_again_for_self_conditioning(fo
     assert not torch.equal(soft, model.soft_embed(torch.softmax(logits, dim=-1)))
 
 
-class Fixed:
+class Fixed(ByLogits):
     """A network that always says the same, and keeps the logits it is to be conditioned on."""
 
     vocab_size = 5

@@ -1,0 +1,90 @@
+"""What a denoise step takes from the vocabulary's logits of its free rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from midspan.engine.canvas import Canvas, Draws
+
+# Finite, so that it times a probability of 0 is 0; far below any logit at any temperature.
+FORBIDDEN = -1e9
+
+
+class Drawn(NamedTuple):
+    """Of R free rows: entropies in nats at the step's temperature, sampled and likeliest ids, each [R].
+
+    `expected` gives the expected embeddings [R', d] of the rows that a boolean [R] names, of all for None.
+    """
+
+    entropy: torch.Tensor
+    sample: torch.Tensor
+    argmax: torch.Tensor
+    expected: Callable[[torch.Tensor | None], torch.Tensor]
+
+
+class ByLogits(ABC):
+    """A network that gives logits, of which a step is drawn in plain torch; see denoise.Network."""
+
+    @abstractmethod
+    def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
+        """Canvases [B, C] and the last step's soft embeddings [B, C, d] -> float32 logits of the R free rows [R, V]."""
+
+    @abstractmethod
+    def soft(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
+
+    def draw(
+        self,
+        ids: torch.Tensor,
+        soft: torch.Tensor | None,
+        free: torch.Tensor,
+        canvas: Canvas,
+        temperature: float,
+        draws: Draws,
+    ) -> Drawn:
+        """See denoise.Network."""
+        logits = limit(self.logits(ids, soft, free), canvas, free.nonzero()[:, 1] == 0)
+        return draw(logits / temperature, draws, self.soft)
+
+
+def draw(logits: torch.Tensor, draws: Draws, soft: Callable[[torch.Tensor], torch.Tensor]) -> Drawn:
+    """Of logits [R, V] at the step's temperature, whose expected embeddings `soft` gives."""
+    probabilities = torch.softmax(logits, dim=-1)
+    return Drawn(
+        entropies(logits, probabilities),
+        draws.sample(probabilities),
+        logits.argmax(dim=-1),
+        lambda rows: soft(logits if rows is None else logits[rows]),
+    )
+
+
+def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of each row [R] of logits and their softmax [R, V].
+
+    Log-sum-exp less the expected logit; the former is the greatest logit less its log-probability, so that no
+    exponential is taken twice. Ids that are ruled out have logits of FORBIDDEN and probability 0.
+    """
+    log_sum = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()
+    expected: torch.Tensor = torch.linalg.vecdot(probabilities, logits)
+    return (log_sum - expected).clamp_(min=0.0)
+
+
+def limit(logits: torch.Tensor, canvas: Canvas, first: torch.Tensor) -> torch.Tensor:
+    """Rule out banned ids in rows [R, V] and, where `first` [R], ids that would not continue the healed text."""
+    if canvas.banned:
+        logits[:, list(canvas.banned)] = FORBIDDEN
+    if canvas.allowed_first is not None:
+        logits[first] = logits[first].masked_fill(~canvas.allowed_first, FORBIDDEN)
+    return logits
+
+
+def permitted(canvas: Canvas, vocab_size: int) -> torch.Tensor:
+    """What `limit` leaves, as booleans [2, V]: ids of any row, and of one that is `first`."""
+    anywhere = torch.ones(vocab_size, dtype=torch.bool, device=canvas.ids.device)
+    anywhere[list(canvas.banned)] = False
+    first = anywhere if canvas.allowed_first is None else anywhere & canvas.allowed_first
+    return torch.stack((anywhere, first))

@@ -1,0 +1,248 @@
+// The stack of layers over a cached prefix: engine/model.py's `run` in int8, some rows of a text or canvas at a time.
+#include <algorithm>
+#include <vector>
+
+#include "attention.h"
+#include "network.h"
+#include "product.h"
+
+namespace midspan {
+namespace {
+
+constexpr int64_t MOST = 16;  // rows of a piece
+constexpr int64_t LEAST = 8;  // that another thread is woken for
+
+// Rows of one canvas that go through a layer together.
+struct Piece {
+    int64_t canvas, first, count;
+};
+
+int64_t lanes_of(int64_t rows) { return (rows + LANES - 1) / LANES; }
+
+// Pieces of at most MOST rows, as many for each thread where there are rows enough.
+std::vector<Piece> cut(const Read& read, int64_t threads) {
+    int64_t each = (read.rows + MOST - 1) / MOST;
+    while (read.rows >= LEAST * (each + 1) && read.canvases * each % threads != 0) ++each;
+    std::vector<Piece> out;
+    for (int64_t canvas = 0; canvas < read.canvases; ++canvas) {
+        for (int64_t i = 0; i < each; ++i) {
+            const int64_t first = read.rows * i / each, end = read.rows * (i + 1) / each;
+            out.push_back({canvas, first, end - first});
+        }
+    }
+    return out;
+}
+
+// A thread's own memory for one piece; it stays from call to call.
+struct Scratch {
+    std::vector<uint8_t> bytes;
+    std::vector<float> wide, narrow, other, scores, values;
+    float top[MOST];
+
+    void fit(const Network& net, int64_t keys) {
+        const int64_t heads = net.heads * net.head_dim, inner = net.dense + net.expert;
+        const int64_t widest = std::max({3 * heads, inner, net.condition_down.k, net.hidden});
+        bytes.resize(MOST * widest);
+        wide.resize(MOST * widest);
+        narrow.resize(MOST * net.hidden);
+        other.resize(MOST * net.hidden);
+        if (scores.size() < size_t(keys * LANES)) scores.resize(keys * LANES);
+        values.resize(net.head_dim * LANES);
+    }
+};
+
+class Reading {
+public:
+    Reading(const Network& net, const Read& read)
+        : net_(net), read_(read), pieces_(cut(read, net.threads)), x_(read.out) {
+        queries_.resize(pieces_.size() * lanes_of(MOST) * net.heads * net.head_dim * LANES);
+    }
+
+    void run() {
+        const int64_t count = pieces_.size();
+#pragma omp parallel num_threads(net_.threads) if (count > 1)
+        {
+            thread_local Scratch own;
+            own.fit(net_, read_.before + read_.own);
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t i = 0; i < count; ++i) {
+                begin(i, own);
+                project(i, net_.layer[0], 0, own);
+            }
+            for (int64_t layer = 0; layer < net_.layers; ++layer) {
+                // Every piece's keys are there now; those of the next layer lie elsewhere.
+#pragma omp for schedule(dynamic, 1)
+                for (int64_t i = 0; i < count; ++i) {
+                    finish(i, net_.layer[layer], layer, own);
+                    if (layer + 1 < net_.layers) project(i, net_.layer[layer + 1], layer + 1, own);
+                }
+            }
+        }
+    }
+
+private:
+    float* rows(const Piece& piece) const { return x_ + (piece.canvas * read_.rows + piece.first) * net_.hidden; }
+
+    float* queries(int64_t piece) {
+        return queries_.data() + piece * lanes_of(MOST) * net_.heads * net_.head_dim * LANES;
+    }
+
+    // Embeddings, and what the last step thought of their places.
+    void begin(int64_t i, Scratch& own) {
+        const Piece& piece = pieces_[i];
+        const int64_t size = net_.hidden, at = piece.canvas * read_.rows + piece.first;
+        float* x = rows(piece);
+        for (int64_t r = 0; r < piece.count; ++r) {
+            std::memcpy(x + r * size, net_.embeddings + read_.ids[at + r] * size, size * sizeof(float));
+        }
+        if (read_.encoder) return;
+        if (read_.soft != nullptr) condition(read_.soft + at * size, piece.count, x, own);
+        for (int64_t r = 0; r < piece.count; ++r) norm_plain(x + r * size);
+    }
+
+    // Adds the signal of soft embeddings [count, hidden] to x.
+    void condition(const float* soft, int64_t count, float* x, Scratch& own) {
+        const int64_t size = net_.hidden, inner = net_.condition_down.k;
+        for (int64_t r = 0; r < count; ++r) {
+            float* row = own.narrow.data() + r * size;
+            std::memcpy(row, soft + r * size, size * sizeof(float));
+            norm_plain(row);
+        }
+        quantise_rows(own.narrow.data(), count, size, size, own);
+        gated(net_.condition_gate_up, own.bytes.data(), count, own.top, true, own.wide.data());
+        quantise_rows(own.wide.data(), count, inner, inner, own);
+        product(net_.condition_down, own.bytes.data(), count, own.narrow.data());
+        for (int64_t r = 0; r < count; ++r) {
+            for (int64_t d = 0; d < size; d += LANES) {
+                float* to = x + r * size + d;
+                store(to, floats(to) + floats(own.narrow.data() + r * size + d) * own.top[r]);
+            }
+        }
+    }
+
+    void norm_plain(float* x) const {
+        const float by = inverse_norm(x, net_.hidden, net_.eps);
+        for (int64_t d = 0; d < net_.hidden; d += LANES) store(x + d, floats(x + d) * by);
+    }
+
+    // Rows [count, size], `step` numbers apart, into own.bytes and own.top.
+    static void quantise_rows(const float* x, int64_t count, int64_t size, int64_t step, Scratch& own) {
+        for (int64_t r = 0; r < count; ++r) own.top[r] = quantise(x + r * step, size, own.bytes.data() + r * size);
+    }
+
+    // Queries, keys and values of a piece; their norms make good for the length that its rows happen to have.
+    void project(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
+        const Piece& piece = pieces_[i];
+        const int64_t heads = net_.heads, size = net_.head_dim, all = 3 * heads * size;
+        quantise_rows(rows(piece), piece.count, net_.hidden, net_.hidden, own);
+        product(layer.qkv, own.bytes.data(), piece.count, own.wide.data());
+        float* queries_here = queries(i);
+        for (int64_t r = 0; r < piece.count; ++r) {
+            float turned[512];
+            const int64_t row = piece.first + r, place = read_.positions[row] * (size / 2);
+            const float *cos = read_.cos[layer.kind] + place, *sin = read_.sin[layer.kind] + place;
+            for (int64_t h = 0; h < heads; ++h) {
+                const float* of_row = own.wide.data() + r * all + h * size;
+                const int64_t lane = r % LANES, to = h * read_.own_head + piece.canvas * read_.own_canvas + row * size;
+                turn(of_row, layer.q_norm, cos, sin, turned);
+                float* q = queries_here + (r / LANES * heads + h) * size * LANES + lane;
+                for (int64_t d = 0; d < size; ++d) q[d * LANES] = turned[d];
+                turn(of_row + heads * size, layer.k_norm, cos, sin, read_.own_k[number] + to);
+                const float* v = of_row + 2 * heads * size;
+                const float by = inverse_norm(v, size, net_.eps);
+                for (int64_t d = 0; d < size; d += LANES) store(read_.own_v[number] + to + d, floats(v + d) * by);
+            }
+        }
+    }
+
+    // One head's norm and RoPE (halves turn together): x [head_dim] -> out.
+    void turn(const float* x, const float* scale, const float* cos, const float* sin, float* out) const {
+        const int64_t half = net_.head_dim / 2;
+        const float by = inverse_norm(x, net_.head_dim, net_.eps);
+        for (int64_t d = 0; d < half; d += LANES) {
+            const Floats low = floats(x + d) * by * floats(scale + d);
+            const Floats high = floats(x + half + d) * by * floats(scale + half + d);
+            const Floats c = floats(cos + d), s = floats(sin + d);
+            store(out + d, low * c - high * s);
+            store(out + half + d, high * c + low * s);
+        }
+    }
+
+    // Attention and the MLPs of a piece; after the last layer its norm.
+    void finish(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
+        const Piece& piece = pieces_[i];
+        const int64_t size = net_.hidden;
+        mix_values(i, layer, number, own);
+        const int64_t heads = net_.heads * net_.head_dim;
+        quantise_rows(own.wide.data(), piece.count, heads, heads, own);
+        product(layer.out, own.bytes.data(), piece.count, own.narrow.data());
+        float* x = rows(piece);
+        for (int64_t r = 0; r < piece.count; ++r) {
+            float* out = own.narrow.data() + r * size;
+            norm(out, layer.after_attention, size, net_.eps, out);
+            for (int64_t d = 0; d < size; d += LANES) store(x + r * size + d, floats(x + r * size + d) + floats(out + d));
+            std::memcpy(out, x + r * size, size * sizeof(float));
+            norm_plain(out);
+        }
+        feed_forward(layer, piece.count, x, own);
+        if (number + 1 < net_.layers) return;
+        for (int64_t r = 0; r < piece.count; ++r) norm(x + r * size, net_.norm, size, net_.eps, x + r * size);
+    }
+
+    // A piece's values, mixed by attention, in own.wide [count, heads * head_dim].
+    void mix_values(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
+        const Piece& piece = pieces_[i];
+        const int64_t heads = net_.heads, size = net_.head_dim;
+        for (int64_t first = 0; first < piece.count; first += LANES) {
+            const int64_t count = std::min<int64_t>(LANES, piece.count - first);
+            const Sees& sees = read_.sees[layer.kind];
+            const Mask mask{
+                sees.at + piece.canvas * sees.of_canvas + (piece.first + first) * sees.of_row, sees.first, sees.of_key,
+                sees.of_row != 0};
+            for (int64_t h = 0; h < heads; ++h) {
+                const int64_t before = h * read_.before_head;
+                const int64_t mine = h * read_.own_head + piece.canvas * read_.own_canvas;
+                attend(
+                    queries(i) + (first / LANES * heads + h) * size * LANES,
+                    {read_.before_k[number] + before, read_.before_v[number] + before, read_.before},
+                    {read_.own_k[number] + mine, read_.own_v[number] + mine, read_.own},
+                    sees.at == nullptr ? nullptr : &mask, size, own.scores.data(), own.values.data());
+                for (int64_t r = 0; r < count; ++r) {
+                    float* to = own.wide.data() + (first + r) * heads * size + h * size;
+                    for (int64_t d = 0; d < size; ++d) to[d] = own.values[d * LANES + r];
+                }
+            }
+        }
+    }
+
+    // Adds the dense MLP and the expert of normed rows (own.narrow) to x [count, hidden].
+    void feed_forward(const Layer& layer, int64_t count, float* x, Scratch& own) {
+        const int64_t size = net_.hidden, inner = net_.dense + net_.expert;
+        float *dense = own.narrow.data(), *expert = own.other.data();
+        quantise_rows(dense, count, size, size, own);
+        gated(layer.gate_up, own.bytes.data(), count, own.top, false, own.wide.data());
+        quantise_rows(own.wide.data(), count, net_.dense, inner, own);
+        product(layer.dense_down, own.bytes.data(), count, dense);
+        quantise_rows(own.wide.data() + net_.dense, count, net_.expert, inner, own);
+        product(layer.expert_down, own.bytes.data(), count, expert);
+        for (int64_t r = 0; r < count; ++r, dense += size, expert += size, x += size) {
+            norm(dense, layer.after_dense, size, net_.eps, dense);
+            norm(expert, layer.after_expert, size, net_.eps, expert);
+            for (int64_t d = 0; d < size; d += LANES) store(dense + d, floats(dense + d) + floats(expert + d));
+            norm(dense, layer.after_both, size, net_.eps, dense);
+            const float scalar = layer.scalars[read_.encoder];
+            for (int64_t d = 0; d < size; d += LANES) store(x + d, (floats(x + d) + floats(dense + d)) * scalar);
+        }
+    }
+
+    const Network& net_;
+    const Read& read_;
+    std::vector<Piece> pieces_;
+    std::vector<float> queries_;
+    float* x_;
+};
+
+}  // namespace
+}  // namespace midspan
+
+extern "C" void midspan_read(const Network* net, const Read* read) { midspan::Reading(*net, *read).run(); }

@@ -1,0 +1,182 @@
+// The tied head for many rows, and what a denoise step or a reading takes from its logits.
+#include <algorithm>
+#include <vector>
+
+#include "network.h"
+#include "product.h"
+
+namespace midspan {
+namespace {
+
+constexpr int64_t ROWS = 12;       // that go over the weights together
+constexpr int64_t PARTS = 8;       // that the columns are cut in
+constexpr int64_t BLOCK = 256;     // ids whose weights are summed by themselves
+constexpr float RULED_OUT = -1e9f;
+constexpr float NOTHING = 6e-8f;   // a share below float32's last bit of 1
+
+// Soft-capped logits [count, V] of hidden rows, on every thread of the team that this is called on.
+void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
+    const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * size) / net.softcap;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < groups * PARTS; ++task) {
+        const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
+        panels(
+            net.head, bytes + first * size, rows, whole * part / PARTS, whole * (part + 1) / PARTS,
+            [&](int row, int64_t panel, const Floats* values) {
+                float* to = logits + (first + row) * net.head.n + panel * PANEL;
+                for (int c = 0; c < WIDE; ++c) {
+                    store(to + c * LANES, tanh(values[c] * top[first + row]) * net.softcap);
+                }
+            });
+    }
+}
+
+// log of the sum of e^x over x [size].
+float log_sum(const float* x, int64_t size) {
+    Floats most = all(-1e30f), total = all(0.0f);
+    for (int64_t i = 0; i < size; i += LANES) most = larger(most, floats(x + i));
+    const float top = largest(most);
+    for (int64_t i = 0; i < size; i += LANES) total += exp(floats(x + i) - top);
+    return top + std::log(sum(total));
+}
+
+struct Drawn {
+    float entropy;
+    int64_t sample, likeliest;
+};
+
+// The first id whose cumulative weight comes to `wanted`; `blocks` are the sums of BLOCK weights x each. The last id of
+// any weight where rounding leaves none.
+int64_t sampled(const float* x, int64_t size, const float* blocks, float wanted) {
+    int64_t block = 0, last = 0;
+    float before = 0;
+    for (; (block + 1) * BLOCK < size && before + blocks[block] < wanted; ++block) before += blocks[block];
+    for (int64_t id = block * BLOCK; id < size; ++id) {
+        if (x[id] > 0) last = id;
+        before += x[id];
+        if (before >= wanted && x[id] > 0) return id;
+    }
+    return last;
+}
+
+// Softmax of x [size] at a temperature, over ids that are `allowed` [size]; x becomes the probabilities.
+Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, float uniform, float* blocks) {
+    const float by = 1.0f / temperature;
+    Floats most = all(-1e30f);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Ints may = __builtin_convertvector(load<Bytes>(allowed + i), Ints);
+        const Floats logits = may != 0 ? floats(x + i) * by : all(RULED_OUT);
+        store(x + i, logits);
+        most = larger(most, logits);
+    }
+    const float top = largest(most);
+    Drawn out{0, 0, 0};
+    for (int64_t i = 0; i < size; i += LANES) {
+        if (!any(floats(x + i) == top)) continue;
+        while (x[i] != top) ++i;
+        out.likeliest = i;
+        break;
+    }
+    float whole = 0, weighed = 0;
+    for (int64_t begin = 0; begin < size; begin += BLOCK) {
+        Floats total = all(0.0f), products = all(0.0f);
+        for (int64_t i = begin; i < std::min(size, begin + BLOCK); i += LANES) {
+            const Floats below = floats(x + i) - top;
+            // What is ruled out has no weight at all, and no logit to weigh.
+            const Floats weight = below > -87.0f ? exp(below) : all(0.0f);
+            total += weight;
+            products += weight * larger(below, all(-87.0f));
+            store(x + i, weight);
+        }
+        blocks[begin / BLOCK] = sum(total);
+        whole += blocks[begin / BLOCK];
+        weighed += sum(products);
+    }
+    out.entropy = std::max(0.0f, std::log(whole) - weighed / whole);
+    out.sample = sampled(x, size, blocks, uniform * whole);
+    for (int64_t i = 0; i < size; i += LANES) store(x + i, floats(x + i) * (1.0f / whole));
+    return out;
+}
+
+// The expected embedding [hidden] of probabilities [V]; shares that no float32 sum would notice are passed over.
+void expected(const Network& net, const float* probabilities, float* out) {
+    const int64_t size = net.hidden;
+    for (int64_t d = 0; d < size; d += LANES) store(out + d, all(0.0f));
+    for (int64_t i = 0; i < net.head.n; i += LANES) {
+        if (!any(floats(probabilities + i) >= NOTHING)) continue;
+        for (int lane = 0; lane < LANES; ++lane) {
+            const float share = probabilities[i + lane];
+            if (share < NOTHING) continue;
+            const float* embedding = net.embeddings + (i + lane) * size;
+            for (int64_t d = 0; d < size; d += LANES) store(out + d, floats(out + d) + floats(embedding + d) * share);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace midspan
+
+extern "C" {
+
+using namespace midspan;
+
+// Hidden [rows, d] -> logits [rows, V].
+void midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
+    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<float> top(rows);
+#pragma omp parallel num_threads(net->threads)
+    head(*net, hidden, rows, bytes.data(), top.data(), logits);
+}
+
+// Log-probabilities [count] of ids `wanted` [count] after rows `at` [count] of hidden [rows, d]. `logits` [rows, V] is
+// room for them.
+void midspan_log_probabilities(
+    const Network* net, const float* hidden, int64_t rows, const int64_t* at, const int64_t* wanted, int64_t count,
+    float* logits, float* out) {
+    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<float> top(rows), sums(rows);
+#pragma omp parallel num_threads(net->threads)
+    {
+        head(*net, hidden, rows, bytes.data(), top.data(), logits);
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; ++r) sums[r] = log_sum(logits + r * net->head.n, net->head.n);
+    }
+    for (int64_t i = 0; i < count; ++i) out[i] = logits[at[i] * net->head.n + wanted[i]] - sums[at[i]];
+}
+
+// Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and all
+// probabilities [rows, V]. `allowed` [2, V] says which ids any row and a `first` one [rows] may have, `uniform` [rows]
+// below 1 where in the cumulative distribution samples are.
+void midspan_draw(
+    const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
+    const uint8_t* first, const float* uniform, float* probabilities, float* entropy, int64_t* sample,
+    int64_t* likeliest) {
+    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<float> top(rows);
+#pragma omp parallel num_threads(net->threads)
+    {
+        head(*net, hidden, rows, bytes.data(), top.data(), probabilities);
+        std::vector<float> blocks(net->head.n / BLOCK + 1);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t r = 0; r < rows; ++r) {
+            float* here = probabilities + r * net->head.n;
+            const uint8_t* may = allowed + first[r] * net->head.n;
+            const Drawn drawn = draw(here, net->head.n, may, temperature, uniform[r], blocks.data());
+            entropy[r] = drawn.entropy, sample[r] = drawn.sample, likeliest[r] = drawn.likeliest;
+        }
+    }
+}
+
+// Probabilities [rows, V] -> expected embeddings [rows, d].
+void midspan_soft(const Network* net, const float* probabilities, int64_t rows, float* out) {
+#pragma omp parallel for num_threads(net->threads) schedule(dynamic, 1)
+    for (int64_t r = 0; r < rows; ++r) expected(*net, probabilities + r * net->head.n, out + r * net->hidden);
+}
+
+int64_t midspan_lanes() { return LANES; }
+
+// What Python's own structures must take.
+int64_t midspan_bytes() { return sizeof(Network) + sizeof(Layer) + sizeof(Read) + sizeof(Sees); }
+}

@@ -1,0 +1,164 @@
+"""The CPU's own kernels, in C++ (kernels/cpu): where they lie, for which CPUs they are, what weights they read.
+
+Built with the package where a compiler is at hand, for two widths of registers; whole stacks of layers and the
+vocabulary's share of a step are one call each. A call lets go of Python's lock and uses the threads of the network.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+
+# Extension modules by the feature that a CPU must have, the widest first.
+BUILDS = {"avx512_vnni": "midspan.kernels._avx512", "avx_vnni": "midspan.kernels._avxvnni"}
+WIDE = 4  # registers of columns in a panel: kernels/cpu/product.h
+SPARE = 16  # bytes behind a mask's rows that may be read
+LARGEST_HEAD = 512
+# int8 products: rows as 0 to 255 around MIDDLE, weights as -127 to 127; a row of zeros is as small as LEAST.
+STEPS, MIDDLE, LEAST = 127, 128, 1e-12
+
+Pointer, Int = ctypes.c_void_p, ctypes.c_int64
+
+
+class Product(ctypes.Structure):
+    """Packed weights."""
+
+    _fields_ = (("weight", Pointer), ("scale", Pointer), ("start", Pointer), ("n", Int), ("k", Int))
+
+
+class Layer(ctypes.Structure):
+    """See network.h, of which this and what follows say the same field by field."""
+
+    _fields_ = (
+        *((name, Product) for name in ("qkv", "out", "gate_up", "dense_down", "expert_down")),
+        *((name, Pointer) for name in ("q_norm", "k_norm")),
+        *((name, Pointer) for name in ("after_attention", "after_dense", "after_expert", "after_both", "scalars")),
+        ("kind", Int),
+    )
+
+
+class Network(ctypes.Structure):
+    """Sizes and weights."""
+
+    _fields_ = (
+        *(
+            (name, Int)
+            for name in ("hidden", "heads", "head_dim", "dense", "expert", "layers", "vocabulary", "threads")
+        ),
+        ("eps", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+        ("layer", ctypes.POINTER(Layer)),
+        ("norm", Pointer),
+        ("embeddings", Pointer),
+        *((name, Product) for name in ("condition_gate_up", "condition_down", "head")),
+    )
+
+
+class Sees(ctypes.Structure):
+    """Which keys a row sees."""
+
+    _fields_ = (("at", Pointer), *((name, Int) for name in ("first", "of_canvas", "of_key", "of_row")))
+
+
+class Read(ctypes.Structure):
+    """One reading of rows behind a cache."""
+
+    _fields_ = (
+        ("canvases", Int),
+        ("rows", Int),
+        ("ids", Pointer),
+        ("soft", Pointer),
+        ("encoder", Int),
+        ("positions", Pointer),
+        ("before", Int),
+        ("before_k", Pointer),
+        ("before_v", Pointer),
+        ("before_head", Int),
+        ("own", Int),
+        ("own_k", Pointer),
+        ("own_v", Pointer),
+        ("own_head", Int),
+        ("own_canvas", Int),
+        ("cos", Pointer),
+        ("sin", Pointer),
+        ("sees", Pointer),
+        ("out", Pointer),
+    )
+
+
+STRUCTURES = (Network, Layer, Read, Sees)
+
+
+class Library(NamedTuple):
+    """A build that this CPU runs, and how many numbers one of its registers holds."""
+
+    name: str
+    functions: ctypes.CDLL
+    lanes: int
+
+
+@cache
+def library() -> Library | None:
+    """The kernels for this CPU; None where there are none. Raises RuntimeError for a build of another version."""
+    return next((found for module in fitting() if (found := opened(module)) is not None), None)
+
+
+def fitting() -> list[str]:
+    """The builds that this CPU could run, the widest first."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return []
+    has = torch.cpu.get_capabilities()
+    return [module for feature, module in BUILDS.items() if has.get(feature)]
+
+
+def absent() -> str:
+    """Why there is no library."""
+    return "no compiler built our kernels" if fitting() else f"the CPU has none of {', '.join(BUILDS)}"
+
+
+def opened(module: str) -> Library | None:
+    """One of BUILDS, for a CPU that has its feature; None where it was not built."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    functions = ctypes.CDLL(spec.origin)
+    functions.midspan_lanes.restype = functions.midspan_bytes.restype = Int
+    if functions.midspan_bytes() != sum(map(ctypes.sizeof, STRUCTURES)):
+        raise RuntimeError(f"{spec.origin} is of another version: install midspan again (make venv)")
+    return Library(module.rpartition("_")[2], functions, functions.midspan_lanes())
+
+
+class Packed(NamedTuple):
+    """Weights [n, k] in int8 as the kernels read them, with a scale a column; a Product points into it."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    start: torch.Tensor
+    n: int
+    k: int
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, lanes: int) -> Packed:
+        """Round weights [n, k] to int8, each row over its largest number; n is a multiple of WIDE * lanes."""
+        (n, k), exact = weight.shape, weight.detach().float()
+        scale = exact.abs().amax(dim=1).clamp(min=LEAST) / STEPS
+        rounded = torch.round(exact / scale[:, None]).to(torch.int8)
+        panels = rounded.view(n // (WIDE * lanes), WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
+        start = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
+        return cls(panels.contiguous(), (scale / STEPS).contiguous(), start.contiguous(), n, k)
+
+    def product(self) -> Product:
+        """Where it lies; it must live as long."""
+        return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), self.n, self.k)
+
+
+def beside(gate: torch.Tensor, up: torch.Tensor, lanes: int) -> torch.Tensor:
+    """Two weights [n, k] as one [2 n, k] of which every panel has columns of both, half and half."""
+    half = WIDE * lanes // 2
+    (n, k) = gate.shape
+    return torch.stack((gate.view(n // half, half, k), up.view(n // half, half, k)), dim=1).view(2 * n, k)
