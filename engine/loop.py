@@ -59,6 +59,7 @@ class NativeNetwork(CanvasNetwork):
     """The same where the vocabulary's share of a step is one call."""
 
     _model: NativeGemma
+    _allowed: torch.Tensor | None = None  # the same in every step
 
     def draw(
         self,
@@ -71,8 +72,9 @@ class NativeNetwork(CanvasNetwork):
     ) -> Drawn:
         """See denoise.Network."""
         hidden, first = self._hidden(ids, soft, free), free.nonzero()[:, 1] == 0
-        allowed = permitted(canvas, self.vocab_size)
-        return self._model.draw(hidden, temperature, allowed, first, draws.uniform(len(hidden)))
+        if self._allowed is None:
+            self._allowed = permitted(canvas, self.vocab_size)
+        return self._model.draw(hidden, temperature, self._allowed, first, draws.uniform(len(hidden)))
 
 
 Loop = Callable[[Cache, Canvas, Plan, Draws, int | None], Iterator[Step]]

@@ -79,7 +79,7 @@ class NativeGemma(DiffusionGemma):
         return out.view(*hidden.shape[:-1], self.config.vocab_size)
 
     def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """See DiffusionGemma; shares of less than the last bit of 1 are none."""
+        """See DiffusionGemma; any weights of ids do, of which those below the last bit of 1 are none."""
         rows = _rows(probabilities)
         out = torch.empty(len(rows), self.config.hidden_size)
         self._call("soft", rows, len(rows), out)
@@ -100,15 +100,15 @@ class NativeGemma(DiffusionGemma):
         `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
         """
         rows, count = _rows(hidden), len(hidden)
-        probabilities, entropy = torch.empty(count, self.config.vocab_size), torch.empty(count)
+        weights, entropy = torch.empty(count, self.config.vocab_size), torch.empty(count)
         sample, argmax = torch.empty(2, count, dtype=torch.long)
         heat = ctypes.c_float(temperature)
-        self._call("draw", rows, count, heat, allowed, first, at, probabilities, entropy, sample, argmax)
+        self._call("draw", rows, count, heat, allowed, first, at, weights, entropy, sample, argmax)
         return Drawn(
             entropy,
             sample,
             argmax,
-            lambda kept: self.soft_embed(probabilities if kept is None else probabilities[kept]),
+            lambda kept: self.soft_embed(weights if kept is None else weights[kept]),
         )
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:

@@ -7,6 +7,7 @@ first slot may only hold tokens that begin with that word (token healing).
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from midspan.engine.api import CheckpointError, GapKind, Hole
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
 # Text beyond so many characters a token is hardly ever wanted; it is left out in steps, as the prefix cache needs it.
-CHARS_A_TOKEN, ANCHOR_CHARS = 6, 1024
+CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
+# A text is cut for good behind a line's last mark; so much of it at most is read again at every key.
+LINE_END, REST_CHARS = re.compile(r"(?<=\S)\n"), 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Prompt:
         self._prefix_tokens, self._context_tokens = prefix_tokens, context_tokens
         self._context: tuple[tuple[str, ...], list[int]] = ((), [])
         self._suffix: tuple[str, list[int]] = ("", [])
+        self._before: tuple[str, list[int]] = ("", [])
         self.filler_id = filler_id
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         # Gemma's tokenizer has ordinary text among its added tokens: line ends and runs of blanks.
@@ -154,6 +158,7 @@ class Prompt:
         """
         if not prefix:
             return [], ""
+        before, prefix = self._begun(prefix)
         [encoding] = self._tokenizer.encode_batch([prefix], add_special_tokens=False)
         words, offsets = encoding.word_ids, encoding.offsets
         starts = [i for i, word in enumerate(words) if word == words[-1]]
@@ -165,8 +170,27 @@ class Prompt:
                 continue
             heal = prefix[offsets[first][0] :]
             if self._beginning_with(heal):
-                return list(encoding.ids[:first]), heal
-        return list(encoding.ids), ""
+                return [*before, *encoding.ids[:first]], heal
+        return [*before, *encoding.ids], ""
+
+    def _begun(self, prefix: str) -> tuple[list[int], str]:
+        """The ids of what stands before a line's end, and what is left: from key to key only that is new.
+
+        Cut where tokens are the same on both sides whether they are read together or apart: behind a line of text.
+        """
+        text, ids = self._before
+        if prefix.startswith(text + "\n") and len(prefix) - len(text) < REST_CHARS:
+            return ids, prefix[len(text) :]
+        self._before = ("", [])
+        if (cut := max((end.start() for end in LINE_END.finditer(prefix)), default=0)) == 0:
+            return [], prefix
+        [encoding] = self._tokenizer.encode_batch([prefix], add_special_tokens=False)
+        begins = [begin for begin, _ in encoding.offsets]
+        place = bisect_left(begins, cut)
+        if encoding.ids[place:] != self.encode(prefix[cut:]):
+            return [], prefix
+        self._before = (prefix[:cut], encoding.ids[:place])
+        return self._before[1], prefix[cut:]
 
     def _context_ids(self, context: tuple[str, ...]) -> list[int]:
         """The last snippets that fit into `context_tokens` together, each with a line end; no part of a snippet."""

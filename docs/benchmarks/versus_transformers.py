@@ -30,6 +30,7 @@ transformers' calls over the median of midspan's, `ratio_quartiles` are of the r
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -205,6 +206,8 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     holes = [hole for hole, _ in heldout_holes(arguments.files, arguments.gaps, arguments.seed)]
     length = shipped.model.config.canvas_length
+    # What is loaded is looked through for garbage no more, as in the server (server/upkeep.py).
+    gc.freeze()
     one = replace(shipped.settings, slots=(length,), draws=1, beams=0, neighbours=0)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         dtype = fastest_dtype(shipped.model.device)

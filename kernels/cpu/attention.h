@@ -1,4 +1,5 @@
-// Attention with scale 1 of LANES rows at a time: a lane is a row, so that a softmax needs no sum across lanes.
+// Attention with scale 1, a lane to each row, so that a softmax needs no sum across lanes: SIDES registers of rows at
+// once, that each number of a key or value is read for all of them.
 #pragma once
 
 #include "network.h"
@@ -18,81 +19,115 @@ struct Mask {
     int64_t first, of_key;
     bool by_row;
 
-    Floats operator()(int64_t key, Floats score) const {
+    Floats operator()(int64_t key, int64_t row, Floats score) const {
         if (key < first) return score;
         const uint8_t* seen = at + (key - first) * of_key;
         // Finite, so that a row that sees nothing is no row of NaN.
         if (!by_row) return *seen ? score : all(-1e9f);
-        return __builtin_convertvector(load<Bytes>(seen), Ints) != 0 ? score : all(-1e9f);
+        return __builtin_convertvector(load<Bytes>(seen + row), Ints) != 0 ? score : all(-1e9f);
     }
 };
 
-constexpr int TOGETHER = 8;  // keys whose scores are summed side by side
-constexpr int CHUNK = 16;    // numbers of a head whose values are
+constexpr int FEW = 6;  // rows that are fewer than a register's
+constexpr int TOGETHER = LANES == 16 ? 8 : 4;  // keys, or numbers of a head, that are summed side by side
 
-// Scores [count, LANES] of queries [size, LANES] with keys; returns the largest by lane, `most` or more.
-inline Floats score(const float* queries, const float* keys, int64_t count, int64_t size, float* out, Floats most) {
+// Scores [count, SIDES, LANES] of queries [size, SIDES, LANES] with `COUNT` keys.
+template <int SIDES, int COUNT>
+inline void score(const float* queries, const float* keys, int64_t size, float* out) {
+    Floats sums[COUNT][SIDES] = {};
+    for (int64_t d = 0; d < size; ++d) {
+        Floats q[SIDES];
+        for (int s = 0; s < SIDES; ++s) q[s] = floats(queries + (d * SIDES + s) * LANES);
+        for (int j = 0; j < COUNT; ++j) {
+            for (int s = 0; s < SIDES; ++s) sums[j][s] += q[s] * keys[j * size + d];
+        }
+    }
+    for (int j = 0; j < COUNT; ++j) {
+        for (int s = 0; s < SIDES; ++s) store(out + (j * SIDES + s) * LANES, sums[j][s]);
+    }
+}
+
+template <int SIDES>
+inline void scores(const float* queries, const float* keys, int64_t count, int64_t size, float* out) {
     int64_t key = 0;
     for (; key + TOGETHER <= count; key += TOGETHER) {
-        Floats sums[TOGETHER] = {};
-        const float* at = keys + key * size;
-        for (int64_t d = 0; d < size; ++d) {
-            const Floats q = floats(queries + d * LANES);
-            for (int j = 0; j < TOGETHER; ++j) sums[j] += q * at[j * size + d];
-        }
-        for (int j = 0; j < TOGETHER; ++j) {
-            store(out + (key + j) * LANES, sums[j]);
-            most = larger(most, sums[j]);
-        }
+        score<SIDES, TOGETHER>(queries, keys + key * size, size, out + key * SIDES * LANES);
     }
-    for (; key < count; ++key) {
-        Floats sum = all(0.0f);
-        for (int64_t d = 0; d < size; ++d) sum += floats(queries + d * LANES) * keys[key * size + d];
-        store(out + key * LANES, sum);
-        most = larger(most, sum);
-    }
-    return most;
+    for (; key < count; ++key) score<SIDES, 1>(queries, keys + key * size, size, out + key * SIDES * LANES);
 }
 
-// Adds weights [count, LANES] times values to out [size, LANES].
+// Adds weights [count, SIDES, LANES] times values to out [size, SIDES, LANES].
+template <int SIDES>
 inline void mix(const float* weights, const float* values, int64_t count, int64_t size, float* out) {
-    for (int64_t d = 0; d < size; d += CHUNK) {
-        Floats sums[CHUNK];
-        for (int i = 0; i < CHUNK; ++i) sums[i] = floats(out + (d + i) * LANES);
+    for (int64_t d = 0; d < size; d += TOGETHER) {
+        Floats sums[TOGETHER][SIDES];
+        std::memcpy(sums, out + d * SIDES * LANES, sizeof sums);
         for (int64_t key = 0; key < count; ++key) {
-            const Floats weight = floats(weights + key * LANES);
-            for (int i = 0; i < CHUNK; ++i) sums[i] += weight * values[key * size + d + i];
+            Floats weight[SIDES];
+            for (int s = 0; s < SIDES; ++s) weight[s] = floats(weights + (key * SIDES + s) * LANES);
+            for (int i = 0; i < TOGETHER; ++i) {
+                for (int s = 0; s < SIDES; ++s) sums[i][s] += weight[s] * values[key * size + d + i];
+            }
         }
-        for (int i = 0; i < CHUNK; ++i) store(out + (d + i) * LANES, sums[i]);
+        std::memcpy(out + d * SIDES * LANES, sums, sizeof sums);
     }
 }
 
-// Queries [size, LANES] over keys that lie in two places -> out [size, LANES]. `scores` has room for all keys.
-inline void attend(
-    const float* queries, Keys before, Keys own, const Mask* mask, int64_t size, float* scores, float* out) {
-    const int64_t count = before.count + own.count;
-    float* mine = scores + before.count * LANES;
-    Floats most = score(queries, before.k, before.count, size, scores, all(-1e30f));
-    most = score(queries, own.k, own.count, size, mine, most);
-    if (mask != nullptr) {
-        most = all(-1e30f);
+// The same for the first ROWS lanes of one register only, where a register of a value's numbers is less work. The sums
+// are the same to the bit: key after key.
+template <int ROWS>
+inline void mix_few(const float* weights, const float* values, int64_t count, int64_t size, float* out) {
+    constexpr int ACROSS = 2;
+    for (int64_t d = 0; d < size; d += ACROSS * LANES) {
+        Floats sums[ROWS][ACROSS];
+        for (int r = 0; r < ROWS; ++r) {
+            for (int i = 0; i < ACROSS * LANES; ++i) sums[r][i / LANES][i % LANES] = out[(d + i) * LANES + r];
+        }
         for (int64_t key = 0; key < count; ++key) {
-            const Floats seen = (*mask)(key, floats(scores + key * LANES));
-            store(scores + key * LANES, seen);
-            most = larger(most, seen);
+            Floats value[ACROSS];
+            for (int i = 0; i < ACROSS; ++i) value[i] = floats(values + key * size + d + i * LANES);
+            for (int r = 0; r < ROWS; ++r) {
+                for (int i = 0; i < ACROSS; ++i) sums[r][i] += weights[key * LANES + r] * value[i];
+            }
+        }
+        for (int r = 0; r < ROWS; ++r) {
+            for (int i = 0; i < ACROSS * LANES; ++i) out[(d + i) * LANES + r] = sums[r][i / LANES][i % LANES];
         }
     }
-    Floats total = all(0.0f);
-    for (int64_t key = 0; key < count; ++key) {
-        const Floats weight = exp(floats(scores + key * LANES) - most);
-        store(scores + key * LANES, weight);
-        total += weight;
+}
+
+// Queries [size, SIDES, LANES] over keys that lie in two places -> out [size, SIDES, LANES]. `room` is for the scores
+// of all keys; no more than `rows` lanes are looked at.
+template <int SIDES>
+inline void attend(
+    const float* queries, Keys before, Keys own, const Mask* mask, int64_t size, int64_t rows, float* room, float* out) {
+    constexpr int64_t STEP = SIDES * LANES;
+    const int64_t count = before.count + own.count;
+    scores<SIDES>(queries, before.k, before.count, size, room);
+    scores<SIDES>(queries, own.k, own.count, size, room + before.count * STEP);
+    std::memset(out, 0, size * STEP * sizeof(float));
+    Floats total[SIDES] = {};
+    for (int s = 0; s < SIDES; ++s) {
+        float* mine = room + s * LANES;
+        Floats most = all(-1e30f);
+        for (int64_t key = 0; key < count; ++key) {
+            Floats here = floats(mine + key * STEP);
+            if (mask != nullptr) store(mine + key * STEP, here = (*mask)(key, s * LANES, here));
+            most = larger(most, here);
+        }
+        for (int64_t key = 0; key < count; ++key) {
+            const Floats weight = exp(floats(mine + key * STEP) - most);
+            store(mine + key * STEP, weight);
+            total[s] += weight;
+        }
     }
-    for (int64_t d = 0; d < size; ++d) store(out + d * LANES, all(0.0f));
-    mix(scores, before.v, before.count, size, out);
-    mix(mine, own.v, own.count, size, out);
-    const Floats by = 1.0f / total;
-    for (int64_t d = 0; d < size; ++d) store(out + d * LANES, floats(out + d * LANES) * by);
+    auto* const mixed = SIDES > 1 || rows > FEW ? mix<SIDES> : rows > FEW / 2 ? mix_few<FEW> : mix_few<FEW / 2>;
+    mixed(room, before.v, before.count, size, out);
+    mixed(room + before.count * STEP, own.v, own.count, size, out);
+    for (int s = 0; s < SIDES; ++s) {
+        const Floats by = 1.0f / total[s];
+        for (int64_t d = 0; d < size; ++d) store(out + d * STEP + s * LANES, floats(out + d * STEP + s * LANES) * by);
+    }
 }
 
 }  // namespace midspan

@@ -9,8 +9,10 @@
 namespace midspan {
 namespace {
 
-constexpr int64_t MOST = 16;  // rows of a piece
-constexpr int64_t LEAST = 8;  // that another thread is woken for
+constexpr int64_t SIDES = 2;   // registers of rows that attention takes together
+constexpr int64_t MOST = 48;   // rows of a piece
+constexpr int64_t LEAST = 8;   // that another thread is woken for
+constexpr int64_t WEIGHTS = 8; // rows' time that reading the weights takes
 
 // Rows of one canvas that go through a layer together.
 struct Piece {
@@ -19,10 +21,20 @@ struct Piece {
 
 int64_t lanes_of(int64_t rows) { return (rows + LANES - 1) / LANES; }
 
-// Pieces of at most MOST rows, as many for each thread where there are rows enough.
+// Into how many pieces of at most MOST rows each canvas is cut, so that the busiest thread is done soonest: a piece costs
+// its rows, half as much for every lane that attention uses, and the weights.
+int64_t cuts(const Read& read, int64_t threads) {
+    int64_t best = 0, least = INT64_MAX;
+    for (int64_t each = (read.rows + MOST - 1) / MOST; each == 1 || read.rows >= LEAST * each; ++each) {
+        const int64_t rows = (read.rows + each - 1) / each, turns = (read.canvases * each + threads - 1) / threads;
+        const int64_t cost = turns * (WEIGHTS + rows + lanes_of(rows) * LANES / 2);
+        if (cost < least) least = cost, best = each;
+    }
+    return best;
+}
+
 std::vector<Piece> cut(const Read& read, int64_t threads) {
-    int64_t each = (read.rows + MOST - 1) / MOST;
-    while (read.rows >= LEAST * (each + 1) && read.canvases * each % threads != 0) ++each;
+    const int64_t each = cuts(read, threads);
     std::vector<Piece> out;
     for (int64_t canvas = 0; canvas < read.canvases; ++canvas) {
         for (int64_t i = 0; i < each; ++i) {
@@ -36,7 +48,7 @@ std::vector<Piece> cut(const Read& read, int64_t threads) {
 // A thread's own memory for one piece; it stays from call to call.
 struct Scratch {
     std::vector<uint8_t> bytes;
-    std::vector<float> wide, narrow, other, scores, values;
+    std::vector<float> wide, narrow, other, scores, queries, values;
     float top[MOST];
 
     void fit(const Network& net, int64_t keys) {
@@ -46,8 +58,9 @@ struct Scratch {
         wide.resize(MOST * widest);
         narrow.resize(MOST * net.hidden);
         other.resize(MOST * net.hidden);
-        if (scores.size() < size_t(keys * LANES)) scores.resize(keys * LANES);
-        values.resize(net.head_dim * LANES);
+        if (scores.size() < size_t(keys * SIDES * LANES)) scores.resize(keys * SIDES * LANES);
+        queries.resize(net.head_dim * SIDES * LANES);
+        values.resize(net.head_dim * SIDES * LANES);
     }
 };
 
@@ -64,14 +77,14 @@ public:
         {
             thread_local Scratch own;
             own.fit(net_, read_.before + read_.own);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static, 1)
             for (int64_t i = 0; i < count; ++i) {
                 begin(i, own);
                 project(i, net_.layer[0], 0, own);
             }
             for (int64_t layer = 0; layer < net_.layers; ++layer) {
                 // Every piece's keys are there now; those of the next layer lie elsewhere.
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static, 1)
                 for (int64_t i = 0; i < count; ++i) {
                     finish(i, net_.layer[layer], layer, own);
                     if (layer + 1 < net_.layers) project(i, net_.layer[layer + 1], layer + 1, own);
@@ -192,26 +205,45 @@ private:
     // A piece's values, mixed by attention, in own.wide [count, heads * head_dim].
     void mix_values(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
         const Piece& piece = pieces_[i];
-        const int64_t heads = net_.heads, size = net_.head_dim;
-        for (int64_t first = 0; first < piece.count; first += LANES) {
-            const int64_t count = std::min<int64_t>(LANES, piece.count - first);
-            const Sees& sees = read_.sees[layer.kind];
-            const Mask mask{
-                sees.at + piece.canvas * sees.of_canvas + (piece.first + first) * sees.of_row, sees.first, sees.of_key,
-                sees.of_row != 0};
-            for (int64_t h = 0; h < heads; ++h) {
-                const int64_t before = h * read_.before_head;
-                const int64_t mine = h * read_.own_head + piece.canvas * read_.own_canvas;
-                attend(
-                    queries(i) + (first / LANES * heads + h) * size * LANES,
-                    {read_.before_k[number] + before, read_.before_v[number] + before, read_.before},
-                    {read_.own_k[number] + mine, read_.own_v[number] + mine, read_.own},
-                    sees.at == nullptr ? nullptr : &mask, size, own.scores.data(), own.values.data());
-                for (int64_t r = 0; r < count; ++r) {
-                    float* to = own.wide.data() + (first + r) * heads * size + h * size;
-                    for (int64_t d = 0; d < size; ++d) to[d] = own.values[d * LANES + r];
+        for (int64_t first = 0; first < piece.count; first += SIDES * LANES) {
+            for (int64_t h = 0; h < net_.heads; ++h) {
+                if (piece.count - first > LANES) {
+                    mix_head<SIDES>(i, layer, number, first, h, own);
+                } else {
+                    mix_head<1>(i, layer, number, first, h, own);
                 }
             }
+        }
+    }
+
+    // The same of one head, for as many rows of the piece as S registers hold from row `first` on.
+    template <int S>
+    void mix_head(int64_t i, const Layer& layer, int64_t number, int64_t first, int64_t h, Scratch& own) {
+        const Piece& piece = pieces_[i];
+        const int64_t size = net_.head_dim, all = net_.heads * size;
+        const Sees& sees = read_.sees[layer.kind];
+        const int64_t row = piece.first + first, mine = h * read_.own_head + piece.canvas * read_.own_canvas;
+        const Mask mask{
+            sees.at + piece.canvas * sees.of_canvas + row * sees.of_row, sees.first, sees.of_key, sees.of_row != 0};
+        // Nothing sees what is behind it in a text.
+        const int64_t seen = read_.encoder ? piece.first + piece.count : read_.own;
+        // Queries lie lane by lane as rows do; side by side for the kernel.
+        for (int64_t d = 0; d < size; ++d) {
+            for (int s = 0; s < S; ++s) {
+                const float* from = queries(i) + (((first / LANES + s) * net_.heads + h) * size + d) * LANES;
+                store(own.queries.data() + (d * S + s) * LANES, floats(from));
+            }
+        }
+        const int64_t count = std::min<int64_t>(S * LANES, piece.count - first);
+        attend<S>(
+            own.queries.data(),
+            {read_.before_k[number] + h * read_.before_head, read_.before_v[number] + h * read_.before_head,
+             read_.before},
+            {read_.own_k[number] + mine, read_.own_v[number] + mine, seen}, sees.at == nullptr ? nullptr : &mask, size,
+            count, own.scores.data(), own.values.data());
+        for (int64_t r = 0; r < count; ++r) {
+            float* to = own.wide.data() + (first + r) * all + h * size;
+            for (int64_t d = 0; d < size; ++d) to[d] = own.values[d * S * LANES + r];
         }
     }
 

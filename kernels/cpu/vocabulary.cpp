@@ -8,11 +8,11 @@
 namespace midspan {
 namespace {
 
-constexpr int64_t ROWS = 12;       // that go over the weights together
+constexpr int64_t ROWS = 24;       // that go over the weights together
 constexpr int64_t PARTS = 8;       // that the columns are cut in
 constexpr int64_t BLOCK = 256;     // ids whose weights are summed by themselves
 constexpr float RULED_OUT = -1e9f;
-constexpr float NOTHING = 6e-8f;   // a share below float32's last bit of 1
+constexpr float NOTHING = 6e-8f;   // a weight below float32's last bit of 1
 
 // Soft-capped logits [count, V] of hidden rows, on every thread of the team that this is called on.
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
@@ -61,7 +61,7 @@ int64_t sampled(const float* x, int64_t size, const float* blocks, float wanted)
     return last;
 }
 
-// Softmax of x [size] at a temperature, over ids that are `allowed` [size]; x becomes the probabilities.
+// Softmax of x [size] at a temperature, over ids that are `allowed` [size]; x becomes its weights, 1 the largest.
 Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, float uniform, float* blocks) {
     const float by = 1.0f / temperature;
     Floats most = all(-1e30f);
@@ -96,22 +96,30 @@ Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, fl
     }
     out.entropy = std::max(0.0f, std::log(whole) - weighed / whole);
     out.sample = sampled(x, size, blocks, uniform * whole);
-    for (int64_t i = 0; i < size; i += LANES) store(x + i, floats(x + i) * (1.0f / whole));
     return out;
 }
 
-// The expected embedding [hidden] of probabilities [V]; shares that no float32 sum would notice are passed over.
-void expected(const Network& net, const float* probabilities, float* out) {
-    const int64_t size = net.hidden;
-    for (int64_t d = 0; d < size; d += LANES) store(out + d, all(0.0f));
+// The expected embedding [hidden] where ids have `weights` [V]; those that no float32 sum would notice are passed over.
+void expected(const Network& net, const float* weights, float* out) {
+    thread_local std::vector<int32_t> ids;
+    ids.clear();
+    Floats total = all(0.0f);
     for (int64_t i = 0; i < net.head.n; i += LANES) {
-        if (!any(floats(probabilities + i) >= NOTHING)) continue;
+        const Floats here = floats(weights + i);
+        total += here;
+        if (!any(here >= NOTHING)) continue;
         for (int lane = 0; lane < LANES; ++lane) {
-            const float share = probabilities[i + lane];
-            if (share < NOTHING) continue;
-            const float* embedding = net.embeddings + (i + lane) * size;
-            for (int64_t d = 0; d < size; d += LANES) store(out + d, floats(out + d) + floats(embedding + d) * share);
+            if (here[lane] >= NOTHING) ids.push_back(i + lane);
         }
+    }
+    const float by = 1.0f / sum(total);
+    for (int64_t d = 0; d < net.hidden; d += PANEL) {
+        Floats sums[WIDE] = {};
+        for (const int32_t id : ids) {
+            const float* embedding = net.embeddings + id * net.hidden + d;
+            for (int c = 0; c < WIDE; ++c) sums[c] += floats(embedding + c * LANES) * weights[id];
+        }
+        for (int c = 0; c < WIDE; ++c) store(out + d + c * LANES, sums[c] * by);
     }
 }
 
@@ -146,22 +154,22 @@ void midspan_log_probabilities(
     for (int64_t i = 0; i < count; ++i) out[i] = logits[at[i] * net->head.n + wanted[i]] - sums[at[i]];
 }
 
-// Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and all
-// probabilities [rows, V]. `allowed` [2, V] says which ids any row and a `first` one [rows] may have, `uniform` [rows]
+// Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and
+// `weights` [rows, V], which probabilities are shares of. `allowed` [2, V] says which ids any row and a `first` one [rows] may have, `uniform` [rows]
 // below 1 where in the cumulative distribution samples are.
 void midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
-    const uint8_t* first, const float* uniform, float* probabilities, float* entropy, int64_t* sample,
+    const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
     int64_t* likeliest) {
     std::vector<uint8_t> bytes(rows * net->hidden);
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(net->threads)
     {
-        head(*net, hidden, rows, bytes.data(), top.data(), probabilities);
+        head(*net, hidden, rows, bytes.data(), top.data(), weights);
         std::vector<float> blocks(net->head.n / BLOCK + 1);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t r = 0; r < rows; ++r) {
-            float* here = probabilities + r * net->head.n;
+            float* here = weights + r * net->head.n;
             const uint8_t* may = allowed + first[r] * net->head.n;
             const Drawn drawn = draw(here, net->head.n, may, temperature, uniform[r], blocks.data());
             entropy[r] = drawn.entropy, sample[r] = drawn.sample, likeliest[r] = drawn.likeliest;
@@ -169,10 +177,10 @@ void midspan_draw(
     }
 }
 
-// Probabilities [rows, V] -> expected embeddings [rows, d].
-void midspan_soft(const Network* net, const float* probabilities, int64_t rows, float* out) {
+// Weights [rows, V] of ids, probabilities too -> expected embeddings [rows, d].
+void midspan_soft(const Network* net, const float* weights, int64_t rows, float* out) {
 #pragma omp parallel for num_threads(net->threads) schedule(dynamic, 1)
-    for (int64_t r = 0; r < rows; ++r) expected(*net, probabilities + r * net->head.n, out + r * net->hidden);
+    for (int64_t r = 0; r < rows; ++r) expected(*net, weights + r * net->head.n, out + r * net->hidden);
 }
 
 int64_t midspan_lanes() { return LANES; }

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from midspan.engine import candidates
 from midspan.engine.api import Budget, CheckpointError, Frame, Hole
 from midspan.engine.candidates import Scored, rank
 from midspan.engine.engine import Engine

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Encoding
 
 import midspan.engine.prompt
 from midspan.engine.api import Hole
-from midspan.engine.prompt import ANCHOR_CHARS, CHARS_A_TOKEN, Prompt
+from midspan.engine.prompt import ANCHOR_CHARS, CHARS_A_TOKEN, REST_CHARS, Prompt
 
 TOKENIZER = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded" / "tokenizer.json"
 # Real code, long enough.
@@ -31,6 +32,37 @@ def test_the_tokens_before_a_gap_are_those_of_the_whole_text(at: int) -> None:
     assert near.heal == whole.heal
     assert [bos, *ids] == [whole.prefix[0], *whole.prefix[len(whole.prefix) - len(ids) :]]
     assert len(ids) > NEAR - NEAR // 4 or ids == whole.prefix[1:]
+
+
+@given(st.integers(0, len(TEXT)), st.lists(st.integers(-3, 40), min_size=1, max_size=12))
+def test_what_is_typed_has_the_tokens_of_the_text_as_a_whole(at: int, keys: list[int]) -> None:
+    prompt = prompt_of(WHOLE)
+    for key in keys:
+        at = min(len(TEXT), max(0, at + key))
+        layout = prompt.lay_out(Hole(prefix=TEXT[:at], suffix=""))
+        healed = len(TEXT[:at]) - len(layout.heal)
+        assert layout.prefix[1:] == prompt.encode(TEXT[:at])[: len(layout.prefix) - 1]
+        assert prompt.decode(layout.prefix) == TEXT[:healed]
+
+
+def test_from_key_to_key_only_the_line_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = Prompt(TOKENIZER, prefix_tokens=WHOLE, filler_id=3)
+    prompt.lay_out(Hole(prefix=TEXT[:5000], suffix=""))
+    assert prompt._before[0].count("\n") > 50
+    read = list[str]()
+
+    class Listening:
+        def encode_batch(self, texts: list[str], add_special_tokens: bool) -> list[Encoding]:
+            read.extend(texts)
+            return tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+
+    tokenizer = prompt._tokenizer
+    monkeypatch.setattr(prompt, "_tokenizer", Listening())
+    for at in range(5000, 5400):
+        prompt.lay_out(Hole(prefix=TEXT[:at], suffix="\n"))
+    short = [text for text in read if len(text) <= REST_CHARS + 1]
+    assert len(short) >= 399
+    assert all(TEXT[:5400].find(text) > 0 for text in short)
 
 
 def test_far_text_is_left_out_in_steps() -> None:
