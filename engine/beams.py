@@ -7,6 +7,7 @@ find any. The twin (autoregressive.py) has nothing else; a checkpoint with `beam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ import torch
 
 from midspan.engine.api import GapKind
 from midspan.engine.branches import Branches
+from midspan.engine.following import Following
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompt import EOS_ID, Layout, Prompt
@@ -96,22 +98,20 @@ class FillInTheMiddle:
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
         rules = self.rules(layout, kind)
-        read = self._read(self.prefix.last_hidden[None], rules.first)
+        read = self._begin(rules, width)
         beams, ended = [Beam()], list[Beam]()
         for _ in range(limit):
             parents, tokens, beams = _widen(beams, read, width)
             hidden = branches.grow(parents, tokens)
             # One distribution over going on and ending; the ways to end count as one.
-            both = self._read(hidden, rules.inner | rules.stops)
-            ends = both[:, rules.stops].logsumexp(dim=-1).tolist()
+            read = self.model.following(hidden, rules.inner, rules.stops, width)
             closed = [
                 Beam(ids=beam.ids, values=beam.values, end=end)
-                for beam, end in zip(beams, ends, strict=True)
+                for beam, end in zip(beams, read.ends.tolist(), strict=True)
                 if self.prompt.text(list(beam.ids), layout).strip()
             ]
             ended = sorted([*ended, *closed], key=lambda beam: beam.log_probability, reverse=True)[:width]
             yield beams, ended
-            read = both.masked_fill(~rules.inner, -torch.inf)
 
     def read(self, layout: Layout, kind: GapKind, gaps: list[tuple[int, ...]]) -> list[Beam]:
         """Gaps of one token at least that something else has written, as the beams they would have been.
@@ -122,23 +122,22 @@ class FillInTheMiddle:
             return []
         rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
         hidden, rows = self.model.score(gaps, self.prefix.memory)
-        both = self.model.logits(hidden)
-        whole = both.masked_fill_(~(rules.inner | rules.stops), -torch.inf).logsumexp(dim=-1)
-        first = self._read(self.prefix.last_hidden[None], rules.first)[0]
-        begins = first[[gap[0] for gap in gaps]].clamp(min=LEAST).tolist()
-        # What follows each id; what follows the last is not read.
+        read, first = self.model.following(hidden, rules.inner, rules.stops, 1), self._begin(rules, 1)
+        begins = (first.logits[0] - first.whole).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
+        # What follows each id, where it may; what follows the last is not read.
         after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.model.device)
-        inner = (both[rows, after] - whole[rows]).clamp(min=LEAST).split(lengths)
+        may = rules.inner[after] | rules.stops[after]
+        inner = (read.logits[rows, after] - read.whole[rows]).where(may, -torch.inf).clamp(min=LEAST).split(lengths)
         last = rows[torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1]
-        ends = (both[last][:, rules.stops].logsumexp(dim=-1) - whole[last]).clamp(min=LEAST).tolist()
+        ends = read.ends[last].clamp(min=LEAST).tolist()
         return [
             Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)
-            for gap, begin, values, end in zip(gaps, begins, inner, ends, strict=True)
+            for gap, begin, values, end in zip(gaps, begins.clamp(min=LEAST).tolist(), inner, ends, strict=True)
         ]
 
-    def _read(self, hidden: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities [R, V] of the next token, of those that are allowed [V], after hidden rows [R, d]."""
-        return self.model.logits(hidden).masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
+    def _begin(self, rules: Rules, width: int) -> Following:
+        """What a gap may begin with; it does not end before."""
+        return self.model.following(self.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
 
 
 def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
@@ -151,13 +150,14 @@ def faint(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
     return all(best.log_probability < floor for best in (*beams[:1], *ended[:1]))
 
 
-def _widen(beams: list[Beam], read: torch.Tensor, width: int) -> tuple[list[int], list[int], list[Beam]]:
-    """The `width` likeliest ways to lengthen beams by a token of `read` [R, V]: parent rows, ids and the new beams."""
-    scores = torch.tensor([[beam.log_probability] for beam in beams], device=read.device) + read
-    best = scores.flatten().topk(min(width, scores.numel()))
-    possible = best.indices[best.values > -torch.inf]
-    values = read.flatten()[possible].tolist()
-    parents, tokens = (possible // read.shape[1]).tolist(), (possible % read.shape[1]).tolist()
-    rows = zip(parents, tokens, values, strict=True)
-    longer = [Beam(ids=(*beams[p].ids, t), values=(*beams[p].values, v)) for p, t, v in rows]
-    return parents, tokens, longer
+def _widen(beams: list[Beam], read: Following, width: int) -> tuple[list[int], list[int], list[Beam]]:
+    """The `width` likeliest ways to lengthen beams by a token that follows: parent rows, ids and the new beams."""
+    longer = [
+        (beam.log_probability + value, parent, token, value)
+        for parent, (beam, values, ids) in enumerate(zip(beams, read.values.tolist(), read.ids.tolist(), strict=True))
+        for value, token in zip(values, ids, strict=True)
+        if value > -math.inf
+    ]
+    best = sorted(longer, key=lambda one: -one[0])[:width]
+    new = [Beam(ids=(*beams[p].ids, t), values=(*beams[p].values, value)) for _, p, t, value in best]
+    return [p for _, p, _, _ in best], [t for _, _, t, _ in best], new

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.cache import Cache
+from midspan.engine.following import Following, following
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp, experts_reference
 from midspan.kernels.geglu import geglu_reference
@@ -24,8 +26,6 @@ from midspan.kernels.rms_norm import rms_norm_reference
 from midspan.kernels.rope import rope_reference
 from midspan.kernels.router import router_reference
 
-# As many as torch's when this is first imported: a worker gives torch one, which later threads take over.
-THREADS = torch.get_num_threads()
 # 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
 LOGITS = 1 << 25
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -323,6 +323,10 @@ class DiffusionGemma(nn.Module):
             out[here] = logits[at, wanted[here]] - logits.logsumexp(dim=-1)[at]
         return out
 
+    def following(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> Following:
+        """What may follow hidden rows [R, d]; see following.following."""
+        return following(self.logits(hidden), inner, stops, width)
+
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
         rows = ids.shape[1]
@@ -444,6 +448,12 @@ class DiffusionGemma(nn.Module):
         if window is not None:
             allowed &= distance < window
         return attention_reference(q, k, v, allowed)
+
+
+@cache
+def product_threads() -> int:
+    """Threads of products outside torch: as many as torch's at the first load, before a worker gives torch one."""
+    return torch.get_num_threads()
 
 
 def _rope_frequencies(shape: LayerShape) -> torch.Tensor:

@@ -14,7 +14,8 @@ import torch
 
 from midspan.engine.cache import Cache
 from midspan.engine.draw import Drawn
-from midspan.engine.model import THREADS, DiffusionGemma, ModelConfig
+from midspan.engine.following import Following
+from midspan.engine.model import DiffusionGemma, ModelConfig, product_threads
 from midspan.engine.native_weights import Weights
 from midspan.engine.tree import Tree
 from midspan.engine.weights import Uninitialised
@@ -58,7 +59,7 @@ class NativeGemma(DiffusionGemma):
         made.library, made.embed_tokens, made.embed_scale = library, model.embed_tokens, model.embed_scale
         made.requires_grad_(False)
         made._room = made._canvases = torch.empty(0)
-        made._weights = Weights(model, made._kinds, library.lanes, THREADS)
+        made._weights = Weights(model, made._kinds, library.lanes, product_threads())
         return made
 
     @property
@@ -69,7 +70,7 @@ class NativeGemma(DiffusionGemma):
     @property
     def threads(self) -> int:
         """See DiffusionGemma."""
-        return THREADS
+        return product_threads()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """See DiffusionGemma."""
@@ -91,6 +92,14 @@ class NativeGemma(DiffusionGemma):
         room = torch.empty(len(hidden), self.config.vocab_size)
         self._call("log_probabilities", hidden, len(hidden), rows, wanted, len(wanted), room, out)
         return out
+
+    def following(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> Following:
+        """See DiffusionGemma."""
+        rows, count = _rows(hidden), len(hidden)
+        logits, values = torch.empty(count, self.config.vocab_size), torch.empty(count, width)
+        ids, (ends, whole) = torch.empty(count, width, dtype=torch.long), torch.empty(2, count)
+        self._call("following", rows, count, inner, stops, width, logits, values, ids, ends, whole)
+        return Following(values, ids, ends, whole, logits)
 
     def draw(
         self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor

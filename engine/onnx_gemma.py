@@ -14,7 +14,7 @@ import onnxruntime as ort
 import torch
 
 from midspan.engine.cache import Cache
-from midspan.engine.model import THREADS, DiffusionGemma, ModelConfig
+from midspan.engine.model import DiffusionGemma, ModelConfig, product_threads
 from midspan.engine.onnx_graph import condition_graph, head_graph, layers_graph, soft_graph
 from midspan.engine.tree import Tree
 from midspan.engine.weights import Uninitialised
@@ -76,7 +76,7 @@ class OnnxGemma(DiffusionGemma):
     @property
     def threads(self) -> int:
         """See DiffusionGemma."""
-        return THREADS
+        return product_threads()
 
     def new_cache(self, capacity: int = 0) -> Cache:
         """See DiffusionGemma; its room comes with the first text, as all of it is read."""
@@ -225,7 +225,7 @@ class OnnxGemma(DiffusionGemma):
 def _session(graph: bytes) -> ort.InferenceSession:
     """A graph ready to run."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = product_threads()
     # Sizes change from call to call, so that a plan of the last one's memory is of no use.
     options.enable_mem_pattern = False
     # Threads that wait for the next product of a call wait no longer than the call: the editor needs the core too.

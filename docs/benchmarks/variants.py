@@ -34,7 +34,7 @@ from midspan.engine.denoise import Step
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.loop import Loop
-from midspan.engine.model import THREADS, DiffusionGemma
+from midspan.engine.model import DiffusionGemma, product_threads
 from midspan.engine.network import fastest_dtype
 from midspan.engine.onnx_gemma import OnnxGemma
 from midspan.engine.settings import Ranking
@@ -146,9 +146,9 @@ def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller
     """The same checkpoint, its network computed in a named way; as it ships for None."""
     if name is None:
         # As the engine's worker does.
-        torch.set_num_threads(1 if infiller.model.own_threads else THREADS)
+        torch.set_num_threads(1 if infiller.model.own_threads else product_threads())
         return infiller
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(product_threads())
     plain = DiffusionGemma(infiller.model.config).eval()
     place = torch.device("cpu")
     load_weights(plain, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)

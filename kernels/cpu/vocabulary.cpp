@@ -33,11 +33,16 @@ void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes
     }
 }
 
+float highest(const float* x, int64_t size) {
+    Floats most = all(-1e30f);
+    for (int64_t i = 0; i < size; i += LANES) most = larger(most, floats(x + i));
+    return largest(most);
+}
+
 // log of the sum of e^x over x [size].
 float log_sum(const float* x, int64_t size) {
-    Floats most = all(-1e30f), total = all(0.0f);
-    for (int64_t i = 0; i < size; i += LANES) most = larger(most, floats(x + i));
-    const float top = largest(most);
+    const float top = highest(x, size);
+    Floats total = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) total += exp(floats(x + i) - top);
     return top + std::log(sum(total));
 }
@@ -99,6 +104,30 @@ Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, fl
     return out;
 }
 
+struct Best {
+    float value;
+    int64_t id;
+};
+
+// The likeliest `width` of x [size] among `allowed` ids, best first; the sum of e^(x - top) of those.
+float likeliest(const float* x, int64_t size, const uint8_t* allowed, float top, std::vector<Best>& best) {
+    Floats total = all(0.0f);
+    for (Best& one : best) one = {-INFINITY, 0};
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Ints may = __builtin_convertvector(load<Bytes>(allowed + i), Ints) != 0;
+        const Floats here = floats(x + i);
+        total += may ? exp(here - top) : all(0.0f);
+        if (best.empty() || !any(may & (here > best.back().value))) continue;
+        for (int lane = 0; lane < LANES; ++lane) {
+            if (!allowed[i + lane] || here[lane] <= best.back().value) continue;
+            size_t place = best.size() - 1;
+            for (; place > 0 && best[place - 1].value < here[lane]; --place) best[place] = best[place - 1];
+            best[place] = {here[lane], i + lane};
+        }
+    }
+    return sum(total);
+}
+
 // The expected embedding [hidden] where ids have `weights` [V]; those that no float32 sum would notice are passed over.
 void expected(const Network& net, const float* weights, float* out) {
     thread_local std::vector<int32_t> ids;
@@ -152,6 +181,35 @@ void midspan_log_probabilities(
         for (int64_t r = 0; r < rows; ++r) sums[r] = log_sum(logits + r * net->head.n, net->head.n);
     }
     for (int64_t i = 0; i < count; ++i) out[i] = logits[at[i] * net->head.n + wanted[i]] - sums[at[i]];
+}
+
+// What may follow hidden [rows, d]: of the ids that go on, `inner` [V], the likeliest [rows, width] and their
+// log-probabilities; those of all ids that end, `stops` [V], together, `ends` [rows]; the log of the sum of e^x over the
+// `logits` [rows, V] of both, `whole` [rows].
+void midspan_following(
+    const Network* net, const float* hidden, int64_t rows, const uint8_t* inner, const uint8_t* stops, int64_t width,
+    float* logits, float* values, int64_t* ids, float* ends, float* whole) {
+    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<float> top(rows);
+    const int64_t size = net->head.n;
+#pragma omp parallel num_threads(net->threads)
+    {
+        head(*net, hidden, rows, bytes.data(), top.data(), logits);
+        std::vector<Best> best(width), none;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t r = 0; r < rows; ++r) {
+            const float* x = logits + r * size;
+            const float most = highest(x, size);
+            const float going_on = likeliest(x, size, inner, most, best);
+            const float ending = likeliest(x, size, stops, most, none);
+            whole[r] = most + std::log(going_on + ending);
+            ends[r] = most + std::log(ending) - whole[r];
+            for (int64_t i = 0; i < width; ++i) {
+                values[r * width + i] = best[i].value - whole[r];
+                ids[r * width + i] = best[i].id;
+            }
+        }
+    }
 }
 
 // Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from midspan.engine.canvas import Canvas, Draws
 from midspan.engine.draw import draw, limit, permitted
 from midspan.engine.engine import load_infiller
+from midspan.engine.following import following
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.native_gemma import NativeGemma
 from midspan.engine.native_weights import unfit
@@ -153,6 +154,31 @@ def test_log_probabilities_are_those_of_the_logits(model: NativeGemma) -> None:
     with torch.inference_mode():
         theirs = DiffusionGemma.log_probabilities(model, hidden, rows, wanted)
         torch.testing.assert_close(model.log_probabilities(hidden, rows, wanted), theirs, atol=2e-5, rtol=1e-5)
+
+
+@each_build
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 20), width=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 999))
+def test_what_may_follow_is_as_in_plain_torch(
+    model: NativeGemma, rows: int, width: int, share: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, 128, generator=generator) * 2
+    kinds = torch.rand(VOCAB, generator=generator)
+    inner, stops = kinds < share, kinds > 0.9
+    # One of a kind that is none of both would leave nothing at all.
+    inner[0], stops[0] = True, False
+    stops &= ~inner
+    with torch.inference_mode():
+        own = model.following(hidden, inner, stops, width)
+        plain = following(model.logits(hidden), inner, stops, width)
+    assert torch.equal(own.logits, plain.logits)
+    for mine, theirs in zip(own[2:4], plain[2:4], strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(own.values, plain.values, atol=1e-4, rtol=1e-5)
+    there = own.values > -torch.inf
+    assert torch.equal(own.ids[there], plain.ids[there])
+    assert bool(inner[own.ids[there]].all())
 
 
 @each_build

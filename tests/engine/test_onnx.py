@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from midspan.engine import onnx_gemma
 from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import Engine, load_infiller
-from midspan.engine.model import THREADS, ModelConfig
+from midspan.engine.model import ModelConfig, product_threads
 from midspan.engine.network import chosen, one_expert
 from midspan.engine.onnx_gemma import OnnxGemma, multiplies_int8
 from midspan.kernels import native
@@ -157,7 +157,7 @@ def test_torch_leaves_the_cores_to_the_products() -> None:
         engine.close()
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
-        assert engine.about.threads == THREADS
+        assert engine.about.threads == product_threads()
     finally:
         torch.set_num_threads(before)
     assert not any(thread.name == "midspan-engine" for thread in threading.enumerate())
