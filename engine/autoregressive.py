@@ -12,7 +12,8 @@ import torch
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
 from midspan.engine.beams import Beam, FillInTheMiddle, known
 from midspan.engine.branches import Branches
-from midspan.engine.candidates import Scored, judged
+from midspan.engine.candidates import Scored
+from midspan.engine.early import Checked
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infilling, Watch
 from midspan.engine.model import DiffusionGemma
@@ -61,8 +62,8 @@ class Autoregressive:
         branches = Branches(self.model, self.prefix.memory)
         try:
             found = [_scored(beam) for beam in self._search(out, branches, hole.kind, budget, watch)]
-            judge, layout = self.judge, out.layout
-            out.ranked = judged(found, lambda one: not (judge and judge(hole, self.prompt.text(list(one.ids), layout))))
+            checked = Checked(self.judge, hole, self.prompt, out.layout)
+            out.ranked = checked.ordered(found, self.settings.ranking.syntax, budget.candidates)
         finally:
             branches.drop()
         out.denoise_s = time.perf_counter() - clock

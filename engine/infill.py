@@ -111,8 +111,7 @@ class Infiller:
             draws = Draws(budget.seed + block, self.model.device)
             ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
             if ranked and not many_lines:
-                again = plan if self._least(budget) is None else None
-                ranked = self._judged(out, checked, ranked, budget.candidates, again, draws, watch)
+                ranked = self._judged(out, checked, ranked, budget, draws, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
@@ -298,15 +297,17 @@ class Infiller:
         out: Infilling,
         checked: Checked,
         ranked: list[Scored],
-        wanted: int,
-        again: Plan | None,
+        budget: Budget,
         draws: Draws,
         watch: Watch,
     ) -> list[Scored]:
-        """What parses before what does not; where nothing does, the best is denoised `again` where it is wrong."""
-        penalty, layout = self.settings.ranking.syntax, out.layout
+        """What parses before what does not; where nothing does, the best is denoised again where it is wrong.
+
+        Not so where nothing but a sure fill is wanted.
+        """
+        penalty, layout, wanted = self.settings.ranking.syntax, out.layout, budget.candidates
         ordered = checked.ordered(ranked, penalty, wanted)
-        if ordered[0].parses or again is None or out.stopped == "deadline" or watch.late():
+        if ordered[0].parses or self._least(budget) is not None or out.stopped == "deadline" or watch.late():
             return ordered
         best = ordered[0]
         spoilt = spoilt_slots(self.prompt, best.ids, layout, checked.errors(best.ids))
@@ -316,8 +317,8 @@ class Infiller:
         width = min(self.model.config.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
         # Beside what was there before, so only the readings count.
-        read = Rivals(read=out.rivals.read)
-        more = self._finish(out, canvas, layout, replace(again, steps=REPAIR_STEPS), draws, watch, read)
+        read, plan = Rivals(read=out.rivals.read), replace(self._plan(budget), steps=REPAIR_STEPS)
+        more = self._finish(out, canvas, layout, plan, draws, watch, read)
         known = {one.ids for one in ordered}
         return checked.ordered([*ordered, *(one for one in more if one.ids not in known)], penalty, wanted)
 

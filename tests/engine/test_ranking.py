@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from midspan.engine.api import Budget
+from midspan.engine.api import Budget, Hole
 from midspan.engine.infill import Infiller
 from midspan.engine.settings import Ranking, read_settings
-from midspan.engine.training.ranking import Choice, accuracy, fit, fit_folder, signs_of
+from midspan.engine.training.ranking import Choice, accuracy, fit, fit_folder, observe, signs_of
 from tests.engine.test_beams import HOLE, PATIENT
 from tests.engine.tiny import tiny_checkpoint, tiny_infiller
 
@@ -49,6 +49,23 @@ def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> No
     assert len(out.ranked) > 3
     for one in out.ranked:
         assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.standing, abs=1e-3)
+
+
+def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:
+    """The engine asks of the likeliest only; the others' errors teach as much."""
+    texts = ["x = 1\nab\n" * 6, "total = one + two\n" * 3]
+    (tmp_path / "heldout.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    # Where an error weighs nothing the first two are known once they are asked of.
+    infiller = tiny_infiller(tmp_path, beams=4, ranking=Ranking(syntax=0.0))
+
+    def wrong(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        return ((0, 1),)
+
+    infiller.judge = wrong
+    choices = observe(infiller, tmp_path / "heldout.jsonl", 6, 0)
+    assert max(len(choice.signs) for choice in choices) > 2
+    for choice in choices:
+        assert choice.signs[:, -1].tolist() == [-1.0] * len(choice.signs)
 
 
 def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
