@@ -3,7 +3,8 @@
 A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
 `oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
 So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
-"torch" computes the network in plain torch (bf16 where the CPU has units for it), "float32" and "int8" in ONNX Runtime.
+"torch" computes the network in plain torch (bf16 where the CPU has units for it), "float32" and "int8" in ONNX Runtime;
+without it the CPU's own kernels do where there are any.
 With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
 Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
 Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
@@ -66,9 +67,9 @@ class Warm(Draws):
         self._ids = []
         return noise
 
-    def sample(self, probabilities: torch.Tensor) -> torch.Tensor:
+    def uniform(self, count: int) -> torch.Tensor:
         """See Draws."""
-        return self._draws.sample(probabilities)
+        return self._draws.uniform(count)
 
 
 def begun(loop: Loop, ids: list[int]) -> Loop:
