@@ -122,14 +122,16 @@ class NativeGemma(DiffusionGemma):
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
         """One of the library's functions, with the network and these."""
-        given = [
-            ctypes.c_void_p(one.data_ptr()) if isinstance(one, torch.Tensor)
-            else ctypes.byref(one) if isinstance(one, ctypes.Structure)
-            else ctypes.c_int64(one) if isinstance(one, int)
-            else one
-            for one in arguments
-        ]  # fmt: skip
-        self.library.functions[f"midspan_{name}"](ctypes.byref(self.network), *given)
+        given: list[object] = []
+        for one in arguments:
+            if isinstance(one, torch.Tensor):
+                assert one.is_contiguous(), "the kernels know no strides"
+                given.append(ctypes.c_void_p(one.data_ptr()))
+            elif isinstance(one, ctypes.Structure):
+                given.append(ctypes.byref(one))
+            else:
+                given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
+        getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See DiffusionGemma."""

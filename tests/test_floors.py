@@ -13,7 +13,8 @@ from importlinter.cli import lint_imports
 ROOT = Path(__file__).parents[1]
 FLOORS = ("server", "engine", "kernels")
 SOURCES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
-CODE = [*SOURCES, *sorted((ROOT / "editors").rglob("*.lua")), *sorted((ROOT / "tests").rglob("*.py"))]
+NATIVE = sorted((ROOT / "kernels" / "cpu").iterdir())
+CODE = [*SOURCES, *NATIVE, *sorted((ROOT / "editors").rglob("*.lua")), *sorted((ROOT / "tests").rglob("*.py"))]
 THIRD_PARTY = {
     "server": {"attrs", "cattrs", "lsprotocol", "msgspec", "pathspec", "pygls", "rich", "tree_sitter"},
     "engine": {"safetensors", "tokenizers", "torch"},
@@ -85,3 +86,8 @@ def test_the_code_map_names_every_file(floor: str) -> None:
     folder = ROOT / floor
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if not path.name.startswith("__")}
     assert set(re.findall(r"^\| (\S+\.py) \|", section, re.MULTILINE)) == files
+
+
+def test_the_code_map_names_every_native_file() -> None:
+    section = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("\n`cpu/` ")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\S+\.(?:h|cpp))`", section)) == {path.name for path in NATIVE}

@@ -66,14 +66,16 @@ struct Scratch {
 
 class Reading {
 public:
-    Reading(const Network& net, const Read& read)
-        : net_(net), read_(read), pieces_(cut(read, net.threads)), x_(read.out) {
-        queries_.resize(pieces_.size() * lanes_of(MOST) * net.heads * net.head_dim * LANES);
+    // `queries` is room that may stay from call to call.
+    Reading(const Network& net, const Read& read, std::vector<float>& queries)
+        : net_(net), read_(read), pieces_(cut(read, net.threads)), queries_(queries), x_(read.out) {
+        const size_t wanted = pieces_.size() * lanes_of(MOST) * net.heads * net.head_dim * LANES;
+        if (queries.size() < wanted) queries.resize(wanted);
     }
 
     void run() {
         const int64_t count = pieces_.size();
-#pragma omp parallel num_threads(net_.threads) if (count > 1)
+#pragma omp parallel num_threads(std::min(net_.threads, count))
         {
             thread_local Scratch own;
             own.fit(net_, read_.before + read_.own);
@@ -270,11 +272,14 @@ private:
     const Network& net_;
     const Read& read_;
     std::vector<Piece> pieces_;
-    std::vector<float> queries_;
+    std::vector<float>& queries_;
     float* x_;
 };
 
 }  // namespace
 }  // namespace midspan
 
-extern "C" void midspan_read(const Network* net, const Read* read) { midspan::Reading(*net, *read).run(); }
+extern "C" void midspan_read(const Network* net, const Read* read) {
+    thread_local std::vector<float> queries;
+    midspan::Reading(*net, *read, queries).run();
+}

@@ -14,6 +14,9 @@ constexpr int64_t BLOCK = 256;     // ids whose weights are summed by themselves
 constexpr float RULED_OUT = -1e9f;
 constexpr float NOTHING = 6e-8f;   // a weight below float32's last bit of 1
 
+// No more threads than there is work for.
+int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
+
 // Soft-capped logits [count, V] of hidden rows, on every thread of the team that this is called on.
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
@@ -163,7 +166,7 @@ using namespace midspan;
 void midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
     std::vector<uint8_t> bytes(rows * net->hidden);
     std::vector<float> top(rows);
-#pragma omp parallel num_threads(net->threads)
+#pragma omp parallel num_threads(team(*net))
     head(*net, hidden, rows, bytes.data(), top.data(), logits);
 }
 
@@ -174,7 +177,7 @@ void midspan_log_probabilities(
     float* logits, float* out) {
     std::vector<uint8_t> bytes(rows * net->hidden);
     std::vector<float> top(rows), sums(rows);
-#pragma omp parallel num_threads(net->threads)
+#pragma omp parallel num_threads(team(*net))
     {
         head(*net, hidden, rows, bytes.data(), top.data(), logits);
 #pragma omp for schedule(static)
@@ -192,7 +195,7 @@ void midspan_following(
     std::vector<uint8_t> bytes(rows * net->hidden);
     std::vector<float> top(rows);
     const int64_t size = net->head.n;
-#pragma omp parallel num_threads(net->threads)
+#pragma omp parallel num_threads(team(*net))
     {
         head(*net, hidden, rows, bytes.data(), top.data(), logits);
         std::vector<Best> best(width), none;
@@ -221,7 +224,7 @@ void midspan_draw(
     int64_t* likeliest) {
     std::vector<uint8_t> bytes(rows * net->hidden);
     std::vector<float> top(rows);
-#pragma omp parallel num_threads(net->threads)
+#pragma omp parallel num_threads(team(*net))
     {
         head(*net, hidden, rows, bytes.data(), top.data(), weights);
         std::vector<float> blocks(net->head.n / BLOCK + 1);
@@ -237,7 +240,7 @@ void midspan_draw(
 
 // Weights [rows, V] of ids, probabilities too -> expected embeddings [rows, d].
 void midspan_soft(const Network* net, const float* weights, int64_t rows, float* out) {
-#pragma omp parallel for num_threads(net->threads) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(std::min(net->threads, rows)) schedule(dynamic, 1)
     for (int64_t r = 0; r < rows; ++r) expected(*net, weights + r * net->head.n, out + r * net->hidden);
 }
 
