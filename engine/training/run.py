@@ -20,7 +20,7 @@ from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
-from midspan.engine.training.shape import config_json, initialise
+from midspan.engine.training.shape import config_json, grow, initialise
 from midspan.engine.weights import load_weights
 
 FILLER_ID, BOS_ID = 3, 2
@@ -299,12 +299,17 @@ class Run:
     def go_on_from(self, folder: Path) -> None:
         """Begin with a packaged checkpoint's weights, log and tokenizer, where the run that made it left no state.
 
-        Its log says how far it was, and the budget counts from there. Raises CheckpointError, or OSError for no log.
+        Its log says how far it was, and the budget counts from there. A network with more layers than the checkpoint
+        has grows them. Raises CheckpointError, or OSError for no log.
         """
         if (folder / "tokenizer.json").read_bytes() != (self.out / "tokenizer.json").read_bytes():
             raise CheckpointError(f"{folder}: has another tokenizer than the corpus; make that with its `--tokenizer`")
-        started = DiffusionGemma(self.model.config)
+        packaged = ModelConfig.from_json(json.loads((folder / "config.json").read_text()))
+        started, whole = DiffusionGemma(packaged), self.model.config
         load_weights(started, folder, torch.float32, torch.device("cpu"))
+        if len(packaged.layers) < len(whole.layers):
+            smaller, started = started, DiffusionGemma(whole)
+            grow(smaller, started)
         for name, parameter in started.named_parameters():
             self.masters[name].copy_(parameter)
             self.average[name].copy_(parameter)

@@ -75,3 +75,25 @@ def initialise(model: DiffusionGemma) -> DiffusionGemma:
             # Attention has scale 1: with unit norms the logits would have a deviation of sqrt(head size).
             nn.init.constant_(parameter, model.config.layers[0].head_dim ** -0.25)
     return model
+
+
+@torch.no_grad()
+def grow(old: DiffusionGemma, new: DiffusionGemma) -> None:
+    """Give a network with more layers the weights of one with fewer: it computes the same, and can learn more.
+
+    The old layers are spread evenly, the last one last. Each new one is a copy of its neighbour whose post-norms are
+    zero, so that it adds nothing to what passes through (block expansion, arXiv:2401.02415).
+    """
+    before, after = len(old.layers), len(new.layers)
+    places = [round((number + 1) * after / before) - 1 for number in range(before)]
+    weights = {name: value for name, value in old.state_dict().items() if not name.startswith("layers.")}
+    for number in range(after):
+        neighbour = max((i for i, place in enumerate(places) if place <= number), default=0)
+        layer = {name: value.clone() for name, value in old.layers[neighbour].state_dict().items()}
+        if number not in places:
+            for name in ("post_attention_layernorm", "post_feedforward_layernorm"):
+                layer[f"{name}.weight"].zero_()
+            for name in ("layer_scalar", "encoder_layer_scalar"):
+                layer[name].fill_(1.0)
+        weights |= {f"layers.{number}.{name}": value for name, value in layer.items()}
+    new.load_state_dict(weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.training import shape
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_hidden, canvas_loss, corrupt, soft_canvas
 from midspan.engine.training.package import package
@@ -241,6 +244,46 @@ def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
     on.step()
     assert on.optimisers[0][0].param_groups[0]["lr"] == recipe.muon_rate / recipe.warmup_steps
     assert any(not torch.equal(before[name], master) for name, master in on.masters.items())
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (2, 4), (3, 4), (6, 9)])
+def test_a_network_grows_layers_that_add_nothing_until_they_are_taught(before: int, after: int) -> None:
+    sizes = {"hidden": 64, "intermediate": 64}
+    small, large = (
+        DiffusionGemma(ModelConfig.from_json(shape.config_json(50, 16, layers=layers, **sizes)))
+        for layers in (before, after)
+    )
+    shape.initialise(small)
+    for scalar in small.scalars(encoder=True):
+        scalar.mul_(2.0)
+    shape.grow(small, large)
+    ids = torch.randint(0, 50, (1, 12), generator=torch.Generator().manual_seed(0))
+    caches = small.new_cache(), large.new_cache()
+    with torch.no_grad():
+        small.prefill(ids, caches[0])
+        large.prefill(ids, caches[1])
+        torch.testing.assert_close(large.denoise(ids, caches[1]), small.denoise(ids, caches[0]))
+    large.prefill(ids, large.new_cache()).square().sum().backward()
+    taught = [p.grad for name, p in large.named_parameters() if name.endswith("post_attention_layernorm.weight")]
+    assert len(taught) == after
+    assert all(gradient is not None and float(gradient.abs().max()) > 0 for gradient in taught)
+
+
+def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: Path) -> None:
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, layers=2)
+    corpus = tiny_corpus(tmp_path)
+    run = Run(recipe, corpus, tmp_path / "run", compiled=False)
+    run.progress.seconds = 60 * 1000.0 - 1e-6
+    train(run)
+    (corpus / "manifest.json").write_text("{}")
+    package(tmp_path / "run", corpus, tmp_path / "packaged")
+    on = Run(replace(recipe, layers=3), corpus, tmp_path / "on", compiled=False)
+    on.go_on_from(tmp_path / "packaged")
+    as_it_was = Run(recipe, corpus, tmp_path / "same", compiled=False)
+    as_it_was.go_on_from(tmp_path / "packaged")
+    assert on.measure() == pytest.approx(as_it_was.measure(), rel=1e-2)
+    on.step()
+    assert len(on.model.layers) == 3
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused_in_one_line(
