@@ -7,12 +7,15 @@ vocabulary's share of a step are one call each. A call lets go of Python's lock 
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
 from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
+
+log = logging.getLogger(__name__)
 
 # Extension modules by the feature that a CPU must have, the widest first.
 BUILDS = {"avx512_vnni": "midspan.kernels._avx512", "avx_vnni": "midspan.kernels._avxvnni"}
@@ -105,7 +108,16 @@ class Library(NamedTuple):
 @cache
 def library() -> Library | None:
     """The kernels for this CPU; None where there are none. Raises RuntimeError for a build of another version."""
-    return next((found for module in fitting() if (found := opened(module)) is not None), None)
+    for module in fitting():
+        try:
+            found = opened(module)
+        except OSError as error:
+            # Built elsewhere, against libraries that are not here.
+            log.warning("our kernels cannot be opened: %s", error)
+            continue
+        if found is not None:
+            return found
+    return None
 
 
 def fitting() -> list[str]:
@@ -118,11 +130,14 @@ def fitting() -> list[str]:
 
 def absent() -> str:
     """Why there is no library."""
-    return "no compiler built our kernels" if fitting() else f"the CPU has none of {', '.join(BUILDS)}"
+    if not (modules := fitting()):
+        return f"the CPU has none of {', '.join(BUILDS)}"
+    built = any(find_spec(module) is not None for module in modules)
+    return "our kernels cannot be opened here: build them (make venv)" if built else "no compiler built our kernels"
 
 
 def opened(module: str) -> Library | None:
-    """One of BUILDS, for a CPU that has its feature; None where it was not built."""
+    """One of BUILDS, for a CPU that has its feature; None where it was not built. Raises OSError, and RuntimeError."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         return None

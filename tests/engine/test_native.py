@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -219,13 +220,27 @@ def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     model = OnnxGemma.of(PLAIN, int8=False)
     assert dict(chosen(model))["network"] == "onnxruntime, as its weights are not in int8"
     monkeypatch.setattr(native, "library", lambda: None)
-    assert dict(chosen(model))["network"] == "onnxruntime, as no compiler built our kernels"
+    assert dict(chosen(model))["network"] == "onnxruntime, as our kernels cannot be opened here: build them (make venv)"
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "find_spec", lambda module: None)
+        assert dict(chosen(model))["network"] == "onnxruntime, as no compiler built our kernels"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert native.fitting() == []
     assert dict(chosen(model))["network"] == "onnxruntime, as the CPU has none of avx512_vnni, avx_vnni"
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
     assert native.fitting() == []
+
+
+def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    broken = tmp_path / "_avx512.so"
+    broken.write_bytes(b"no library at all")
+    monkeypatch.setattr(native, "find_spec", lambda module: ModuleSpec(module, None, origin=str(broken)))
+    assert native.library.__wrapped__() is None
+    assert "our kernels cannot be opened" in caplog.text
+    assert str(broken) in caplog.text
 
 
 def test_the_widest_build_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
