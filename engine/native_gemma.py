@@ -26,7 +26,7 @@ FLOAT = 4  # bytes
 
 
 class Stretch(NamedTuple):
-    """Where keys and values [.., count, D] of all layers lie: addresses by layer, and bytes / 4 from head to head."""
+    """Where `length` keys and values [.., D] lie: addresses by layer, numbers from one head or canvas to the next."""
 
     keys: list[int]
     values: list[int]
@@ -173,12 +173,9 @@ class NativeGemma(DiffusionGemma):
             if self._room.numel() < math.prod(shape):
                 self._room = torch.empty(math.prod(shape))
             self._canvases = self._room[: math.prod(shape)].view(shape)
-        keys, values = (
-            [self._canvases.data_ptr() + FLOAT * (side * cache.layers + layer) * self._canvases.stride(1)
-             for layer in range(cache.layers)]
-            for side in range(2)
-        )  # fmt: skip
-        own = Stretch(keys, values, width, width * size, heads * width * size)
+        step = FLOAT * self._canvases.stride(1)
+        at = [self._canvases.data_ptr() + number * step for number in range(2 * cache.layers)]
+        own = Stretch(at[: cache.layers], at[cache.layers :], width, width * size, heads * width * size)
         positions = torch.arange(cache.length, cache.length + rows)
         masks = [self._sees(shape.window, cache.length, width, valid) for shape in self._kinds]
         return self._read(ids, positions, _prefix(cache), own, masks, soft, encoder=False)
