@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -304,10 +304,12 @@ class Run:
         """
         if (folder / "tokenizer.json").read_bytes() != (self.out / "tokenizer.json").read_bytes():
             raise CheckpointError(f"{folder}: has another tokenizer than the corpus; make that with its `--tokenizer`")
-        packaged = ModelConfig.from_json(json.loads((folder / "config.json").read_text()))
-        started, whole = DiffusionGemma(packaged), self.model.config
+        whole, packaged = self.model.config, ModelConfig.from_json(json.loads((folder / "config.json").read_text()))
+        fewer = len(packaged.layers) < len(whole.layers)
+        # In all other sizes it must be the run's, which loading sees to.
+        started = DiffusionGemma(replace(whole, layers=packaged.layers) if fewer else whole)
         load_weights(started, folder, torch.float32, torch.device("cpu"))
-        if len(packaged.layers) < len(whole.layers):
+        if fewer:
             smaller, started = started, DiffusionGemma(whole)
             grow(smaller, started)
         for name, parameter in started.named_parameters():

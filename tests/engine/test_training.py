@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from midspan.engine.api import CheckpointError
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training import shape
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
@@ -284,6 +285,11 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
     assert on.measure() == pytest.approx(as_it_was.measure(), rel=1e-2)
     on.step()
     assert len(on.model.layers) == 3
+    # Fewer layers, or another width, is another network.
+    for number, other in enumerate(({"layers": 1}, {"layers": 3, "hidden": 128}, {"layers": 2, "intermediate": 256})):
+        unlike = Run(replace(recipe, **other), corpus, tmp_path / f"unlike-{number}", compiled=False)
+        with pytest.raises(CheckpointError):
+            unlike.go_on_from(tmp_path / "packaged")
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused_in_one_line(
