@@ -286,8 +286,9 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
     on.step()
     assert len(on.model.layers) == 3
     # Fewer layers, or another width, is another network.
-    for number, other in enumerate(({"layers": 1}, {"layers": 3, "hidden": 128}, {"layers": 2, "intermediate": 256})):
-        unlike = Run(replace(recipe, **other), corpus, tmp_path / f"unlike-{number}", compiled=False)
+    others = (replace(recipe, layers=1), replace(recipe, layers=3, hidden=128), replace(recipe, intermediate=256))
+    for number, other in enumerate(others):
+        unlike = Run(other, corpus, tmp_path / f"unlike-{number}", compiled=False)
         with pytest.raises(CheckpointError):
             unlike.go_on_from(tmp_path / "packaged")
 
