@@ -1,12 +1,10 @@
-"""A one-expert network's weights as the CPU's own kernels read them: int8 in panels, what reads the same rows together.
-
-Norm scales lie in the columns of the product behind them, as in onnx_graph.py; what is computed stands in model.py.
-"""
+"""A one-expert network's weights as the CPU's own kernels read them: int8 in panels; joined.py says what is in each."""
 
 from __future__ import annotations
 
 import torch
 
+from midspan.engine.joined import Joined, condition_gate_up
 from midspan.engine.model import DiffusionGemma, Layer, LayerShape, ModelConfig
 from midspan.kernels import native
 from midspan.kernels.native import Packed
@@ -40,7 +38,7 @@ class Weights:
         net = self.network
         net.hidden, net.heads, net.head_dim = config.hidden_size, config.heads, config.layers[0].head_dim
         net.dense, net.expert, net.layers = config.intermediate_size, config.expert_size, len(config.layers)
-        net.vocabulary, net.threads, net.eps, net.softcap = config.vocab_size, threads, config.eps, config.softcap
+        net.threads, net.eps, net.softcap = threads, config.eps, config.softcap
         layers = (native.Layer * net.layers)()
         for number, layer in enumerate(model.layers):
             assert isinstance(layer, Layer)
@@ -49,27 +47,17 @@ class Weights:
         net.layer = layers
         net.norm = self._keep(model.norm.weight)
         net.embeddings = self._keep(model.embed(torch.arange(config.vocab_size)))
-        parts = model.self_conditioning
-        gate, up = (_folded(one.weight, parts.pre_norm.weight) for one in (parts.gate_proj, parts.up_proj))
-        net.condition_gate_up = self._pack(native.beside(gate, up, lanes))
-        net.condition_down = self._pack(parts.down_proj.weight)
+        net.condition_gate_up = self._pack(native.beside(*condition_gate_up(model.self_conditioning), lanes))
+        net.condition_down = self._pack(model.self_conditioning.down_proj.weight)
         net.head = self._pack(model.embed_tokens.weight)
 
     def _lay(self, out: native.Layer, layer: Layer) -> None:
-        attention, mlp, experts = layer.self_attn, layer.mlp, layer.experts
-        # Full layers have no v_proj: V is K before its norm and rotation.
-        values = attention.k_proj if attention.v_proj is None else attention.v_proj
-        qkv = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, values)])
-        out.qkv = self._pack(_folded(qkv, layer.input_layernorm.weight))
+        attention, joined = layer.self_attn, Joined.of(layer)
+        out.qkv = self._pack(joined.qkv)
         out.out = self._pack(attention.o_proj.weight)
-        dense, expert = layer.pre_feedforward_layernorm.weight, layer.pre_feedforward_layernorm_2.weight
-        gate, up = experts.gate_up_proj[0].chunk(2)
-        gates = torch.cat((_folded(mlp.gate_proj.weight, dense), _folded(gate, expert)))
-        ups = torch.cat((_folded(mlp.up_proj.weight, dense), _folded(up, expert)))
-        out.gate_up = self._pack(native.beside(gates, ups, self._lanes))
-        out.dense_down = self._pack(mlp.down_proj.weight)
-        # The routing weight of the only expert is the softmax of one number, 1.
-        out.expert_down = self._pack(experts.down_proj[0] * layer.router.per_expert_scale)
+        out.gate_up = self._pack(native.beside(joined.gates, joined.ups, self._lanes))
+        out.dense_down = self._pack(layer.mlp.down_proj.weight)
+        out.expert_down = self._pack(joined.expert_down)
         out.q_norm, out.k_norm = self._keep(attention.q_norm.weight), self._keep(attention.k_norm.weight)
         out.after_attention = self._keep(layer.post_attention_layernorm.weight)
         out.after_dense = self._keep(layer.post_feedforward_layernorm_1.weight)
@@ -86,8 +74,3 @@ class Weights:
         packed = Packed.of(weight, self._lanes)
         self._kept.append(packed)
         return packed.product()
-
-
-def _folded(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Weight [n, d] with the scale [d] of the norm before it in its columns."""
-    return weight.float() * scale.float()

@@ -18,13 +18,13 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from midspan.engine.joined import Joined, condition_gate_up
 from midspan.engine.model import Attention, DiffusionGemma, Layer, LayerShape
+from midspan.kernels.int8 import MIDDLE, STEPS, int8_rows
 
 MICROSOFT = "com.microsoft"
 OPSETS = (helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1))
 IR_VERSION = 9
-# int8 products: rows as 0 to 255 around MIDDLE, weights as -127 to 127; a row of zeros is as small as LEAST.
-STEPS, MIDDLE, LEAST = 127, 128, 1e-12
 
 
 class Rows(NamedTuple):
@@ -110,8 +110,7 @@ class Graph:
         name = f"{out}.weight"
         if not self._int8:
             return self.op("MatMul", [x.name, self.constant(name, weight.t())], out)
-        scale = weight.detach().float().abs().amax(dim=1).clamp(min=LEAST) / STEPS
-        rounded = torch.round(weight.detach().float() / scale[:, None]).to(torch.int8)
+        rounded, scale = int8_rows(weight)
         self._keep(name, rounded.t().contiguous().numpy())
         self._keep(f"{out}.zero", np.zeros(len(scale), np.int8))
         inputs = [x.name, name, "step", self.constant(f"{out}.scale", scale), "middle", f"{out}.zero"]
@@ -174,8 +173,7 @@ def condition_graph(model: DiffusionGemma, *, int8: bool) -> bytes:
     graph, shape = Graph(int8=int8, eps=config.eps), ("b", "n", config.hidden_size)
     embedded, soft = graph.input("embedded", shape), graph.input("soft", shape)
     ones = graph.constant("ones", torch.ones(config.hidden_size))
-    rows, scale = graph.rows(graph.norm(soft, ones, "normed"), "rows"), parts.pre_norm.weight
-    inner = graph.gated(rows, _folded(parts.gate_proj.weight, scale), _folded(parts.up_proj.weight, scale), "inner")
+    inner = graph.gated(graph.rows(graph.norm(soft, ones, "normed"), "rows"), *condition_gate_up(parts), "inner")
     signal = graph.product(graph.rows(inner, "inner.rows"), parts.down_proj.weight, "signal")
     graph.norm_sum(signal, embedded, ones, "x")
     graph.output("x", shape)
@@ -210,22 +208,18 @@ def _shapes(graph: Graph, heads: int, size: int) -> None:
 
 def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int) -> str:
     """model.Layer; returns the name of its x."""
-    at, mlp, experts = f"l{number}", layer.mlp, layer.experts
+    at, dense, joined = f"l{number}", layer.mlp.down_proj.weight, Joined.of(layer)
     rows = graph.normed_rows(x, ones, f"{at}.attn.in")
-    attended = _attention(graph, layer.self_attn, layer.input_layernorm.weight, rows, number, kind)
+    attended = _attention(graph, layer.self_attn, joined.qkv, rows, number, kind)
     scaled = graph.norm(attended, graph.constant(f"{at}.after", layer.post_attention_layernorm.weight), f"{at}.o")
     graph.norm_sum(scaled, x, ones, f"{at}.mid", f"{at}.x")
-    gate, up = experts.gate_up_proj[0].chunk(2)
-    dense, expert = layer.pre_feedforward_layernorm.weight, layer.pre_feedforward_layernorm_2.weight
-    gates = torch.cat((_folded(mlp.gate_proj.weight, dense), _folded(gate, expert)))
-    ups = torch.cat((_folded(mlp.up_proj.weight, dense), _folded(up, expert)))
-    inner = graph.gated(graph.rows(f"{at}.mid", f"{at}.mid.rows"), gates, ups, f"{at}.inner", normed=True)
-    sizes = graph.constant(f"{at}.sizes", (mlp.down_proj.weight.shape[1], experts.down_proj.shape[2]))
+    inner = graph.gated(graph.rows(f"{at}.mid", f"{at}.mid.rows"), joined.gates, joined.ups, f"{at}.inner", normed=True)
+    sizes = graph.constant(f"{at}.sizes", (dense.shape[1], joined.expert_down.shape[1]))
     graph.op("Split", [inner, sizes], f"{at}.dense.in", f"{at}.expert.in", axis=-1)
     sides = []
     for side, weight, scale in (
-        ("dense", mlp.down_proj.weight, layer.post_feedforward_layernorm_1.weight),
-        ("expert", experts.down_proj[0] * layer.router.per_expert_scale, layer.post_feedforward_layernorm_2.weight),
+        ("dense", dense, layer.post_feedforward_layernorm_1.weight),
+        ("expert", joined.expert_down, layer.post_feedforward_layernorm_2.weight),
     ):
         rows = graph.rows(f"{at}.{side}.in", f"{at}.{side}.rows")
         out = graph.product(rows, weight, f"{at}.{side}", normed=True)
@@ -235,14 +229,11 @@ def _layer(graph: Graph, layer: Layer, x: str, ones: str, number: int, kind: int
     return graph.op("Mul", [graph.op("Add", [f"{at}.x", mixed], f"{at}.sum"), f"scalar.{number}"], f"{at}.out")
 
 
-def _attention(graph: Graph, parts: Attention, scale: torch.Tensor, rows: Rows, number: int, kind: int) -> str:
+def _attention(graph: Graph, parts: Attention, qkv: torch.Tensor, rows: Rows, number: int, kind: int) -> str:
     """model.Attention over normed rows; keys and values become outputs. Heads come first, so that none is copied."""
     at, size = f"l{number}.attn", parts.head_dim
     heads = len(parts.q_proj.weight) // size
-    # Full layers have no v_proj: V is K before its norm and rotation.
-    values = parts.k_proj if parts.v_proj is None else parts.v_proj
-    weights = [part.weight for part in (parts.q_proj, parts.k_proj, values)]
-    raw = graph.product(rows, _folded(torch.cat(weights), scale), f"{at}.qkv", normed=True)
+    raw = graph.product(rows, qkv, f"{at}.qkv", normed=True)
     by_head = graph.op("Reshape", [raw, "by_head"], f"{at}.by_head")
     first = graph.op("Transpose", [by_head], f"{at}.first", perm=[2, 0, 1, 3])
     normed = graph.norm(first, graph.constant(f"{at}.ones", torch.ones(size)), f"{at}.normed")
@@ -278,8 +269,3 @@ def _attend(graph: Graph, at: str, number: int, kind: int, heads: int, size: int
     seen = graph.op("MatMul", [seen, f"prefix.v.{number}"], f"{at}.seen")
     seen = graph.op("Reshape", [seen, "as_values"], f"{at}.seen.b")
     return graph.op("Add", [seen, graph.op("MatMul", [f"{at}.wo", f"{at}.v"], f"{at}.mixed")], f"{at}.values")
-
-
-def _folded(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Weight [n, d] with the scale [d] of the norm before it in its columns."""
-    return weight.float() * scale.float()

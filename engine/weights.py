@@ -28,6 +28,7 @@ from midspan.engine.quantized import (
 )
 from midspan.engine.settings import Quantize
 from midspan.engine.stored import Piece, catalogue, open_file, pieces, read, weight_files
+from midspan.kernels.int8 import int8_rows
 
 EMBEDDED = Path(__file__).parent / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
@@ -233,11 +234,8 @@ def save_weights(
 
     out = dict(vision or {})
     for name, tensor in table(model).items():
-        value = tensor.detach().float()
-        if int8 and value.ndim >= 2:
-            scale = value.abs().amax(dim=-1).clamp(min=1e-12) / 127
-            out[name] = torch.round(value / scale.unsqueeze(-1)).to(torch.int8)
-            out[name + "_scale"] = scale
+        if int8 and tensor.ndim >= 2:
+            out[name], out[name + "_scale"] = int8_rows(tensor)
         else:
             out[name] = tensor.detach().contiguous()
     save_torch_state_dict(out, folder, max_shard_size=SHARD, metadata={"format": "pt"})

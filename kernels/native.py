@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 import torch
 
+from midspan.kernels.int8 import MIDDLE, STEPS, int8_rows
+
 log = logging.getLogger(__name__)
 
 # Extension modules by the feature that a CPU must have, the widest first.
 BUILDS = {"avx512_vnni": "midspan.kernels._avx512", "avx_vnni": "midspan.kernels._avxvnni"}
 WIDE = 4  # registers of columns in a panel: kernels/cpu/product.h
 SPARE = 16  # bytes behind a mask's rows that may be read
-LARGEST_HEAD = 512
-# int8 products: rows as 0 to 255 around MIDDLE, weights as -127 to 127; a row of zeros is as small as LEAST.
-STEPS, MIDDLE, LEAST = 127, 128, 1e-12
+LARGEST_HEAD = 512  # of network.h
 
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
@@ -49,10 +49,7 @@ class Network(ctypes.Structure):
     """Sizes and weights."""
 
     _fields_ = (
-        *(
-            (name, Int)
-            for name in ("hidden", "heads", "head_dim", "dense", "expert", "layers", "vocabulary", "threads")
-        ),
+        *((name, Int) for name in ("hidden", "heads", "head_dim", "dense", "expert", "layers", "threads")),
         ("eps", ctypes.c_float),
         ("softcap", ctypes.c_float),
         ("layer", ctypes.POINTER(Layer)),
@@ -160,9 +157,7 @@ class Packed(NamedTuple):
     @classmethod
     def of(cls, weight: torch.Tensor, lanes: int) -> Packed:
         """Round weights [n, k] to int8, each row over its largest number; n is a multiple of WIDE * lanes."""
-        (n, k), exact = weight.shape, weight.detach().float()
-        scale = exact.abs().amax(dim=1).clamp(min=LEAST) / STEPS
-        rounded = torch.round(exact / scale[:, None]).to(torch.int8)
+        (n, k), (rounded, scale) = weight.shape, int8_rows(weight)
         panels = rounded.view(n // (WIDE * lanes), WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
         start = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
         return cls(panels.contiguous(), (scale / STEPS).contiguous(), start.contiguous(), n, k)

@@ -153,7 +153,7 @@ private:
         product(layer.qkv, own.bytes.data(), piece.count, own.wide.data());
         float* queries_here = queries(i);
         for (int64_t r = 0; r < piece.count; ++r) {
-            float turned[512];
+            float turned[LARGEST_HEAD];
             const int64_t row = piece.first + r, place = read_.positions[row] * (size / 2);
             const float *cos = read_.cos[layer.kind] + place, *sin = read_.sin[layer.kind] + place;
             for (int64_t h = 0; h < heads; ++h) {

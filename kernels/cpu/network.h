@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+constexpr int LARGEST_HEAD = 512;  // head_dim at most
+
 extern "C" {
 
 // Weights [n, k] in panels (native.py packs them); `scale` [n] of each column in steps, `start` [n] takes the rows'
@@ -24,11 +26,11 @@ struct Layer {
 };
 
 struct Network {
-    int64_t hidden, heads, head_dim, dense, expert, layers, vocabulary, threads;
+    int64_t hidden, heads, head_dim, dense, expert, layers, threads;
     float eps, softcap;
     const Layer* layer;
     const float* norm;           // [hidden]
-    const float* embeddings;     // [vocabulary, hidden], scaled
+    const float* embeddings;     // [head.n, hidden], scaled
     Product condition_gate_up, condition_down, head;
 };
 
