@@ -13,10 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from midspan.engine.canvas import Canvas, Draws
+from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.denoise import denoise
 from midspan.engine.draw import draw, limit, permitted
 from midspan.engine.engine import load_infiller
 from midspan.engine.following import following
+from midspan.engine.loop import CanvasNetwork, loop_over
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.native_gemma import NativeGemma
 from midspan.engine.native_weights import unfit
@@ -152,6 +154,33 @@ def test_a_step_is_drawn_as_in_plain_torch(
 
 
 @each_build
+@pytest.mark.parametrize("seed", range(4))
+def test_canvases_settle_as_over_the_same_logits(model: NativeGemma, seed: int) -> None:
+    """Step for step: healed, with ids that none may have, a suffix that is read once, some given up after a step."""
+    generator = torch.Generator().manual_seed(seed)
+    free = torch.arange(12)[None] < torch.tensor([3, 5, 8])[:, None]
+    free[2, 0] = False  # where the first slot is frozen no other one is healed
+    allowed = torch.rand(VOCAB, generator=generator) < 0.2
+    canvas = Canvas(ids=ids(3, 12, seed), free=free, allowed_first=allowed, banned=tuple(range(0, VOCAB, 3)))
+    # A bound of which one slot a step is sure, and none that stops early.
+    plan = Plan(steps=4, entropy_bound=1.0, confidence_threshold=0.0, keep=2)
+    cache = model.new_cache()
+    with torch.inference_mode():
+        model.prefill(ids(1, 9, 1), cache)
+        mine = list(loop_over(model)(cache, canvas, plan, Draws(seed), 8))
+        plain = list(denoise(CanvasNetwork(model, cache, None, 8), canvas, plan, Draws(seed)))
+    assert len(mine) == len(plain) == plan.steps
+    for own, other in zip(mine, plain, strict=True):
+        for name in ("rows", "draft", "canvas", "accepted", "finished"):
+            assert torch.equal(getattr(own, name), getattr(other, name)), name
+        # What conditions a step has last bits of its own, and is rounded to int8.
+        assert far(own.entropy, other.entropy) < 0.02
+        filled = own.draft[free[own.rows]]
+        assert bool((filled % 3 != 0).all())
+        assert bool(allowed[own.draft[free[own.rows, 0], 0]].all())
+
+
+@each_build
 def test_log_probabilities_are_those_of_the_logits(model: NativeGemma) -> None:
     hidden, rows = torch.randn(9, 128, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 8, 3, 3])
     wanted = torch.tensor([5, 63, 0, 7])
@@ -279,6 +308,7 @@ def test_the_embedded_model_runs_over_them_and_predicts_as_onnx_runtime_does(mon
 def test_the_structures_are_those_of_the_headers() -> None:
     """Field for field: the names of network.h, in its order."""
     header = (Path(native.__file__).parent / "cpu" / "network.h").read_text(encoding="utf-8")
+    assert f"LARGEST_HEAD = {native.LARGEST_HEAD};" in header
     for structure in (native.Product, *native.STRUCTURES):
         body = header.split(f"struct {structure.__name__} {{")[1].split("};")[0]
         code = "".join(line.partition("//")[0] for line in body.splitlines())
