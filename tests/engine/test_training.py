@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.training import shape
+from midspan.engine.training import mean, shape
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_hidden, canvas_loss, corrupt, soft_canvas
 from midspan.engine.training.package import package
@@ -291,6 +291,41 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
         unlike = Run(other, corpus, tmp_path / f"unlike-{number}", compiled=False)
         with pytest.raises(CheckpointError):
             unlike.go_on_from(tmp_path / "packaged")
+
+
+def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, layers=2)
+    corpus = tiny_corpus(tmp_path)
+    (corpus / "manifest.json").write_text("{}")
+    run, ends = Run(recipe, corpus, tmp_path / "run", compiled=False), []
+    (tmp_path / "run" / "log.jsonl").write_text(json.dumps({"recipe": asdict(recipe)}) + "\n")
+    for number in range(3):
+        run.progress.seconds = 60 * 1000.0 - 1e-6
+        train(run)
+        ends.append({name: average.clone() for name, average in run.average.items()})
+        package(tmp_path / "run", corpus, tmp_path / f"end-{number}")
+    words = ["mean", str(run.out), str(tmp_path / "mean"), "--corpus", str(corpus), "--with"]
+    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "end-0"), str(tmp_path / "end-1")])
+    mean.main()
+    made = Run(recipe, corpus, tmp_path / "mean", compiled=False)
+    made.resume()
+    for name, average in made.average.items():
+        middle = torch.stack([end[name] for end in ends]).mean(dim=0)
+        torch.testing.assert_close(average, middle, atol=float(middle.abs().max()) / 250, rtol=0.0)
+        assert torch.equal(made.masters[name], run.masters[name])
+    row = json.loads((made.out / "log.jsonl").read_text().splitlines()[-1])
+    assert row["mean_of_steps"] == [1, 2, 3]
+    assert row["heldout_slot"] == pytest.approx(made.measure()["heldout_slot"])
+    # What is there already stays as it is.
+    with pytest.raises(SystemExit, match=r"^mean: .*File exists"):
+        mean.main()
+    # Nor is anything begun that cannot be finished.
+    words[2] = str(tmp_path / "none")
+    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "end-0")])
+    (tmp_path / "end-0" / "model.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"^mean: .*end-0"):
+        mean.main()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused_in_one_line(

@@ -1,0 +1,83 @@
+"""The mean of the ends of several decays, which knows more than the last of them (arXiv:1803.05407).
+
+`python -m midspan.engine.training.mean runs/embedded OUT --corpus runs/corpus --with FOLDER ...`: OUT becomes a run
+whose average is the mean of that of `runs/embedded` and of the checkpoints in the folders, which were packaged at the
+ends of its earlier decays; its held-out losses and the steps that are in it are a row of its log. package.py makes a
+checkpoint of it. Training goes on from the run itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midspan.engine.api import CheckpointError
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.training.plot import plot_losses
+from midspan.engine.training.run import Recipe, Run
+from midspan.engine.weights import load_weights
+
+
+def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path]) -> None:
+    """Write the run folder `out`.
+
+    Raises CheckpointError for a checkpoint of other sizes, OSError for what is not there or is there already.
+    """
+    steps = [_last(folder, "step") for folder in (*folders, source)]
+    config = ModelConfig.from_json(json.loads((source / "config.json").read_text()))
+    others = [_read(folder, config) for folder in folders]
+    shutil.copytree(source, out)
+    run = Run(Recipe(**_last(source, "recipe")), corpus, out, compiled=False)
+    run.resume()
+    average_with(run, others)
+    row = {**asdict(run.progress), "phase": run.phase, "mean_of_steps": steps, **run.measure()}
+    with (out / "log.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    run.save()
+    plot_losses(out / "log.jsonl", out / "loss.png")
+
+
+@torch.no_grad()
+def average_with(run: Run, others: Sequence[DiffusionGemma]) -> None:
+    """Move a run's average to the mean of it and of other networks, each of them counting as much."""
+    for number, other in enumerate(others, 1):
+        for name, theirs in other.named_parameters():
+            run.average[name].lerp_(theirs, 1 / (number + 1))
+
+
+def _read(folder: Path, config: ModelConfig) -> DiffusionGemma:
+    model = DiffusionGemma(config)
+    load_weights(model, folder, torch.float32, torch.device("cpu"))
+    return model
+
+
+def _last(folder: Path, name: str) -> Any:
+    """What the log of a run or of a checkpoint says of something for the last time."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return next(row[name] for row in reversed(rows) if name in row)
+
+
+def main() -> None:
+    """Read the command line and write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--with", type=Path, nargs="+", required=True, dest="folders", help="of the same sizes")
+    arguments = parser.parse_args()
+    try:
+        mean(arguments.run, arguments.corpus, arguments.out, arguments.folders)
+    except (CheckpointError, OSError) as error:
+        sys.exit(f"mean: {error}")
+
+
+if __name__ == "__main__":
+    main()
