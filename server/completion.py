@@ -16,6 +16,8 @@ from midspan.server.telemetry import Offer
 from midspan.server.trim import trim
 
 DID_ACCEPT = "midspan.didAccept"
+# Characters, blanks around them left out, of what is shown by itself: for one a key is saved by nobody.
+WORTH_A_KEY = 2
 See = Callable[[Document, Place, Hole], Hole]
 
 
@@ -83,11 +85,13 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
 
 def answer(question: Question, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
     """What to put in place of the range, best first, each with its row; only an explicit request gets those below the
-    threshold."""
+    threshold, and those that are typed as quickly as taken."""
     texts = set()
     for number, candidate in enumerate(fill.candidates):
         text = trim(question.hole, candidate.text)
-        if not text or text in texts or (candidate.confidence < threshold and not question.invoked):
+        if not text or text in texts:
+            continue
+        if not question.invoked and (candidate.confidence < threshold or len(text.strip()) < WORTH_A_KEY):
             continue
         texts.add(text)
         id = f"{question.id}-{number}" if number else question.id

@@ -11,6 +11,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     frames      many quick frames, then TEXT
     newest      with another word: it also stops when anything newer is asked, as the real engine does
     empty       nothing to insert
+    single      one character to insert
     whole       TEXT and a line end
     lines       TEXT, and once more in a line of its own
     history     the text is what has been asked so far, as JSON
@@ -107,6 +108,8 @@ class ScriptedEngine:
 
 
 def _text(script: str) -> str:
+    if "single" in script:
+        return TEXT[0]
     if "lines" in script:
         return f"{TEXT}\n    {TEXT}"
     return TEXT + "\n" if "whole" in script else TEXT

@@ -75,6 +75,21 @@ async def test_an_explicit_request_gets_several_candidates_and_those_below_the_t
         assert texts(await client.complete(0, 4, uri="file:///low.py", invoked=True)) == [TEXT]
 
 
+async def test_what_is_typed_as_quickly_as_taken_is_not_shown_by_itself(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("single ")
+        assert await client.complete(0, 7) == []
+        assert texts(await client.complete(0, 7, invoked=True)) == [TEXT[0]]
+        # What is left of a longer one stays on screen to its last character.
+        left = "file:///left.py"
+        client.open("x = ", uri=left)
+        assert texts(await client.complete(0, 4, uri=left)) == [TEXT]
+        changes = [types.TextDocumentContentChangePartial(range=span(0, 4, 4), text=TEXT[:-1])]
+        document = types.VersionedTextDocumentIdentifier(2, left)
+        client.text_document_did_change(types.DidChangeTextDocumentParams(document, changes))
+        assert texts(await client.complete(0, 3 + len(TEXT), uri=left)) == [TEXT[-1]]
+
+
 async def test_the_users_threshold_counts(tmp_path: Path) -> None:
     async with session(tmp_path, show_threshold=0.0) as client:
         client.open("low ")
