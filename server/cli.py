@@ -125,6 +125,7 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--limit", type=_positive, default=100, metavar="N", help="lines retyped")
     replay.add_argument("--seed", type=_seed, default=0, metavar="S", help="which lines")
     replay.add_argument("--no-workspace", dest="workspace", action="store_false", help="open no package's folder")
+    replay.add_argument("--show-threshold", type=_share, metavar="T", help="the checkpoint's if not given")
     replay.add_argument("--json", action="store_true")
     replay.set_defaults(run=_replay)
 
@@ -154,6 +155,16 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 4294967295")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 1")
+    return share
 
 
 def _few(text: str) -> int:

@@ -1,9 +1,9 @@
 """Writes the tables of figures from `rows.jsonl`: `.venv/bin/python docs/benchmarks/tables.py [--check]`.
 
 In the README a column a checkpoint, a line a figure; of each command the latest row counts. In docs/embedded-model.md
-every run of `variants.py`. In the embedded model's card its own column, below what its training's log says. A table
-stands between the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the
-exit code is 1 where a page differs from the rows.
+every run of `variants.py`, and of `bench replay` at a threshold that does not ship. In the embedded model's card its
+own column, below what its training's log says. A table stands between the markers `<!-- figures:begin -->` and `<!--
+figures:end -->`. With --check nothing is written, and the exit code is 1 where a page differs from the rows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ README = Path(__file__).parents[2] / "README.md"
 TRIED = Path(__file__).parents[1] / "embedded-model.md"
 CARD = Path(__file__).parents[2] / "engine/checkpoints/embedded/README.md"
 UNKNOWN = "–"
+TRIAL = "--show-threshold"
 
 Row = dict[str, Any]
 Figures = Iterator[tuple[str, str]]
@@ -168,10 +169,11 @@ def column(row: Row) -> str:
 
 
 def latest(rows: list[Row]) -> list[Row]:
-    """The last row of each command, in the order of KINDS, then of the commands' first appearance."""
+    """The last row of each command, in the order of KINDS, then of the commands' first appearance; no TRIAL."""
     last: dict[str, Row] = {}
     for row in rows:
-        last[row["command"]] = row
+        if TRIAL not in row["command"]:
+            last[row["command"]] = row
     return [row for kind in KINDS for row in last.values() if row["command"].startswith(kind)]
 
 
@@ -199,7 +201,7 @@ def render(rows: list[Row]) -> str:
 
 
 def render_tried(rows: list[Row]) -> str:
-    """A table in Markdown for each run of `variants.py`."""
+    """A table in Markdown for each run of `variants.py`, and one of all TRIALs."""
     parts = []
     for row in rows:
         if not row["command"].startswith("variants.py"):
@@ -214,7 +216,23 @@ def render_tried(rows: list[Row]) -> str:
             figures = (percent(tried["exact"]), percent(tried["any"]), times(tried["latency_ms"]) + steps)
             lines.append(f"| {what} | " + " | ".join(figures) + " |")
         parts.append(title + "\n\n" + "\n".join(lines) + "\n")
+    if trials := [row for row in rows if TRIAL in row["command"]]:
+        parts.append(_render_trials(trials))
     return "\n".join(parts)
+
+
+def _render_trials(trials: list[Row]) -> str:
+    """What `bench replay` came to at given thresholds."""
+    title = (
+        "Held-out lines retyped at a threshold of choice, their package's folder open, exact rest of the line accepted:"
+    )
+    lines = ["| threshold | characters saved | suggestions | wrong in 100 keys | commit |", "|---|---|---|---|---|"]
+    for row in trials:
+        found = row["exact"]
+        shown = f"{found['suggestions']}, {percent(found['right_of_suggestions'])} of them right"
+        wrong, saved = f"{100 * found['wrong_per_keystroke']:.1f}", f"{percent(found['saved'])} of {row['lines']} lines"
+        lines.append(f"| {row['threshold']} | {saved} | {shown} | {wrong} | `{row['commit']}` |")
+    return title + "\n\n" + "\n".join(lines) + "\n"
 
 
 def render_card(rows: list[Row], log: list[Row]) -> str:

@@ -1,11 +1,12 @@
 """`midspan bench replay`: retypes lines of held-out files through the real server process over stdio.
 
 Lines are drawn by seed: a file, then one of its lines that is not blank, comments and docstrings too. The line is
-emptied but for its indent while the rest of the file stands, and typed key by key without the blanks at its end. As an
-editor does, the client asks after Enter (which opened the line) and after every key, an acceptance too; each answer
-takes the place of what was shown before. What is not accepted is typed past. Settings are the server's own: nothing is
-shown below the checkpoint's threshold. A suggestion of several lines is never accepted. Where the checkpoint looks at
-other files, those of the file's package are open as a workspace, in which the line itself is only in its own file.
+emptied but for its indent while the rest of the file stands, and typed key by key without the blanks at its end. As
+an editor does, the client asks after Enter (which opened the line) and after every key, an acceptance too; each
+answer takes the place of what was shown before. What is not accepted is typed past. Settings are the server's own:
+nothing is shown below the checkpoint's threshold, or one that is given. A suggestion of several lines is never
+accepted. Where the checkpoint looks at other files, those of the file's package are open as a workspace, in which the
+line itself is only in its own file.
 
 Every line is typed under both RULES of acceptance; an acceptance costs one key. Under the second rule the line goes its
 own way from the first suggestion that only this rule accepts. `saved` is the share of the lines' characters (without
@@ -22,7 +23,7 @@ import json
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -192,9 +193,14 @@ def lay_out(files: Sequence[File], root: Path) -> None:
 
 
 async def measure(
-    drawn: Sequence[tuple[File, list[int]]], serve: Sequence[str], seed: int, workspace: Sequence[File] = ()
+    drawn: Sequence[tuple[File, list[int]]],
+    serve: Sequence[str],
+    seed: int,
+    workspace: Sequence[File] = (),
+    options: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """All figures of one run; `serve` is the server's command line, which a state folder is added to.
+    """All figures of one run; `serve` is the server's command line, which a state folder is added to, `options` are its
+    settings.
 
     Of the files in `workspace` those of the package are open as a folder while its files are typed.
     """
@@ -202,7 +208,7 @@ async def measure(
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         root = Path(folder).resolve() / "packages"
         lay_out(workspace, root)
-        async with typing([*serve, "--state-dir", folder], {}) as typist:
+        async with typing([*serve, "--state-dir", folder], options or {}) as typist:
             with Progress(console=Console(stderr=True)) as progress:
                 bar, package = progress.add_task("replay", total=sum(len(rows) for _, rows in drawn)), ""
                 for file, rows in drawn:
@@ -295,8 +301,10 @@ def replay_command(arguments: argparse.Namespace) -> int:
     about = about_of(arguments.checkpoint, arguments.device)
     serve = server_command(arguments.checkpoint, arguments.device, arguments.log_file)
     reads = arguments.workspace and reads_workspace(about)
-    found = asyncio.run(measure(drawn, serve, arguments.seed, files if reads else ()))
-    found |= {"workspace": reads, "threshold": about.show_threshold}
+    chosen = arguments.show_threshold
+    options = {} if chosen is None else {"show_threshold": chosen}
+    found = asyncio.run(measure(drawn, serve, arguments.seed, files if reads else (), options))
+    found |= {"workspace": reads, "threshold": about.show_threshold if chosen is None else chosen}
     found |= {"checkpoint": about.checkpoint, "device": about.device}
     print(json.dumps(found) if arguments.json else "\n".join(lines(found)))
     return 0

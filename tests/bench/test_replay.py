@@ -85,6 +85,12 @@ async def test_what_the_threshold_hides_is_not_shown_and_not_accepted(tmp_path: 
     assert found["exact"]["wrong_per_keystroke"] == found["exact"]["shown_per_keystroke"]
 
 
+async def test_a_threshold_of_ones_own_shows_what_the_checkpoints_hides(tmp_path: Path) -> None:
+    drawn = [(File("p", "a.py", f"low = {TEXT}\n"), [0])]
+    found = await measure(drawn, scripted(tmp_path), 0, options={"show_threshold": 0.0})
+    assert found["exact"]["accepted"] == 1
+
+
 async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> None:
     # The scripted engine answers "echo" with what it was asked; the second line leaves its way under the second rule.
     text = f"𝒳 = {TEXT}\na = {TEXT} + 1  \n    é𝒳 echo\nlast\n"
@@ -237,6 +243,9 @@ def test_the_command_prints_one_object_and_a_person_reads_the_rules(
         "checkpoint", "device",
     }  # fmt: skip
     assert (found["lines"], found["threshold"], found["device"]) == (1, 0.5, "cpu")
+    assert main(["bench", "replay", "--files", str(file), "--json", "--show-threshold", "0.25",
+        "--checkpoint", str(checkpoint)]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["threshold"] == 0.25
     text = "\n".join(lines(found))
     assert "exactly the rest of the line is accepted, for one key" in text
     assert "at least 3 characters long, is accepted whole" in text

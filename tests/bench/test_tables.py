@@ -233,6 +233,12 @@ def test_every_variant_has_its_line() -> None:
         "| `steps` 2, `slots` [8, 16] | 10.0 % | 25.0 % | p50 94 ms, p95 123 ms |",
     ]
     stepped = [tried | {"steps_mean": 1.96} for tried in VARIANTS["variants"]]
+    trial = REPLAY | {"command": "midspan bench replay --show-threshold 0.4", "threshold": 0.4}
+    assert render_tried([VARIANTS, REPLAY, trial]).splitlines()[-1] == (
+        "| 0.4 | 10.0 % of 100 lines | 40, 35.0 % of them right | 20.0 | `def5678` |"
+    )
+    # What is only tried is no figure of the checkpoint's.
+    assert latest([REPLAY, trial]) == [REPLAY]
     title, *_, last = render_tried([VARIANTS | {"divergent": True, "variants": stepped}]).splitlines()
     assert title.startswith("100 gaps of held-out packages behind a key that went against the fill before, checkpoint")
     assert last.endswith("| p50 94 ms, p95 123 ms, 2.0 steps |")
