@@ -2,8 +2,8 @@
 
 In the README a column a checkpoint, a line a figure; of each command the latest row counts. In docs/embedded-model.md
 every run of `variants.py`, and of `bench replay` at a threshold that does not ship. In the embedded model's card its
-own column, below what its training's log says. A table stands between the markers `<!-- figures:begin -->` and `<!--
-figures:end -->`. With --check nothing is written, and the exit code is 1 where a page differs from the rows.
+own column, below what its training's log says. A table stands between the markers `<!-- figures:begin -->` and
+`<!-- figures:end -->`. With --check nothing is written, and the exit code is 1 where a page differs from the rows.
 """
 
 from __future__ import annotations
