@@ -2,8 +2,9 @@
 
 `python -m midspan.engine.training.mean runs/embedded OUT --corpus runs/corpus --with FOLDER ...`: OUT becomes a run
 whose average is the mean of that of `runs/embedded` and of the checkpoints in the folders, which were packaged at the
-ends of its earlier decays; its held-out losses and the steps that are in it are a row of its log. package.py makes a
-checkpoint of it. Training goes on from the run itself.
+ends of its earlier decays: as much of each, or `--own` (0 to 1) of the run's own. Its held-out losses, measured as the
+run's, and the steps that are in it are a row of its log. package.py makes a checkpoint of it. Training goes on from the
+run itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from midspan.engine.training.run import Recipe, Run
 from midspan.engine.weights import load_weights
 
 
-def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path]) -> None:
-    """Write the run folder `out`.
+def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path], own: float | None = None) -> None:
+    """Write the run folder `out`; `own` is the run's own part of the mean, the others share the rest.
 
     Raises CheckpointError for a checkpoint of other sizes, OSError for what is not there or is there already.
     """
@@ -35,10 +36,13 @@ def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path]) -> None
     config = ModelConfig.from_json(json.loads((source / "config.json").read_text()))
     others = [_read(folder, config) for folder in folders]
     shutil.copytree(source, out)
-    run = Run(Recipe(**_last(source, "recipe")), corpus, out, compiled=False)
+    recipe = Recipe(**_last(source, "recipe"))
+    # Each process measured by its share of the batch.
+    run = Run(replace(recipe, batch=recipe.batch // _last(source, "processes")), corpus, out, compiled=False)
     run.resume()
-    average_with(run, others)
-    row = {**asdict(run.progress), "phase": run.phase, "mean_of_steps": steps, **run.measure()}
+    own = 1 / len(steps) if own is None else own
+    average_with(run, others, own)
+    row = {**asdict(run.progress), "phase": run.phase, "mean_of_steps": steps, "own": own, **run.measure()}
     with (out / "log.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     run.save()
@@ -46,11 +50,13 @@ def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path]) -> None
 
 
 @torch.no_grad()
-def average_with(run: Run, others: Sequence[DiffusionGemma]) -> None:
-    """Move a run's average to the mean of it and of other networks, each of them counting as much."""
-    for number, other in enumerate(others, 1):
+def average_with(run: Run, others: Sequence[DiffusionGemma], own: float) -> None:
+    """Move a run's average to `own` of it and as much of each of other networks as there is left."""
+    for average in run.average.values():
+        average.mul_(own)
+    for other in others:
         for name, theirs in other.named_parameters():
-            run.average[name].lerp_(theirs, 1 / (number + 1))
+            run.average[name].add_(theirs, alpha=(1 - own) / len(others))
 
 
 def _read(folder: Path, config: ModelConfig) -> DiffusionGemma:
@@ -72,9 +78,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--with", type=Path, nargs="+", required=True, dest="folders", help="of the same sizes")
+    parser.add_argument("--own", type=float, help="the run's own part, 0 to 1")
     arguments = parser.parse_args()
     try:
-        mean(arguments.run, arguments.corpus, arguments.out, arguments.folders)
+        mean(arguments.run, arguments.corpus, arguments.out, arguments.folders, arguments.own)
     except (CheckpointError, OSError) as error:
         sys.exit(f"mean: {error}")
 

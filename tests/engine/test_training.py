@@ -293,24 +293,29 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
             unlike.go_on_from(tmp_path / "packaged")
 
 
-def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("own", "parts"), [((), (1 / 3, 1 / 3, 1 / 3)), (("--own", "0.8"), (0.1, 0.1, 0.8))])
+def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: tuple[str, ...], parts: tuple[float, ...]
+) -> None:
     recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, layers=2)
     corpus = tiny_corpus(tmp_path)
     (corpus / "manifest.json").write_text("{}")
     run, ends = Run(recipe, corpus, tmp_path / "run", compiled=False), []
-    (tmp_path / "run" / "log.jsonl").write_text(json.dumps({"recipe": asdict(recipe)}) + "\n")
+    (tmp_path / "run" / "log.jsonl").write_text(json.dumps({"recipe": asdict(recipe), "processes": 2}) + "\n")
     for number in range(3):
         run.progress.seconds = 60 * 1000.0 - 1e-6
         train(run)
         ends.append({name: average.clone() for name, average in run.average.items()})
         package(tmp_path / "run", corpus, tmp_path / f"end-{number}")
     words = ["mean", str(run.out), str(tmp_path / "mean"), "--corpus", str(corpus), "--with"]
-    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "end-0"), str(tmp_path / "end-1")])
+    folders = [str(tmp_path / "end-0"), str(tmp_path / "end-1")]
+    monkeypatch.setattr("sys.argv", [*words, *folders, *own])
     mean.main()
-    made = Run(recipe, corpus, tmp_path / "mean", compiled=False)
+    # Of two processes each measured by half of the batch.
+    made = Run(replace(recipe, batch=1), corpus, tmp_path / "mean", compiled=False)
     made.resume()
     for name, average in made.average.items():
-        middle = torch.stack([end[name] for end in ends]).mean(dim=0)
+        middle = sum((part * end[name] for part, end in zip(parts, ends, strict=True)), torch.zeros(()))
         torch.testing.assert_close(average, middle, atol=float(middle.abs().max()) / 250, rtol=0.0)
         assert torch.equal(made.masters[name], run.masters[name])
     row = json.loads((made.out / "log.jsonl").read_text().splitlines()[-1])
