@@ -40,7 +40,8 @@ async def round_trip(checkpoint: str, device: str) -> float:
 async def _edit(typist: Typist) -> float:
     typist.open(URI, TEXT)
     typist.replace(URI, 1, 11, 12, "")
-    item = await typist.ask(URI, types.Position(1, 11))
+    # Explicitly, as what is right there may be a single character.
+    item = await typist.ask(URI, types.Position(1, 11), invoked=True)
     if item is None:
         raise CommandError("nothing is offered even where everything is shown; give a trained --checkpoint")
     typist.say_shown(item)

@@ -151,9 +151,9 @@ class Typist:
         item = await self.ask(uri, at)
         return ("", "") if item is None else (identify(item), str(item.insert_text))
 
-    async def ask(self, uri: str, at: types.Position) -> types.InlineCompletionItem | None:
-        """Ask for a completion; the first item, or None where nothing was offered."""
-        answer, elapsed = await self._client.ask(_params(uri, at))
+    async def ask(self, uri: str, at: types.Position, *, invoked: bool = False) -> types.InlineCompletionItem | None:
+        """Ask for a completion, as a key does or explicitly; the first item, or None where nothing was offered."""
+        answer, elapsed = await self._client.ask(_params(uri, at, invoked=invoked))
         self.all_ms.append(elapsed)
         items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or ()
         if not items:
@@ -291,9 +291,10 @@ async def _ready(client: _Client, options: Mapping[str, object]) -> float:
     return took
 
 
-def _params(uri: str, at: types.Position) -> types.InlineCompletionParams:
+def _params(uri: str, at: types.Position, *, invoked: bool = False) -> types.InlineCompletionParams:
+    kinds = types.InlineCompletionTriggerKind
     return types.InlineCompletionParams(
-        context=types.InlineCompletionContext(trigger_kind=types.InlineCompletionTriggerKind.Automatic),
+        context=types.InlineCompletionContext(trigger_kind=kinds.Invoked if invoked else kinds.Automatic),
         text_document=types.TextDocumentIdentifier(uri=uri),
         position=at,
     )

@@ -84,6 +84,18 @@ def test_a_server_that_does_half_of_it_is_a_mend(
     assert said in mend
 
 
+def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Path(__file__).with_name("scripted_serve.py")
+    monkeypatch.setattr("midspan.server.round_trip.TEXT", "def add(a, b):\n    single a\n")
+    monkeypatch.setattr("midspan.server.round_trip.server_command", lambda *_: [sys.executable, str(script)])
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    assert examine_here("embedded", "cpu", tmp_path)["mend"] == []
+
+
+def test_what_ships_is_well(tmp_path: Path) -> None:
+    assert examine_here("embedded", "cpu", tmp_path)["mend"] == []
+
+
 def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
     assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
 
