@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: venv
-	@$(BIN)/python -m midspan.server.demo
+	@$(BIN)/python -m midspan.server.commands.demo
 
 # The editor tests name the mend themselves where no Neovim could be had.
 test: venv

@@ -18,27 +18,27 @@ from pygls.lsp.server import LanguageServer
 import midspan
 import midspan.engine
 from midspan.engine.api import OnProgress
-from midspan.server.asks import Asks, Engine
+from midspan.server.checkpoint_watch import Replaced
+from midspan.server.client_events import OfferedIds, accepted, partially_accepted, shown
+from midspan.server.code_actions import register_rewriting
 from midspan.server.completion import DID_ACCEPT
-from midspan.server.configuration import begin, follow_change
-from midspan.server.context import Context
-from midspan.server.diagnosed import DIAGNOSTICS, diagnosed
-from midspan.server.documents import Document, Documents, Encoding, Range
-from midspan.server.idle import Idle
-from midspan.server.inline import items_for, plan_ahead
-from midspan.server.judge import load_judged
-from midspan.server.logs import log_to
-from midspan.server.outcome import OfferedIds, accepted, partially_accepted, shown
-from midspan.server.protocol import Protocol, strict_converter
-from midspan.server.replaced import Replaced
-from midspan.server.rewrite import register_rewriting
-from midspan.server.scheduling import wake_soon
+from midspan.server.context.context import Context
+from midspan.server.context.diagnostics import DIAGNOSTICS, diagnosed
+from midspan.server.inline_completion import items_for, plan_ahead
+from midspan.server.lifecycle import begin, follow_change
+from midspan.server.lsp.jsonrpc import Protocol, strict_converter
+from midspan.server.lsp.logs import log_to
+from midspan.server.lsp.scheduling import wake_soon
+from midspan.server.lsp.status import State, Status
+from midspan.server.lsp.stdio import take_stdio
+from midspan.server.requests import Asks, Engine
 from midspan.server.settings import ServeOptions, read_settings
-from midspan.server.status import State, Status
 from midspan.server.suggestions import Suggestions
 from midspan.server.telemetry import Telemetry
+from midspan.server.text.documents import Document, Documents, Encoding, Range
+from midspan.server.text.reparse import Idle
+from midspan.server.text.syntax_check import load_judged
 from midspan.server.upkeep import follow_folders, follow_rules, watch_rules
-from midspan.server.wire import take_stdio
 
 __all__ = ["ServeOptions", "Server", "build", "serve"]
 

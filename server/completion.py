@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from lsprotocol import types
 
 from midspan.engine.api import Fill, Hole
-from midspan.server.documents import Document, Encoding, Place
-from midspan.server.hole import build_hole, encodable
+from midspan.server.postprocess.trim import trim
 from midspan.server.telemetry import Offer
-from midspan.server.trim import trim
+from midspan.server.text.documents import Document, Encoding, Place
+from midspan.server.text.hole import build_hole, encodable
 
 DID_ACCEPT = "midspan.didAccept"
 # Characters, blanks around them left out, of what is shown by itself: for one a key is saved by nobody.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midspan.server.documents import Document, Place, Range, split_lines
+from midspan.server.text.documents import Document, Place, Range, split_lines
 
 SPOTS = 16  # places remembered in a document
 BACK = 40  # so many characters beyond a suggestion one may type and still come back

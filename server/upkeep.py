@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from midspan.server.ignored import RULES, is_rules
-from midspan.server.index import key_of
-from midspan.server.languages import TABLE, is_on
-from midspan.server.progress import Progress, bytes_read
+from midspan.server.engine_errors import failed_load
+from midspan.server.lsp.progress import Progress, bytes_read
 from midspan.server.telemetry import Telemetry
-from midspan.server.trouble import failed_load
+from midspan.server.text.languages import TABLE, is_on
+from midspan.server.workspace.ignored import RULES, is_rules
+from midspan.server.workspace.index import key_of
 
 if TYPE_CHECKING:
     from midspan.server.app import Server

@@ -22,9 +22,9 @@ THIRD_PARTY = {
 }
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
-    "engine/weights.py": {"huggingface_hub"},
+    "engine/weights/load.py": {"huggingface_hub"},
     "engine/training/": {"matplotlib", "numpy"},
-    "engine/onnx_": {"numpy", "onnx", "onnxruntime"},
+    "engine/backends/onnx": {"numpy", "onnx", "onnxruntime"},
 }
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")
 

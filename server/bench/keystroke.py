@@ -30,8 +30,8 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-from midspan.server.bench.typist import Typist, about_of, percentiles, server_command, typing
-from midspan.server.errors import CommandError
+from midspan.server.client.typist import Typist, about_of, percentiles, server_command, typing
+from midspan.server.commands.errors import CommandError
 from midspan.server.telemetry import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")

@@ -24,8 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from midspan.engine.api import About, Budget, GapKind, Hole
 from midspan.server.bench.sandbox import passes
-from midspan.server.errors import CommandError
-from midspan.server.loading import load_shown
+from midspan.server.commands.errors import CommandError
+from midspan.server.commands.loading import load_shown
 
 RESAMPLES = 2000
 

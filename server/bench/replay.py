@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from midspan.server.bench.quality import RESAMPLES, quantile
-from midspan.server.bench.typist import (
+from midspan.server.client.typist import (
     Typist,
     about_of,
     identify,
@@ -42,7 +42,7 @@ from midspan.server.bench.typist import (
     server_command,
     typing,
 )
-from midspan.server.errors import CommandError
+from midspan.server.commands.errors import CommandError
 
 LEAST_PREFIX = 3
 RULES = {

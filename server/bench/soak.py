@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from midspan.server.bench.keystroke import RECORDED, recorded
-from midspan.server.bench.typist import Typist, about_of, percentiles, reads_workspace, server_command, typing
-from midspan.server.errors import CommandError
+from midspan.server.client.typist import Typist, about_of, percentiles, reads_workspace, server_command, typing
+from midspan.server.commands.errors import CommandError
 
 KEYS_A_MINUTE = 200
 KEYS_A_DOCUMENT = 400

@@ -10,9 +10,9 @@ from typing import Any
 from pygls.io_ import StdoutWriter
 
 from midspan.server.app import Load, ServeOptions, build
-from midspan.server.documents import Document
-from midspan.server.judge import load_judged
-from midspan.server.wire import read_message
+from midspan.server.lsp.stdio import read_message
+from midspan.server.text.documents import Document
+from midspan.server.text.syntax_check import load_judged
 from tests.server.raw_client import URI, Message, call
 from tests.server.traffic import Traffic
 

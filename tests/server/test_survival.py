@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import DeviceError
-from midspan.server.replaced import Replaced
+from midspan.server.checkpoint_watch import Replaced
+from midspan.server.engine_errors import failed_load, failed_request
 from midspan.server.telemetry import FILE_NAME
-from midspan.server.trouble import failed_load, failed_request
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.raw_client import RawClient, call, complete, connected, items
 from tests.server.scripted import TEXT
