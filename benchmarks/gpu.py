@@ -50,7 +50,7 @@ from midspan.engine.backends.triton import FusedGemma, own_room  # noqa: E402
 from midspan.engine.bench.cases import Case, cases  # noqa: E402
 from midspan.engine.bench.timing import case_row, difference, gpu, machine, timed  # noqa: E402
 from midspan.engine.cache import Cache  # noqa: E402
-from midspan.engine.canvas import Canvas, Draws, Plan  # noqa: E402
+from midspan.engine.canvas import Canvas, Plan, Rng  # noqa: E402
 from midspan.engine.prefix_cache import CHUNK_TOKENS  # noqa: E402
 from midspan.engine.weights.quantized import knows_fp8  # noqa: E402
 
@@ -211,7 +211,7 @@ def _infill_row(run: Run, model: FusedGemma, cache: Cache, forwards: int) -> Row
     for number in range(min(run.extent.repeats, 10) + before):
         _wait(run.device)
         began = time.perf_counter()
-        steps = list(loop(cache, canvas, plan, Draws(number, run.device), None))
+        steps = list(loop(cache, canvas, plan, Rng(number, run.device), None))
         times.append(1000 * (time.perf_counter() - began))
     assert len(steps) == forwards, "a canvas settled before its last step"
     low, middle, high = torch.tensor(times[before:]).quantile(torch.tensor([0.2, 0.5, 0.8])).tolist()

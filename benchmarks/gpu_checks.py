@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from gpu_network import SMALL, config_json, random_model
 
+from midspan.engine.backends.bound import Loop
 from midspan.engine.backends.cuda_graph import StepGraph
 from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.backends.runner import Loop
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.model import DiffusionGemma, ModelConfig
 
@@ -70,5 +70,5 @@ def _steps(loop: Loop, cache: Cache, device: torch.device) -> list[Step]:
     """Two canvases of 12 with gaps of 8 and 5 slots, of which one goes on."""
     free = torch.arange(12, device=device)[None] < torch.tensor([[8], [5]], device=device)
     canvas = Canvas(ids=torch.arange(24, device=device).view(2, 12).where(~free, 0), free=free)
-    plan = Plan(steps=4, entropy_bound=2.0, keep=1, confidence_threshold=0.0)
-    return list(loop(cache, canvas, plan, Draws(3, device), None))
+    plan = Plan(steps=4, entropy_bound=2.0, survivors=1, confidence_threshold=0.0)
+    return list(loop(cache, canvas, plan, Rng(3, device), None))

@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 import torch
 
 from midspan.engine.api import Budget, Hole
+from midspan.engine.backends.bound import Loop
 from midspan.engine.backends.choose import fastest_dtype
 from midspan.engine.backends.graph_loop import CapturedLoop
 from midspan.engine.backends.onnx import OnnxGemma
 from midspan.engine.backends.process import keep_large_blocks
-from midspan.engine.backends.runner import Loop
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
@@ -53,14 +53,14 @@ class Gap(NamedTuple):
     left: str = ""
 
 
-class Warm(Draws):
+class Warm(Rng):
     """The draws of a run whose canvases [B, C] begin with these ids, and with noise behind them."""
 
-    def __init__(self, draws: Draws, ids: list[int]) -> None:
+    def __init__(self, draws: Rng, ids: list[int]) -> None:
         self._draws, self._ids = draws, ids
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
-        """The first time the ids; see Draws."""
+        """The first time the ids; see Rng."""
         noise = self._draws.noise(shape, vocab_size)
         size = min(shape[1], len(self._ids))
         noise[:, :size] = torch.tensor(self._ids[:size], dtype=noise.dtype)
@@ -68,14 +68,14 @@ class Warm(Draws):
         return noise
 
     def uniform(self, count: int) -> torch.Tensor:
-        """See Draws."""
+        """See Rng."""
         return self._draws.uniform(count)
 
 
 def begun(loop: Loop, ids: list[int]) -> Loop:
     """The loop, its canvases begun with these ids."""
 
-    def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Rng, later_rows: int | None) -> Iterator[Step]:
         return loop(cache, canvas, plan, Warm(draws, ids), later_rows)
 
     return run

@@ -10,13 +10,13 @@ import time
 import torch
 
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
+from midspan.engine.backends.backend import Backend
 from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, known
 from midspan.engine.hypotheses.branches import Branches
 from midspan.engine.hypotheses.early_exit import Checked
 from midspan.engine.hypotheses.ranking import Scored
 from midspan.engine.infill import Infilling, Watch
-from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
@@ -29,9 +29,9 @@ MAX_BEAMS = 8
 class Autoregressive:
     """A model, its prompt rules and its prefix cache, as Infiller; not for two threads at once."""
 
-    def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
-        self.model, self.prompt, self.settings = model, prompt, settings
-        self.fim = FillInTheMiddle(model, prompt)
+    def __init__(self, backend: Backend, prompt: Prompt, settings: CheckpointSettings) -> None:
+        self.backend, self.prompt, self.settings = backend, prompt, settings
+        self.fim = FillInTheMiddle(backend, prompt)
         self.judge: Judge | None = None
 
     @property
@@ -42,6 +42,7 @@ class Autoregressive:
     def reset(self) -> None:
         """Forget the prefix, as after a failure halfway through a fill."""
         self.fim.reset()
+        self.backend.release()
 
     @torch.inference_mode()
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
@@ -59,7 +60,7 @@ class Autoregressive:
         self.fim.encode(out.layout)
         out.encode_s = time.perf_counter() - clock
         clock = time.perf_counter()
-        branches = Branches(self.model, self.prefix.memory)
+        branches = Branches(self.backend, self.prefix.memory)
         try:
             found = [_scored(beam) for beam in self._search(out, branches, hole.kind, budget, watch)]
             checked = Checked(self.judge, hole, self.prompt, out.layout)

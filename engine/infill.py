@@ -10,9 +10,8 @@ from functools import cached_property, partial
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
-from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.backends.runner import loop_over
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, faint, known
 from midspan.engine.hypotheses.branches import Branches
@@ -22,7 +21,6 @@ from midspan.engine.hypotheses.ranking import Gap, Rivals, Scored, after, lay_ca
 from midspan.engine.hypotheses.renoise import DRAWS, Draft, lay_draft
 from midspan.engine.hypotheses.repair import lay_repairs, spoilt_slots
 from midspan.engine.hypotheses.similar_lines import neighbours
-from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
@@ -65,31 +63,27 @@ class Infilling:
 class Infiller:
     """A model, its prompt rules and its prefix cache; not for two threads at once."""
 
-    def __init__(self, model: DiffusionGemma, prompt: Prompt, settings: CheckpointSettings) -> None:
-        self.model, self.prompt, self.settings = model, prompt, settings
-        self.loop = loop_over(model)
+    def __init__(self, backend: CanvasBackend, prompt: Prompt, settings: CheckpointSettings) -> None:
+        self.backend, self.prompt, self.settings = backend, prompt, settings
         self.judge: Judge | None = None
 
     def reset(self) -> None:
         """Let go of all memory but the weights', as after a failure halfway through a fill; the next one takes it."""
         for name in ("prefix", "fim"):
             self.__dict__.pop(name, None)
-        if isinstance(self.loop, CapturedLoop):
-            self.loop.forget()
+        self.backend.release()
 
     @cached_property
     def prefix(self) -> PrefixCache:
-        """The memory of the prefix; captured steps know where it lies, so theirs has room from the start."""
-        if not isinstance(self.loop, CapturedLoop):
-            return PrefixCache(self.model)
+        """The memory of the prefix."""
         settings = self.settings
         tokens = settings.context_tokens + settings.prefix_tokens + settings.suffix_tokens + ASKING_TOKENS
-        return PrefixCache(self.model, tokens)
+        return PrefixCache(self.backend, tokens)
 
     @cached_property
     def fim(self) -> FillInTheMiddle:
         """What writes beams; a checkpoint without any never has the memory for it."""
-        return FillInTheMiddle(self.model, self.prompt)
+        return FillInTheMiddle(self.backend, self.prompt)
 
     def infill(self, hole: Hole, budget: Budget, watch: Watch) -> Infilling:
         """Fill a hole; a gap of many lines that no canvas has ended goes on in the next block."""
@@ -108,10 +102,10 @@ class Infiller:
             if watch.interrupted():
                 out.stopped = "cancelled"
                 return out
-            draws = Draws(budget.seed + block, self.model.device)
-            ranked = self._block(out, layout, hole.kind, plan, draws, budget, watch)
+            rng = Rng(budget.seed + block, self.backend.device)
+            ranked = self._block(out, layout, hole.kind, plan, rng, budget, watch)
             if ranked and not many_lines:
-                ranked = self._judged(out, checked, ranked, budget, draws, watch)
+                ranked = self._judged(out, checked, ranked, budget, rng, watch)
             if out.stopped == "cancelled":
                 return out
             out.ranked = [after(out.ranked[0], tail) for tail in ranked] if out.ranked and ranked else ranked
@@ -143,12 +137,12 @@ class Infiller:
                 append=out.layout.append,
             )
             self._encode(out, layout)
-            width = min(self.model.config.canvas_length, 2 * size)
+            width = min(self.backend.canvas_length, 2 * size)
             draws = max(DRAWS, min(MAX_DRAWS, budget.candidates))
             canvas = lay_draft(
-                self.prompt, ids[begin:end], draft.free[begin:end], draws, layout, width, self.model.device
+                self.prompt, ids[begin:end], draft.free[begin:end], draws, layout, width, self.backend.device
             )
-            ranked = self._finish(out, canvas, layout, plan, Draws(budget.seed + number, self.model.device), watch)
+            ranked = self._finish(out, canvas, layout, plan, Rng(budget.seed + number, self.backend.device), watch)
             if watch.interrupted() or (out.stopped == "deadline" and end < pieces[-1][1]):
                 out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
                 return out
@@ -182,37 +176,37 @@ class Infiller:
             entropy_bound=settings.entropy_bound,
             confidence_threshold=settings.confidence_threshold,
             # Likely lengths were chosen before, and a short gap has the least entropy.
-            keep=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
+            survivors=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
         )
 
     def _block(
-        self, out: Infilling, layout: Layout, kind: GapKind, plan: Plan, draws: Draws, budget: Budget, watch: Watch
+        self, out: Infilling, layout: Layout, kind: GapKind, plan: Plan, rng: Rng, budget: Budget, watch: Watch
     ) -> list[Scored]:
         """One batch of canvases behind one prefix, ranked; nothing when the request was cancelled."""
         self._encode(out, layout)
-        settings, longest = self.settings, self.model.config.canvas_length
+        settings, longest = self.settings, self.backend.canvas_length
         many_lines = kind in self.prompt.many_lines
         slots = fitting(settings, self._slots(kind), longest)
         if budget.candidates == 1 and not many_lines:
             slots = around(slots, out.rivals.lengths, settings.around_beams)
         width = canvas_width(settings, slots, longest)
         if settings.layout == "clamped":
-            scores = self._read_lengths(out, layout, slots, width, draws)
+            scores = self._read_lengths(out, layout, slots, width, rng)
             slots = likely_lengths(scores, settings, max(settings.keep, budget.candidates), many_lines=many_lines)
         each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
-        canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
-        return self._finish(out, canvas, layout, plan, draws, watch, out.rivals)
+        canvas = lay_canvases(layout, self.prompt, slots, each, width, self.backend.device)
+        return self._finish(out, canvas, layout, plan, rng, watch, out.rivals)
 
     def _slots(self, kind: GapKind) -> tuple[int, ...]:
         return self.settings.block_slots if kind in self.prompt.many_lines else self.settings.slots
 
     def _read_lengths(
-        self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws
+        self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, rng: Rng
     ) -> dict[int, tuple[float, float]]:
         """The scores of the gap lengths `slots`; reading them counts as a step."""
         clock = time.perf_counter()
         each, memory = self.settings.draws, self.prefix.memory
-        scores = read_lengths(self.model, memory, layout, self.prompt, slots, width, each, draws)
+        scores = read_lengths(self.backend, memory, layout, self.prompt, slots, width, each, rng)
         out.steps += 1
         out.denoise_s += time.perf_counter() - clock
         return scores
@@ -240,7 +234,7 @@ class Infiller:
     def _search(self, layout: Layout, kind: GapKind, budget: Budget, watch: Watch, floor: float) -> list[Beam]:
         """The likeliest beams, as many as have ended when the best is known, none comes to `floor` nats any more,
         nobody waits or it is late."""
-        ended, branches = list[Beam](), Branches(self.model, self.fim.prefix.memory)
+        ended, branches = list[Beam](), Branches(self.backend, self.fim.prefix.memory)
         width = max(self.settings.beams, min(MAX_DRAWS, budget.candidates))
         try:
             for beams, ended in self.fim.steps(branches, layout, kind, width, max(self._slots(kind))):
@@ -256,7 +250,7 @@ class Infiller:
         if not self.settings.neighbours:
             return {}
         allowed = self.prompt.allowed_first(layout.heal)
-        longest, out = self.model.config.canvas_length // 2, dict[Gap, float]()
+        longest, out = self.backend.canvas_length // 2, dict[Gap, float]()
         for neighbour in neighbours(hole, self.settings.neighbours):
             gap = tuple(self.prompt.encode(layout.heal + neighbour.text))
             if len(gap) <= longest and (allowed is None or bool(allowed[gap[0]])):
@@ -274,21 +268,21 @@ class Infiller:
         canvas: Canvas,
         layout: Layout,
         plan: Plan,
-        draws: Draws,
+        rng: Rng,
         watch: Watch,
         rivals: Rivals | None = None,
     ) -> list[Scored]:
         """Denoise a batch and rank what it came to; nothing when the request was cancelled."""
         rivals = Rivals() if rivals is None else rivals
         clock = time.perf_counter()
-        last = self._denoise(out, canvas, plan, draws, watch)
+        last = self._denoise(out, canvas, plan, rng, watch)
         out.denoise_s += time.perf_counter() - clock
         if last is None:
             return []
         clock = time.perf_counter()
         memory, last_hidden = self.prefix.memory, self.prefix.last_hidden
         rows, weights = canvas.select(last.rows), self.settings.ranking
-        ranked = rank(self.model, memory, last_hidden, last.draft, rows, layout, self.prompt, rivals, weights)
+        ranked = rank(self.backend, memory, last_hidden, last.draft, rows, layout, self.prompt, rivals, weights)
         out.rank_s += time.perf_counter() - clock
         return ranked
 
@@ -298,7 +292,7 @@ class Infiller:
         checked: Checked,
         ranked: list[Scored],
         budget: Budget,
-        draws: Draws,
+        rng: Rng,
         watch: Watch,
     ) -> list[Scored]:
         """What parses before what does not; where nothing does, the best is denoised again where it is wrong.
@@ -314,15 +308,15 @@ class Infiller:
         if not any(spoilt):
             return ordered
         # What a line near by says may be longer than any of the slots.
-        width = min(self.model.config.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
-        canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
+        width = min(self.backend.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
+        canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.backend.device)
         # Beside what was there before, so only the readings count.
         read, plan = Rivals(read=out.rivals.read), replace(self._plan(budget), steps=REPAIR_STEPS)
-        more = self._finish(out, canvas, layout, plan, draws, watch, read)
+        more = self._finish(out, canvas, layout, plan, rng, watch, read)
         known = {one.ids for one in ordered}
         return checked.ordered([*ordered, *(one for one in more if one.ids not in known)], penalty, wanted)
 
-    def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
+    def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, rng: Rng, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""
         # In steps, so that few sizes of product occur; the suffix rows among them are read again.
         later_rows = (
@@ -330,7 +324,7 @@ class Infiller:
         )
         step = None
         out.stopped = "steps"
-        for step in self.loop(self.prefix.memory, canvas, plan, draws, later_rows):
+        for step in self.backend.bind(self.prefix.memory, replace(canvas, later_rows=later_rows)).steps(plan, rng):
             out.steps += 1
             if watch.on_frame is not None:
                 watch.on_frame(self._frame(step, canvas.select(step.rows), plan, out.layout))

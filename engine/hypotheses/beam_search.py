@@ -15,9 +15,9 @@ from functools import cached_property
 import torch
 
 from midspan.engine.api import GapKind
+from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.branches import Branches
-from midspan.engine.model import DiffusionGemma
-from midspan.engine.next_token import Following
+from midspan.engine.next_token import NextToken
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import EOS_ID, Layout, Prompt
 
@@ -52,14 +52,14 @@ class Beam:
 class FillInTheMiddle:
     """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
-    def __init__(self, model: DiffusionGemma, prompt: Prompt) -> None:
-        self.model, self.prompt = model, prompt
+    def __init__(self, backend: Backend, prompt: Prompt) -> None:
+        self.backend, self.prompt = backend, prompt
         self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
 
     @cached_property
     def prefix(self) -> PrefixCache:
         """The memory of the prompt."""
-        return PrefixCache(self.model)
+        return PrefixCache(self.backend)
 
     def reset(self) -> None:
         """Let go of the prompt's memory, as after a failure halfway through a fill; the next one takes it."""
@@ -87,7 +87,7 @@ class FillInTheMiddle:
             # The healed text may itself hold line ends; another behind it would begin a second line.
             one_line = first & (self._line_ends == layout.heal.count("\n"))
             first = one_line if bool(one_line.any()) else first
-        device = self.model.device
+        device = self.backend.device
         return Rules(first=first.to(device), inner=(legal & ~stops).to(device), stops=stops.to(device))
 
     def steps(
@@ -104,7 +104,7 @@ class FillInTheMiddle:
             parents, tokens, beams = _widen(beams, read, width)
             hidden = branches.grow(parents, tokens)
             # One distribution over going on and ending; the ways to end count as one.
-            read = self.model.following(hidden, rules.inner, rules.stops, width)
+            read = self.backend.next_token(hidden, rules.inner, rules.stops, width)
             closed = [
                 Beam(ids=beam.ids, values=beam.values, end=end)
                 for beam, end in zip(beams, read.ends.tolist(), strict=True)
@@ -121,23 +121,23 @@ class FillInTheMiddle:
         if not gaps:
             return []
         rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
-        hidden, rows = self.model.score(gaps, self.prefix.memory)
-        read, first = self.model.following(hidden, rules.inner, rules.stops, 1), self._begin(rules, 1)
-        begins = (first.logits[0] - first.whole).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
+        hidden, rows = self.backend.score(gaps, self.prefix.memory)
+        read, first = self.backend.next_token(hidden, rules.inner, rules.stops, 1), self._begin(rules, 1)
+        begins = (first.logits[0] - first.log_sum).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
         # What follows each id, where it may; what follows the last is not read.
-        after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.model.device)
+        after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.backend.device)
         may = rules.inner[after] | rules.stops[after]
-        inner = (read.logits[rows, after] - read.whole[rows]).where(may, -torch.inf).clamp(min=LEAST).split(lengths)
-        last = rows[torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1]
+        inner = (read.logits[rows, after] - read.log_sum[rows]).where(may, -torch.inf).clamp(min=LEAST).split(lengths)
+        last = rows[torch.tensor(lengths, device=self.backend.device).cumsum(dim=0) - 1]
         ends = read.ends[last].clamp(min=LEAST).tolist()
         return [
             Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)
             for gap, begin, values, end in zip(gaps, begins.clamp(min=LEAST).tolist(), inner, ends, strict=True)
         ]
 
-    def _begin(self, rules: Rules, width: int) -> Following:
+    def _begin(self, rules: Rules, width: int) -> NextToken:
         """What a gap may begin with; it does not end before."""
-        return self.model.following(self.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
+        return self.backend.next_token(self.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
 
 
 def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
@@ -150,7 +150,7 @@ def faint(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
     return all(best.log_probability < floor for best in (*beams[:1], *ended[:1]))
 
 
-def _widen(beams: list[Beam], read: Following, width: int) -> tuple[list[int], list[int], list[Beam]]:
+def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], list[int], list[Beam]]:
     """The `width` likeliest ways to lengthen beams by a token that follows: parent rows, ids and the new beams."""
     longer = [
         (beam.log_probability + value, parent, token, value)

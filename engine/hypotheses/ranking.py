@@ -10,11 +10,11 @@ from itertools import zip_longest
 
 import torch
 
+from midspan.engine.backends.backend import Backend
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
 from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LEAST, Beam
-from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import Ranking
 
@@ -112,7 +112,7 @@ def lay_canvases(
 
 @torch.inference_mode()
 def rank(
-    model: DiffusionGemma,
+    backend: Backend,
     cache: Cache,
     last_hidden: torch.Tensor,
     drafts: torch.Tensor,
@@ -140,7 +140,7 @@ def rank(
     if not gaps:
         return []
     texts = [[*gap, *head] for gap in gaps]
-    read = _token_log_probabilities(model, cache, last_hidden, texts, canvas.allowed_first)
+    read = _token_log_probabilities(backend, cache, last_hidden, texts, canvas.allowed_first)
     middles = rivals.middles(list(gaps))
     scored = [
         _scored(gap, values, ended, gap in found, rivals, middles.get(gap, Beam()), weights)
@@ -229,7 +229,7 @@ def _summary(values: list[float]) -> tuple[float, float, float]:
 
 
 def _token_log_probabilities(
-    model: DiffusionGemma,
+    backend: Backend,
     cache: Cache,
     last_hidden: torch.Tensor,
     texts: list[list[int]],
@@ -240,7 +240,7 @@ def _token_log_probabilities(
     The first id's is renormalised over the tokens that token healing allows. The vocabulary is read for ids that are
     there only, not for what fills the batch up.
     """
-    first = model.logits(last_hidden)
+    first = backend.logits(last_hidden)
     if allowed_first is not None:
         first = first.masked_fill(~allowed_first, -torch.inf)
     # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.
@@ -248,7 +248,7 @@ def _token_log_probabilities(
     wanted = [token for text in texts for token in text[1:]]
     if not wanted:
         return [[value] for value in begins]
-    hidden, rows = model.score([text[:-1] for text in texts], cache)
-    values = model.log_probabilities(hidden, rows, torch.tensor(wanted, device=model.device)).clamp(min=-30.0)
+    hidden, rows = backend.score([text[:-1] for text in texts], cache)
+    values = backend.log_probabilities(hidden, rows, torch.tensor(wanted, device=backend.device)).clamp(min=-30.0)
     rest = values.split([len(text) - 1 for text in texts])
     return [[begin, *values.tolist()] for begin, values in zip(begins, rest, strict=True)]

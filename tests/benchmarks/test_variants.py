@@ -14,7 +14,7 @@ from benchmarks import variants
 from benchmarks.variants import Gap, Warm, behind
 from midspan.engine.api import Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.infill import Infiller
 from tests.engine.tiny import SOURCE, tiny_checkpoint
@@ -45,14 +45,14 @@ def test_what_is_left_of_a_fill_behind_the_key_that_goes_against_it(
 
 
 def test_warm_canvases_begin_with_what_is_left_and_go_on_with_noise() -> None:
-    cold, warm = Draws(3), Warm(Draws(3), [7, 8, 9])
+    cold, warm = Rng(3), Warm(Rng(3), [7, 8, 9])
     first, begun = cold.noise((2, 5), 100), warm.noise((2, 5), 100)
     assert begun[:, :3].tolist() == [[7, 8, 9]] * 2
     assert torch.equal(begun[:, 3:], first[:, 3:])
     assert torch.equal(cold.noise((2, 5), 100), warm.noise((2, 5), 100))
     rows = torch.softmax(torch.arange(12.0).view(3, 4), dim=-1)
     assert torch.equal(cold.sample(rows), warm.sample(rows))
-    assert Warm(Draws(3), [7, 8, 9]).noise((1, 2), 100).tolist() == [[7, 8]]
+    assert Warm(Rng(3), [7, 8, 9]).noise((1, 2), 100).tolist() == [[7, 8]]
 
 
 def test_a_run_tries_every_variant_on_the_same_gaps(
@@ -66,7 +66,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
         plain(infiller, *arguments)
         loop = infiller.loop
 
-        def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+        def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Rng, later_rows: int | None) -> Iterator[Step]:
             started.append(isinstance(draws, Warm))
             return loop(cache, canvas, plan, draws, later_rows)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
 from midspan.engine.hypotheses.branches import Branches
@@ -28,7 +29,7 @@ ONE_LINE: tuple[GapKind, ...] = ("rest_of_line", "line", "string", "comment")
 
 def twin_of(folder: Path, *, slots: tuple[int, ...] = (8,), draws: int = 4) -> Autoregressive:
     infiller = tiny_infiller(folder)
-    return Autoregressive(infiller.model, infiller.prompt, tiny_settings(layout="fim", slots=slots, draws=draws))
+    return Autoregressive(infiller.backend, infiller.prompt, tiny_settings(layout="fim", slots=slots, draws=draws))
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +50,23 @@ class Eager(DiffusionGemma):
 
 def eager_twin(folder: Path, longed_for: tuple[int, ...]) -> Autoregressive:
     twin = twin_of(folder)
-    model = Eager(twin.model.config)
-    model.load_state_dict(twin.model.state_dict())
+    assert isinstance(twin.backend, TorchCanvasBackend)
+    model = Eager(twin.backend.model.config)
+    model.load_state_dict(twin.backend.model.state_dict())
     model.longed_for = longed_for
-    return Autoregressive(model.eval(), twin.prompt, twin.settings)
+    return Autoregressive(TorchCanvasBackend(model.eval()), twin.prompt, twin.settings)
 
 
 def plain(twin: Autoregressive, ids: list[int]) -> torch.Tensor:
     """Logits [N, V] of one uncached pass."""
     with torch.no_grad():
-        return twin.model.logits(twin.model.prefill(torch.tensor([ids]), twin.model.new_cache()))[0]
+        return twin.backend.logits(twin.backend.prefill(torch.tensor([ids]), twin.backend.new_cache()))[0]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 90), st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[list[int]]) -> None:
-    model = random_model(config_json(64))
+    model = TorchCanvasBackend(random_model(config_json(64)))
     ids = [(7 * i) % 60 + 4 for i in range(prefix)]
     cache = PrefixCache(model)
     cache.encode(ids)
@@ -88,7 +90,7 @@ def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path:
     rules = twin.fim.rules(layout, "span")
     twin.fim.encode(layout)
     with torch.inference_mode():
-        branches = Branches(twin.model, twin.prefix.memory)
+        branches = Branches(twin.backend, twin.prefix.memory)
         steps = [beams[0].ids for beams, _ in twin.fim.steps(branches, layout, "span", 1, 11)]
     expected = list[int]()
     for _ in range(11):
@@ -123,7 +125,7 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
 def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int) -> None:
     out = twin.infill(HOLE, Budget(candidates=wanted), PATIENT)
     twin.fim.encode(out.layout)
-    branches = Branches(twin.model, twin.prefix.memory)
+    branches = Branches(twin.backend, twin.prefix.memory)
     with torch.inference_mode():
         *_, (_, ended) = twin.fim.steps(branches, out.layout, HOLE.kind, 4, 8)
     branches.drop()

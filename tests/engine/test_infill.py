@@ -56,7 +56,7 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
     out = infiller.infill(hole, Budget(), PATIENT)
     best = out.ranked[0]
     text = [*out.layout.prefix, *best.ids, *out.layout.suffix[:6]]
-    model = infiller.model
+    model = infiller.backend
     hidden = model.prefill(torch.tensor([text]), model.new_cache())
     read = model.logits(hidden)[0, :-1].log_softmax(dim=-1)
     begin = len(out.layout.prefix) - 1
@@ -65,9 +65,9 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
 
 
 def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = infiller.model
+    model = infiller.backend
     plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
-    monkeypatch.setattr("midspan.engine.model.LOGITS", 3 * model.config.vocab_size)
+    monkeypatch.setattr("midspan.engine.backends.plain.LOGITS", 3 * model.vocab_size)
     whole, logits = rank, model.logits
 
     def counted(hidden: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from midspan.engine.api import Budget, DeviceError, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.engine import Engine, load_infiller
 from midspan.engine.infill import Infiller
@@ -35,7 +35,7 @@ def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> Non
     assert isinstance(infiller, Infiller)
     before, plain, filled = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.loop, list[weakref.ref[object]]()
 
-    def full(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def full(cache: Cache, canvas: Canvas, plan: Plan, draws: Rng, later_rows: int | None) -> Iterator[Step]:
         took = torch.empty(1000)
         filled.extend((weakref.ref(took), weakref.ref(cache)))
         raise torch.OutOfMemoryError("no memory")
@@ -57,7 +57,7 @@ def test_a_fill_begins_again_once_what_was_kept_is_gone(engine: Engine) -> None:
     assert isinstance(infiller, Infiller)
     before, plain, kept = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.loop, infiller.prefix
 
-    def full_at_first(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def full_at_first(cache: Cache, canvas: Canvas, plan: Plan, draws: Rng, later_rows: int | None) -> Iterator[Step]:
         if infiller.prefix is kept:
             raise torch.OutOfMemoryError("no memory")
         yield from plain(cache, canvas, plan, draws, later_rows)
@@ -72,18 +72,18 @@ def test_memory_that_is_full_still_fails_one_fill_after_the_other(engine: Engine
     """Nothing is taken where an error is handled: it might fail there, and end the thread."""
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
-    make = infiller.model.new_cache
+    make = infiller.backend.new_cache
 
     def none_left(capacity: int = 512) -> NoReturn:
         raise torch.OutOfMemoryError("no memory")
 
     infiller.reset()
-    infiller.model.new_cache = none_left  # type: ignore[method-assign]
+    infiller.backend.new_cache = none_left  # type: ignore[method-assign]
     try:
         for _ in range(3):
             assert isinstance(engine.fill(HOLE, Budget()).exception(WAIT_S), torch.OutOfMemoryError)
     finally:
-        infiller.model.new_cache = make  # type: ignore[method-assign]
+        infiller.backend.new_cache = make  # type: ignore[method-assign]
     assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
 
 

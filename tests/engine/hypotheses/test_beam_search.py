@@ -13,8 +13,8 @@ import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
 from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LEAST, Beam, faint
 from midspan.engine.hypotheses.branches import Branches
@@ -44,7 +44,7 @@ def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, k
     fim = infiller.fim
     fim.encode(layout)
     with torch.inference_mode():
-        branches = Branches(infiller.model, fim.prefix.memory)
+        branches = Branches(infiller.backend, fim.prefix.memory)
         *_, (_, written) = fim.steps(branches, layout, kind, 4, 8)
         branches.drop()
         # In any order and company, however long the others are.
@@ -157,7 +157,7 @@ def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_the
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
     fim.encode(layout)
     with torch.inference_mode():
-        branches = Branches(infiller.model, fim.prefix.memory)
+        branches = Branches(infiller.backend, fim.prefix.memory)
         seen = [(beams, ended) for beams, ended in fim.steps(branches, layout, HOLE.kind, 4, 8)]
         branches.drop()
     best = seen[-1][1][0].log_probability
@@ -229,14 +229,14 @@ def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infille
 
 
 def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
-    tried, widths, loop = list[list[int]](), list[int](), infiller.loop
+    tried, widths, bind = list[list[int]](), list[int](), infiller.backend.bind
 
-    def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def watched(cache: Cache, canvas: Canvas) -> Denoiser:
         tried.append(sorted(set(canvas.gap_sizes)))
         widths.append(canvas.ids.shape[1])
-        return loop(cache, canvas, plan, draws, later_rows)
+        return bind(cache, canvas)
 
-    infiller.loop = watched
+    infiller.backend.bind = watched  # type: ignore[method-assign]
     slots = tuple(range(1, 13))
     infiller.settings = replace(infiller.settings, slots=slots, beams=2, around_beams=1)
     out = infiller.infill(HOLE, Budget(), PATIENT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
 from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import Beam
@@ -42,13 +41,13 @@ def beam(ids: tuple[int, ...], nats: float) -> Beam:
 def infiller(tmp_path: Path) -> Infiller:
     made = tiny_infiller(tmp_path, beams=4, neighbours=4, early_exit=RULE)
     made.denoised = list[int]()  # type: ignore[attr-defined]
-    loop = made.loop
+    bind = made.backend.bind
 
-    def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def watched(cache: Cache, canvas: Canvas) -> Denoiser:
         made.denoised.append(len(canvas.ids))  # type: ignore[attr-defined]
-        return loop(cache, canvas, plan, draws, later_rows)
+        return bind(cache, canvas)
 
-    made.loop = watched
+    made.backend.bind = watched  # type: ignore[method-assign]
     return made
 
 

@@ -194,7 +194,7 @@ def test_a_strength_is_a_share(strength: float) -> None:
 
 
 def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
-    twin = Autoregressive(infiller.model, infiller.prompt, replace(infiller.settings, layout="fim"))
+    twin = Autoregressive(infiller.backend, infiller.prompt, replace(infiller.settings, layout="fim"))
     with pytest.raises(ValueError, match="leave the strength out"):
         twin.infill(HOLE, Budget(), PATIENT)
 

@@ -130,7 +130,7 @@ def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) ->
     ends = [SPECIAL.index(name) for name in ("<turn|>", "<eos>", "<pad>")]
     with torch.no_grad():
         # The head is the embedding: these tokens are likelier than any other.
-        infiller.model.embed_tokens.weight[ends] *= 20.0
+        infiller.backend.embed_tokens.weight[ends] *= 20.0
     draft = "ice > 0:\n        total += item.price"
     hole = Hole(prefix=HOLE.prefix, suffix="\n    return total\n", kind="span", draft=draft, strength=0.6)
     laid = infiller.prompt.lay_out(hole)
@@ -326,7 +326,7 @@ class TestSettings:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ids_beyond_the_tokenizer_never_come(tmp_path: Path, layout: str) -> None:
     infiller = load_infiller(str(chat_checkpoint(tmp_path, more_ids=300, layout=layout)), "cpu")
-    assert infiller.prompt.vocab_size == infiller.model.config.vocab_size
+    assert infiller.prompt.vocab_size == infiller.backend.vocab_size
     known = infiller.prompt.vocab_size - 300
     for seed in range(3):
         ranked = infiller.infill(HOLE, Budget(steps=2, seed=seed), PATIENT).ranked
