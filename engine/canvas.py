@@ -15,8 +15,8 @@ class Canvas:
     """A batch of canvases: ids [B, C] right where frozen, free [B, C], valid [B, C] (False is padding).
 
     `allowed_first` [V] limits the token at position 0 (token healing); `banned` holds ids that no slot may take.
-    `gap` [B] is how many leading positions the gap has, where not all of them are free. `later_rows` is how many leading
-    positions are computed from the second step on; None for all.
+    `gap` [B] is how many leading positions the gap has, where not all of them are free. `later_rows` is how many
+    leading positions are computed from the second step on; None for all.
     """
 
     ids: torch.Tensor

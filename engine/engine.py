@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +30,8 @@ from midspan.engine.api import (
 )
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.choose import load_backend
-from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
+from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
+from midspan.engine.infill import Infiller
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import Prompt
@@ -38,6 +40,8 @@ from midspan.engine.settings import CheckpointSettings, read_settings
 from midspan.engine.weights.load import read_config, resolve
 
 log = logging.getLogger(__name__)
+
+NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere: the first with bf16.
 LEAST_CAPABILITY = (8, 0)
@@ -69,10 +73,10 @@ class _Job:
         """A fill that inserts nothing."""
         return Fill(text="", confidence=0.0, candidates=(), steps=steps, stopped=stopped, latency=latency)
 
-    def latency(self, encode_s: float = 0.0, denoise_s: float = 0.0, rank_s: float = 0.0) -> Latency:
+    def latency(self, seconds: Mapping[Phase, float] = NO_SECONDS) -> Latency:
         """Milliseconds since the call, and of the phases given in seconds."""
-        total = 1000 * (time.perf_counter() - self.began)
-        return Latency(total=total, encode=1000 * encode_s, denoise=1000 * denoise_s, rank=1000 * rank_s)
+        total, phases = 1000 * (time.perf_counter() - self.began), {key: 1000 * value for key, value in seconds.items()}
+        return Latency(total=total, encode=phases["encode"], denoise=phases["denoise"], rank=phases["rank"])
 
 
 class Engine:
@@ -187,19 +191,19 @@ class Engine:
 
     def _infilled(self, job: _Job) -> Infilling:
         """The hole filled; once more from the start, where memory was full and what had been kept is let go."""
-        watch = Watch(job.interrupted, job.late, job.on_frame)
+        observer = FillObserver(job.interrupted, job.late, job.on_frame)
         try:
-            return self._infiller.infill(job.hole, job.budget, watch)
+            return self._infiller.infill(job.hole, job.budget, observer)
         except torch.OutOfMemoryError as error:
             log.warning("memory is full: nothing is kept from the last fill, and this one begins again")
             traceback.clear_frames(error.__traceback__)
         self._infiller.reset()
-        return self._infiller.infill(job.hole, job.budget, watch)
+        return self._infiller.infill(job.hole, job.budget, observer)
 
     def _answer(self, job: _Job) -> Fill:
         infilling = self._infilled(job)
         chosen = [] if infilling.stopped == "cancelled" else self._candidates(infilling)[: job.budget.candidates]
-        latency = job.latency(infilling.encode_s, infilling.denoise_s, infilling.rank_s)
+        latency = job.latency(infilling.seconds)
         if infilling.stopped == "cancelled":
             return job.nothing("cancelled", latency, infilling.steps)
         if not chosen:

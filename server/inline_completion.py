@@ -136,7 +136,7 @@ def _budget(server: Server, engine: Engine, asked: Question) -> Budget:
         steps=settings.steps,
         candidates=CANDIDATES_WHEN_INVOKED if asked.invoked else 1,
         deadline_s=settings.deadline_ms / 1000,
-        least=0.0 if asked.invoked else _threshold(server, engine),
+        min_confidence=0.0 if asked.invoked else _threshold(server, engine),
     )
 
 

@@ -48,7 +48,7 @@ def product_threads() -> int:
 
 
 class CpuBackend:
-    """DiffusionGemma whose layers and vocabulary are C++; see CanvasBackend. Keeps nothing of the model it is made of."""
+    """DiffusionGemma whose layers and vocabulary are C++; see CanvasBackend. Keeps nothing of the model itself."""
 
     @torch.no_grad()
     def __init__(self, model: DiffusionGemma, library: Library) -> None:
@@ -116,7 +116,7 @@ class CpuBackend:
         return out.view(*hidden.shape[:-1], self.config.vocab_size)
 
     def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """The expected embeddings [..., d] of any weights of ids [..., V]; those below the last bit of 1 count as none."""
+        """The expected embeddings [..., d] of weights of ids [..., V]; those below the last bit of 1 count as none."""
         rows = _rows(probabilities)
         out = torch.empty(len(rows), self.config.hidden_size)
         self._call("soft", rows, len(rows), out)

@@ -1,4 +1,4 @@
-"""DiffusionGemma on a GPU: texts and canvases over the Triton kernels (triton.py), steps as CUDA graphs (graph_loop.py)."""
+"""DiffusionGemma on a GPU: read by the Triton kernels (triton.py), its steps CUDA graphs (graph_loop.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The loop of denoise.py over captured steps: decided on the device, the host reads along one step late.
 
-Same rules and same Steps as `denoise`; random numbers come from counters (kernels/counter.py), so that a seed gives the same
-fill on every GPU. Sizes come in classes, each with a graph of its own.
+Same rules and same Steps as `denoise`. Random numbers come from counters (kernels/counter.py), so that a seed gives the
+same fill on every GPU. Sizes come in classes, each with a graph of its own.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, DeviceError, Hole
 from midspan.engine.canvas import Rng
 from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.infill import Infiller
 from midspan.engine.settings import write_settings
@@ -35,7 +36,8 @@ def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[in
         layout = infiller.prompt.lay_out(hole)
         infiller.prefix.encode(layout.prefix)
         memory, rng = infiller.prefix.memory, Rng(number, infiller.backend.device)
-        read = read_lengths(infiller.backend, memory, layout, infiller.prompt, tried, width, settings.draws, rng)
+        laid = CanvasLayout(prompt=infiller.prompt, layout=layout, width=width, device=infiller.backend.device)
+        read = read_lengths(infiller.backend, memory, laid.lay_canvases(tried, settings.draws), rng)
         size = len(infiller.prompt.encode(layout.heal + truth))
         right = min(tried, key=lambda length: abs(length - size))
         for length, (gap, _) in read.items():

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from benchmarks import variants
-from benchmarks.variants import Gap, Warm, behind
+from benchmarks.variants import Begun, Gap, Warm, behind
 from midspan.engine.api import Hole
-from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Plan, Rng
+from midspan.engine.canvas import Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.infill import Infiller
 from tests.engine.tiny import SOURCE, tiny_checkpoint
@@ -64,13 +63,14 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
 
     def listening(infiller: Infiller, *arguments: Any) -> None:
         plain(infiller, *arguments)
-        loop = infiller.loop
+        bind = infiller.backend.bind
 
-        def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Rng, later_rows: int | None) -> Iterator[Step]:
-            started.append(isinstance(draws, Warm))
-            return loop(cache, canvas, plan, draws, later_rows)
+        class Listening(Begun):
+            def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+                started.append(isinstance(rng, Warm))
+                return self._canvases.steps(plan, rng)
 
-        infiller.loop = run
+        infiller.backend.bind = lambda cache, canvas: Listening(bind(cache, canvas), [])  # type: ignore[method-assign]
 
     monkeypatch.setattr(Infiller, "__init__", listening)
     # A judge would have what does not parse denoised again.
@@ -90,7 +90,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
 
 
 def test_warm_canvases_are_refused_where_steps_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variants, "CapturedLoop", object)
+    monkeypatch.setattr(variants, "TritonBackend", object)
     argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"steps": 1}', '{"warm": true}']
     with pytest.raises(SystemExit, match="draw their own noise"):
         variants.main(argv)

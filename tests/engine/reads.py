@@ -9,7 +9,7 @@ import torch
 
 from midspan.engine.backends.backend import Backend
 from midspan.engine.backends.bound import CanvasReader
-from midspan.engine.hypotheses.branches import Branches
+from midspan.engine.hypotheses.beam_search import BeamCache
 
 VOCAB, WINDOW = 64, 12
 
@@ -55,11 +55,10 @@ def branches(backend: Reader) -> list[torch.Tensor]:
     """Three texts that become four and two, then the prefix once more."""
     cache = backend.new_cache(8)
     backend.prefill(ids(1, 30, 2), cache)
-    grown = Branches(backend, cache)
-    out = [grown.grow([0, 0, 0], [5, 6, 7]), grown.grow([2, 0, 0, 1], [8, 9, 10, 11])]
-    out += [grown.grow([3, 1], [4 + turn, 9]) for turn in range(1)]
-    out += [grown.grow([0, 1], [4 + turn, 9]) for turn in range(WINDOW)]
-    grown.drop()
+    with BeamCache(backend, cache) as grown:
+        out = [grown.grow([0, 0, 0], [5, 6, 7]), grown.grow([2, 0, 0, 1], [8, 9, 10, 11])]
+        out += [grown.grow([3, 1], [4 + turn, 9]) for turn in range(1)]
+        out += [grown.grow([0, 1], [4 + turn, 9]) for turn in range(WINDOW)]
     return [*out, backend.prefill(ids(1, 2, 4), cache)]
 
 

@@ -19,7 +19,8 @@ from midspan.engine.backends.triton import FusedNetwork, unsupported
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.settings import read_settings
@@ -29,7 +30,7 @@ from tests.engine.tiny import config_json, random_model, tiny_infiller
 from tests.kernels.compare import DEVICE
 from tests.kernels.counted import CountedBackend, record
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 # The interpreter takes seconds for each; a machine that does other things, too, takes minutes.
 pytestmark = pytest.mark.timeout(400)
 HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n")

@@ -294,7 +294,7 @@ def test_the_embedded_model_runs_over_them_and_predicts_as_plain_torch_does(monk
         if without:
             monkeypatch.setattr(native, "library", lambda: None)
         infiller = load_infiller("embedded", "cpu")
-        assert isinstance(infiller.backend, OnnxGemma if without else CpuBackend)
+        assert isinstance(infiller.backend, TorchCanvasBackend if without else CpuBackend)
         read.append(infiller)
     assert read[0].backend.describe().kernels[0] == ("network", f"native, {LIBRARIES[0].name}")
     text = read[0].prompt.encode(Path(native.__file__).read_text(encoding="utf-8"))[:400]
