@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from midspan.engine.api import Fill, GapKind, Hole
 from midspan.server.postprocess.indent import unit_of
 from midspan.server.postprocess.trim import trim
-from midspan.server.text.documents import Document, Place, byte_length
+from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
+from midspan.server.text.line_index import Place, byte_length
 
 if TYPE_CHECKING:
     from tree_sitter import Node

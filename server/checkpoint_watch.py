@@ -15,7 +15,7 @@ READ = {".json", ".safetensors"}
 Prints = dict[str, tuple[int, int, int]]
 
 
-class Replaced:
+class CheckpointWatch:
     """Tells once that a checkpoint's files have changed since the engine read them; looks only when it is asked."""
 
     def __init__(self, checkpoint: str, clock: Callable[[], float] = time.monotonic) -> None:

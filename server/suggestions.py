@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midspan.server.text.documents import Document, Place, Range, split_lines
+from midspan.server.text.documents import Document, split_lines
+from midspan.server.text.line_index import Place, Range
 
+OFFERS_REMEMBERED = 1000
 SPOTS = 16  # places remembered in a document
 BACK = 40  # so many characters beyond a suggestion one may type and still come back
 NEAR, NEAR_LINES = 2000, 50  # an edit that reaches further from the place than this is another edit
@@ -175,3 +177,24 @@ def _between(document: Document, start: Place, end: Place) -> str | None:
         return None
     kept = [document.lines[start[0]][start[1] :], *document.lines[start[0] + 1 : end[0]]]
     return "".join(kept) + document.lines[end[0]][: end[1]]
+
+
+class OfferedIds:
+    """The ids of the newest offers, and how many UTF-16 units of each stood there when its latest item was made."""
+
+    def __init__(self) -> None:
+        self._there: dict[str, int] = {}
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._there
+
+    def add(self, id: str, there: int = 0) -> None:
+        """An item was made of this offer."""
+        self._there.pop(id, None)
+        self._there[id] = there
+        if len(self._there) > OFFERS_REMEMBERED:
+            del self._there[next(iter(self._there))]
+
+    def there(self, id: str) -> int:
+        """See the class. Raises KeyError for an unknown id."""
+        return self._there[id]

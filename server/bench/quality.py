@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import random
 import sys
 import time
@@ -26,6 +25,7 @@ from midspan.engine.api import About, Budget, GapKind, Hole
 from midspan.server.bench.sandbox import passes
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.loading import load_shown
+from midspan.server.statistics import quantile
 
 RESAMPLES = 2000
 
@@ -149,11 +149,6 @@ def interval(outcomes: Sequence[Outcome], seed: int) -> tuple[float, float]:
 def mean(values: Sequence[float]) -> float:
     """The arithmetic mean of at least one value."""
     return sum(values) / len(values)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank quantile of at least one value."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def lines(summary: dict[str, Any], layout: str) -> Iterator[str]:

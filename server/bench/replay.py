@@ -32,7 +32,7 @@ from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-from midspan.server.bench.quality import RESAMPLES, quantile
+from midspan.server.bench.quality import RESAMPLES
 from midspan.server.client.typist import (
     Typist,
     about_of,
@@ -43,6 +43,7 @@ from midspan.server.client.typist import (
     typing,
 )
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 
 LEAST_PREFIX = 3
 RULES = {

@@ -18,9 +18,9 @@ from pygls.lsp.client import LanguageClient
 
 import midspan.engine
 from midspan.engine.api import About
-from midspan.server.bench.quality import quantile
 from midspan.server.client.pipes import Pipes
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 
 CANCEL_AFTER_S = 0.02
 PATIENCE_S = 120.0

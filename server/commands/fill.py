@@ -19,9 +19,10 @@ from midspan.server.commands.loading import load_shown
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
 from midspan.server.postprocess.trim import trim
-from midspan.server.text.documents import Document, Place
+from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
+from midspan.server.text.line_index import Place
 from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2

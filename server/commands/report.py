@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from midspan.server.bench.quality import quantile
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
 
 GROUPS = ("language", "kind", "trigger", "checkpoint")

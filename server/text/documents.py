@@ -10,33 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from midspan.server.text.line_index import Offsets
+from midspan.server.text.line_index import Edit, Offsets, Place, Range, byte_length
 from midspan.server.text.syntax import Syntax, syntax_of
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
-Place = tuple[int, int]
-Range = tuple[Place, Place]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 WORD = re.compile(r"\w*")
 # Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
 PATIENCE_S = 0.001  # of this thread's processor time
 # The first parse may take so many times as long: enough for most files, and not felt by who types in another one.
 FIRST = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """One replacement in UTF-8: bytes, and (line, byte in the line), of its start, its old end and its new end."""
-
-    start: int
-    old_end: int
-    new_end: int
-    start_point: Place
-    old_end_point: Place
-    new_end_point: Place
 
 
 class Document:
@@ -249,11 +234,6 @@ def _alike(one: str, other: str, most: int, part: Callable[[str, int, int], str]
         else:
             high = middle - 1
     return low
-
-
-def byte_length(text: str) -> int:
-    """Bytes of UTF-8; a lone surrogate, which JSON can carry, counts three."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def units(text: str, encoding: Encoding) -> int:

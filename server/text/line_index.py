@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 
 # So many lines are added up at a time, when a place is looked for behind what is known.
 AT_A_TIME = 1000
+
+Place = tuple[int, int]
+Range = tuple[Place, Place]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One replacement in UTF-8: bytes, and (line, byte in the line), of its start, its old end and its new end."""
+
+    start: int
+    old_end: int
+    new_end: int
+    start_point: Place
+    old_end_point: Place
+    new_end_point: Place
 
 
 class Offsets:
@@ -43,3 +59,8 @@ class Offsets:
         """Other lines in place of those from `first` to before `end`."""
         self._sizes[first:end] = sizes
         self._known = min(self._known, first)
+
+
+def byte_length(text: str) -> int:
+    """Bytes of UTF-8; a lone surrogate, which JSON can carry, counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -13,11 +13,11 @@ QUIET_S = 0.03
 SLICE_S = 0.002
 
 
-class Idle:
+class Reparse:
     """One timer for all documents whose trees wait, the one that was edited last first; used on the event loop only.
 
-    While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer. So it
-    does for a while behind it, when the next key is about to come.
+    It waits while the server is `busy` with a request: a parse would hold up the engine's thread and the answer. It
+    also waits a while after the answer, when the next key is about to come.
     """
 
     def __init__(self, documents: Documents, busy: Callable[[], bool]) -> None:

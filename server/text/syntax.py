@@ -16,8 +16,7 @@ from midspan.server.text.languages import Language, language_of
 from midspan.server.text.parsing import parse_in_pieces
 
 if TYPE_CHECKING:
-    from midspan.server.text.documents import Edit
-    from midspan.server.text.line_index import Offsets
+    from midspan.server.text.line_index import Edit, Offsets
 
 # A call from the parser costs more than a few kilobytes.
 LINES_A_READ = 100
