@@ -1,4 +1,4 @@
-"""A hole filled with canvases, start to finish on the calling thread."""
+"""Fill one hole, on the calling thread: propose, early exit, denoise canvases, rank, check the syntax, repair."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 
 MAX_BLOCKS = 4
-# What a chat's question says around the text, and more.
+# More tokens than a chat's question adds around the text.
 ASKING_TOKENS = 256
 
 
 class Infiller:
-    """A backend, its prompt rules and what is kept from fill to fill; not for two threads at once."""
+    """A backend, its prompt rules and the caches kept between fills; not for two threads at once."""
 
     def __init__(self, backend: CanvasBackend, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.backend, self.prompt, self.settings = backend, prompt, settings
@@ -34,18 +34,18 @@ class Infiller:
 
     @cached_property
     def prefix(self) -> PrefixCache:
-        """The memory of the prefix."""
+        """The cache of the prefix."""
         settings = self.settings
         tokens = settings.context_tokens + settings.prefix_tokens + settings.suffix_tokens + ASKING_TOKENS
         return PrefixCache(self.backend, tokens)
 
     @cached_property
     def fim(self) -> FillInTheMiddle:
-        """What writes beams; a checkpoint without any never has the memory for it."""
+        """Reads and writes beams; never made for a checkpoint without any."""
         return FillInTheMiddle(self.backend, self.prompt)
 
     def reset(self) -> None:
-        """Let go of all memory but the weights', as after a failure halfway through a fill; the next one takes it."""
+        """Release all memory but the weights', as after a failure in the middle of a fill."""
         for name in ("prefix", "fim"):
             self.__dict__.pop(name, None)
         self.backend.release()
@@ -57,16 +57,16 @@ class Infiller:
             rewrite(task, hole.strength)
             return task.out
         task.out.proposals = propose(task)
-        # A search that was broken off says nothing of the gap.
-        broken_off = observer.interrupted() or observer.late()
+        # A search that did not finish says nothing about the gap.
+        unfinished = observer.interrupted() or observer.late()
         if task.many_lines:
             fill_blocks(task)
-        elif broken_off or not ends_early(task):
+        elif unfinished or not ends_early(task):
             fill_line(task)
         return task.out
 
     def begin(self, hole: Hole, budget: Budget, observer: FillObserver) -> Task:
-        """The hole laid out, nothing done yet."""
+        """The task of a fill, with the hole laid out."""
         layout = self.prompt.lay_out(hole)
         return Task(
             backend=self.backend,
@@ -83,7 +83,7 @@ class Infiller:
 
 
 def fill_line(task: Task) -> None:
-    """Fill a gap within a line: one block; where nothing parses, the best hypothesis is repaired."""
+    """Fill a gap within a line by one block; if no hypothesis parses, repair the best."""
     out, observer = task.out, task.observer
     if observer.interrupted():
         out.stopped = "cancelled"
@@ -92,7 +92,7 @@ def fill_line(task: Task) -> None:
     ranked = block.fill(out.proposals)
     if ranked:
         ranked = task.order(ranked)
-        # Not where nothing but a sure fill is wanted: a repaired one never is.
+        # A repaired fill is never confident enough where only a sure one is wanted.
         good_enough = ranked[0].parses or task.search_floor is not None
         if not (good_enough or out.stopped == "deadline" or observer.late()):
             ranked = repair(block, ranked)
@@ -101,7 +101,7 @@ def fill_line(task: Task) -> None:
 
 
 def fill_blocks(task: Task) -> None:
-    """Fill a gap of many lines; what no canvas has ended goes on in the next block."""
+    """Fill a gap of many lines block by block, until a block ends the gap."""
     out, layout = task.out, task.layout
     for number in range(MAX_BLOCKS if task.settings.layout != "clamped" else 1):
         if task.observer.interrupted():
@@ -113,7 +113,7 @@ def fill_blocks(task: Task) -> None:
         out.ranked = _behind(out.ranked, ranked)
         if not ranked or ranked[0].ended or out.stopped == "deadline":
             break
-        # They stood for the whole of the gap.
+        # Proposals are for the whole gap.
         out.proposals = Proposals()
         layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
     if out.ranked:

@@ -35,7 +35,7 @@ def gather(
     """
     root = _root(Path(key_of(document.uri)))
     workspace, index, documents = Workspace(), Index(), Documents()
-    lines = (name_of(document.language_id),) if about.elsewhere else ()
+    lines = (name_of(document.language_id),) if about.reads_other_lines else ()
     for finding in workspace.scan(Scan((str(root),), (), definitions=tokens > 0, lines=lines, seconds=SCAN_S)):
         index.take(finding)
     index.take(workspace.opened(opened(document)))
@@ -60,8 +60,8 @@ def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None
         console.print(Text(f"{one.source}: {one.chars} characters in {one.ms:.1f} ms", "bold"))
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))
-    if about.elsewhere:
-        texts = dict.fromkeys(line.text for line in hole.elsewhere)
+    if about.reads_other_lines:
+        texts = dict.fromkeys(line.text for line in hole.other_lines)
         console.print(Text(f"lines of other files that may be what this one becomes: {len(texts)}", "bold"))
         for text in texts:
             console.print(Text(f"    {text}", "dim"))

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 from msgspec.structs import replace
 
-from midspan.engine import Elsewhere
+from midspan.engine import LineIndex
 from midspan.engine.api import Hole, Line
 from midspan.server.text.languages import name_of
 from midspan.server.workspace.indexer import Finding, Found, Gone
@@ -43,7 +43,7 @@ class Index:
     def __init__(self) -> None:
         self._files: dict[str, Found] = {}
         self._names: dict[str, dict[str, list[Definition]]] = {}
-        self._lines: dict[str, Elsewhere] = {}
+        self._lines: dict[str, LineIndex] = {}
         self._count = 0
         self.scanned = False
 
@@ -76,7 +76,7 @@ class Index:
             if name != family:
                 others.drop(key)
         if lines or family in self._lines:
-            self._lines.setdefault(family, Elsewhere()).put(key, lines)
+            self._lines.setdefault(family, LineIndex()).put(key, lines)
 
     def _drop(self, key: str) -> None:
         old = self._files.pop(key, None)
