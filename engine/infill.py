@@ -8,13 +8,12 @@ from functools import cached_property
 from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.hypotheses.beam_search import FillInTheMiddle
-from midspan.engine.hypotheses.canvases import Block
+from midspan.engine.hypotheses.canvases import denoise_block
 from midspan.engine.hypotheses.early_exit import ends_early
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.proposals import propose
 from midspan.engine.hypotheses.renoise import rewrite
 from midspan.engine.hypotheses.repair import repair
-from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import FillObserver, Infilling, Task
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Prompt
@@ -52,7 +51,7 @@ class Infiller:
 
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole, or renoise a share of its draft where it has a strength."""
-        task = self.begin(hole, budget, observer)
+        task = Task.begin(self, hole, budget, observer)
         if hole.strength is not None:
             rewrite(task, hole.strength)
             return task.out
@@ -65,22 +64,6 @@ class Infiller:
             fill_line(task)
         return task.out
 
-    def begin(self, hole: Hole, budget: Budget, observer: FillObserver) -> Task:
-        """The task of a fill, with the hole laid out."""
-        layout = self.prompt.lay_out(hole)
-        return Task(
-            backend=self.backend,
-            prompt=self.prompt,
-            settings=self.settings,
-            prefix=self.prefix,
-            fim=self.fim if self.settings.beams else None,
-            hole=hole,
-            budget=budget,
-            observer=observer,
-            checker=SyntaxChecker(self.judge, hole, self.prompt, layout),
-            out=Infilling(layout=layout),
-        )
-
 
 def fill_line(task: Task) -> None:
     """Fill a gap within a line by one block; if no hypothesis parses, repair the best."""
@@ -88,14 +71,12 @@ def fill_line(task: Task) -> None:
     if observer.interrupted():
         out.stopped = "cancelled"
         return
-    block = Block(task, task.layout)
-    ranked = block.fill(out.proposals)
-    if ranked:
-        ranked = task.order(ranked)
-        # A repaired fill is never confident enough where only a sure one is wanted.
-        good_enough = ranked[0].parses or task.search_floor is not None
-        if not (good_enough or out.stopped == "deadline" or observer.late()):
-            ranked = repair(block, ranked)
+    block = denoise_block(task, task.layout)
+    ranked = block.ranked
+    # A repaired fill is never confident enough where only a sure one is wanted.
+    good_enough = not ranked or ranked[0].parses or task.search_floor is not None
+    if not (good_enough or out.stopped == "deadline" or observer.late()):
+        ranked = repair(block)
     if out.stopped != "cancelled":
         out.ranked = ranked
 
@@ -107,7 +88,7 @@ def fill_blocks(task: Task) -> None:
         if task.observer.interrupted():
             out.stopped = "cancelled"
             return
-        ranked = Block(task, layout, number).fill(out.proposals)
+        ranked = denoise_block(task, layout, number).ranked
         if out.stopped == "cancelled":
             return
         out.ranked = _behind(out.ranked, ranked)

@@ -18,11 +18,24 @@ from midspan.engine.prompts.prompt import Layout
 ROWS = 8
 
 
+def denoise_block(task: Task, layout: Layout, number: int = 0) -> Block:
+    """Denoise canvases behind a layout's prefix and rank what they come to; within a line, with their syntax."""
+    block = Block(task, layout, number)
+    block.ranked = block.fill(task.out.proposals)
+    if block.ranked and not task.many_lines:
+        block.ranked = task.order(block.ranked)
+    return block
+
+
 class Block:
-    """One batch of canvases behind one prefix; `number` counts the blocks or pieces of a fill."""
+    """One batch of canvases behind one prefix; `number` counts the blocks or pieces of a fill.
+
+    `ranked` are its hypotheses, the best first; none after a cancel.
+    """
 
     def __init__(self, task: Task, layout: Layout, number: int = 0) -> None:
         self.task, self._layout = task, layout
+        self.ranked: list[Hypothesis] = []
         self._rng = task.rng(number)
         self._ranker = Ranker(task.prefix, task.prompt, layout, task.settings.ranking)
         with task.out.timed("encode"):

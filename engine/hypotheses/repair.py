@@ -13,9 +13,10 @@ REPAIRS = 3  # canvases
 REPAIR_STEPS = 2
 
 
-def repair(block: Block, ordered: list[Hypothesis]) -> list[Hypothesis]:
+def repair(block: Block) -> list[Hypothesis]:
     """A block's hypotheses and the repairs of the best one, in their final order."""
-    task, best = block.task, ordered[0]
+    task, ordered = block.task, block.ranked
+    best = ordered[0]
     wrong = wrong_tokens(task.prompt, best.ids, task.layout, task.checker.errors(best.ids))
     if not any(wrong):
         return ordered

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, Self
 
-from midspan.engine.api import Budget, Hole, OnFrame, Stopped
+from midspan.engine.api import Budget, Hole, Judge, OnFrame, Stopped
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.canvas import Plan, Rng
 from midspan.engine.hypotheses.beam_search import FillInTheMiddle
@@ -54,6 +54,34 @@ class Infilling:
         self.seconds[phase] += time.perf_counter() - began
 
 
+class Source(Protocol):
+    """What a fill is made with; see infill.Infiller."""
+
+    @property
+    def backend(self) -> CanvasBackend:
+        """The network."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The tokenizer and its layout of holes."""
+
+    @property
+    def settings(self) -> CheckpointSettings:
+        """The checkpoint's settings."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """Checks the syntax of fills."""
+
+    @property
+    def prefix(self) -> PrefixCache:
+        """The cache of the prefix."""
+
+    @property
+    def fim(self) -> FillInTheMiddle:
+        """Reads and writes beams."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Task:
     """One hole to be filled with canvases. `fim` is None for a checkpoint without beams."""
@@ -68,6 +96,23 @@ class Task:
     observer: FillObserver
     checker: SyntaxChecker
     out: Infilling
+
+    @classmethod
+    def begin(cls, source: Source, hole: Hole, budget: Budget, observer: FillObserver) -> Self:
+        """The task of one fill, with the hole laid out."""
+        layout = source.prompt.lay_out(hole)
+        return cls(
+            backend=source.backend,
+            prompt=source.prompt,
+            settings=source.settings,
+            prefix=source.prefix,
+            fim=source.fim if source.settings.beams else None,
+            hole=hole,
+            budget=budget,
+            observer=observer,
+            checker=SyntaxChecker(source.judge, hole, source.prompt, layout),
+            out=Infilling(layout=layout),
+        )
 
     @property
     def layout(self) -> Layout:
