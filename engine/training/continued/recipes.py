@@ -44,6 +44,6 @@ class Recipe:
     decay_share: float = 0.4
     weight_decay: float = 0.01
     save_minutes: float = 4.0
-    measure_minutes: float = 20.0
-    measure_rows: int = 12
+    measure_minutes: float = 30.0
+    measure_rows: int = 16
     seed: int = 0

@@ -1,6 +1,6 @@
 """A smaller network of the base: fewer tokens, fewer layers, to be continued like the base.
 
-`python -m midspan.engine.training.continued.shrink runs/base runs/base-22 --corpus runs/sources --tokens 24576 --layers 22`
+`python -m midspan.engine.training.continued.shrink runs/base runs/base-22 --corpus runs/sources --tokens 16384 --layers 22`
 keeps the tokens that the corpus uses most and drops layer after layer, each time the one without which a sample of the
 corpus is likeliest (Song et al. 2024, arXiv:2402.09025). `shrink.json` says which layers are left, and what it cost.
 """
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     parser.add_argument("out", type=Path, help="each folder is named so, and the number of its layers")
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=24_576)
+    parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--layers", type=int, nargs="+", default=[22, 14])
     arguments = parser.parse_args()
     shrink(arguments.base, arguments.out, Corpus.read(arguments.corpus / "train.jsonl"), arguments.tokens, arguments.layers)

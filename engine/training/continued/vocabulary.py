@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -15,9 +15,9 @@ from midspan.engine.training.continued.texts import LANGUAGE_SHARES, Corpus
 SAMPLE_CHARS = 3_000_000
 
 
-def counts(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> Counter[str]:
+def counts(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> dict[str, float]:
     """How often each token is used in a sample of every language, weighed as the languages are in training."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for language in corpus.languages:
         chance, sample, size = random.Random(f"{seed} {language}"), list[str](), 0
         while size < SAMPLE_CHARS:
@@ -26,11 +26,11 @@ def counts(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> Counter[str]:
             size += len(sample[-1])
         used = Counter(token for encoding in tokenizer.encode_batch(sample) for token in encoding.tokens)
         for token, times in used.items():
-            found[token] += int(times * 1_000_000 * LANGUAGE_SHARES[language] / used.total())
+            found[token] += times * LANGUAGE_SHARES[language] / used.total()
     return found
 
 
-def trim(tokenizer: Tokenizer, used: Counter[str], size: int) -> tuple[Tokenizer, list[int]]:
+def trim(tokenizer: Tokenizer, used: dict[str, float], size: int) -> tuple[Tokenizer, list[int]]:
     """A tokenizer of about `size` tokens, and the old id of each new one.
 
     Special tokens and single bytes stay; then come the most used tokens, each with all that it is merged from.
@@ -41,7 +41,7 @@ def trim(tokenizer: Tokenizer, used: Counter[str], size: int) -> tuple[Tokenizer
     parts = {first + second: (first, second) for first, second in merges}
     special = [token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()) if token.special]
     kept = set(special) | {token for token in vocabulary if token not in parts}
-    for token, _ in used.most_common():
+    for token in sorted(used, key=used.__getitem__, reverse=True):
         if len(kept) >= size:
             break
         missing = [token]
