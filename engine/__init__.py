@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import (
     About,
     Budget,
@@ -19,8 +18,9 @@ from midspan.engine.api import (
     Line,
     OnProgress,
 )
-from midspan.engine.elsewhere import Elsewhere, bare_lines
-from midspan.engine.threads import spin_briefly
+from midspan.engine.backends.process import keep_large_blocks
+from midspan.engine.backends.threads import spin_briefly
+from midspan.engine.hypotheses.line_lookup import Elsewhere, bare_lines
 
 if TYPE_CHECKING:
     from midspan.engine.engine import Engine
@@ -78,6 +78,6 @@ def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:
 
     Raises DeviceError where there is no GPU.
     """
-    from midspan.engine.timing import gpu, kernel_rows
+    from midspan.engine.bench.timing import gpu, kernel_rows
 
     return kernel_rows(gpu(device))

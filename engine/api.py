@@ -5,9 +5,11 @@ Text here always has LF line ends; the server turns a document's own line ends i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
@@ -149,3 +151,19 @@ OnProgress = Callable[[int, int], None]
 
 Judge = Callable[[Hole, str], tuple[tuple[int, int], ...]]
 """(hole, fill) -> which characters [begin, end) of the fill stand in a syntax error that the fill brought about."""
+
+
+class Engine(Protocol):
+    """What fills holes: the engine in this process, or any other that stands in for it."""
+
+    @property
+    def about(self) -> About:
+        """What is loaded."""
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """Begin a fill; `on_frame` is called on the engine's thread."""
+
+    def close(self) -> None:
+        """End the engine's thread."""

@@ -10,15 +10,15 @@ import time
 import torch
 
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
-from midspan.engine.beams import Beam, FillInTheMiddle, known
-from midspan.engine.branches import Branches
-from midspan.engine.candidates import Scored
-from midspan.engine.early import Checked
 from midspan.engine.features import FEATURES
+from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, known
+from midspan.engine.hypotheses.branches import Branches
+from midspan.engine.hypotheses.early_exit import Checked
+from midspan.engine.hypotheses.ranking import Scored
 from midspan.engine.infill import Infilling, Watch
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest gap that was trained on.

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
-from midspan.engine.draw import Drawn
+from midspan.engine.sampling import Drawn
 
 
 class Network(Protocol):

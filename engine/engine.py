@@ -27,16 +27,16 @@ from midspan.engine.api import (
     Stopped,
 )
 from midspan.engine.autoregressive import Autoregressive
-from midspan.engine.chat import ChatPrompt
-from midspan.engine.fused import FusedGemma
+from midspan.engine.backends.choose import chosen, load_network
+from midspan.engine.backends.triton import FusedGemma
 from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
 from midspan.engine.model import ModelConfig
-from midspan.engine.network import chosen, load_network
-from midspan.engine.prompt import Prompt
-from midspan.engine.quantized import count_parameters, precision
+from midspan.engine.prompts.chat import ChatPrompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.released import CHAT_LAYOUTS
 from midspan.engine.settings import CheckpointSettings, read_settings
-from midspan.engine.weights import read_config, resolve
+from midspan.engine.weights.load import read_config, resolve
+from midspan.engine.weights.quantized import count_parameters, precision
 
 log = logging.getLogger(__name__)
 

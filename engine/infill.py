@@ -10,21 +10,21 @@ from functools import cached_property, partial
 import torch
 
 from midspan.engine.api import Budget, Cell, CellState, Frame, GapKind, Hole, Judge, OnFrame, Stopped
-from midspan.engine.beams import Beam, FillInTheMiddle, faint, known
-from midspan.engine.branches import Branches
-from midspan.engine.candidates import Gap, Rivals, Scored, after, lay_canvases, rank, together
+from midspan.engine.backends.graph_loop import CapturedLoop
+from midspan.engine.backends.runner import loop_over
 from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.captured import CapturedLoop
 from midspan.engine.denoise import Step
-from midspan.engine.early import Checked, early
-from midspan.engine.lengths import around, canvas_width, fitting, likely_lengths, read_lengths
-from midspan.engine.loop import loop_over
+from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, faint, known
+from midspan.engine.hypotheses.branches import Branches
+from midspan.engine.hypotheses.early_exit import Checked, early
+from midspan.engine.hypotheses.lengths import around, canvas_width, fitting, likely_lengths, read_lengths
+from midspan.engine.hypotheses.ranking import Gap, Rivals, Scored, after, lay_canvases, rank, together
+from midspan.engine.hypotheses.renoise import DRAWS, Draft, lay_draft
+from midspan.engine.hypotheses.repair import lay_repairs, spoilt_slots
+from midspan.engine.hypotheses.similar_lines import neighbours
 from midspan.engine.model import DiffusionGemma
-from midspan.engine.neighbours import neighbours
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompt import Layout, Prompt
-from midspan.engine.repair import lay_repairs, spoilt_slots
-from midspan.engine.rewrite import DRAWS, Draft, lay_draft
+from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
 MAX_BLOCKS = 4

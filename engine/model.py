@@ -18,7 +18,7 @@ from torch import nn
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.cache import Cache
-from midspan.engine.following import Following, following
+from midspan.engine.next_token import Following, following
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp, experts_reference
 from midspan.kernels.geglu import geglu_reference

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import midspan
 from midspan.engine.api import CheckpointError, DeviceError
-from midspan.server.errors import CommandError
+from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -203,19 +203,19 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _fill(arguments: argparse.Namespace) -> int:
-    from midspan.server.fill import fill_command
+    from midspan.server.commands.fill import fill_command
 
     return fill_command(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from midspan.server.doctor import doctor_command
+    from midspan.server.commands.doctor import doctor_command
 
     return doctor_command(arguments)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from midspan.server.report import report_command
+    from midspan.server.commands.report import report_command
 
     return report_command(arguments)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import FARTHEST, rank_rivals
-from midspan.engine.early import Checked
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
+from midspan.engine.hypotheses.early_exit import Checked
+from midspan.engine.hypotheses.ranking import FARTHEST, rank_rivals
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import EarlyExit, Ranking, write_settings
 from midspan.engine.training import calibrate, ranking

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from midspan.engine.api import GapKind, Hole
-from midspan.engine.elsewhere import Elsewhere, bare_lines
+from midspan.engine.hypotheses.line_lookup import Elsewhere, bare_lines
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)

@@ -1,9 +1,9 @@
 """What a gap length gains by its size alone, for a checkpoint of layout `clamped`: `length_bias` of its `midspan.json`.
 
 `python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. For holes cut into held-out files,
-half of them lines and half spans, every length is read as engine/lengths.py reads it; a length's bias is its mean
-score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths. A
-neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
+half of them lines and half spans, every length is read as engine/hypotheses/lengths.py reads it; a length's bias is
+its mean score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths.
+A neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
 number).
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, DeviceError, Hole
 from midspan.engine.canvas import Draws
 from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.infill import Infiller
-from midspan.engine.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes, heldout_spans
 

@@ -12,8 +12,8 @@ from itertools import product
 from pathlib import Path
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import Rivals
 from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.ranking import Rivals
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import Scored
-from midspan.engine.early import Checked
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
+from midspan.engine.hypotheses.early_exit import Checked
+from midspan.engine.hypotheses.ranking import Scored
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.settings import Ranking, write_settings
 from midspan.engine.training.holes import heldout_holes

@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from midspan.engine.canvas import Draws, Plan
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.weights import load_weights, read_config
+from midspan.engine.weights.load import load_weights, read_config
 
 VOCAB, CANVAS = 64, 12
 CPU = torch.device("cpu")

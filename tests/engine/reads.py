@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from midspan.engine.branches import Branches
+from midspan.engine.hypotheses.branches import Branches
 from midspan.engine.model import DiffusionGemma
 
 VOCAB, WINDOW = 64, 12

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import Autoregressive
-from midspan.engine.beams import SUFFIX_TOKENS
-from midspan.engine.branches import Branches
 from midspan.engine.engine import Engine
+from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
+from midspan.engine.hypotheses.branches import Branches
 from midspan.engine.infill import Watch
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompt import BOS_ID, EOS_ID, Prompt
+from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from tests.engine.tiny import SOURCE, config_json, random_model, tiny_infiller
 from tests.engine.tiny import settings as tiny_settings
 

@@ -11,7 +11,7 @@ import pytest
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.engine import Engine
 from midspan.engine.infill import Infiller, Watch
-from midspan.engine.prompt import BOS_ID
+from midspan.engine.prompts.prompt import BOS_ID
 from midspan.engine.settings import read_settings
 from tests.engine.tiny import SOURCE, tiny_checkpoint, tiny_infiller
 

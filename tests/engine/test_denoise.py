@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.draw import ByLogits
+from midspan.engine.sampling import ByLogits
 
 VOCAB = 24
 

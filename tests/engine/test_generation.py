@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from midspan.engine.backends.runner import CanvasNetwork
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, CheckpointError, Frame, Hole
-from midspan.engine.candidates import Scored, rank
 from midspan.engine.engine import Engine
+from midspan.engine.hypotheses.ranking import Scored, rank
 from midspan.engine.infill import Infiller, Watch
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from tests.engine.tiny import SOURCE, tiny_infiller
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")

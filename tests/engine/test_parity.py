@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from midspan.engine.backends.runner import CanvasNetwork
 from midspan.engine.cache import Cache
-from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,

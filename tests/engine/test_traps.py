@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 
 from midspan.engine import model as network
+from midspan.engine.backends.runner import CanvasNetwork
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
 from midspan.engine.denoise import denoise
-from midspan.engine.draw import ByLogits
-from midspan.engine.loop import CanvasNetwork
 from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
+from midspan.engine.sampling import ByLogits
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp
 from midspan.kernels.rms_norm import rms_norm_reference

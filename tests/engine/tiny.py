@@ -12,10 +12,10 @@ import torch
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.tokenizer import train
-from midspan.engine.weights import save_weights
+from midspan.engine.weights.load import save_weights
 
 SOURCE = '''
 def total(items, tax):

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
+from midspan.engine.backends.graph_loop import sizes
+from midspan.engine.backends.runner import CanvasNetwork, Loop
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.captured import sizes
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.loop import CanvasNetwork, Loop
 from midspan.engine.model import DiffusionGemma
 from midspan.kernels.counter import DRAW, NOISE, below_reference, gumbel_reference, philox_reference
 

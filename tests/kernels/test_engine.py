@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, DeviceError, Hole
+from midspan.engine.backends.choose import chosen
+from midspan.engine.backends.cuda_graph import Room, Size, StepGraph
+from midspan.engine.backends.graph_loop import CapturedLoop
+from midspan.engine.backends.runner import Loop
+from midspan.engine.backends.triton import FusedGemma, own_room, unsupported
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.captured import CapturedLoop
-from midspan.engine.chat import ChatPrompt
 from midspan.engine.denoise import Step
-from midspan.engine.fused import FusedGemma, own_room, unsupported
-from midspan.engine.graph import Room, Size, StepGraph
 from midspan.engine.infill import Infiller, Watch
-from midspan.engine.loop import Loop
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
-from midspan.engine.network import chosen
-from midspan.engine.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
+from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.settings import read_settings
+from midspan.engine.weights.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.tiny import config_json, random_model, tiny_infiller
 from tests.kernels.compare import DEVICE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import Budget, GapKind, Hole
-from midspan.engine.captured import CapturedLoop
+from midspan.engine.backends.graph_loop import CapturedLoop
 from midspan.engine.engine import Engine, warm_up
 from tests.kernels.test_engine import PATIENT, pair
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from midspan.engine.api import Hole
-from midspan.server.background import opened
-from midspan.server.context import Used, collect
-from midspan.server.documents import Document, Documents, Place
-from midspan.server.edits import Edits
-from midspan.server.index import Index
-from midspan.server.indexer import Scan, Workspace
-from midspan.server.sources import Gap
+from midspan.server.context.context import Used, collect
+from midspan.server.context.recent_edits import Edits
+from midspan.server.context.sources import Gap
+from midspan.server.text.documents import Document, Documents
+from midspan.server.text.line_index import Place
+from midspan.server.workspace.index import Index
+from midspan.server.workspace.indexer import Scan, Workspace
+from midspan.server.workspace.indexer_client import opened
 from tests.server.pictures import place
 
 UNHURRIED_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.recipes import RowRecipe
 from midspan.engine.training.continued.spans import Gap
 from midspan.engine.training.continued.texts import Text

@@ -1,7 +1,7 @@
 """What a continued checkpoint is worth: held-out gaps by language, milliseconds a fill, bytes a token.
 
 `python -m midspan.engine.training.continued.evaluate runs/continued/checkpoint --corpus runs/sources` prints one JSON
-object; `docs/benchmarks/record.py fim.py ...` records it. Times are of plain torch on one thread: state ratios.
+object; `benchmarks/record.py fim.py ...` records it. Times are of plain torch on one thread: state ratios.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from midspan.engine.llama import KeyValueCache, Llama
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.base import load
 from midspan.engine.training.continued.heldout import ROOM, exact_matches, gap_losses
 from midspan.engine.training.continued.recipes import LONG

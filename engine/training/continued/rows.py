@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.blocks import Blocks
 from midspan.engine.training.continued.recipes import RowRecipe
 from midspan.engine.training.continued.spans import Gap, cut

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from midspan.engine.llama import DecoderLayer, Llama, rotations
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.base import load
 from midspan.engine.training.continued.batches import Batch, make_batch
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe

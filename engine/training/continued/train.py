@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from midspan.engine.allocator import keep_large_blocks
+from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.training.continued.heldout import gap_losses
 from midspan.engine.training.continued.recipes import Recipe
 from midspan.engine.training.continued.run import Run, plain_layer, recipe_row

@@ -1,0 +1,288 @@
+"""DiffusionGemma over the Triton kernels: the same weights and verbs as model.py, every op a launch.
+
+Chosen once, at load, where there is a GPU. What reads the same rows is one product (q, k and v; gate and up), a layer's
+end and the next one's first norm are one kernel, and keys and values are written where they stay. FP8 and 4-bit weights
+(quantized.py) go to kernels of their own. What is denoised step by step is captured in graph.py; `run`, which beams of
+an autoregressive checkpoint take, stays the torch path's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from midspan.engine.cache import Cache
+from midspan.engine.model import MLP, Attention, DiffusionGemma, Experts, Layer, LayerShape, ModelConfig
+from midspan.engine.weights.quantized import FourBitExperts, Fp8Experts, Fp8Linear
+from midspan.kernels.attention import attention
+from midspan.kernels.experts import experts, experts_fp8
+from midspan.kernels.experts_4bit import experts_4bit
+from midspan.kernels.geglu import geglu
+from midspan.kernels.launch import INSTALLED
+from midspan.kernels.linear import linear_fp8
+from midspan.kernels.qkv import qkv
+from midspan.kernels.rms_norm import rms_norm, rms_norm_join, rms_norm_residual
+from midspan.kernels.router import router
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""Rows [T, a] -> [T, b]."""
+
+Mixture = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(rows [T, d], weights [T, k] float32, experts [T, k] int32) -> [T, d]."""
+
+
+def unsupported(config: ModelConfig) -> str | None:
+    """Why the kernels cannot run this network here; None where they can."""
+    if not INSTALLED:
+        return "triton is not installed"
+    sizes = sorted({shape.head_dim for shape in config.layers})
+    wrong = [size for size in sizes if not 16 <= size <= 512 or size & (size - 1)]
+    return f"heads of size {wrong[0]} are not a power of two from 16 to 512" if wrong else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Where B requests' keys and values lie: a prefix, read only, and their own, written and read.
+
+    By layer: keys, values [1, G, M, D] of which length [B] are valid, and own_keys, own_values [B, G, C, D]. valid
+    [B, C] is None where every own position may be seen. length and causal [B] are on the device.
+    """
+
+    keys: Sequence[torch.Tensor]
+    values: Sequence[torch.Tensor]
+    own_keys: Sequence[torch.Tensor]
+    own_values: Sequence[torch.Tensor]
+    length: torch.Tensor
+    causal: torch.Tensor
+    valid: torch.Tensor | None
+    slot: torch.Tensor  # zeros [B]: every request stands behind the one prefix
+    place: torch.Tensor  # 0 .. B - 1: each writes its own keys and values
+    start: torch.Tensor  # zeros [B]: from their first position on
+
+
+def reading(
+    cache: Cache, own: Sequence[tuple[torch.Tensor, torch.Tensor]], *, causal: bool, valid: torch.Tensor | None = None
+) -> Reading:
+    """A reading behind the valid part of `cache`, of the keys and values of `own`, a pair a layer."""
+    batch, device = own[0][0].shape[0], own[0][0].device
+    whole = [cache.whole(layer) for layer in range(cache.layers)]
+    zeros = torch.zeros(batch, dtype=torch.int32, device=device)
+    return Reading(
+        keys=[keys for keys, _ in whole],
+        values=[values for _, values in whole],
+        own_keys=[keys for keys, _ in own],
+        own_values=[values for _, values in own],
+        length=torch.full((batch,), cache.length, dtype=torch.int32, device=device),
+        causal=torch.full((batch,), causal, device=device),
+        valid=valid,
+        slot=zeros,
+        place=torch.arange(batch, dtype=torch.int32, device=device),
+        start=zeros,
+    )
+
+
+def own_room(
+    layers: Sequence[LayerShape], batch: int, width: int, like: torch.Tensor
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Room for keys and values of `batch` canvases [B, G, width, D], a pair a layer, as `like` in dtype and device."""
+    shapes = [(batch, layer.kv_heads, width, layer.head_dim) for layer in layers]
+    return [(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
+
+
+class FusedLayer:
+    """What `Layer` computes, between the norm of its input and the norm of the next layer's."""
+
+    def __init__(self, layer: Layer, shape: LayerShape) -> None:
+        self._layer, self._eps, self._window = layer, layer.eps, shape.window
+        self._project, self._out = _projection(layer.self_attn), product(layer.self_attn.o_proj)
+        self._dense = dense(layer.mlp)
+        self._mixture = mixture(layer.experts)
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        normed: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        scalar: torch.Tensor,
+        following: torch.Tensor,
+        at: Reading,
+        number: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Residual rows x and their norm [B, N, d] -> the layer's x and its norm by the `following` weight [d]."""
+        layer, eps = self._layer, self._eps
+        attended = self._attend(normed, rope, at, number)
+        x, dense_in, expert_in = rms_norm_residual(
+            attended,
+            layer.post_attention_layernorm.weight,
+            x,
+            None,
+            (layer.pre_feedforward_layernorm.weight, layer.pre_feedforward_layernorm_2.weight),
+            eps,
+        )
+        route = layer.router
+        weights, index = router(
+            x.flatten(0, 1), route.scale, route.proj.weight, route.per_expert_scale, layer.top_k, eps
+        )
+        pair = (self._dense(dense_in), self._mixture(expert_in.flatten(0, 1), weights, index).view_as(x))
+        pair_weights = (layer.post_feedforward_layernorm_1.weight, layer.post_feedforward_layernorm_2.weight)
+        outer = layer.post_feedforward_layernorm.weight
+        x, normed = rms_norm_join(pair, pair_weights, outer, x, scalar, (following,), eps)
+        return x, normed
+
+    def _attend(
+        self, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], at: Reading, number: int
+    ) -> torch.Tensor:
+        parts, own = self._layer.self_attn, (at.own_keys[number], at.own_values[number])
+        q, k, v = self._project(normed)
+        turned = qkv(q, k, v, parts.q_norm.weight, parts.k_norm.weight, *rope, *own, at.place, at.start, self._eps)
+        mixed = attention(
+            turned.transpose(1, 2),
+            *(at.keys[number], at.values[number], *own, at.slot, at.length, at.causal, at.valid),
+            self._window,
+        )
+        return self._out(mixed.transpose(1, 2).flatten(2))
+
+
+class FusedGemma(DiffusionGemma):
+    """DiffusionGemma whose causal readings run through the kernels once `fuse` has seen the weights."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._fused: list[FusedLayer] = []
+        self._condition: Product | None = None
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Lay the weights out for the kernels; once, when they are in place."""
+        pairs = zip(self.layers, self.config.layers, strict=True)
+        self._fused = [FusedLayer(layer, shape) for layer, shape in pairs if isinstance(layer, Layer)]
+        self._condition = dense(self.self_conditioning)
+
+    @torch.no_grad()
+    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """See DiffusionGemma."""
+        begin, rows = cache.length, ids.shape[1]
+        cache.reserve(rows)
+        own = [cache.read(layer, begin, begin + rows) for layer in range(cache.layers)]
+        positions = torch.arange(begin, begin + rows, device=ids.device)[None]
+        at = reading(cache, own, causal=True)
+        hidden = self.read(self.embed(ids), positions, self.scalars(encoder=True), at)
+        cache.advance(rows)
+        return hidden
+
+    @torch.no_grad()
+    def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """See DiffusionGemma."""
+        batch, rows = ids.shape
+        own = own_room(self.config.layers, batch, rows, self.embed_tokens.weight)
+        positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
+        at = reading(cache, own, causal=True)
+        return self.read(self.embed(ids), positions, self.scalars(encoder=True), at)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        ids: torch.Tensor,
+        cache: Cache,
+        soft: torch.Tensor | None = None,
+        valid: torch.Tensor | None = None,
+        *,
+        frozen_rows: int = 0,
+    ) -> torch.Tensor:
+        """See DiffusionGemma; one reading that keeps nothing, so without `frozen_rows`."""
+        assert frozen_rows == 0, "graph.py holds the keys of frozen rows"
+        batch, rows = ids.shape
+        own = own_room(self.config.layers, batch, rows, self.embed_tokens.weight)
+        at = reading(cache, own, causal=False, valid=None if valid is None else valid.contiguous())
+        none = self.embed_tokens.weight.new_zeros(batch, rows, self.config.hidden_size)
+        return self.read_canvas(ids, none if soft is None else soft, at)
+
+    def read_canvas(self, ids: torch.Tensor, soft: torch.Tensor, at: Reading) -> torch.Tensor:
+        """Canvases [B, N] and soft embeddings [B, N, d] (zeros at first) -> hidden [B, N, d]; nothing on the host."""
+        assert self._condition is not None, "fuse comes first"
+        parts = self.self_conditioning
+        conditioned = self._condition(rms_norm(soft, parts.pre_norm.weight, parts.pre_norm.eps))
+        x = rms_norm(self.embed(ids) + conditioned, None, parts.pre_norm.eps)
+        positions = (at.length[:1, None] + torch.arange(ids.shape[1], device=ids.device)).contiguous()
+        return self.read(x, positions, self.scalars(encoder=False), at)
+
+    def read(self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], at: Reading) -> torch.Tensor:
+        """The stack: embeddings x [B, N, d] at positions [1, N] -> the last norm's rows [B, N, d]."""
+        tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
+        inputs = [layer.get_submodule("input_layernorm").get_parameter("weight") for layer in self.layers]
+        normed = rms_norm(x, inputs[0], self.config.eps)
+        for number, layer in enumerate(self._fused):
+            following = [*inputs, self.norm.weight][number + 1]
+            rope = tables[self.config.layers[number]]
+            x, normed = layer(x, normed, rope, scalars[number], following, at, number)
+        return normed
+
+
+def dense(mlp: MLP) -> Product:
+    """A dense MLP [.., d] -> [.., d] whose gate and up are one product."""
+    both, down = joined(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
+    return lambda x: down(geglu(both(x).flatten(0, -2))).view_as(x)
+
+
+def mixture(layer: nn.Module) -> Mixture:
+    """The experts of a layer, of whichever form."""
+    if isinstance(layer, Fp8Experts):
+        gate_up, down = (layer.gate_up_proj, layer.gate_up_scale), (layer.down_proj, layer.down_scale)
+        return lambda x, weights, index: experts_fp8(x, weights, index, *gate_up, *down)
+    if isinstance(layer, FourBitExperts):
+        packed = layer.gate_up, layer.down
+        return lambda x, weights, index: experts_4bit(x, weights, index, *packed)
+    assert isinstance(layer, Experts)
+    plain = layer.gate_up_proj, layer.down_proj
+    return lambda x, weights, index: experts(x, weights, index, *plain)
+
+
+def joined(*layers: nn.Module) -> Product:
+    """Products of the same rows as one, their results side by side; where all are of one form, else one by one."""
+    if len({type(layer) for layer in layers}) > 1:
+        each = [product(layer) for layer in layers]
+        return lambda x: torch.cat([one(x) for one in each], dim=-1)
+    whole = _whole(layers, "weight")
+    if isinstance(layers[0], Fp8Linear):
+        scale = _whole(layers, "scale")
+        return lambda x: _fp8(x, whole, scale)
+    return lambda x: F.linear(x, whole)
+
+
+def product(layer: nn.Module) -> Product:
+    """One product."""
+    return joined(layer)
+
+
+def _whole(layers: Sequence[nn.Module], name: str) -> torch.Tensor:
+    """The layers' tensors of this name, one below the other in memory; theirs become views of it."""
+    own: list[torch.Tensor] = [getattr(layer, name).detach() for layer in layers]
+    if len(own) == 1:
+        return own[0]
+    # FP8 is joined as bytes: not every device joins it as numbers.
+    raw = torch.cat([one.view(torch.uint8) if one.element_size() == 1 else one for one in own])
+    whole = raw.view(own[0].dtype)
+    for layer, part in zip(layers, whole.split([len(one) for one in own]), strict=True):
+        setattr(layer, name, nn.Parameter(part, requires_grad=False) if name == "weight" else part)
+    return whole
+
+
+def _fp8(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    rows: torch.Tensor = linear_fp8(x.flatten(0, -2), weight, scale).unflatten(0, x.shape[:-1])
+    return rows
+
+
+def _projection(parts: Attention) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """Rows [B, N, d] -> q [B, N, H, D] and k, v [B, N, G, D], slices of one product; v None where V comes from K."""
+    layers = [layer for layer in (parts.q_proj, parts.k_proj, parts.v_proj) if layer is not None]
+    widths, whole, size = [len(layer.weight) for layer in layers], joined(*layers), parts.head_dim
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        q, k, *v = (part.unflatten(-1, (-1, size)) for part in whole(x).split(widths, dim=-1))
+        return q, k, v[0] if v else None
+
+    return run

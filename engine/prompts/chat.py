@@ -1,0 +1,152 @@
+"""Hole <-> token ids for a checkpoint that follows instructions, with its turns written by their own tokens.
+
+    <bos><|turn>user\\n REQUEST <turn|>\\n<|turn>model\\n<|channel>thought\\n<channel|> ```language\\n BEGINNING  CANVAS
+
+The thought is empty, as thinking is off; with `thought` false there is none. The answer is begun by us, as a code block
+whose marks no line of the file closes, so that the canvas goes on with the text right before the gap and token healing
+works as elsewhere. `prompted`: the request shows the file with the gap marked, the beginning is the gap's line so far,
+and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows how the file ends, the
+beginning is the file up to the gap, and the canvas holds the gap, of a length that is tried, and what follows, frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
+from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
+from midspan.engine.settings import CheckpointSettings
+
+TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
+# What a canvas may hold behind an answer.
+ENDS = (TURN_END, "<eos>", "<pad>")
+FENCE = re.compile("`{3,}")
+# Tokens that stand for nothing yet, or for what is no text.
+PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
+SOME_LINES: tuple[GapKind, ...] = ("span", "block")
+ONE_BLOCK = "Answer with one code block and nothing else."
+EXTENT = {
+    True: "Write that part of the file again from the start of the gap's line to the end of the gap, the gap filled.",
+    False: "Write the gap's line again, the gap filled.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatLayout(Layout):
+    """As Layout, with the hole that the answer is cut to, and the mark that closes its code block."""
+
+    hole: Hole
+    fence: str
+
+
+class ChatPrompt(Prompt):
+    """One instruction-tuned checkpoint's tokenizer and turns."""
+
+    def __init__(self, tokenizer_file: Path, settings: CheckpointSettings) -> None:
+        super().__init__(
+            tokenizer_file,
+            prefix_tokens=settings.prefix_tokens,
+            filler_id=settings.filler_id,
+            context_tokens=settings.context_tokens,
+        )
+        self._prompted, self._suffix_tokens = settings.layout == "prompted", settings.suffix_tokens
+        self._thinks = settings.thought
+        needed = (TURN, TURN_END, CHANNEL, CHANNEL_END, *ENDS)
+        found = {name: self._tokenizer.token_to_id(name) for name in needed}
+        absent = [name for name, token in found.items() if token not in self.special_ids]
+        if absent:
+            mend = "give its midspan.json another layout (see ARCHITECTURE.md)"
+            raise CheckpointError(f"{tokenizer_file}: {absent[0]} is no special token, as chats need; {mend}")
+        self.many_lines = SOME_LINES
+        self._turns = {name: token for name, token in found.items() if token is not None}
+        self._ends = frozenset(self._turns[name] for name in ENDS) if self._prompted else frozenset[int]()
+        # Gemma's vocabulary has them as ordinary text.
+        placeholders = (i for i in range(self.vocab_size) if PLACEHOLDER.fullmatch(self.cell_text(i)))
+        self.banned = (*(i for i in self.special_ids if i not in self._ends), *placeholders)
+
+    def lay_out(self, hole: Hole) -> ChatLayout:
+        """The hole's ids; see the module. The suffix is what comes after the gap's own ids, up to the turn's end."""
+        plain, fence = super().lay_out(hole), fence_of(hole)
+        line_end = "" if hole.suffix.endswith("\n") and not self._prompted else "\n"
+        closing = [*self.encode(line_end + fence), self._turns[TURN_END]]
+        begun, heal = self._beginning(hole, plain)
+        prefix = [*self.question(self._request(hole, fence)), *self.encode(f"{fence}{hole.language}\n"), *begun]
+        if not self._prompted:
+            suffix = [*(plain.suffix if hole.suffix else ()), *closing]
+        else:
+            # An answer closes its block itself; a draft that is renoised has no end of its own.
+            suffix = closing if hole.strength is not None else closing[-1:]
+        return ChatLayout(prefix=prefix, suffix=suffix, heal=heal, append=plain.append, hole=hole, fence=fence)
+
+    def question(self, request: Iterable[int]) -> list[int]:
+        """The user's turn with a request in ids, and the model's turn up to the answer."""
+        turn, end = self._turns[TURN], self._turns[TURN_END]
+        empty = [self._turns[CHANNEL], *self.encode("thought\n"), self._turns[CHANNEL_END]]
+        thought = empty if self._thinks else []
+        asked = [turn, *self.encode("user\n"), *request, end, *self.encode("\n")]
+        return [BOS_ID, *asked, turn, *self.encode("model\n"), *thought]
+
+    def gap_ids(self, slots: list[int]) -> list[int]:
+        """The slots up to the end of the turn; in `clamped` all of them."""
+        ends = (place for place, token in enumerate(slots) if token in self._ends)
+        return slots[: next(ends, len(slots))]
+
+    def text(self, gap: list[int], layout: Layout) -> str:
+        """What is inserted at the cursor: the answer without code fence and without what stands around the gap."""
+        assert isinstance(layout, ChatLayout)
+        text, hole = self.decode(gap), layout.hole
+        if not text.startswith(layout.heal):
+            return ""
+        text = text[len(layout.heal) :]
+        if self._prompted:
+            text = without_prefix(hole, up_to_the_fence(text, layout.fence))
+        if hole.kind not in SOME_LINES:
+            text = text.split("\n", 1)[0]
+        text = without_suffix(hole, text, same_line=self._prompted)
+        return text + layout.append if text.strip() and not text.endswith("\n") else text
+
+    def _beginning(self, hole: Hole, plain: Layout) -> tuple[list[int], str]:
+        """The answer's first ids, which we write, and the text that the canvas must repeat."""
+        if not self._prompted:
+            kept = plain.prefix[1 + len(self._context_ids(hole.context)) :]
+            return kept, plain.heal
+        head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
+        return self.heal(head)
+
+    def _request(self, hole: Hole, fence: str) -> list[int]:
+        """What the user asks for."""
+        ids = list[int]()
+        if context := self._context_ids(hole.context):
+            ids += [*self.encode(f"Code of the same project:\n\n{fence}\n"), *context, *self.encode(f"{fence}\n\n")]
+        after = self.encode(hole.suffix)[: self._suffix_tokens]
+        opened, closed = f"{fence}{hole.language}\n", f"\n{fence}\n\n"
+        if self._prompted:
+            mark = marker(hole)
+            before = self._cut(self.encode(hole.prefix))
+            said = f"{mark} marks a gap in this file.\n\n{opened}"
+            asked = f"{closed}{EXTENT[hole.kind in SOME_LINES]} {ONE_BLOCK}"
+            return [*ids, *self.encode(said), *before, *self.encode(mark), *after, *self.encode(asked)]
+        if not after:
+            return [*ids, *self.encode(f"Write a file in {hole.language}. {ONE_BLOCK}")]
+        said = f"This is how a file in {hole.language} ends:\n\n{opened}"
+        asked = f"{closed}Write the whole file, up to this end and with it. {ONE_BLOCK}"
+        return [*ids, *self.encode(said), *after, *self.encode(asked)]
+
+
+def marker(hole: Hole) -> str:
+    """What stands for the gap in a request, of a kind that the file does not hold."""
+    number, mark = 0, "<gap>"
+    while mark in hole.prefix or mark in hole.suffix:
+        number += 1
+        mark = f"<gap{number}>"
+    return mark
+
+
+def fence_of(hole: Hole) -> str:
+    """The mark of a code block that holds the hole's text: longer than any such mark in it."""
+    found = FENCE.findall("\n".join((hole.prefix, hole.draft, hole.suffix, *hole.context)))
+    return "`" * max(3, 1 + max(map(len, found), default=0))
