@@ -119,15 +119,24 @@ class Attention(nn.Module):
         self.q_norm: nn.Module = RmsNorm(size, config.rms_eps) if config.qk_norm else nn.Identity()
         self.k_norm: nn.Module = RmsNorm(size, config.rms_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int) -> Tensor:
-        """[B, N, hidden] behind what `cache` holds to [B, N, hidden]."""
+    def project(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, N, hidden] to queries [B, heads, N, head_dim], keys and values [B, kv heads, N, head_dim]; RoPE applied."""
         rows, tokens, _ = x.shape
         size = self.config.head_dim
         queries = self.q_norm(self.q_proj(x).view(rows, tokens, -1, size)).transpose(1, 2)
         keys = self.k_norm(self.k_proj(x).view(rows, tokens, -1, size)).transpose(1, 2)
         values = self.v_proj(x).view(rows, tokens, -1, size).transpose(1, 2)
-        queries, keys = rotate(queries, *rope), rotate(keys, *rope)
-        mask = None
+        return rotate(queries, *rope), rotate(keys, *rope), values
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """Mixed values [B, heads, N, head_dim] to [B, N, hidden]."""
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], cache: KeyValueCache | None, layer: int) -> Tensor:
+        """[B, N, hidden] behind what `cache` holds to [B, N, hidden]."""
+        queries, keys, values = self.project(x, rope)
+        mask, tokens = None, x.shape[1]
         if cache is not None:
             keys, values = cache.append(layer, keys, values)
             seen = keys.shape[2]
@@ -135,8 +144,7 @@ class Attention(nn.Module):
         causal = mask is None and tokens > 1
         # Grouped heads by repetition are slower, and the fused kernel takes them as they are.
         mixed = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=True)
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1))
-        return out
+        return self.output(mixed)
 
 
 class Mlp(nn.Module):
@@ -183,7 +191,7 @@ class Decoder(nn.Module):
 
 
 class Llama(nn.Module):
-    """The whole network; `compiled` in place of `blocks` runs the same blocks through torch.compile."""
+    """The whole network: hidden states, and logits where they are wanted."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()

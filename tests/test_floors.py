@@ -23,7 +23,7 @@ THIRD_PARTY = {
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
     "engine/weights/load.py": {"huggingface_hub"},
-    "engine/training/": {"matplotlib", "numpy"},
+    "engine/training/": {"gguf", "matplotlib", "numpy"},
     "engine/backends/onnx": {"numpy", "onnx", "onnxruntime"},
 }
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")

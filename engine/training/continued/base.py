@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from gguf import GGUFReader
 from gguf.quants import dequantize
-from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.llama import Llama, LlamaConfig, load_state
+from midspan.engine.training.continued.folder import byte_level
 
 NAMES = {
     "token_embd": "model.embed_tokens",
@@ -107,23 +108,6 @@ def tokenizer(reader: GGUFReader) -> Tokenizer:
     merges = [tuple(merge.split(" ")) for merge in _field(reader, "tokenizer.ggml.merges")]
     special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL]
     return byte_level({token: place for place, token in enumerate(tokens)}, merges, special)
-
-
-def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
-    """A tokenizer with SmolLM's splits over this vocabulary."""
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    return made
-
-
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Llama, Tokenizer]:
-    """Network and tokenizer of a checkpoint folder. Raises CheckpointError for one of another family."""
-    network = Llama(LlamaConfig.from_json(json.loads((folder / "config.json").read_text())))
-    load_state(network, load_file(folder / "model.safetensors"))
-    return network.to(dtype), Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _field(reader: GGUFReader, name: str) -> Any:

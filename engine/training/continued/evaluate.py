@@ -18,7 +18,7 @@ import torch
 
 from midspan.engine.llama import KeyValueCache, Llama
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.training.continued.base import load
+from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.heldout import ROOM, exact_matches, gap_losses
 from midspan.engine.training.continued.recipes import LONG
 from midspan.engine.training.continued.rows import RowBuilder

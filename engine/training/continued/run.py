@@ -15,31 +15,25 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from midspan.engine.llama import DecoderLayer, Llama, rotations
+from midspan.engine.llama import Llama, rotations
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.training.continued.base import load
+from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.batches import Batch, make_batch
+from midspan.engine.training.continued.layers import SHORT_TOKENS, Layer, long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.state import Progress, moments, read_state, restore, write_state
 from midspan.engine.training.continued.texts import Corpus
 
-Layer = Callable[[DecoderLayer, Tensor, tuple[Tensor, Tensor]], Tensor]
-
-
-def plain_layer(layer: DecoderLayer, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """One block without a cache; what torch.compile sees."""
-    out: Tensor = layer(x, rope)
-    return out
-
-
 class Run:
     """Network, optimiser and data. The batch of a step depends on seed and step alone, so that a run resumes exactly."""
 
-    def __init__(self, recipe: Recipe, base: Path, corpus: Corpus, out: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Path, corpus: Corpus, out: Path, clock: Callable[[], float] = time.process_time
+    ) -> None:
         self.recipe, self.corpus, self.out, self.progress = recipe, corpus, out, Progress()
-        self.layer: Layer = plain_layer
-        self.clock: Callable[[], float] = time.process_time
+        self.layers: tuple[Layer, Layer] = (short_layer, long_layer)
+        self._clock = clock
         self.network, self._tokenizer = load(base)
         self._config: dict[str, Any] = json.loads((base / "config.json").read_text())
         prompt = Prompt(base / "tokenizer.json", prefix_tokens=recipe.long.tokens, filler_id=0)
@@ -49,7 +43,7 @@ class Run:
             list(self.masters.values()), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
         )
         self.network.bfloat16()
-        self._counted = self.clock()
+        self._counted = clock()
 
     @property
     def fraction(self) -> float:
@@ -91,7 +85,7 @@ class Run:
 
     def count_time(self) -> None:
         """Add the CPU time since it was last counted."""
-        now = self.clock()
+        now = self._clock()
         self.progress.cpu_seconds += now - self._counted
         self._counted = now
 
@@ -113,8 +107,9 @@ class Run:
         network: Llama = self.network
         x: Tensor = network.model.embed_tokens(batch.ids)
         rope = rotations(network.config, 0, batch.ids.shape[1], x.dtype)
+        run_layer = self.layers[batch.ids.shape[1] > SHORT_TOKENS]
         for layer in network.model.layers:
-            x = self.layer(layer, x, rope)
+            x = run_layer(layer, x, rope)
         hidden = x.reshape(-1, x.shape[-1])[batch.places]
         return F.cross_entropy(network.logits(hidden).float(), batch.targets, reduction="none")
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from midspan.engine.llama import Llama, LlamaConfig, load_state, rotations
-from midspan.engine.training.continued.base import load
+from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.texts import Corpus
 from midspan.engine.training.continued.vocabulary import counts, trim
 

@@ -22,8 +22,9 @@ import torch
 
 from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.training.continued.heldout import gap_losses
+from midspan.engine.training.continued.layers import compiled
 from midspan.engine.training.continued.recipes import Recipe
-from midspan.engine.training.continued.run import Run, plain_layer, recipe_row
+from midspan.engine.training.continued.run import Run, recipe_row
 from midspan.engine.training.continued.texts import Corpus
 
 LOG_STEPS = 10
@@ -148,7 +149,7 @@ def main() -> None:
     corpus = Corpus.read(arguments.corpus / "train.jsonl")
     run = Run(recipe, arguments.base, corpus, arguments.out)
     if not arguments.eager:
-        run.layer = torch.compile(plain_layer, dynamic=False)
+        run.layers = compiled()
     event = "resumed" if run.resume() else "began"
     machine = {"threads": arguments.threads, "torch": torch.__version__, "base": arguments.base.name}
     log.write(event=event, **machine, recipe=recipe_row(recipe), **_standing(run))

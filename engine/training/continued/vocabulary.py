@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from midspan.engine.training.continued.base import byte_level
+from midspan.engine.training.continued.folder import byte_level
 from midspan.engine.training.continued.texts import LANGUAGE_SHARES, Corpus
 
 SAMPLE_CHARS = 3_000_000
