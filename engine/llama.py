@@ -120,7 +120,7 @@ class Attention(nn.Module):
         self.k_norm: nn.Module = RmsNorm(size, config.rms_eps) if config.qk_norm else nn.Identity()
 
     def project(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, N, hidden] to queries [B, heads, N, head_dim], keys and values [B, kv heads, N, head_dim]; RoPE applied."""
+        """[B, N, hidden] to rotated queries [B, heads, N, head_dim] and keys, and values [B, kv heads, N, head_dim]."""
         rows, tokens, _ = x.shape
         size = self.config.head_dim
         queries = self.q_norm(self.q_proj(x).view(rows, tokens, -1, size)).transpose(1, 2)
@@ -189,6 +189,10 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RmsNorm(config.hidden_size, config.rms_eps)
 
+    def blocks(self) -> list[DecoderLayer]:
+        """The layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
 
 class Llama(nn.Module):
     """The whole network: hidden states, and logits where they are wanted."""
@@ -238,8 +242,12 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 def load_state(network: Llama, tensors: dict[str, Tensor]) -> None:
     """Copy a checkpoint's tensors in. Raises CheckpointError where names or shapes are not the network's."""
     own = dict(network.named_parameters())
-    if differing := _first(sorted(set(own) ^ (set(tensors) - {"lm_head.weight"} if network.config.tied else set(tensors)))):
-        raise CheckpointError(f"model.safetensors: tensor `{differing}` is missing or unknown; copy the whole checkpoint")
+    if differing := _first(
+        sorted(set(own) ^ (set(tensors) - {"lm_head.weight"} if network.config.tied else set(tensors)))
+    ):
+        raise CheckpointError(
+            f"model.safetensors: tensor `{differing}` is missing or unknown; copy the whole checkpoint"
+        )
     for name, parameter in own.items():
         if parameter.shape != tensors[name].shape:
             shapes = f"{list(tensors[name].shape)}, config.json says {list(parameter.shape)}"

@@ -24,9 +24,15 @@ FAMILIES = {
 def pair(found: dict[str, Any]) -> tuple[Llama, Any]:
     """Our network and transformers', with the same random weights, biases and norms too."""
     torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(found["model_type"], **{k: v for k, v in found.items() if k != "model_type"})
-    ).float().eval()
+    theirs = (
+        transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(
+                found["model_type"], **{k: v for k, v in found.items() if k != "model_type"}
+            )
+        )
+        .float()
+        .eval()
+    )
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     ours = Llama(LlamaConfig.from_json(found))
@@ -59,7 +65,7 @@ def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, An
 
 
 def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
-    theirs = transformers.LlamaConfig(hidden_size=32, num_attention_heads=4, rope_theta=100_000.0)
+    theirs = transformers.AutoConfig.for_model("llama", hidden_size=32, num_attention_heads=4, rope_theta=100_000.0)
     found = LlamaConfig.from_json(theirs.to_dict())
     assert (found.head_dim, found.kv_heads, found.rope_theta) == (8, 4, 100_000.0)
 

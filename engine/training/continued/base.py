@@ -1,7 +1,7 @@
 """The base model as a checkpoint folder: a llama GGUF, dequantised, in Hugging Face's format.
 
-`python -m midspan.engine.training.continued.base FILE.gguf runs/base` writes `config.json`, `model.safetensors` (float32)
-and `tokenizer.json`. Quantised types are read by the `gguf` package.
+`python -m midspan.engine.training.continued.base FILE.gguf runs/base` writes `config.json`, `model.safetensors` in
+float32 and `tokenizer.json`. Quantised types are read by the `gguf` package.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def convert(file: Path, out: Path) -> None:
 
 
 def hugging_face_name(name: str) -> str:
-    """A GGUF tensor's name (`blk.3.attn_q.weight`) as Hugging Face has it. Raises CheckpointError for an unknown one."""
+    """Hugging Face's name of a GGUF tensor (`blk.3.attn_q.weight`). Raises CheckpointError for an unknown one."""
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.weight", name)
     if match is None or match[2] not in NAMES:
         raise CheckpointError(f"tensor `{name}` is not one of a llama network; use SmolLM2's GGUF")
@@ -70,7 +70,7 @@ def hugging_face_name(name: str) -> str:
 
 
 def halves(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Rows [heads * head_dim, hidden] from GGUF's order, where a rotated pair's parts alternate, to halves of a head."""
+    """Rows [heads * head_dim, hidden] from GGUF's order, a rotated pair's parts side by side, to halves of a head."""
     rows, width = weight.shape
     return weight.view(rows // head_dim, head_dim // 2, 2, width).transpose(1, 2).reshape(rows, width)
 

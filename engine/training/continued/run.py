@@ -17,16 +17,17 @@ from torch import Tensor
 
 from midspan.engine.llama import Llama, rotations
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.batches import Batch, make_batch
+from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.layers import SHORT_TOKENS, Layer, long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.state import Progress, moments, read_state, restore, write_state
 from midspan.engine.training.continued.texts import Corpus
 
+
 class Run:
-    """Network, optimiser and data. The batch of a step depends on seed and step alone, so that a run resumes exactly."""
+    """Network, optimiser and data. A step's batch depends on seed and step alone, so that a run resumes exactly."""
 
     def __init__(
         self, recipe: Recipe, base: Path, corpus: Corpus, out: Path, clock: Callable[[], float] = time.process_time
@@ -108,7 +109,7 @@ class Run:
         x: Tensor = network.model.embed_tokens(batch.ids)
         rope = rotations(network.config, 0, batch.ids.shape[1], x.dtype)
         run_layer = self.layers[batch.ids.shape[1] > SHORT_TOKENS]
-        for layer in network.model.layers:
+        for layer in network.model.blocks():
             x = run_layer(layer, x, rope)
         hidden = x.reshape(-1, x.shape[-1])[batch.places]
         return F.cross_entropy(network.logits(hidden).float(), batch.targets, reduction="none")

@@ -1,6 +1,6 @@
 """A smaller network of the base: fewer tokens, fewer layers, to be continued like the base.
 
-`python -m midspan.engine.training.continued.shrink runs/base runs/base-22 --corpus runs/sources --tokens 16384 --layers 22`
+`python -m midspan.engine.training.continued.shrink runs/base runs/small --corpus runs/sources --layers 30 26`
 keeps the tokens that the corpus uses most and drops layer after layer, each time the one without which a sample of the
 corpus is likeliest (Song et al. 2024, arXiv:2402.09025). `shrink.json` says which layers are left, and what it cost.
 """
@@ -119,7 +119,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--layers", type=int, nargs="+", default=[22, 14])
     arguments = parser.parse_args()
-    shrink(arguments.base, arguments.out, Corpus.read(arguments.corpus / "train.jsonl"), arguments.tokens, arguments.layers)
+    shrink(
+        arguments.base, arguments.out, Corpus.read(arguments.corpus / "train.jsonl"), arguments.tokens, arguments.layers
+    )
 
 
 if __name__ == "__main__":

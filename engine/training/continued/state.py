@@ -56,7 +56,9 @@ def moments(optimiser: torch.optim.Optimizer, masters: dict[str, Tensor]) -> dic
 
 
 @torch.no_grad()
-def restore(tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer, masters: dict[str, Tensor], step: int) -> None:
+def restore(
+    tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer, masters: dict[str, Tensor], step: int
+) -> None:
     """Put weights and moments back; `step` is AdamW's count."""
     for name, master in masters.items():
         master.copy_(tensors[f"master.{name}"])

@@ -125,7 +125,9 @@ def _standing(run: Run) -> dict[str, Any]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="a checkpoint folder: the base, or a smaller one of it")
+    parser.add_argument(
+        "--base", type=Path, required=True, help="a checkpoint folder: the base, or a smaller one of it"
+    )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=DEFAULT.minutes, help="of the process's own CPU time")

@@ -4,7 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,9 @@ def base(tmp_path: Path) -> Path:
 def corpus() -> Corpus:
     names = ("total", "mean", "largest", "smallest")
     texts = [SOURCE.replace("total", name) for name in names]
-    return Corpus([Text(language="python", package="shop", path=f"{n}.py", text=t) for n, t in zip(names, texts, strict=True)])
+    return Corpus(
+        [Text(language="python", package="shop", path=f"{n}.py", text=t) for n, t in zip(names, texts, strict=True)]
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +110,7 @@ def test_the_rate_rises_stays_and_falls_and_a_longer_run_goes_on(base: Path, cor
         rates.append(run.optimiser.param_groups[0]["lr"] / RECIPE.rate)
     assert rates[0] == 0.5
     assert rates[1:8] == [1.0] * 7
-    assert all(later < earlier for earlier, later in zip(rates[8:], rates[9:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[8:]))
     run.save()
     longer = begun(base, corpus, tmp_path / "run", replace(RECIPE, minutes=40))
     longer.step()
@@ -146,9 +148,10 @@ def test_a_kill_while_the_state_is_written_leaves_the_older_one(
         raise KeyboardInterrupt
 
     run.step()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
-        run.save()
+        with pytest.raises(KeyboardInterrupt):
+            run.save()
     assert begun(base, corpus, tmp_path / "run").progress.step == 1
 
 
@@ -156,7 +159,7 @@ def test_attention_by_products_is_the_networks_own(base: Path) -> None:
     network, _ = load(base)
     with torch.no_grad():
         x, rope = torch.randn(2, 21, 32), rotations(network.config, 0, 21, torch.float32)
-        for layer in network.model.layers:
+        for layer in network.model.blocks():
             # float32 sums of at most 48 products of order one, twice, in another order: 48 * 2 * 2**-24 * 4.
             torch.testing.assert_close(short_layer(layer, x, rope), long_layer(layer, x, rope), atol=3e-5, rtol=3e-5)
 

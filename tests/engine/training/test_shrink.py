@@ -86,15 +86,17 @@ def write_gguf(file: Path, architecture: str = "llama") -> dict[str, np.ndarray]
     for name, number in (("head_count", 2), ("head_count_kv", 1)):
         writer.add_uint32(f"llama.attention.{name}", number)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-    for name, number in (("embedding_length", 16), ("feed_forward_length", 32), ("block_count", 1), ("context_length", 64)):
+    sizes = {"embedding_length": 16, "feed_forward_length": 32, "block_count": 1, "context_length": 64}
+    for name, number in sizes.items():
         writer.add_uint32(f"llama.{name}", number)
     writer.add_float32("llama.rope.freq_base", 10_000.0)
     writer.add_string("tokenizer.ggml.pre", "smollm")
     writer.add_array("tokenizer.ggml.tokens", vocabulary)
     writer.add_array("tokenizer.ggml.token_type", [3 if token in SPECIAL else 1 for token in vocabulary])
     writer.add_array("tokenizer.ggml.merges", [" ".join(m) for m in json.loads(WHOLE.to_str())["model"]["merges"]])
-    shapes = {"token_embd": (len(vocabulary), 16), "output_norm": (16,), "blk.0.attn_norm": (16,), "blk.0.ffn_norm": (16,)}
-    shapes |= {"blk.0.attn_v": (8, 16), "blk.0.attn_output": (16, 16)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd": (len(vocabulary), 16), "output_norm": (16,)}
+    shapes |= {"blk.0.attn_norm": (16,), "blk.0.ffn_norm": (16,), "blk.0.attn_v": (8, 16)}
+    shapes |= {"blk.0.attn_output": (16, 16)}
     shapes |= {"blk.0.ffn_gate": (32, 16), "blk.0.ffn_up": (32, 16), "blk.0.ffn_down": (16, 32)}
     for name, shape in shapes.items():
         writer.add_tensor(f"{name}.weight", chance.normal(size=shape).astype(np.float32))
