@@ -26,11 +26,12 @@ from midspan.server.context.context import Context
 from midspan.server.context.diagnostics import DIAGNOSTICS, diagnosed
 from midspan.server.inline_completion import items_for, plan_ahead
 from midspan.server.lifecycle import begin, follow_change
-from midspan.server.lsp.jsonrpc import Protocol, strict_converter
+from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
 from midspan.server.lsp.logs import log_to
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.stdio import take_stdio
+from midspan.server.lsp.trigger_kinds import TriggerKinds
 from midspan.server.requests import Asks, Engine
 from midspan.server.settings import ServeOptions, read_settings
 from midspan.server.suggestions import Suggestions
@@ -62,6 +63,7 @@ class Server(LanguageServer):
         self.settings = self.first.settings
         self.news = 0  # how often the client has said that settings changed
         self.client_name = ""
+        self.trigger_kinds = TriggerKinds()
         self.folders_changed = False
         self.status = Status(self._send_status)
         self.replaced: Replaced | None = None
@@ -211,6 +213,7 @@ def build(options: ServeOptions, load: Load = load_judged) -> Server:
 def initialize(server: Server, params: types.InitializeParams) -> None:
     """Read the settings; the engine waits for `initialized`, so that this is answered at once."""
     server.client_name = "" if params.client_info is None else params.client_info.name
+    server.trigger_kinds.meet(params)
     server.first = read_settings(params.initialization_options)
     server.settings = server.first.settings
 
@@ -257,7 +260,9 @@ def did_change(server: Server, params: types.DidChangeTextDocumentParams) -> Non
         log.warning("ignored a change of a file that is not open")
         server.say_once("the editor changed a file that it had not opened; close the file and open it again")
         return
-    if version <= before:
+    if version == NO_VERSION:
+        version = before + 1
+    elif version <= before:
         log.warning("a document went from version %d to %d", before, version)
 
     def follow(document: Document, span: Range, text: str) -> None:

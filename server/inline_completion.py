@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CANDIDATES_WHEN_INVOKED = 3
 # Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
 LF_CLIENTS = frozenset(("Neovim",))
-INVOKED, AUTOMATIC = types.InlineCompletionTriggerKind.Invoked, types.InlineCompletionTriggerKind.Automatic
+AUTOMATIC = types.InlineCompletionTriggerKind.Automatic
 
 
 async def items_for(server: Server, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem] | None:
@@ -34,7 +34,7 @@ async def items_for(server: Server, params: types.InlineCompletionParams) -> lis
     engine, document = server.engine, server.documents.get(params.text_document.uri)
     if engine is None or document is None or not _is_on(server, engine, document):
         return None
-    invoked = params.context.trigger_kind == INVOKED
+    invoked = server.trigger_kinds.is_invoked(params.context.trigger_kind)
     if not invoked and _is_quiet(server, document):
         return []
     spot = spot_of(document, params, server.encoding)

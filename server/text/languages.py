@@ -382,7 +382,7 @@ def is_on(language_id: str, trained: Collection[str], chosen: Mapping[str, bool]
 
 
 def off_because(language_id: str, checkpoint: str, trained: Collection[str]) -> str:
-    """Why no gap of a language is filled, and the fix, in one line; an unknown id is a client's text, and not quoted."""
+    """Why no gap of a language is filled, and the fix, in one line; an unknown id is a client's text: not quoted."""
     name = name_of(language_id)
     if name not in BY_NAME:
         return 'no fills in a language that midspan has no grammar of; "languages": {"its LSP id": true} turns it on'
