@@ -19,9 +19,10 @@ from midspan.engine.api import Engine, OnProgress
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
-from midspan.server.lsp.jsonrpc import Protocol, strict_converter
+from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
+from midspan.server.lsp.trigger_kinds import TriggerKinds
 from midspan.server.requests import Requests
 from midspan.server.settings import ServeOptions, Settings, changed_settings, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
@@ -49,6 +50,7 @@ class Session(LanguageServer):
         self.settings: Settings = self.first.settings
         self.settings_news = 0  # how often the client has said that settings changed
         self.client_name = ""
+        self.trigger_kinds = TriggerKinds()
         self.folders_changed = False
         self.status = Status(self._send_status)
         self.stuck = False  # the engine did not close in time
@@ -108,6 +110,7 @@ class Session(LanguageServer):
     def introduce(self, params: types.InitializeParams) -> None:
         """Keep the client's name and its `initializationOptions`."""
         self.client_name = "" if params.client_info is None else params.client_info.name
+        self.trigger_kinds.meet(params)
         self.first = read_settings(params.initialization_options)
         self.settings = self.first.settings
 
@@ -133,7 +136,9 @@ class Session(LanguageServer):
             log.warning("ignored a change of a file that is not open")
             self.say_once(LOST_FILE)
             return
-        if version <= before:
+        if version == NO_VERSION:
+            version = before + 1
+        elif version <= before:
             log.warning("a document went from version %d to %d", before, version)
 
         def follow(document: Document, span: Range, text: str) -> None:

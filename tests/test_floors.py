@@ -23,7 +23,7 @@ THIRD_PARTY = {
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
     "engine/weights/load.py": {"huggingface_hub"},
-    "engine/training/": {"matplotlib", "numpy"},
+    "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
 # Above MOST_PARAMETERS still, each to be cured where it stands; the list may only get shorter.
 MOST_PARAMETERS = 5
@@ -34,7 +34,6 @@ WIDE = {
     "engine/training/promising.py fit_folder",
     "engine/training/run.py __init__",
     "engine/weights/load.py load_weights",
-    "server/bench/replay.py type_on",
 }
 # What the engine may know of its backends from outside of their folder: the protocol, and who chooses.
 BACKENDS = "midspan.engine.backends."

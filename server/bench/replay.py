@@ -23,7 +23,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
@@ -144,12 +144,20 @@ def ghost(item: types.InlineCompletionItem | None, line: str, column: int) -> st
     return text[len(replaced) :] if text.startswith(replaced) else ""
 
 
-async def type_on(typist: Typist, uri: str, row: int, line: str, column: int, rule: Rule) -> list[Ask]:
+class Typed(NamedTuple):
+    """A line to type: its document, its row, and its text."""
+
+    uri: str
+    row: int
+    text: str
+
+
+async def type_on(typist: Typist, line: Typed, column: int, rule: Rule) -> list[Ask]:
     """Type a line from `column` to its end; returns every request on the way."""
-    asks = []
+    asks, (uri, row, text) = list[Ask](), line
     while True:
         item = await typist.ask(uri, types.Position(row, column))
-        suggestion, rest = ghost(item, line, column), line[column:]
+        suggestion, rest = ghost(item, text, column), text[column:]
         accepted = rule(suggestion, rest)
         asks.append(Ask(column, suggestion, accepted, identify(item) if item is not None and suggestion else ""))
         if item is not None and suggestion:
@@ -171,14 +179,15 @@ async def retype(typist: Typist, uri: str, row: int, line: str) -> Line:
     body = line.rstrip()
     indent = len(body) - len(body.lstrip())
     typist.replace(uri, row, indent, len(line), "")
-    exact = await type_on(typist, uri, row, body, indent, accepts_exact)
+    typed = Typed(uri, row, body)
+    exact = await type_on(typist, typed, indent, accepts_exact)
     prefix = exact
     for number, ask in enumerate(exact):
         if not ask.accepted and accepts_prefix(ask.suggestion, body[ask.column :]):
             typist.replace(uri, row, ask.column, len(body), ask.suggestion)
             ways_part = [*exact[:number], Ask(ask.column, ask.suggestion, accepted=True, id=ask.id)]
             on = ask.column + len(ask.suggestion)
-            prefix = ways_part + await type_on(typist, uri, row, body, on, accepts_prefix)
+            prefix = ways_part + await type_on(typist, typed, on, accepts_prefix)
             break
     return Line(uri, len(body) - indent, exact, prefix)
 
