@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import BinaryIO
 
 from lsprotocol import types
@@ -104,6 +105,7 @@ class Session(LanguageServer):
             self.stuck = closing.is_alive()
         if self.telemetry is not None:
             await asyncio.to_thread(self.telemetry.close)
+        await self.protocol.answer_kept()
 
     # What the client says of itself.
 
@@ -184,9 +186,7 @@ class Session(LanguageServer):
     async def use_telemetry(self, *, wanted: bool) -> None:
         """Open or close the store."""
         if wanted and self.telemetry is None:
-            self.telemetry = Telemetry(
-                self.options.state_dir, lambda message: self.degrade_from_thread("telemetry", message)
-            )
+            self.telemetry = Telemetry(self.options.state_dir, partial(self._from_thread, self._hear_of_store))
         elif not wanted and self.telemetry is not None:
             closing, self.telemetry = self.telemetry, None
             self.status.well("telemetry")
@@ -246,8 +246,17 @@ class Session(LanguageServer):
 
     def degrade_from_thread(self, of: str, message: str) -> None:
         """`degrade` from any thread."""
+        self._from_thread(self.degrade, of, message)
+
+    def _hear_of_store(self, message: str | None) -> None:
+        if message is None:
+            self.status.well("telemetry")
+        else:
+            self.degrade("telemetry", message)
+
+    def _from_thread(self, call: Callable[..., object], *arguments: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.degrade, of, message)
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _send_status(self, state: State, message: str) -> None:
         self.protocol.notify("midspan/status", {"state": state, "message": message})
