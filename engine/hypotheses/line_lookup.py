@@ -24,7 +24,9 @@ _Entry = tuple[str, str, str]
 class Elsewhere:
     """The lines of some files, by what they begin with; a file's text is given afresh when it has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: int = 1) -> None:
+        """It keeps MAX_LINES lines, divided by how many there are of its kind."""
+        self._most = MAX_LINES // shares
         self._files: dict[str, Sequence[str]] = {}
         self._keys: dict[_Entry, tuple[str, ...]] = {}  # of the files that a line stands in, as often as it does
         self._sorted: dict[str, list[_Entry]] = {}  # by their first character
@@ -40,7 +42,7 @@ class Elsewhere:
         Costs by what has changed, but for finding that out.
         """
         old = self._files.pop(key, ())
-        if self._count - len(old) + len(lines) > MAX_LINES:
+        if self._count - len(old) + len(lines) > self._most:
             lines = ()
         self._count += len(lines) - len(old)
         if lines:
