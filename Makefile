@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fix bench venv nvim
+.PHONY: demo test check fix bench venv nvim picture
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: venv
@@ -39,3 +39,7 @@ $(VENV)/stamp: pyproject.toml constraints.txt $(wildcard kernels/cpu/*)
 # Neovim 0.12 for the editor tests, kept in .cache/nvim.
 nvim:
 	@tests/editors/fetch_nvim.sh
+
+# The picture at the top of README.md: a real Neovim, the real server, what the embedded model offers.
+picture: venv nvim
+	@$(BIN)/python tests/editors/picture.py

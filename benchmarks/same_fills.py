@@ -64,7 +64,7 @@ def cut(chance: random.Random, lines: list[str], row: int, indent: int, other: l
 
 def budget(chance: random.Random, seed: int) -> Budget:
     """Half as an editor asks by itself (a sure fill or none), half as a person asks (three of them)."""
-    return Budget(seed=seed, least=0.54) if chance.random() < 0.5 else Budget(seed=seed, candidates=3)
+    return Budget(seed=seed, min_confidence=0.54) if chance.random() < 0.5 else Budget(seed=seed, candidates=3)
 
 
 def fills(load: Callable[..., Any], count: int) -> Iterator[dict[str, Any]]:

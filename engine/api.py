@@ -61,15 +61,15 @@ class Hole:
 class Budget:
     """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed.
 
-    `steps` lowers the checkpoint's own number of steps; None leaves it as it is. A fill less sure than `least` (a
-    confidence) is of no use: one that promises nothing may end as empty before it is done.
+    `steps` lowers the checkpoint's own number of steps; None leaves it as it is. A fill below `min_confidence` is of no
+    use: one that is hopeless may end as empty before it is done.
     """
 
     steps: int | None = None
     candidates: int = 1
     deadline_s: float | None = None
     seed: int = 0
-    least: float = 0.0
+    min_confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

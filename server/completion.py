@@ -17,14 +17,14 @@ from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
 
 DID_ACCEPT = "midspan.didAccept"
-# Characters, blanks around them left out, of what is shown by itself: for one a key is saved by nobody.
+# The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
 WORTH_A_KEY = 2
 See = Callable[[Document, Place, Hole], Hole]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """Where a request wants text: in place of a span, empty at a cursor, and behind a menu's entry if there is one.
+    """Where a request wants text: the span to replace (empty at a cursor), behind a menu's entry if there is one.
 
     `range` is the span in the client's encoding.
     """
@@ -51,9 +51,9 @@ class Completion:
 
 
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
-    """The request's place in the document as it is now; None when the menu's entry would replace several lines.
+    """The request's place in the document as it is now; None if the menu's entry would replace several lines.
 
-    A range that a client sends backwards is put in order.
+    A backward range is put in order.
     """
     info = params.context.selected_completion_info
     here = types.Range(params.position, params.position) if info is None else info.range
@@ -67,7 +67,7 @@ def spot_of(document: Document, params: types.InlineCompletionParams, encoding: 
 
 
 def completion_at(document: Document, spot: Spot, see: See, *, invoked: bool) -> Completion:
-    """A request against the document as it is now, with what else the engine should `see`."""
+    """The request against the document as it is now; `see` adds other text to the hole."""
     hole = see(document, spot.start, build_hole(document, spot.start, spot.end, spot.selected))
     return Completion(
         uri=document.uri,
@@ -85,8 +85,10 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
 
 
 def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
-    """What to put in place of the range, best first, each with its row; only an explicit request gets those below the
-    threshold, and those that are typed as quickly as taken."""
+    """What to put in place of the range, best first, each with its row.
+
+    Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
+    """
     texts = set()
     for number, candidate in enumerate(fill.candidates):
         text = trim(completion.hole, candidate.text)
@@ -117,6 +119,6 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
 
 
 def item_of(id: str, text: str, range: types.Range) -> types.InlineCompletionItem:
-    """The item that puts a text in place of a range."""
+    """The item that replaces a range by a text."""
     command = types.Command(title="midspan: accepted", command=DID_ACCEPT, arguments=[id])
     return types.InlineCompletionItem(insert_text=text, range=range, command=command)

@@ -134,7 +134,7 @@ def _request(session: Session, engine: Engine, completion: Completion) -> Reques
         steps=settings.steps,
         candidates=CANDIDATES_WHEN_INVOKED if invoked else 1,
         deadline_s=settings.deadline_ms / 1000,
-        least=0.0 if invoked else _threshold(session, engine),
+        min_confidence=0.0 if invoked else _threshold(session, engine),
     )
     return Request(
         uri=completion.uri,

@@ -1,4 +1,4 @@
-"""`midspan bench quality`: fills for tasks in HumanEval-Infilling's schema, each run against the task's tests.
+"""`midspan bench quality`: fills tasks in HumanEval-Infilling's schema, and runs each task's tests.
 
 Schema and protocol: github.com/openai/human-eval-infilling (Bavarian et al. 2022, arXiv:2207.14255).
 """
@@ -133,7 +133,7 @@ def summarise(outcomes: Sequence[Outcome], about: About, seed: int) -> dict[str,
 
 
 def interval(outcomes: Sequence[Outcome], seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of pass@1, resampling functions, since the tasks of one function hang together."""
+    """95 % bootstrap interval of pass@1 over functions, since the tasks of one function are not independent."""
     groups = defaultdict[str, list[bool]](list)
     for outcome in outcomes:
         groups[outcome.entry_point].append(outcome.passed)

@@ -30,7 +30,7 @@ GAPS = (
 
 
 def main() -> int:
-    """Fill every gap, drawing the canvas as it settles; 0 whether the fills are right or wrong."""
+    """Fill every gap, drawing the canvas as it settles; returns 0 whether the fills are right or wrong."""
     console = Console(highlight=False, soft_wrap=True)
     if not FILE.is_file():
         console.print(f"midspan: {FILE}: no such file; run this from the repository's root")

@@ -32,9 +32,9 @@ SHOWN_TOKENS = 2000
 def gather(
     document: Document, place: Place, hole: Hole, about: About, *, tokens: int
 ) -> tuple[list[Used], tuple[Line, ...]]:
-    """What an editor's server would give the engine from other files: context within `tokens`, and lines.
+    """The context, within `tokens`, and the lines of other files that an editor's server would give the engine.
 
-    The file's repository is read first, for at most 10 s of this process.
+    It reads the file's repository first, for at most 10 s.
     """
     root = _root(Path(key_of(document.uri)))
     lines = (name_of(document.language_id),) if about.elsewhere else ()

@@ -1,4 +1,4 @@
-"""Loading a checkpoint in a terminal: the released one has tens of gigabytes, and a person wants to see them come."""
+"""Loading a checkpoint in a terminal, with a progress bar: the released one has tens of gigabytes."""
 
 from __future__ import annotations
 
