@@ -23,7 +23,7 @@ THIRD_PARTY = {
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
     "engine/weights/load.py": {"huggingface_hub"},
-    "engine/training/": {"matplotlib", "numpy"},
+    "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
 # Above MOST_PARAMETERS still, each to be cured where it stands; the list may only get shorter.
 MOST_PARAMETERS = 5
