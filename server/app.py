@@ -14,7 +14,7 @@ from midspan.server.client_events import DIAGNOSTICS, accepted, diagnosed, parti
 from midspan.server.code_actions import register_code_actions
 from midspan.server.completion import DID_ACCEPT
 from midspan.server.inline_completion import items_for, plan_ahead
-from midspan.server.lifecycle import begin, follow_change, follow_folders, follow_rules, watch_rules
+from midspan.server.lifecycle import begin, follow_change, follow_files, follow_folders, follow_watched, watch_rules
 from midspan.server.lsp.logs import log_to
 from midspan.server.lsp.stdio import take_stdio
 from midspan.server.session import Load, Session
@@ -24,6 +24,7 @@ from midspan.server.text.syntax_check import load_with_syntax
 
 # The engine's thread may keep the interpreter from the event loop this long; Python's own 5 ms are felt in an answer.
 SWITCH_S = 0.0005
+FILES = types.FileOperationRegistrationOptions([types.FileOperationFilter(types.FileOperationPattern("**"), "file")])
 
 
 def serve(options: ServeOptions, load: Load = load_with_syntax) -> int:
@@ -58,6 +59,9 @@ def build(options: ServeOptions, load: Load = load_with_syntax) -> Session:
     feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
     feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
     feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(did_change_watched_files)
+    feature(types.WORKSPACE_DID_CREATE_FILES, FILES)(did_create_files)
+    feature(types.WORKSPACE_DID_RENAME_FILES, FILES)(did_rename_files)
+    feature(types.WORKSPACE_DID_DELETE_FILES, FILES)(did_delete_files)
     feature(DIAGNOSTICS)(did_diagnose)
     feature("textDocument/didShowCompletion")(did_show)
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
@@ -83,15 +87,30 @@ async def did_change_configuration(session: Session, params: types.DidChangeConf
     await follow_change(session, params.settings)
 
 
-async def did_change_workspace_folders(session: Session, _: types.DidChangeWorkspaceFoldersParams) -> None:
+async def did_change_workspace_folders(session: Session, params: types.DidChangeWorkspaceFoldersParams) -> None:
     """Take the files of opened folders into the prompts, and those of closed ones out."""
-    session.change_folders()
+    session.change_folders(params.event.removed)
     await follow_folders(session)
 
 
 def did_change_watched_files(session: Session, params: types.DidChangeWatchedFilesParams) -> None:
-    """Apply git's rules at once where a file that holds them has changed on disk."""
-    follow_rules(session, [change.uri for change in params.changes])
+    """Forget what is gone from disk at once, and read what has come or changed soon."""
+    follow_watched(session, params.changes)
+
+
+def did_create_files(session: Session, params: types.CreateFilesParams) -> None:
+    """Read files that were made in the editor."""
+    follow_files(session, [file.uri for file in params.files])
+
+
+def did_rename_files(session: Session, params: types.RenameFilesParams) -> None:
+    """Forget the files' old names, and read them under the new ones."""
+    follow_files(session, [file.new_uri for file in params.files], [file.old_uri for file in params.files])
+
+
+def did_delete_files(session: Session, params: types.DeleteFilesParams) -> None:
+    """Forget files that were deleted in the editor."""
+    follow_files(session, [], [file.uri for file in params.files])
 
 
 def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
@@ -109,7 +128,7 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
     """Apply git's rules at once where the saved document holds them."""
-    follow_rules(session, [params.text_document.uri])
+    follow_files(session, [params.text_document.uri])
 
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:

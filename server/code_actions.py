@@ -20,8 +20,7 @@ from midspan.server.session import Session
 from midspan.server.text.documents import Document
 from midspan.server.text.languages import is_on, language_of
 from midspan.server.text.line_index import Place
-from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key
-from midspan.server.workspace.kept_out import kept_out_because
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 # The user has asked for it, sees its progress and can cancel it.
 DEADLINE_S = 60.0
@@ -191,7 +190,7 @@ def _forbidden(session: Session, engine: Engine, document: Document) -> str | No
     """Why nothing may be written into a document; None where it may."""
     if not session.settings.enable:
         return "switched off by the setting `enable`"
-    if (reason := kept_out_because(document.uri, session.settings.exclude)) is not None:
+    if (reason := session.context.exclusion.reason(document.uri, session.settings.exclude)) is not None:
         return f"no prompt may hold this file's text: {reason}"
     if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         return "the checkpoint does not know this language; the setting `languages` turns it on"

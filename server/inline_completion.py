@@ -18,8 +18,8 @@ from midspan.server.telemetry import Offer
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
-from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key, is_matched
-from midspan.server.workspace.kept_out import kept_out_because
+from midspan.server.workspace.exclusion import is_matched
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CANDIDATES_WHEN_INVOKED = 3
 # Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
@@ -91,7 +91,7 @@ def _is_on(session: Session, engine: Engine, document: Document) -> bool:
     if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         session.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
         return False
-    reason = kept_out_because(document.uri, session.settings.exclude)
+    reason = session.context.exclusion.reason(document.uri, session.settings.exclude)
     if reason is not None:
         session.log_once(f"nothing is offered in a file, as no prompt may hold its text: {reason}")
     return reason is None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path, PurePath
 
@@ -18,8 +19,9 @@ from midspan.server.lsp.progress import Progress, bytes_read
 from midspan.server.session import Session
 from midspan.server.settings import section_of
 from midspan.server.text.languages import TABLE, is_on
-from midspan.server.workspace.ignored import RULES, is_rules
-from midspan.server.workspace.index import key_of
+from midspan.server.text.uris import key_of, path_of_key
+from midspan.server.workspace.git_ignore import RULES, is_rules
+from midspan.server.workspace.walk import globs_of
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ async def follow_folders(session: Session) -> None:
         about, settings = session.engine.about, session.settings
         known = [one.name for one in TABLE if is_on(one.name, about.languages, settings.languages)]
         lines = known if about.reads_other_lines else ()
+        watch_files(session, lines, definitions=about.context_tokens > 0)
         await session.context.follow(about.context_tokens, lines, roots_of(session), settings.exclude)
 
 
@@ -97,19 +100,33 @@ def watch_rules(session: Session) -> None:
         )
 
 
-def follow_rules(session: Session, uris: Iterable[str]) -> None:
-    """Read git's rules again where one of these saved or changed files holds them."""
-    if any(is_rules(PurePath(key_of(uri))) for uri in uris):
+def follow_files(session: Session, changed: Sequence[str], gone: Sequence[str] = ()) -> None:
+    """Follow files that were saved, came, changed or went on disk; git's rules among them are read again."""
+    session.context.changed_on_disk(changed, gone)
+    if any(is_rules(PurePath(key_of(uri))) for uri in (*changed, *gone)):
         session.context.rules_changed()
+
+
+def follow_watched(session: Session, events: Sequence[types.FileEvent]) -> None:
+    """Follow what the client has seen on disk. The last event of a file counts, and what is there is looked at."""
+    last = {event.uri: event.type for event in events}
+    gone = [uri for uri, kind in last.items() if kind == types.FileChangeType.Deleted]
+    follow_files(session, [uri for uri in last if uri not in gone], gone)
+
+
+def watch_files(session: Session, lines: Sequence[str], *, definitions: bool) -> None:
+    """Have the client tell when a file changes that is read for other ones, where it can."""
+    workspace = session.client_capabilities.workspace
+    watched = None if workspace is None else workspace.did_change_watched_files
+    if watched is not None and watched.dynamic_registration:
+        session.watch(globs_of(lines, definitions=definitions))
 
 
 def roots_of(session: Session) -> list[Path]:
     """The local folders that the client has opened."""
-    uris = list(session.workspace.folders)
-    if not uris and not session.folders_changed:
-        # A client without workspace folders, or with none yet.
-        uris = [session.workspace.root_uri or ""]
-    return [Path(key_of(uri)) for uri in uris if uri.startswith("file:") and Path(key_of(uri)).is_dir()]
+    uris = dict.fromkeys(filter(None, (session.lone_root, *session.workspace.folders)))
+    paths = (path_of_key(key_of(uri)) for uri in uris if uri[:5].lower() == "file:")
+    return [Path(path) for path in paths if path is not None and os.path.isdir(path)]
 
 
 async def _load(session: Session) -> None:

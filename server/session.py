@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 Load = Callable[[str, str, OnProgress], Engine]
 CLOSE_S = 5.0
+WATCHED = "midspan-files"
 LOST_FILE = "the editor changed a file that it had not opened; close the file and open it again"
 
 
@@ -52,11 +53,12 @@ class Session(LanguageServer):
         self.settings_news = 0  # how often the client has said that settings changed
         self.client_name = ""
         self.trigger_kinds = TriggerKinds()
-        self.folders_changed = False
+        self.lone_root: str | None = None  # the folder of a client that began without workspace folders
+        self.watched: tuple[str, ...] = ()  # globs of files that the client watches
         self.status = Status(self._send_status)
         self.stuck = False  # the engine did not close in time
         self.documents = Documents()
-        self.context = Context(self.documents, tell=self.status.add)
+        self.context = Context(self.documents, tell=self.status.add, warn=self.warn_of_indexer)
         self.requests = Requests()
         self.reparse = Reparse(self.documents, lambda: self.requests.busy)
         self.engine: Engine | None = None
@@ -111,14 +113,30 @@ class Session(LanguageServer):
 
     def introduce(self, params: types.InitializeParams) -> None:
         """Keep the client's name and its `initializationOptions`."""
+        self.lone_root = None if params.workspace_folders else params.root_uri
         self.client_name = "" if params.client_info is None else params.client_info.name
         self.trigger_kinds.meet(params)
         self.first = read_settings(params.initialization_options)
         self.settings = self.first.settings
 
-    def change_folders(self) -> None:
+    def watch(self, globs: tuple[str, ...]) -> None:
+        """Have the client, which can, tell when a file changes that one of the globs names."""
+        self.context.background.watched = bool(globs)
+        if globs == self.watched:
+            return
+        method, register = types.WORKSPACE_DID_CHANGE_WATCHED_FILES, self.client_register_capability
+        if self.watched:
+            self.client_unregister_capability(types.UnregistrationParams([types.Unregistration(WATCHED, method)]))
+        self.watched = globs
+        if globs:
+            watchers = [types.FileSystemWatcher(glob_pattern=glob) for glob in globs]
+            options = types.DidChangeWatchedFilesRegistrationOptions(watchers=watchers)
+            register(types.RegistrationParams([types.Registration(WATCHED, method, options)]))
+
+    def change_folders(self, removed: Sequence[types.WorkspaceFolder]) -> None:
         """The client has opened or closed folders; pygls has the new list."""
-        self.folders_changed = True
+        if any(folder.uri == self.lone_root for folder in removed):
+            self.lone_root = None
 
     # Documents.
 
@@ -224,6 +242,15 @@ class Session(LanguageServer):
         self.status.well("engine")
 
     # What the user is told.
+
+    def warn_of_indexer(self, problem: str | None, lasting: bool) -> None:
+        """Say in the status that nothing comes from other files, and to the user as well if that lasts."""
+        if problem is None:
+            self.status.well("indexer")
+        elif lasting:
+            self.degrade("indexer", problem)
+        else:
+            self.status.trouble("indexer", problem)
 
     def log_once(self, message: str) -> None:
         """Log why nothing comes, unless the log says so already."""

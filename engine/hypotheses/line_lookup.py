@@ -26,7 +26,9 @@ _Entry = tuple[str, str, str]
 class LineIndex:
     """The lines of some files, sorted; a changed file's lines are put in again."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: int = 1) -> None:
+        """It keeps MAX_LINES lines, divided by how many there are of its kind."""
+        self._most = MAX_LINES // shares
         self._files: dict[str, Sequence[str]] = {}
         self._keys: dict[_Entry, tuple[str, ...]] = {}  # a line's files, each as often as the line stands in it
         self._sorted: dict[str, list[_Entry]] = {}  # by their first character
@@ -42,7 +44,7 @@ class LineIndex:
         Apart from finding what has changed, the cost grows with the changed lines only.
         """
         old = self._files.pop(key, ())
-        if self._count - len(old) + len(lines) > MAX_LINES:
+        if self._count - len(old) + len(lines) > self._most:
             lines = ()
         self._count += len(lines) - len(old)
         if lines:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
@@ -17,9 +19,10 @@ from midspan.server.context.sources import Gap
 from midspan.server.text.documents import Document, Documents
 from midspan.server.text.languages import name_of
 from midspan.server.text.line_index import Place
-from midspan.server.workspace.index import Index, key_of
-from midspan.server.workspace.indexer import Scan, Workspace
-from midspan.server.workspace.indexer_client import opened
+from midspan.server.text.uris import key_of
+from midspan.server.workspace.index import Index
+from midspan.server.workspace.indexer import Workspace
+from midspan.server.workspace.indexer_client import opened, scan_of
 
 SCAN_S = 10.0
 # What is shown for a checkpoint that reads no context, in tokens.
@@ -34,11 +37,11 @@ def gather(
     It reads the file's repository first, for at most 10 s.
     """
     root = _root(Path(key_of(document.uri)))
-    workspace, index, documents = Workspace(), Index(), Documents()
     lines = (name_of(document.language_id),) if about.reads_other_lines else ()
-    for finding in workspace.scan(Scan((str(root),), (), definitions=tokens > 0, lines=lines, seconds=SCAN_S)):
+    scan = replace(scan_of((root,), (), definitions=tokens > 0, lines=lines), seconds=SCAN_S)
+    workspace, index, documents = Workspace(), Index(scan.roots), Documents()
+    for finding in chain(workspace.scan(scan), workspace.opened(opened(document))):
         index.take(finding)
-    index.take(workspace.opened(opened(document)))
     gap = Gap(document=document, place=place, hole=hole, index=index, documents=documents, edits=Edits(), roots=(root,))
     used = collect(gap, CHARS_A_TOKEN * tokens, patience_s=SCAN_S) if tokens else []
     return used, index.lines_near(hole, gap.key)

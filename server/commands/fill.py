@@ -23,7 +23,7 @@ from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
-from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
 
