@@ -3,13 +3,16 @@
 A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
 `oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
 So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
-"torch" computes the network in plain torch (bf16 where the CPU has units for it), "float32" and "int8" in ONNX Runtime;
-without it the CPU's own kernels do where there are any.
+"torch" computes the network in plain torch (bf16 where the CPU has units for it), "avx512", "avx2" and their like in
+that build of the CPU's own kernels, "float32" and "int8" in ONNX Runtime; without it what ships computes.
 With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
 Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
-Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
-variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where any is (`any`),
-the denoise steps taken (`steps_mean`) and the milliseconds of a fill.
+Holes whose true text needs more slots than the largest are left out for all. Each hole is filled by every variant in
+turn, begun with another one each time, so that what else the machine does slows all alike. One JSON object goes to
+stdout: for each variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where
+any is (`any`), the denoise steps taken (`steps_mean`) and the milliseconds of a fill; beside the first variant, the
+share of holes that get the same best fill (`same`) and the median over holes of how many times longer it took
+(`times`).
 """
 
 from __future__ import annotations
@@ -36,11 +39,13 @@ from midspan.engine.engine import load_infiller
 from midspan.engine.infill import PATIENT, Infiller
 from midspan.engine.loop import Loop
 from midspan.engine.model import DiffusionGemma, product_threads
+from midspan.engine.native_gemma import NativeGemma
 from midspan.engine.network import fastest_dtype
 from midspan.engine.onnx_gemma import OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights import load_weights, resolve
+from midspan.kernels import native
 from midspan.server.documents import unchanged
 from midspan.server.judge import SyntaxJudge
 
@@ -110,55 +115,85 @@ def tokens_needed(infiller: Infiller, hole: Hole, truth: str) -> int:
     return max(1, len(infiller.prompt.encode(heal + truth)))
 
 
-def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) -> dict[str, Any]:
-    """The figures of one variant; the infiller's own settings are back afterwards."""
-    shipped, loop, steps = infiller.settings, infiller.loop, 0
-    changes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()
-    }
-    slack, elsewhere, _ = changes.pop("oracle", None), changes.pop("elsewhere", True), changes.pop("network", None)
-    warm = changes.pop("warm", False)
-    if "ranking" in changes:
-        changes["ranking"] = Ranking(**changes["ranking"])
-    exact, found, times = 0, 0, []
-    for number, (hole, truth, left) in enumerate(gaps):
-        if slack is not None:
-            changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
-        infiller.settings = replace(shipped, **changes)
-        hole = hole if elsewhere else replace(hole, elsewhere=())
-        if warm:
-            infiller.loop = begun(loop, infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left))
+class Trial:
+    """One variant on its way through the gaps, with an infiller of its own."""
+
+    def __init__(self, variant: dict[str, Any], infiller: Infiller) -> None:
+        self._variant, self._infiller, self._loop = variant, infiller, infiller.loop
+        own = ("oracle", "elsewhere", "network", "warm")
+        self._own = {key: value for key, value in variant.items() if key in own}
+        self._changes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in variant.items() if key not in own
+        }
+        if "ranking" in variant:
+            self._changes["ranking"] = Ranking(**variant["ranking"])
+        self._shipped = infiller.settings
+        self._threads = 1 if infiller.model.own_threads else product_threads()
+        self._best: list[str | None] = []
+        self._times: list[float] = []
+        self._steps = self._exact = self._any = 0
+
+    def fill(self, gap: Gap, seed: int) -> None:
+        """Fill one gap."""
+        infiller, changes, hole = self._infiller, self._changes, gap.hole
+        if (slack := self._own.get("oracle")) is not None:
+            changes = changes | {"slots": (tokens_needed(infiller, hole, gap.truth) + slack,)}
+        infiller.settings = replace(self._shipped, **changes)
+        if not self._own.get("elsewhere", True):
+            hole = replace(hole, elsewhere=())
+        if self._own.get("warm"):
+            ids = infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + gap.left)
+            infiller.loop = begun(self._loop, ids)
+        # As the engine's worker does.
+        torch.set_num_threads(self._threads)
         began = time.perf_counter()
         # More than any checkpoint's own steps, so that theirs count.
-        out = infiller.infill(hole, Budget(seed=number, steps=99), PATIENT)
-        times.append(1000 * (time.perf_counter() - began))
-        steps += out.steps
+        out = infiller.infill(hole, Budget(seed=seed, steps=99), PATIENT)
+        self._times.append(1000 * (time.perf_counter() - began))
         texts = [infiller.prompt.text(list(one.ids), out.layout).rstrip() for one in out.ranked]
-        exact += bool(texts) and texts[0] == truth.rstrip()
-        found += truth.rstrip() in texts
-    infiller.settings, infiller.loop = shipped, loop
-    times.sort()
-    share = {"exact": exact / len(gaps), "any": found / len(gaps), "steps_mean": steps / len(gaps)}
-    latency = {"p50": round(times[len(times) // 2], 1), "p95": round(times[int(0.95 * len(times))], 1)}
-    return {"variant": variant, **share, "latency_ms": latency}
+        self._best.append(texts[0] if texts else None)
+        self._steps += out.steps
+        self._exact += bool(texts) and texts[0] == gap.truth.rstrip()
+        self._any += gap.truth.rstrip() in texts
+
+    def row(self, first: Trial) -> dict[str, Any]:
+        """The figures, beside those of another variant on the same gaps."""
+        count, times = len(self._times), sorted(self._times)
+        ratios = sorted(mine / theirs for mine, theirs in zip(self._times, first._times, strict=True))
+        same = sum(mine == theirs for mine, theirs in zip(self._best, first._best, strict=True))
+        return {
+            "variant": self._variant,
+            "exact": self._exact / count,
+            "any": self._any / count,
+            "steps_mean": self._steps / count,
+            "latency_ms": {"p50": round(times[count // 2], 1), "p95": round(times[int(0.95 * count)], 1)},
+            "same": same / count,
+            "times": round(ratios[count // 2], 2),
+        }
 
 
 def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller:
-    """The same checkpoint, its network computed in a named way; as it ships for None."""
-    if name is None:
-        # As the engine's worker does.
-        torch.set_num_threads(1 if infiller.model.own_threads else product_threads())
-        return infiller
-    torch.set_num_threads(product_threads())
-    plain = DiffusionGemma(infiller.model.config).eval()
-    place = torch.device("cpu")
-    load_weights(plain, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)
-    if name != "torch":
-        torch.set_num_threads(1)
-        plain = OnnxGemma.of(plain, int8=name == "int8")
-    other = Infiller(plain, infiller.prompt, infiller.settings)
+    """Another infiller of the checkpoint, its network computed in a named way; as it ships for None."""
+    model = infiller.model
+    if name is not None:
+        model = DiffusionGemma(infiller.model.config).eval()
+        place = torch.device("cpu")
+        load_weights(model, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)
+        if name in ("int8", "float32"):
+            model = OnnxGemma.of(model, int8=name == "int8")
+        elif name != "torch":
+            model = NativeGemma.of(model, build(name))
+    other = Infiller(model, infiller.prompt, infiller.settings)
     other.judge = infiller.judge
     return other
+
+
+def build(name: str) -> native.Library:
+    """A build of the CPU's own kernels."""
+    fitting = {build.name: build for build in native.fitting()}
+    if name not in fitting or (found := native.opened(fitting[name])) is None:
+        sys.exit(f"network {name}: not built, or not for this CPU, which can run torch, {', '.join(fitting)}")
+    return found
 
 
 def main(argv: list[str]) -> int:
@@ -178,18 +213,18 @@ def main(argv: list[str]) -> int:
     if isinstance(infiller.loop, CapturedLoop) and any(variant.get("warm") for variant in found.variants):
         sys.exit("warm: captured steps draw their own noise; try it where the network is not captured")
     infiller.judge = SyntaxJudge()
+    folder = resolve(found.folder)
+    trials = [Trial(variant, with_network(infiller, folder, variant.get("network"))) for variant in found.variants]
     gaps = [Gap(hole, truth) for hole, truth in heldout_holes(found.heldout, found.holes, found.seed)]
     if found.divergent:
         gaps = list(divergent(infiller, gaps))
     longest = max(infiller.settings.slots)
     gaps = [gap for gap in gaps if tokens_needed(infiller, gap.hole, gap.truth) <= longest]
-    rows = []
-    for variant in found.variants:
-        tried = with_network(infiller, resolve(found.folder), variant.get("network"))
-        rows.append(try_variant(tried, variant, gaps))
-        sys.stderr.write(json.dumps(rows[-1]) + "\n")
+    for number, gap in enumerate(gaps):
+        for turn in range(len(trials)):
+            trials[(number + turn) % len(trials)].fill(gap, seed=number)
     row = {"checkpoint": found.folder, "holes": len(gaps), "seed": found.seed, "divergent": found.divergent}
-    row["variants"] = rows
+    row["variants"] = [trial.row(trials[0]) for trial in trials]
     sys.stdout.write(json.dumps(row) + "\n")
     return 0
 

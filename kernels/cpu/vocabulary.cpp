@@ -21,12 +21,12 @@ int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * size) / net.softcap;
+    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / net.softcap;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * PARTS; ++task) {
         const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
         panels(
-            net.head, bytes + first * size, rows, whole * part / PARTS, whole * (part + 1) / PARTS,
+            net.head, bytes + first * row_bytes(size), rows, whole * part / PARTS, whole * (part + 1) / PARTS,
             [&](int row, int64_t panel, const Floats* values) {
                 float* to = logits + (first + row) * net.head.n + panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
@@ -164,7 +164,7 @@ using namespace midspan;
 
 // Hidden [rows, d] -> logits [rows, V].
 void midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     head(*net, hidden, rows, bytes.data(), top.data(), logits);
@@ -175,7 +175,7 @@ void midspan_logits(const Network* net, const float* hidden, int64_t rows, float
 void midspan_log_probabilities(
     const Network* net, const float* hidden, int64_t rows, const int64_t* at, const int64_t* wanted, int64_t count,
     float* logits, float* out) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows), sums(rows);
 #pragma omp parallel num_threads(team(*net))
     {
@@ -192,7 +192,7 @@ void midspan_log_probabilities(
 void midspan_following(
     const Network* net, const float* hidden, int64_t rows, const uint8_t* inner, const uint8_t* stops, int64_t width,
     float* logits, float* values, int64_t* ids, float* ends, float* whole) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
     const int64_t size = net->head.n;
 #pragma omp parallel num_threads(team(*net))
@@ -222,7 +222,7 @@ void midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
     const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
     int64_t* likeliest) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     {

@@ -83,10 +83,18 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
     assert [tried["variant"] for tried in found["variants"]] == wanted
     assert [tried["steps_mean"] for tried in found["variants"][1:]] == [1, 1]
     assert all(0 <= tried["exact"] <= tried["any"] <= 1 for tried in found["variants"])
-    # First the fills that keys go against, then each variant's.
-    assert started[-found["holes"] :] == [False] * found["holes"]
-    assert started[-2 * found["holes"] : -found["holes"]] == [True] * found["holes"]
-    assert not any(started[: -2 * found["holes"]])
+    assert (found["variants"][0]["same"], found["variants"][0]["times"]) == (1, 1)
+    assert all(0 <= tried["same"] <= 1 and tried["times"] > 0 for tried in found["variants"])
+    # First the fills that keys go against, then each gap by every variant in turn.
+    turns = [(gap + turn) % 3 == 1 for gap in range(found["holes"]) for turn in range(3)]
+    assert started[-len(turns) :] == turns
+    assert not any(started[: -len(turns)])
+
+
+def test_a_build_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"network": "sse2"}']
+    with pytest.raises(SystemExit, match="network sse2: not built, or not for this CPU, which can run torch"):
+        variants.main(argv)
 
 
 def test_warm_canvases_are_refused_where_steps_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

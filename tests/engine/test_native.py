@@ -45,12 +45,8 @@ for scalar in PLAIN.scalars(encoder=True):
     # Far from the decoder's, which are as random.
     scalar.mul_(3.0)
 INT8 = OnnxGemma.of(PLAIN, int8=True)
-# A CPU that has the wider registers runs the build for narrower ones too.
-LIBRARIES = [
-    found
-    for feature, module in native.BUILDS.items()
-    if torch.cpu.get_capabilities().get(feature) and (found := native.opened(module)) is not None
-]
+# A CPU that runs the fastest build runs slower ones too.
+LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
 each_build = pytest.mark.parametrize(
     "model", [NativeGemma.of(PLAIN, library) for library in LIBRARIES], ids=[library.name for library in LIBRARIES]
@@ -253,12 +249,12 @@ def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with monkeypatch.context() as patch:
         patch.setattr(native, "find_spec", lambda module: None)
         assert dict(chosen(model))["network"] == "onnxruntime, as no compiler built our kernels"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert native.fitting() == []
-    assert dict(chosen(model))["network"] == "onnxruntime, as the CPU has none of avx512_vnni, avx_vnni"
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
-    assert native.fitting() == []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"sse4_2": True, "avx2": True})
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    said = "the CPU has not avx512_vnni, or avx_vnni, or avx2 and fma3"
+    assert dict(chosen(model))["network"] == f"onnxruntime, as {said}"
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert dict(chosen(model))["network"] == "onnxruntime, as there are none for riscv64"
 
 
 def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
@@ -272,18 +268,31 @@ def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
     assert str(broken) in caplog.text
 
 
-def test_the_widest_build_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": True, "avx512_vnni": True})
-    assert native.fitting() == ["midspan.kernels._avx512", "midspan.kernels._avxvnni"]
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": True})
-    assert native.fitting() == ["midspan.kernels._avxvnni"]
+@pytest.mark.parametrize(
+    ("machine", "has", "names"),
+    [
+        ("x86_64", ("avx2", "fma3", "avx_vnni", "avx512_vnni"), ["avx512", "avxvnni", "avx2"]),
+        ("AMD64", ("avx2", "fma3", "avx_vnni"), ["avxvnni", "avx2"]),
+        ("x86_64", ("avx2", "fma3"), ["avx2"]),
+        ("x86_64", ("avx2",), []),
+        ("aarch64", ("neon", "dot"), ["neondot", "neon"]),
+        ("arm64", ("neon",), ["neon"]),
+        ("riscv64", (), []),
+    ],
+)
+def test_the_fastest_build_comes_first(
+    monkeypatch: pytest.MonkeyPatch, machine: str, has: tuple[str, ...], names: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert [build.name for build in native.fitting()] == names
 
 
 def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = next(module for module in native.BUILDS.values() if find_spec(module) is not None)
+    build = next(build for build in native.fitting() if find_spec(build.module) is not None)
     monkeypatch.setattr(native, "STRUCTURES", (native.Sees,))
     with pytest.raises(RuntimeError, match="install midspan again"):
-        native.opened(module)
+        native.opened(build)
 
 
 def test_the_embedded_model_runs_over_them_and_predicts_as_onnx_runtime_does(monkeypatch: pytest.MonkeyPatch) -> None:
