@@ -121,7 +121,7 @@ class NativeGemma(DiffusionGemma):
         )
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
-        """One of the library's functions, with the network and these."""
+        """One of the library's functions, with the network and these. Raises ValueError, as for ids out of range."""
         given: list[object] = []
         for one in arguments:
             if isinstance(one, torch.Tensor):
@@ -131,7 +131,9 @@ class NativeGemma(DiffusionGemma):
                 given.append(ctypes.byref(one))
             else:
                 given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
-        getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        wrong = getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        if wrong is not None:
+            raise ValueError(wrong.decode())
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See DiffusionGemma."""

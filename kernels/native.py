@@ -90,7 +90,14 @@ class Read(ctypes.Structure):
     )
 
 
-STRUCTURES = (Network, Layer, Read, Sees)
+class Field(ctypes.Structure):
+    """One line of a library's table of fields."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("offset", Int), ("size", Int))
+
+
+STRUCTURES = (Product, Layer, Network, Sees, Read)
+FUNCTIONS = ("read", "logits", "log_probabilities", "following", "draw", "soft")
 
 
 class Library(NamedTuple):
@@ -137,10 +144,32 @@ def opened(build: Build) -> Library | None:
     if spec is None or spec.origin is None:
         return None
     functions = ctypes.CDLL(spec.origin)
-    functions.midspan_lanes.restype = functions.midspan_bytes.restype = Int
-    if functions.midspan_bytes() != sum(map(ctypes.sizeof, STRUCTURES)):
-        raise RuntimeError(f"{spec.origin} is of another version: install midspan again (make venv)")
+    if (field := differing(functions)) is not None:
+        said = f"{spec.origin} is of another version, by {field}"
+        raise RuntimeError(f"{said}: install midspan again (make venv)")
+    functions.midspan_lanes.restype = Int
+    for name in FUNCTIONS:
+        getattr(functions, f"midspan_{name}").restype = ctypes.c_char_p
     return Library(build.name, functions, functions.midspan_lanes())
+
+
+def differing(functions: ctypes.CDLL) -> str | None:
+    """The first structure or field that a library sees elsewhere than STRUCTURES; None where all are the same."""
+    if not hasattr(functions, "midspan_field"):
+        return "its table of fields"
+    functions.midspan_field.restype = ctypes.POINTER(Field)
+    theirs: dict[str, tuple[int, int]] = {}
+    while found := functions.midspan_field(Int(len(theirs))):
+        theirs[found.contents.name.decode()] = (found.contents.offset, found.contents.size)
+    ours: dict[str, tuple[int, int]] = {}
+    for structure in STRUCTURES:
+        ours[structure.__name__] = (0, ctypes.sizeof(structure))
+        for name, *_ in structure._fields_:
+            field = getattr(structure, name)
+            ours[f"{structure.__name__}.{name}"] = (field.offset, field.size)
+    # A field that moves moves those behind it and the whole: the first one is what is wrong.
+    names = sorted(dict.fromkeys((*ours, *theirs)), key=lambda name: "." not in name)
+    return next((name for name in names if ours.get(name) != theirs.get(name)), None)
 
 
 class Packed(NamedTuple):

@@ -279,7 +279,9 @@ private:
 }  // namespace
 }  // namespace midspan
 
-extern "C" void midspan_read(const Network* net, const Read* read) {
+extern "C" const char* midspan_read(const Network* net, const Read* read) {
+    if (auto wrong = midspan::outside(read->ids, read->canvases * read->rows, net->head.n, "token id")) return wrong;
     thread_local std::vector<float> queries;
     midspan::Reading(*net, *read, queries).run();
+    return nullptr;
 }

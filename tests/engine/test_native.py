@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -257,42 +254,24 @@ def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert dict(chosen(model))["network"] == "onnxruntime, as there are none for riscv64"
 
 
-def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    broken = tmp_path / "_avx512.so"
-    broken.write_bytes(b"no library at all")
-    monkeypatch.setattr(native, "find_spec", lambda module: ModuleSpec(module, None, origin=str(broken)))
-    assert native.library.__wrapped__() is None
-    assert "our kernels cannot be opened" in caplog.text
-    assert str(broken) in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("machine", "has", "names"),
-    [
-        ("x86_64", ("avx2", "fma3", "avx_vnni", "avx512_vnni"), ["avx512", "avxvnni", "avx2"]),
-        ("AMD64", ("avx2", "fma3", "avx_vnni"), ["avxvnni", "avx2"]),
-        ("x86_64", ("avx2", "fma3"), ["avx2"]),
-        ("x86_64", ("avx2",), []),
-        ("aarch64", ("neon", "dot"), ["neondot", "neon"]),
-        ("arm64", ("neon",), ["neon"]),
-        ("riscv64", (), []),
-    ],
-)
-def test_the_fastest_build_comes_first(
-    monkeypatch: pytest.MonkeyPatch, machine: str, has: tuple[str, ...], names: list[str]
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert [build.name for build in native.fitting()] == names
-
-
-def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = next(build for build in native.fitting() if find_spec(build.module) is not None)
-    monkeypatch.setattr(native, "STRUCTURES", (native.Sees,))
-    with pytest.raises(RuntimeError, match="install midspan again"):
-        native.opened(build)
+@each_build
+@pytest.mark.parametrize("wrong", [VOCAB, 1_000_000, -1])
+def test_ids_out_of_range_are_refused_in_one_line(model: NativeGemma, wrong: int) -> None:
+    said = f"token id {wrong} is not one of {VOCAB}"
+    with torch.inference_mode():
+        cache = model.new_cache()
+        for read in (
+            lambda: model.prefill(torch.tensor([[5, wrong]]), cache),
+            lambda: model.denoise(torch.tensor([[5, 6], [wrong, 7]]), cache),
+            lambda: model.score([[5], [wrong]], cache),
+        ):
+            with pytest.raises(ValueError, match=said):
+                read()
+        hidden, ids_ = torch.zeros(2, 128), torch.tensor([5, wrong])
+        with pytest.raises(ValueError, match=said):
+            model.log_probabilities(hidden, torch.tensor([0, 1]), ids_)
+        with pytest.raises(ValueError, match="row 2 is not one of 2"):
+            model.log_probabilities(hidden, torch.tensor([0, 2]), torch.tensor([5, 6]))
 
 
 def test_the_embedded_model_runs_over_them_and_predicts_as_onnx_runtime_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,15 +291,3 @@ def test_the_embedded_model_runs_over_them_and_predicts_as_onnx_runtime_does(mon
         )
     assert float((onnx.exp() * (onnx - own)).sum(dim=-1).mean()) < 0.005
     assert float((own.argmax(dim=-1) == onnx.argmax(dim=-1)).float().mean()) > 0.95
-
-
-def test_the_structures_are_those_of_the_headers() -> None:
-    """Field for field: the names of network.h, in its order."""
-    header = (Path(native.__file__).parent / "cpu" / "network.h").read_text(encoding="utf-8")
-    assert f"LARGEST_HEAD = {native.LARGEST_HEAD};" in header
-    for structure in (native.Product, *native.STRUCTURES):
-        body = header.split(f"struct {structure.__name__} {{")[1].split("};")[0]
-        code = "".join(line.partition("//")[0] for line in body.splitlines())
-        names = [part.split()[-1].lstrip("*") for line in code.split(";") for part in line.split(",") if part.strip()]
-        assert names == [name for name, *_ in structure._fields_]
-        assert ctypes.sizeof(structure) % 8 == 0
