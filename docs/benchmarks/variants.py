@@ -224,6 +224,7 @@ def main(argv: list[str]) -> int:
         for turn in range(len(trials)):
             trials[(number + turn) % len(trials)].fill(gap, seed=number)
     row = {"checkpoint": found.folder, "holes": len(gaps), "seed": found.seed, "divergent": found.divergent}
+    row["threads"] = product_threads()
     row["variants"] = [trial.row(trials[0]) for trial in trials]
     sys.stdout.write(json.dumps(row) + "\n")
     return 0
