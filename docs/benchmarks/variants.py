@@ -12,7 +12,7 @@ turn, begun with another one each time, so that what else the machine does slows
 stdout: for each variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where
 any is (`any`), the denoise steps taken (`steps_mean`) and the milliseconds of a fill; beside the first variant, the
 share of holes that get the same best fill (`same`) and the median over holes of how many times longer it took
-(`times`).
+(`times`), or how much more of the processors' time (`cpu_times`), in which others on the machine count for less.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Trial:
         self._threads = 1 if infiller.model.own_threads else product_threads()
         self._best: list[str | None] = []
         self._times: list[float] = []
+        self._cpu: list[float] = []
         self._steps = self._exact = self._any = 0
 
     def fill(self, gap: Gap, seed: int) -> None:
@@ -146,9 +147,10 @@ class Trial:
             infiller.loop = begun(self._loop, ids)
         # As the engine's worker does.
         torch.set_num_threads(self._threads)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         # More than any checkpoint's own steps, so that theirs count.
         out = infiller.infill(hole, Budget(seed=seed, steps=99), PATIENT)
+        self._cpu.append(1000 * (time.process_time() - used))
         self._times.append(1000 * (time.perf_counter() - began))
         texts = [infiller.prompt.text(list(one.ids), out.layout).rstrip() for one in out.ranked]
         self._best.append(texts[0] if texts else None)
@@ -159,7 +161,8 @@ class Trial:
     def row(self, first: Trial) -> dict[str, Any]:
         """The figures, beside those of another variant on the same gaps."""
         count, times = len(self._times), sorted(self._times)
-        ratios = sorted(mine / theirs for mine, theirs in zip(self._times, first._times, strict=True))
+        pairs = zip(self._times, first._times, strict=True), zip(self._cpu, first._cpu, strict=True)
+        longer, more = (sorted(mine / theirs for mine, theirs in each)[count // 2] for each in pairs)
         same = sum(mine == theirs for mine, theirs in zip(self._best, first._best, strict=True))
         return {
             "variant": self._variant,
@@ -168,7 +171,9 @@ class Trial:
             "steps_mean": self._steps / count,
             "latency_ms": {"p50": round(times[count // 2], 1), "p95": round(times[int(0.95 * count)], 1)},
             "same": same / count,
-            "times": round(ratios[count // 2], 2),
+            "cpu_ms": round(sorted(self._cpu)[count // 2], 1),
+            "times": round(longer, 3),
+            "cpu_times": round(more, 3),
         }
 
 

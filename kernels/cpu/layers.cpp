@@ -9,7 +9,7 @@
 namespace midspan {
 namespace {
 
-constexpr int64_t MOST = 48;   // rows of a piece
+constexpr int64_t MOST = MIDDLE ? 48 : 32;  // rows of a piece: beside a panel they fit the first-level cache
 constexpr int64_t SIDES = 2;   // registers of rows that attention takes together
 constexpr int64_t LEAST = 8;   // that another thread is woken for
 constexpr int64_t WEIGHTS = 8; // rows' time that reading the weights takes
