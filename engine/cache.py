@@ -63,20 +63,6 @@ class Cache:
             if end > keys.shape[2]:
                 self._grow(layer, end)
 
-    def fit(self, tokens: int, step: int, spare: int, most_spare: int) -> None:
-        """Give every layer room for `tokens` positions and at most `most_spare` more, where all of it is read.
-
-        What has to be laid out anew gets `spare` more, in multiples of `step`.
-        """
-        if 0 <= self._keys[0].shape[2] - tokens <= most_spare:
-            return
-        capacity = -(-(tokens + spare) // step) * step
-        for buffers in (self._keys, self._values):
-            for layer, old in enumerate(buffers):
-                # Zeros: nothing that is not valid may be seen, but times a weight of zero it must be a number.
-                buffers[layer] = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
-                buffers[layer][:, :, : self.length] = old[:, :, : self.length]
-
     def whole(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The buffers of keys and values themselves [1, G, capacity, D], valid up to `length`."""
         return self._keys[layer], self._values[layer]

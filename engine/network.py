@@ -24,7 +24,7 @@ REFERENCES = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
 def load_network(
     folder: Path, config: ModelConfig, place: torch.device, quantize: Quantize, progress: OnProgress | None = None
 ) -> DiffusionGemma:
-    """A checkpoint's network with its weights: over Triton kernels, the CPU's own, in ONNX Runtime, or in plain torch.
+    """A checkpoint's network with its weights: over Triton kernels, the CPU's own, or in plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
@@ -36,15 +36,11 @@ def load_network(
     forms = load_weights(model, folder, _dtype(config, place), place, quantize=quantize, progress=progress)
     if isinstance(model, FusedGemma):
         model.fuse()
-    elif _plain_reason(model) is None:
+    elif unsuited(model) is None and "int8" in forms:
         # Numbers that have been rounded to int8 once are rounded again; others keep all their bits.
-        library = native.library() if "int8" in forms else None
+        library = native.library()
         if library is not None and unfit(config, library.lanes) is None:
             return NativeGemma.of(model, library)
-        # Here, so that a machine which never needs ONNX Runtime need not have it.
-        from midspan.engine.onnx_gemma import OnnxGemma, multiplies_int8
-
-        return OnnxGemma.of(model, int8="int8" in forms and multiplies_int8())
     return model
 
 
@@ -54,15 +50,16 @@ def chosen(model: DiffusionGemma) -> tuple[tuple[str, str], ...]:
         return (*((name, "triton") for name in KERNELS), ("step", "cuda graph"))
     if isinstance(model, NativeGemma):
         return (("network", f"native, {model.library.name}"), ("products", "int8"))
-    if (int8 := getattr(model, "int8", None)) is not None:
-        return (("network", f"onnxruntime, as {_no_kernels(model)}"), ("products", "int8" if int8 else "float32"))
     if model.device.type == "cuda":
         return tuple((name, f"reference, as {fused.unsupported(model.config)}") for name in REFERENCES)
-    return (*((name, "reference") for name in REFERENCES), ("network", f"torch, as {_plain_reason(model)}"))
+    return (
+        *((name, "reference") for name in REFERENCES),
+        ("network", f"torch, as {unsuited(model) or _no_kernels(model)}"),
+    )
 
 
 def one_expert(config: ModelConfig) -> str | None:
-    """Why ONNX Runtime does not run a network of these sizes; None where it does. Its graphs know no routing."""
+    """Why the CPU's own kernels do not run a network of this kind; None where they do. They know no routing."""
     if config.experts > 1:
         return "it has more than one expert"
     if {(shape.kv_heads, shape.head_dim) for shape in config.layers} != {(config.heads, config.layers[0].head_dim)}:
@@ -71,22 +68,22 @@ def one_expert(config: ModelConfig) -> str | None:
 
 
 def _no_kernels(model: DiffusionGemma) -> str:
-    """Why a network on a CPU does not run over our own kernels."""
+    """Why a network of the kind for them does not run over the CPU's own kernels."""
     found = native.library()
     if found is None:
         return native.absent()
     return unfit(model.config, found.lanes) or "its weights are not in int8"
 
 
-def _plain_reason(model: DiffusionGemma) -> str | None:
-    """Why a network on a CPU stays in plain torch; None where it goes to ONNX Runtime."""
+def unsuited(model: DiffusionGemma) -> str | None:
+    """Why a network is not for the CPU's own kernels, whatever this CPU has; None where it is."""
     if model.device.type != "cpu":
         return "it is not on a CPU"
     return "its weights have fewer bits" if "+" in precision(model) else one_expert(model.config)
 
 
 def _dtype(config: ModelConfig, place: torch.device) -> torch.dtype:
-    """What weights are read as: the graphs are made of float32."""
+    """What weights are read as: the CPU's own kernels are given float32, which they round."""
     if place.type == "cuda":
         return torch.bfloat16
     return torch.float32 if one_expert(config) is None else fastest_dtype(place)

@@ -21,7 +21,7 @@ from midspan.server.languages import TABLE
 from midspan.server.round_trip import round_trip
 from midspan.server.scheduling import wake_soon
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
 

@@ -24,7 +24,6 @@ THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
     "engine/weights.py": {"huggingface_hub"},
     "engine/training/": {"matplotlib", "numpy"},
-    "engine/onnx_": {"numpy", "onnx", "onnxruntime"},
 }
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")
 

@@ -4,7 +4,8 @@ A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's;
 `oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
 So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
 "torch" computes the network in plain torch (bf16 where the CPU has units for it), "avx512", "avx2" and their like in
-that build of the CPU's own kernels, "float32" and "int8" in ONNX Runtime; without it what ships computes.
+that build of the CPU's own kernels; without it what ships computes. (In older rows "float32" and "int8" are ONNX
+Runtime's.)
 With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
 Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
 Holes whose true text needs more slots than the largest are left out for all. Each hole is filled by every variant in
@@ -41,7 +42,6 @@ from midspan.engine.loop import Loop
 from midspan.engine.model import DiffusionGemma, product_threads
 from midspan.engine.native_gemma import NativeGemma
 from midspan.engine.network import fastest_dtype
-from midspan.engine.onnx_gemma import OnnxGemma
 from midspan.engine.settings import Ranking
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights import load_weights, resolve
@@ -184,9 +184,7 @@ def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller
         model = DiffusionGemma(infiller.model.config).eval()
         place = torch.device("cpu")
         load_weights(model, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)
-        if name in ("int8", "float32"):
-            model = OnnxGemma.of(model, int8=name == "int8")
-        elif name != "torch":
+        if name != "torch":
             model = NativeGemma.of(model, build(name))
     other = Infiller(model, infiller.prompt, infiller.settings)
     other.judge = infiller.judge

@@ -1,8 +1,12 @@
-"""The CPU's own kernels read as plain torch and as ONNX Runtime's int8 do, verb by verb, and decide as they do."""
+"""The CPU's own kernels read as plain torch does, verb by verb, and decide as it does.
+
+How exact they are stands in tests/kernels/test_program.py, which rounds as they do.
+"""
 
 from __future__ import annotations
 
 import platform
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,17 +14,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midspan.engine.api import Budget, Hole
 from midspan.engine.canvas import Canvas, Draws, Plan
 from midspan.engine.denoise import denoise
 from midspan.engine.draw import draw, limit, permitted
-from midspan.engine.engine import load_infiller
+from midspan.engine.engine import Engine, load_infiller
 from midspan.engine.following import following
 from midspan.engine.loop import CanvasNetwork, loop_over
-from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.model import DiffusionGemma, ModelConfig, product_threads
 from midspan.engine.native_gemma import NativeGemma
 from midspan.engine.native_weights import unfit
-from midspan.engine.network import chosen
-from midspan.engine.onnx_gemma import OnnxGemma
+from midspan.engine.network import chosen, one_expert
 from midspan.kernels import native
 from tests.engine.reads import READS, VOCAB, WINDOW, Read, ids
 from tests.engine.tiny import config_json, random_model, tiny_checkpoint
@@ -41,7 +45,6 @@ PLAIN = random_model(config_json(VOCAB, **SIZES))
 for scalar in PLAIN.scalars(encoder=True):
     # Far from the decoder's, which are as random.
     scalar.mul_(3.0)
-INT8 = OnnxGemma.of(PLAIN, int8=True)
 # A CPU that runs the fastest build runs slower ones too.
 LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
@@ -58,12 +61,10 @@ def far(mine: torch.Tensor, theirs: torch.Tensor) -> float:
 @pytest.mark.parametrize("read", READS)
 def test_it_is_the_same_network(model: NativeGemma, read: Read) -> None:
     with torch.inference_mode():
-        mine, onnx, plain = read(model), read(INT8), read(PLAIN)
-    for own, other, exact in zip(mine, onnx, plain, strict=True):
-        assert own.shape == exact.shape
-        # The same roundings, but where one falls the other way two layers make more of it.
-        assert far(own, other) < 0.02
-        assert far(own, exact) < 0.1
+        for mine, exact in zip(read(model), read(PLAIN), strict=True):
+            assert mine.shape == exact.shape
+            # Of wide rows of noise in int8; how near real text comes stands below.
+            assert far(mine, exact) < 0.1
 
 
 @each_build
@@ -237,21 +238,36 @@ def test_sizes_that_no_panel_holds_are_named(name: str, value: int, said: str) -
 
 
 def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def said() -> str:
+        return dict(chosen(PLAIN))["network"]
+
     model = load_infiller(str(tiny_checkpoint(tmp_path, **SIZES)), "cpu").model
-    assert "vocab_size is" in dict(chosen(model))["network"]
-    model = OnnxGemma.of(PLAIN, int8=False)
-    assert dict(chosen(model))["network"] == "onnxruntime, as its weights are not in int8"
+    assert "torch, as vocab_size is" in dict(chosen(model))["network"]
+    assert said() == "torch, as its weights are not in int8"
     monkeypatch.setattr(native, "library", lambda: None)
-    assert dict(chosen(model))["network"] == "onnxruntime, as our kernels cannot be opened here: build them (make venv)"
+    assert said() == "torch, as our kernels cannot be opened here: build them (make venv)"
     with monkeypatch.context() as patch:
         patch.setattr(native, "find_spec", lambda module: None)
-        assert dict(chosen(model))["network"] == "onnxruntime, as no compiler built our kernels"
+        assert said() == "torch, as no compiler built our kernels"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"sse4_2": True, "avx2": True})
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    said = "the CPU has not avx512_vnni, or avx_vnni, or avx2 and fma3"
-    assert dict(chosen(model))["network"] == f"onnxruntime, as {said}"
+    assert said() == "torch, as the CPU has not avx512_vnni, or avx_vnni, or avx2 and fma3"
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    assert dict(chosen(model))["network"] == "onnxruntime, as there are none for riscv64"
+    assert said() == "torch, as there are none for riscv64"
+
+
+def test_networks_that_they_do_not_know_are_named() -> None:
+    assert one_expert(PLAIN.config) is None
+    routed = ModelConfig.from_json(config_json(VOCAB, **SIZES | {"num_experts": 4, "top_k_experts": 2}))
+    assert one_expert(routed) == "it has more than one expert"
+    grouped = ModelConfig.from_json(config_json(VOCAB, **SIZES | {"num_key_value_heads": 2}))
+    assert one_expert(grouped) == "its layers' heads differ or share keys"
+
+
+def test_weights_that_were_never_rounded_keep_their_bits(tmp_path: Path) -> None:
+    model = load_infiller(str(tiny_checkpoint(tmp_path, **SIZES)), "cpu").model
+    assert type(model) is DiffusionGemma
+    assert model.dtype == torch.float32
 
 
 @each_build
@@ -274,20 +290,41 @@ def test_ids_out_of_range_are_refused_in_one_line(model: NativeGemma, wrong: int
             model.log_probabilities(hidden, torch.tensor([0, 2]), torch.tensor([5, 6]))
 
 
-def test_the_embedded_model_runs_over_them_and_predicts_as_onnx_runtime_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    for without in (False, True):
-        if without:
-            monkeypatch.setattr(native, "library", lambda: None)
-        infiller = load_infiller("embedded", "cpu")
-        assert isinstance(infiller.model, OnnxGemma if without else NativeGemma)
-        read.append(infiller)
-    assert chosen(read[0].model)[0] == ("network", f"native, {LIBRARIES[0].name}")
-    text = read[0].prompt.encode(Path(native.__file__).read_text(encoding="utf-8"))[:400]
+def test_the_embedded_model_runs_over_them_and_predicts_as_plain_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = load_infiller("embedded", "cpu")
+    assert chosen(own.model) == (("network", f"native, {LIBRARIES[0].name}"), ("products", "int8"))
+    monkeypatch.setattr(native, "library", lambda: None)
+    plain = load_infiller("embedded", "cpu")
+    assert type(plain.model) is DiffusionGemma
+    text = torch.tensor([own.prompt.encode(Path(native.__file__).read_text(encoding="utf-8"))[:400]])
+
+    def predicted(model: DiffusionGemma) -> torch.Tensor:
+        return model.logits(model.prefill(text, model.new_cache())[0]).log_softmax(dim=-1)
+
     with torch.inference_mode():
-        own, onnx = (
-            one.model.logits(one.model.prefill(torch.tensor([text]), one.model.new_cache())[0]).log_softmax(dim=-1)
-            for one in read
-        )
-    assert float((onnx.exp() * (onnx - own)).sum(dim=-1).mean()) < 0.005
-    assert float((own.argmax(dim=-1) == onnx.argmax(dim=-1)).float().mean()) > 0.95
+        exact = predicted(plain.model)
+        for library in LIBRARIES:
+            rounded = predicted(NativeGemma.of(plain.model, library))
+            assert float((exact.exp() * (exact - rounded)).sum(dim=-1).mean()) < 0.005
+            assert float((exact.argmax(dim=-1) == rounded.argmax(dim=-1)).float().mean()) > 0.95
+
+
+def test_torch_leaves_the_cores_to_the_products() -> None:
+    """A worker's own setting: other threads of this process keep theirs."""
+    before, seen = torch.get_num_threads(), list[int]()
+    torch.set_num_threads(2)
+
+    def judge(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        seen.append(torch.get_num_threads())
+        return ()
+
+    try:
+        engine = Engine.load("embedded", "cpu", judge=judge)
+        engine.fill(Hole(prefix="def add(a, b):\n    return ", suffix="\n", kind="rest_of_line"), Budget()).result(60)
+        engine.close()
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        assert engine.about.threads == product_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert not any(thread.name == "midspan-engine" for thread in threading.enumerate())
