@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ def prepare() -> None:
 
     `load` does it, too; a process that begins threads before it loads does well to call it first.
     """
+    # torch says so as it is imported; nothing here needs numpy.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     spin_briefly()
     keep_large_blocks()
 
