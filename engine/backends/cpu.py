@@ -161,7 +161,7 @@ class CpuBackend:
         )
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
-        """Call one of the library's functions on the network."""
+        """Call one of the library's functions on the network. Raises ValueError, as for ids out of range."""
         given: list[object] = []
         for one in arguments:
             if isinstance(one, torch.Tensor):
@@ -171,7 +171,9 @@ class CpuBackend:
                 given.append(ctypes.byref(one))
             else:
                 given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
-        getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        wrong = getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        if wrong is not None:
+            raise ValueError(wrong.decode())
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See Backend."""

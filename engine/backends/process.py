@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 # Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its default of 300,000 keeps a core busy for
@@ -18,6 +19,8 @@ SPIN = "50000"
 
 def prepare() -> None:
     """Set both. Threads that exist already keep their arenas, so this comes first in a process."""
+    # torch says so as it is imported; nothing here needs numpy.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     spin_briefly()
     keep_large_blocks()
 
