@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fix bench venv nvim
+.PHONY: demo test parity-newest search check fix bench venv nvim
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: venv
@@ -12,6 +12,19 @@ demo: venv
 test: venv
 	-@tests/editors/fetch_nvim.sh
 	@$(BIN)/python -m pytest
+
+# The tests against transformers once more, on its newest release, which is laid over the one in the environment.
+NEWEST := .cache/transformers-newest
+
+parity-newest: venv
+	@rm -rf $(NEWEST)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(NEWEST) transformers
+	@PYTHONPATH=$(NEWEST) $(BIN)/python -c 'import transformers; print("transformers", transformers.__version__)'
+	@PYTHONPATH=$(NEWEST) $(BIN)/python -m pytest -m parity tests/engine tests/benchmarks
+
+# Properties alone, at random: ten times as many cases as make test, others at every run.
+search: venv
+	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search --timeout=0
 
 check: venv
 	@$(BIN)/ruff check .

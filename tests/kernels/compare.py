@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import Phase, settings
+from hypothesis import settings
+
+from tests.examples import examples
 
 triton = pytest.importorskip("triton", reason="no triton on this system")
 
@@ -18,9 +20,9 @@ ULP = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float8_e4m3fn: 2.
 FP8_SUM = 0.0 if DEVICE == "cpu" else 2.0**-13
 
 
-def few(examples: int) -> settings:
+def few(count: int) -> settings:
     """So many examples of a property, none shrunk: the interpreter is slow, and the sizes are small as they are."""
-    return settings(max_examples=examples, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    return examples(count, shrink=False)
 
 
 def guarded(x: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.backends.choose import chosen
@@ -27,6 +27,7 @@ from midspan.engine.sampling import draw, limit, permitted
 from midspan.kernels import native
 from tests.engine.reads import READS, VOCAB, WINDOW, Read, ids
 from tests.engine.tiny import config_json, random_model, tiny_checkpoint
+from tests.examples import examples
 
 SIZES = {
     "num_experts": 1,
@@ -86,7 +87,7 @@ def test_every_key_counts(model: NativeGemma) -> None:
 
 
 @each_build
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_a_text_reads_the_same_in_pieces(model: NativeGemma, cuts: list[int], seed: int) -> None:
     """To the bit, so that what is typed key by key gives the fills of what is opened."""
@@ -99,7 +100,7 @@ def test_a_text_reads_the_same_in_pieces(model: NativeGemma, cuts: list[int], se
 
 
 @each_build
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(batch=st.integers(1, 5), rows=st.integers(1, 40), threads=st.integers(2, 4))
 def test_threads_change_nothing(model: NativeGemma, batch: int, rows: int, threads: int) -> None:
     read, canvases = [], ids(batch, rows, rows)
@@ -116,7 +117,7 @@ def test_threads_change_nothing(model: NativeGemma, batch: int, rows: int, threa
 
 
 @each_build
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     rows=st.integers(1, 30),
     temperature=st.floats(0.05, 2.0),
@@ -190,7 +191,7 @@ def test_log_probabilities_are_those_of_the_logits(model: NativeGemma) -> None:
 
 
 @each_build
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(rows=st.integers(1, 20), width=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 999))
 def test_what_may_follow_is_as_in_plain_torch(
     model: NativeGemma, rows: int, width: int, share: float, seed: int

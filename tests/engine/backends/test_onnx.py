@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Hole
@@ -20,6 +20,7 @@ from midspan.engine.model import ModelConfig, product_threads
 from midspan.kernels import native
 from tests.engine.reads import READS, VOCAB, WINDOW, Read, ids
 from tests.engine.tiny import config_json, random_model, tiny_checkpoint
+from tests.examples import examples
 
 EQUAL_HEADS = {"num_key_value_heads": 4, "num_global_key_value_heads": 4, "head_dim": 16, "global_head_dim": 16}
 ONE_EXPERT = {"num_experts": 1, "top_k_experts": 1, "sliding_window": WINDOW, **EQUAL_HEADS}
@@ -69,7 +70,7 @@ def test_int8_of_the_embedded_model_predicts_as_float32_does(monkeypatch: pytest
 
 
 @int8_units
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(rows=st.integers(1, 40), seed=st.integers(0, 99))
 def test_an_int8_row_does_not_know_the_others(rows: int, seed: int) -> None:
     """So a text reads the same whether it comes as a whole or key by key."""
@@ -89,7 +90,7 @@ def test_it_never_keeps_what_a_gradient_needs() -> None:
     assert made.prefill(ids(1, 3, 0), made.new_cache()).shape == (1, 3, 32)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), min_size=1, max_size=6))
 def test_a_fitted_cache_has_room_and_not_much_more(steps: list[tuple[int, int]]) -> None:
     cache = FLOAT.new_cache()
