@@ -13,5 +13,5 @@ def examples(count: int, *, shrink: bool = True) -> settings:
 
     Without `shrink` a failing case is reported as it was found.
     """
-    phases = settings.default.phases if shrink else QUICK
-    return settings(max_examples=count * settings.default.max_examples // USUAL, phases=phases)
+    usual = settings()
+    return settings(max_examples=count * usual.max_examples // USUAL, phases=usual.phases if shrink else QUICK)
