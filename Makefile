@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test parity-newest search check fix bench venv nvim
+.PHONY: demo test targets parity-newest search check fix bench venv nvim picture
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: venv
@@ -11,7 +11,14 @@ demo: venv
 # The editor tests name the mend themselves where no Neovim could be had.
 test: venv
 	-@tests/editors/fetch_nvim.sh
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
+
+# Two processes with a thread each, a file's tests all in one of them, as they share what takes long to make.
+WORKERS := --numprocesses 2 --dist loadfile
+
+# Kernels compiled for the kinds of GPU that make test leaves out.
+targets: venv
+	@$(BIN)/python -m pytest -m targets tests/kernels
 
 # The tests against transformers once more, on its newest release, which is laid over the one in the environment.
 NEWEST := .cache/transformers-newest
@@ -24,7 +31,7 @@ parity-newest: venv
 
 # Properties alone, at random: ten times as many cases as make test, others at every run.
 search: venv
-	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search --timeout=0
+	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search --timeout=0 $(WORKERS)
 
 check: venv
 	@$(BIN)/ruff check .
@@ -52,3 +59,7 @@ $(VENV)/stamp: pyproject.toml constraints.txt $(wildcard kernels/cpu/*)
 # Neovim 0.12 for the editor tests, kept in .cache/nvim.
 nvim:
 	@tests/editors/fetch_nvim.sh
+
+# The picture at the top of README.md: a real Neovim, the real server, what the embedded model offers.
+picture: venv nvim
+	@$(BIN)/python tests/editors/picture.py

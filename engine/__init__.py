@@ -18,8 +18,7 @@ from midspan.engine.api import (
     Line,
     OnProgress,
 )
-from midspan.engine.backends.process import keep_large_blocks
-from midspan.engine.backends.threads import spin_briefly
+from midspan.engine.backends.process import prepare
 from midspan.engine.hypotheses.line_lookup import Elsewhere, bare_lines
 
 if TYPE_CHECKING:
@@ -43,15 +42,6 @@ __all__ = [
     "load",
     "prepare",
 ]
-
-
-def prepare() -> None:
-    """Settle how this process keeps memory and how torch's threads wait.
-
-    `load` does it, too; a process that begins threads before it loads does well to call it first.
-    """
-    spin_briefly()
-    keep_large_blocks()
 
 
 def load(

@@ -5,9 +5,11 @@ Text here always has LF line ends; the server turns a document's own line ends i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
@@ -59,15 +61,15 @@ class Hole:
 class Budget:
     """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed.
 
-    `steps` lowers the checkpoint's own number of steps; None leaves it as it is. A fill less sure than `least` (a
-    confidence) is of no use: one that promises nothing may end as empty before it is done.
+    `steps` lowers the checkpoint's own number of steps; None leaves it as it is. A fill below `min_confidence` is of no
+    use: one that is hopeless may end as empty before it is done.
     """
 
     steps: int | None = None
     candidates: int = 1
     deadline_s: float | None = None
     seed: int = 0
-    least: float = 0.0
+    min_confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,3 +151,19 @@ OnProgress = Callable[[int, int], None]
 
 Judge = Callable[[Hole, str], tuple[tuple[int, int], ...]]
 """(hole, fill) -> which characters [begin, end) of the fill stand in a syntax error that the fill brought about."""
+
+
+class Engine(Protocol):
+    """What fills holes: the engine in this process, or any other that stands in for it."""
+
+    @property
+    def about(self) -> About:
+        """What is loaded."""
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """Begin a fill; `on_frame` is called on the engine's thread."""
+
+    def close(self) -> None:
+        """End the engine's thread."""

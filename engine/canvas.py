@@ -15,7 +15,8 @@ class Canvas:
     """A batch of canvases: ids [B, C] right where frozen, free [B, C], valid [B, C] (False is padding).
 
     `allowed_first` [V] limits the token at position 0 (token healing); `banned` holds ids that no slot may take.
-    `gap` [B] is how many leading positions the gap has, where not all of them are free.
+    `gap` [B] is how many leading positions the gap has, where not all of them are free. `later_rows` is how many
+    leading positions are computed from the second step on; None for all.
     """
 
     ids: torch.Tensor
@@ -24,6 +25,7 @@ class Canvas:
     allowed_first: torch.Tensor | None = None
     banned: tuple[int, ...] = ()
     gap: torch.Tensor | None = None
+    later_rows: int | None = None
 
     def __post_init__(self) -> None:
         assert self.ids.shape == self.free.shape
@@ -52,14 +54,14 @@ class Plan:
     entropy_bound: float = 0.1
     confidence_threshold: float = 0.005
     # How many canvases go on after the first step: those of least entropy, summed over their slots.
-    keep: int | None = None
+    survivors: int | None = None
 
     def temperature(self, remaining: int) -> float:
         """Linear in the steps that remain: t_max with all of them left, towards t_min."""
         return self.t_min + (self.t_max - self.t_min) * remaining / self.steps
 
 
-class Draws:
+class Rng:
     """Every random choice of a run, from one seed."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
@@ -67,7 +69,7 @@ class Draws:
         self._seed, self._runs = seed, 0
 
     def counter_seed(self) -> int:
-        """A seed for draws from counters (kernels/counter.py), another one for every run; below 2^63."""
+        """A seed for counter-based numbers (kernels/counter.py), another one for every run; below 2^63."""
         self._runs += 1
         return (self._seed + (self._runs << 32)) % 2**63
 

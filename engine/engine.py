@@ -7,8 +7,10 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,18 +29,19 @@ from midspan.engine.api import (
     Stopped,
 )
 from midspan.engine.autoregressive import Autoregressive
-from midspan.engine.backends.choose import chosen, load_network
-from midspan.engine.backends.triton import FusedGemma
-from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
+from midspan.engine.backends.choose import load_backend
+from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
+from midspan.engine.infill import Infiller
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.released import CHAT_LAYOUTS
 from midspan.engine.settings import CheckpointSettings, read_settings
 from midspan.engine.weights.load import read_config, resolve
-from midspan.engine.weights.quantized import count_parameters, precision
 
 log = logging.getLogger(__name__)
+
+NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere: the first with bf16.
 LEAST_CAPABILITY = (8, 0)
@@ -70,10 +73,10 @@ class _Job:
         """A fill that inserts nothing."""
         return Fill(text="", confidence=0.0, candidates=(), steps=steps, stopped=stopped, latency=latency)
 
-    def latency(self, encode_s: float = 0.0, denoise_s: float = 0.0, rank_s: float = 0.0) -> Latency:
+    def latency(self, seconds: Mapping[Phase, float] = NO_SECONDS) -> Latency:
         """Milliseconds since the call, and of the phases given in seconds."""
-        total = 1000 * (time.perf_counter() - self.began)
-        return Latency(total=total, encode=1000 * encode_s, denoise=1000 * denoise_s, rank=1000 * rank_s)
+        total, phases = 1000 * (time.perf_counter() - self.began), {key: 1000 * value for key, value in seconds.items()}
+        return Latency(total=total, encode=phases["encode"], denoise=phases["denoise"], rank=phases["rank"])
 
 
 class Engine:
@@ -81,17 +84,17 @@ class Engine:
 
     def __init__(self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float) -> None:
         self._infiller = infiller
-        model, settings = infiller.model, infiller.settings
+        self._backend, settings = infiller.backend.describe(), infiller.settings
         self.about = About(
             checkpoint=name,
-            device=str(model.device),
-            dtype=precision(model),
-            threads=model.threads,
-            parameters=count_parameters(model),
+            device=self._backend.device,
+            dtype=self._backend.dtype,
+            threads=self._backend.threads,
+            parameters=self._backend.parameters,
             layout=settings.layout,
             languages=settings.languages,
             show_threshold=settings.show_threshold,
-            kernels=chosen(model),
+            kernels=self._backend.kernels,
             load_ms=load_ms,
             actions=settings.offered,
             context_tokens=settings.context_tokens,
@@ -115,12 +118,12 @@ class Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the mend."""
         began = time.perf_counter()
         infiller = load_infiller(checkpoint, device, progress)
-        if isinstance(infiller, Infiller) and isinstance(infiller.model, FusedGemma):
-            warm_up(infiller)
+        infiller.backend.warm(partial(fill_examples, infiller))
         infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
-        kernels = ", ".join(f"{name} {path}" for name, path in chosen(infiller.model))
-        log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, infiller.model.device, load_ms, kernels)
+        backend = infiller.backend.describe()
+        kernels = ", ".join(f"{part} {code}" for part, code in backend.kernels)
+        log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, backend.device, load_ms, kernels)
         return cls(infiller, name=checkpoint, load_ms=load_ms)
 
     @property
@@ -162,7 +165,7 @@ class Engine:
                 older.superseded.set()
 
     def _work(self) -> None:
-        if self._infiller.model.own_threads:
+        if self._backend.own_threads:
             # Torch's threads would wait for work on the cores that the products need, and theirs is little.
             torch.set_num_threads(1)
         while (job := self._next()) is not None:
@@ -188,19 +191,19 @@ class Engine:
 
     def _infilled(self, job: _Job) -> Infilling:
         """The hole filled; once more from the start, where memory was full and what had been kept is let go."""
-        watch = Watch(job.interrupted, job.late, job.on_frame)
+        observer = FillObserver(job.interrupted, job.late, job.on_frame)
         try:
-            return self._infiller.infill(job.hole, job.budget, watch)
+            return self._infiller.infill(job.hole, job.budget, observer)
         except torch.OutOfMemoryError as error:
             log.warning("memory is full: nothing is kept from the last fill, and this one begins again")
             traceback.clear_frames(error.__traceback__)
         self._infiller.reset()
-        return self._infiller.infill(job.hole, job.budget, watch)
+        return self._infiller.infill(job.hole, job.budget, observer)
 
     def _answer(self, job: _Job) -> Fill:
         infilling = self._infilled(job)
         chosen = [] if infilling.stopped == "cancelled" else self._candidates(infilling)[: job.budget.candidates]
-        latency = job.latency(infilling.encode_s, infilling.denoise_s, infilling.rank_s)
+        latency = job.latency(infilling.seconds)
         if infilling.stopped == "cancelled":
             return job.nothing("cancelled", latency, infilling.steps)
         if not chosen:
@@ -237,15 +240,15 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
     try:
-        model = load_network(folder, config, place, settings.quantize, progress)
+        backend = load_backend(folder, config, place, settings.quantize, progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
     log.info("%s: layout %s", folder, settings.layout)
-    return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
+    return (Autoregressive if settings.layout == "fim" else Infiller)(backend, prompt, settings)
 
 
-def warm_up(infiller: Infiller) -> None:
-    """Compile kernels and capture the steps of every kind of gap before anybody waits for them.
+def fill_examples(infiller: Infiller | Autoregressive) -> None:
+    """Fill gaps of every kind, so that kernels are compiled and steps captured before anybody waits for them.
 
     The first text is as long as prompts are, the next ones as short as what a keystroke changes. Raises DeviceError.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from midspan.engine.backends.backend import Backend
 from midspan.engine.cache import Cache
-from midspan.engine.model import DiffusionGemma
 
 CHUNK_TOKENS = 1024
 
@@ -13,13 +13,13 @@ CHUNK_TOKENS = 1024
 class PrefixCache:
     """The encoder's memory of one prefix; `encoded_tokens` counts all tokens that went through the model.
 
-    It has room for `tokens` without being moved, and grows where a prefix is longer.
+    So many tokens are `expected`; it grows where a prefix is longer.
     """
 
-    def __init__(self, model: DiffusionGemma, tokens: int = 512) -> None:
-        self._model = model
+    def __init__(self, backend: Backend, expected: int = 512) -> None:
+        self.backend = backend
         self._ids: list[int] = []
-        self.memory: Cache = model.new_cache(tokens)
+        self.memory: Cache = backend.new_cache(expected)
         self.last_hidden = torch.empty(0)  # [d], of the last prefix token
         self.encoded_tokens = 0
 
@@ -35,7 +35,7 @@ class PrefixCache:
         self._ids = ids[:keep]
         for begin in range(keep, len(ids), CHUNK_TOKENS):
             chunk = ids[begin : begin + CHUNK_TOKENS]
-            hidden = self._model.prefill(torch.tensor([chunk], device=self._model.device), self.memory)
+            hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory)
             self._ids.extend(chunk)
             self.last_hidden = hidden[0, -1]
         encoded = len(ids) - keep

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from midspan.engine.canvas import Canvas, Draws
+from midspan.engine.canvas import Canvas, Rng
 
 # Finite, so that it times a probability of 0 is 0; far below any logit at any temperature.
 FORBIDDEN = -1e9
 
 
-class Drawn(NamedTuple):
+class Samples(NamedTuple):
     """Of R free rows: entropies in nats at the step's temperature, sampled and likeliest ids, each [R].
 
     `expected` gives the expected embeddings [R', d] of the rows that a boolean [R] names, of all for None.
@@ -26,8 +26,8 @@ class Drawn(NamedTuple):
     expected: Callable[[torch.Tensor | None], torch.Tensor]
 
 
-class ByLogits(ABC):
-    """A network that gives logits, of which a step is drawn in plain torch; see denoise.Network."""
+class LogitsNetwork(ABC):
+    """A network that gives logits, from which plain torch samples; see denoise.Network."""
 
     @abstractmethod
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
@@ -37,26 +37,21 @@ class ByLogits(ABC):
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
 
-    def draw(
-        self,
-        ids: torch.Tensor,
-        soft: torch.Tensor | None,
-        free: torch.Tensor,
-        canvas: Canvas,
-        temperature: float,
-        draws: Draws,
-    ) -> Drawn:
+    def sample(
+        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
+    ) -> Samples:
         """See denoise.Network."""
+        free = canvas.free
         logits = limit(self.logits(ids, soft, free), canvas, free.nonzero()[:, 1] == 0)
-        return draw(logits / temperature, draws, self.soft)
+        return sample(logits / temperature, rng, self.soft)
 
 
-def draw(logits: torch.Tensor, draws: Draws, soft: Callable[[torch.Tensor], torch.Tensor]) -> Drawn:
+def sample(logits: torch.Tensor, rng: Rng, soft: Callable[[torch.Tensor], torch.Tensor]) -> Samples:
     """Of logits [R, V] at the step's temperature, whose expected embeddings `soft` gives."""
     probabilities = torch.softmax(logits, dim=-1)
-    return Drawn(
+    return Samples(
         entropies(logits, probabilities),
-        draws.sample(probabilities),
+        rng.sample(probabilities),
         logits.argmax(dim=-1),
         lambda rows: soft(logits if rows is None else logits[rows]),
     )

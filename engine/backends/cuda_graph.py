@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from midspan.engine.backends.triton import FusedGemma, reading
+from midspan.engine.backends.triton import FusedNetwork, reading
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.kernels.settle import settle
@@ -38,15 +38,21 @@ class Size:
     steps: int
 
 
+class Limits(NamedTuple):
+    """What a step is compiled with, in nats: how much is accepted, and when a canvas counts as settled."""
+
+    entropy_bound: float
+    confidence_threshold: float
+
+
 class StepGraph:
     """The step of one size class behind one prefix cache; what it decides lies in its tensors, [B, rows] each."""
 
-    def __init__(
-        self, model: FusedGemma, cache: Cache, room: Room, size: Size, *, bound: float, threshold: float
-    ) -> None:
+    def __init__(self, network: FusedNetwork, cache: Cache, room: Room, size: Size, limits: Limits) -> None:
+        model = network.model
         shape, device = (size.batch, size.rows), model.device
-        self.size, self._model, self._cache = size, model, cache
-        self._bound, self._threshold = bound, threshold
+        self.size, self._network, self._model, self._cache = size, network, model, cache
+        self._limits = limits
         self._scale = float(model.embed_scale.to(model.dtype))
         self.clean, self.current, self.draft = torch.zeros(3, *shape, dtype=torch.int32, device=device)
         self.free, self.accepted = torch.zeros(2, *shape, dtype=torch.bool, device=device)
@@ -137,7 +143,7 @@ class StepGraph:
 
     def _launch(self) -> None:
         model, shape = self._model, self.free.shape
-        hidden = model.read_canvas(self.current, self.soft, self._at)
+        hidden = self._network.read_canvas(self.current, self.soft, self._at)
         read = vocabulary(
             hidden.flatten(0, 1),
             *(self.order, model.embed_tokens.weight, self.temperatures, self.seed, self.step, self.allowed, self.first),
@@ -149,8 +155,8 @@ class StepGraph:
         accepted = settle(
             *(self.entropy, read.sample.view(shape), read.argmax.view(shape), self.clean, self.free),
             *(self.current, self.draft, self.finished, self.seed, self.step, self.stop),
-            self._bound,
-            self._threshold,
+            self._limits.entropy_bound,
+            self._limits.confidence_threshold,
             model.config.vocab_size,
         )
         self.accepted.copy_(accepted)

@@ -1,7 +1,7 @@
 """The loop of denoise.py over captured steps: decided on the device, the host reads along one step late.
 
-Same rules and same Steps as `denoise`; the draws come from counters (kernels/counter.py), so that a seed gives the same
-fill on every GPU. Sizes come in classes, each with a graph of its own.
+Same rules and same Steps as `denoise`. Random numbers come from counters (kernels/counter.py), so that a seed gives the
+same fill on every GPU. Sizes come in classes, each with a graph of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from midspan.engine.api import DeviceError
-from midspan.engine.backends.cuda_graph import Room, Size, StepGraph
-from midspan.engine.backends.triton import FusedGemma, own_room
+from midspan.engine.backends.cuda_graph import Limits, Room, Size, StepGraph
+from midspan.engine.backends.triton import FusedNetwork
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.kernels.launch import cdiv, power_of_two
 
@@ -33,25 +33,23 @@ MAX_GRAPHS = 16
 class CapturedLoop:
     """Denoises canvases behind a prefix; keeps a graph for every size class, and the most canvases that fit at once."""
 
-    def __init__(self, model: FusedGemma) -> None:
-        self._model = model
-        self.graphs: dict[tuple[Size, float, float], StepGraph] = {}
+    def __init__(self, network: FusedNetwork) -> None:
+        self._network, self._model = network, network.model
+        self.graphs: dict[tuple[Size, Limits], StepGraph] = {}
         self._rooms: dict[tuple[int, int], Room] = {}
         self._prefix: torch.Tensor | None = None
         self._pool: Pool | None = None
         self.most: int | None = None
 
     @torch.inference_mode()
-    def __call__(
-        self, cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None
-    ) -> Iterator[Step]:
-        """See denoise.denoise, and loop.CanvasNetwork of `later_rows`. Raises DeviceError where no canvas fits."""
+    def __call__(self, cache: Cache, canvas: Canvas, plan: Plan, rng: Rng) -> Iterator[Step]:
+        """See denoise.denoise, and bound.BoundCanvases of `later_rows`. Raises DeviceError where no canvas fits."""
         if not bool(canvas.free.any()):
             return
-        graph, later, chosen = self._graphs_for(cache, canvas, plan, later_rows)
+        graph, later, chosen = self._graphs_for(cache, canvas, plan)
         some = canvas.select(chosen.to(canvas.ids.device))
-        noise = draws.noise((some.ids.shape[0], some.ids.shape[1]), self._model.config.vocab_size)
-        graph.begin(some, noise, plan, draws.counter_seed())
+        noise = rng.noise((some.ids.shape[0], some.ids.shape[1]), self._model.config.vocab_size)
+        graph.begin(some, noise, plan, rng.counter_seed())
         rows, waiting, ids = chosen.to(self._model.device), None, canvas.ids.cpu()
         for number in range(1, plan.steps + 1):
             graph.run()
@@ -68,9 +66,7 @@ class CapturedLoop:
         if waiting is not None:
             yield waiting.read(ids)
 
-    def _graphs_for(
-        self, cache: Cache, canvas: Canvas, plan: Plan, later_rows: int | None
-    ) -> tuple[StepGraph, StepGraph | None, torch.Tensor]:
+    def _graphs_for(self, cache: Cache, canvas: Canvas, plan: Plan) -> tuple[StepGraph, StepGraph | None, torch.Tensor]:
         """The graphs of the first step and of later ones (None: the same), and which canvases fit [B]."""
         batch = len(canvas.free)
         while True:
@@ -78,7 +74,7 @@ class CapturedLoop:
             if self.most is not None and self.most < batch:
                 # Lengths lie in order: some of each, not the short ones alone.
                 chosen = torch.linspace(0, batch - 1, self.most).round().long()
-            first, second = sizes(canvas.free[chosen.to(canvas.free.device)].cpu(), plan, later_rows)
+            first, second = sizes(canvas.free[chosen.to(canvas.free.device)].cpu(), plan, canvas.later_rows)
             try:
                 room = self._room(cache, first)
                 later = None if second is None else self._graph(cache, room, second, plan)
@@ -86,8 +82,8 @@ class CapturedLoop:
             except torch.OutOfMemoryError as error:
                 self.forget()
                 if len(chosen) == 1:
-                    mend = "close what else uses it, or give a checkpoint of fewer bits or --device cpu"
-                    raise DeviceError(f"GPU memory has no room for one canvas beside the weights; {mend}") from error
+                    advice = "close what else uses it, or give a checkpoint of fewer bits or --device cpu"
+                    raise DeviceError(f"GPU memory has no room for one canvas beside the weights; {advice}") from error
                 self.most = len(chosen) // 2
                 log.warning("GPU memory is full: at most %d canvases at once from now on", self.most)
 
@@ -98,15 +94,15 @@ class CapturedLoop:
             self._prefix = cache.whole(0)[0]
         key = (size.batch, size.width)
         if key not in self._rooms:
-            self._rooms[key] = own_room(self._model.config.layers, *key, self._model.embed_tokens.weight)
+            self._rooms[key] = self._network.room(*key)
         return self._rooms[key]
 
     def _graph(self, cache: Cache, room: Room, size: Size, plan: Plan) -> StepGraph:
-        key = (size, plan.entropy_bound, plan.confidence_threshold)
+        limits = Limits(plan.entropy_bound, plan.confidence_threshold)
+        key = (size, limits)
         graph = self.graphs.pop(key, None)
         if graph is None:
-            bound, threshold = plan.entropy_bound, plan.confidence_threshold
-            graph = StepGraph(self._model, cache, room, size, bound=bound, threshold=threshold)
+            graph = StepGraph(self._network, cache, room, size, limits)
             if self._model.device.type == "cuda":
                 self._pool = self._pool or torch.cuda.graph_pool_handle()
                 graph.capture(self._pool)
@@ -163,7 +159,7 @@ def sizes(free: torch.Tensor, plan: Plan, later_rows: int | None) -> tuple[Size,
     batch, columns = free.shape
     width = _class(columns, WIDTHS)
     counts = sorted(free.sum(dim=-1).tolist(), reverse=True)
-    keep = batch if plan.keep is None else min(plan.keep, batch)
+    survivors = batch if plan.survivors is None else min(plan.survivors, batch)
     rows = width if later_rows is None else min(width, _class(later_rows, ROWS))
     steps = power_of_two(plan.steps)
 
@@ -171,7 +167,7 @@ def sizes(free: torch.Tensor, plan: Plan, later_rows: int | None) -> tuple[Size,
         listed = min(canvases * read, _class(sum(counts[:canvases]), FREE_ROWS))
         return Size(batch=canvases, rows=read, width=width, free=listed, steps=steps)
 
-    first, later = size(batch, width), size(keep, rows)
+    first, later = size(batch, width), size(survivors, rows)
     return first, None if later == first else later
 
 

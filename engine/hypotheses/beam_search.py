@@ -11,19 +11,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 
 from midspan.engine.api import GapKind
-from midspan.engine.hypotheses.branches import Branches
-from midspan.engine.model import DiffusionGemma
-from midspan.engine.next_token import Following
+from midspan.engine.backends.backend import Backend, BranchMask
+from midspan.engine.cache import Cache
+from midspan.engine.next_token import NextToken
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import EOS_ID, Layout, Prompt
 
 SUFFIX_TOKENS = 64
 # Nats that no reading falls below, so that one forbidden token does not drown the others.
-LEAST = -30.0
+LOWEST = -30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +53,21 @@ class Beam:
 class FillInTheMiddle:
     """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
-    def __init__(self, model: DiffusionGemma, prompt: Prompt) -> None:
-        self.model, self.prompt = model, prompt
+    def __init__(self, backend: Backend, prompt: Prompt) -> None:
+        self.backend, self.prompt = backend, prompt
         self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
 
     @cached_property
     def prefix(self) -> PrefixCache:
         """The memory of the prompt."""
-        return PrefixCache(self.model)
+        return PrefixCache(self.backend)
 
     def reset(self) -> None:
         """Let go of the prompt's memory, as after a failure halfway through a fill; the next one takes it."""
         self.__dict__.pop("prefix", None)
 
     def encode(self, layout: Layout) -> None:
-        """Make the cache hold the prompt of a layout; both `steps` and `read` go on from it."""
+        """Make the cache hold the prompt of a layout, behind which its FimGap is read."""
         self.prefix.encode(self.prompt_ids(layout))
 
     def prompt_ids(self, layout: Layout) -> list[int]:
@@ -75,7 +76,10 @@ class FillInTheMiddle:
         return [bos, *layout.suffix[:SUFFIX_TOKENS], self.prompt.filler_id, *prefix]
 
     def rules(self, layout: Layout, kind: GapKind) -> Rules:
-        """Token healing, banned ids, where a gap of this kind ends. It holds one token at least, as in training."""
+        """What token healing and the kind of gap allow, and which ids end it.
+
+        A gap has at least one token, as in training.
+        """
         stops = torch.zeros(self.prompt.vocab_size, dtype=torch.bool)
         stops[EOS_ID] = True
         legal = torch.ones_like(stops)
@@ -87,70 +91,116 @@ class FillInTheMiddle:
             # The healed text may itself hold line ends; another behind it would begin a second line.
             one_line = first & (self._line_ends == layout.heal.count("\n"))
             first = one_line if bool(one_line.any()) else first
-        device = self.model.device
+        device = self.backend.device
         return Rules(first=first.to(device), inner=(legal & ~stops).to(device), stops=stops.to(device))
 
-    def steps(
-        self, branches: Branches, layout: Layout, kind: GapKind, width: int, limit: int
-    ) -> Iterator[tuple[list[Beam], list[Beam]]]:
+    def gap(self, layout: Layout, kind: GapKind) -> FimGap:
+        """One gap behind the prompt that `encode` has put into the cache."""
+        return FimGap(self, layout, self.rules(layout, kind))
+
+    def beam_cache(self) -> BeamCache:
+        """Where beams grow behind that prompt."""
+        return BeamCache(self.backend, self.prefix.memory)
+
+
+class BeamCache:
+    """Texts that grow side by side behind one cached prefix. Each token's keys and values are kept once; a mask says
+    which texts they belong to.
+
+    A context: at its end the prefix stands alone in the cache again, whose own length counts the beams until then.
+    """
+
+    def __init__(self, backend: Backend, memory: Cache) -> None:
+        self._backend, self._memory, self._prefix = backend, memory, memory.length
+        self._sees = torch.ones(1, memory.length, dtype=torch.bool, device=backend.device)
+        self._places = torch.arange(memory.length, device=backend.device)
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._memory.truncate(self._prefix)
+
+    def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
+        """Put one id behind each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
+        backend, rows = self._backend, len(ids)
+        own = torch.eye(rows, dtype=torch.bool, device=backend.device)
+        self._sees = torch.cat((self._sees[parents], own), dim=1)
+        place = self._prefix + self._depth
+        self._places = torch.cat((self._places, torch.full((rows,), place, device=backend.device)))
+        mask = BranchMask(place=place, sees=self._sees, places=self._places)
+        hidden = backend.branch(torch.tensor([ids], device=backend.device), mask, self._memory)
+        self._depth += 1
+        return hidden[0]
+
+
+class FimGap:
+    """One gap as fill-in-the-middle writes and reads it."""
+
+    def __init__(self, fim: FillInTheMiddle, layout: Layout, rules: Rules) -> None:
+        self._fim, self._layout, self._rules = fim, layout, rules
+
+    def steps(self, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
         """One token a step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
 
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
-        rules = self.rules(layout, kind)
-        read = self._begin(rules, width)
+        rules, prompt, layout = self._rules, self._fim.prompt, self._layout
+        read = self._first_token(width)
         beams, ended = [Beam()], list[Beam]()
         for _ in range(limit):
             parents, tokens, beams = _widen(beams, read, width)
-            hidden = branches.grow(parents, tokens)
+            hidden = cache.grow(parents, tokens)
             # One distribution over going on and ending; the ways to end count as one.
-            read = self.model.following(hidden, rules.inner, rules.stops, width)
+            read = self._fim.backend.next_token(hidden, rules.inner, rules.stops, width)
             closed = [
                 Beam(ids=beam.ids, values=beam.values, end=end)
                 for beam, end in zip(beams, read.ends.tolist(), strict=True)
-                if self.prompt.text(list(beam.ids), layout).strip()
+                if prompt.text(list(beam.ids), layout).strip()
             ]
             ended = sorted([*ended, *closed], key=lambda beam: beam.log_probability, reverse=True)[:width]
             yield beams, ended
 
-    def read(self, layout: Layout, kind: GapKind, gaps: list[tuple[int, ...]]) -> list[Beam]:
-        """Gaps of one token at least that something else has written, as the beams they would have been.
+    def read(self, gaps: list[tuple[int, ...]]) -> list[Beam]:
+        """Gaps of at least one token that something else has written, as the beams they would have been.
 
-        No token and no end falls below LEAST.
+        No token and no end falls below LOWEST.
         """
         if not gaps:
             return []
-        rules, lengths = self.rules(layout, kind), [len(gap) for gap in gaps]
-        hidden, rows = self.model.score(gaps, self.prefix.memory)
-        read, first = self.model.following(hidden, rules.inner, rules.stops, 1), self._begin(rules, 1)
-        begins = (first.logits[0] - first.whole).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
-        # What follows each id, where it may; what follows the last is not read.
-        after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=self.model.device)
+        rules, backend, lengths = self._rules, self._fim.backend, [len(gap) for gap in gaps]
+        hidden, rows = backend.score(gaps, self._fim.prefix.memory)
+        read, first = backend.next_token(hidden, rules.inner, rules.stops, 1), self._first_token(1)
+        begins = (first.logits[0] - first.log_sum).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
+        # What comes after each id, where it may; what comes after the last is not read.
+        after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=backend.device)
         may = rules.inner[after] | rules.stops[after]
-        inner = (read.logits[rows, after] - read.whole[rows]).where(may, -torch.inf).clamp(min=LEAST).split(lengths)
-        last = rows[torch.tensor(lengths, device=self.model.device).cumsum(dim=0) - 1]
-        ends = read.ends[last].clamp(min=LEAST).tolist()
+        inner = (read.logits[rows, after] - read.log_sum[rows]).where(may, -torch.inf).clamp(min=LOWEST).split(lengths)
+        last = rows[torch.tensor(lengths, device=backend.device).cumsum(dim=0) - 1]
+        ends = read.ends[last].clamp(min=LOWEST).tolist()
         return [
             Beam(ids=gap, values=(begin, *values[:-1].tolist()), end=end)
-            for gap, begin, values, end in zip(gaps, begins.clamp(min=LEAST).tolist(), inner, ends, strict=True)
+            for gap, begin, values, end in zip(gaps, begins.clamp(min=LOWEST).tolist(), inner, ends, strict=True)
         ]
 
-    def _begin(self, rules: Rules, width: int) -> Following:
+    def _first_token(self, width: int) -> NextToken:
         """What a gap may begin with; it does not end before."""
-        return self.model.following(self.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
+        fim, rules = self._fim, self._rules
+        return fim.backend.next_token(fim.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
 
 
-def known(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
+def is_settled(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
     """Whether the best `wanted` cannot change any more: a beam only loses probability as it grows."""
     return len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
 
 
-def faint(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
-    """Whether none has so many nats, nor will: a beam only loses probability as it grows."""
+def is_below(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
+    """Whether no beam reaches `floor` nats or will: a beam only loses probability as it grows."""
     return all(best.log_probability < floor for best in (*beams[:1], *ended[:1]))
 
 
-def _widen(beams: list[Beam], read: Following, width: int) -> tuple[list[int], list[int], list[Beam]]:
+def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], list[int], list[Beam]]:
     """The `width` likeliest ways to lengthen beams by a token that follows: parent rows, ids and the new beams."""
     longer = [
         (beam.log_probability + value, parent, token, value)

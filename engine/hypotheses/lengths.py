@@ -17,11 +17,9 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws
-from midspan.engine.hypotheses.ranking import lay_canvases
-from midspan.engine.model import DiffusionGemma
-from midspan.engine.prompts.prompt import Layout, Prompt
+from midspan.engine.canvas import Canvas, Rng
 from midspan.engine.sampling import limit
 from midspan.engine.settings import CheckpointSettings
 
@@ -51,14 +49,14 @@ def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length:
     return tuple(size for size in slots if size <= room) or (room,)
 
 
-def around(slots: tuple[int, ...], lengths: Collection[int], reach: int | None) -> tuple[int, ...]:
-    """The gap lengths that are `reach` tokens at most from one of `lengths`, which beams came to.
+def near_lengths(slots: tuple[int, ...], lengths: Collection[int], slack: int | None) -> tuple[int, ...]:
+    """The gap lengths that are at most `slack` tokens from one of `lengths`, which beams came to.
 
-    All of them for a reach of None, and where none is so near.
+    All of them for a slack of None, and where none is so near.
     """
-    if reach is None:
+    if slack is None:
         return slots
-    return tuple(size for size in slots if any(abs(size - length) <= reach for length in lengths)) or slots
+    return tuple(size for size in slots if any(abs(size - length) <= slack for length in lengths)) or slots
 
 
 def likely_lengths(
@@ -72,32 +70,26 @@ def likely_lengths(
 
 
 @torch.inference_mode()
-def read_lengths(
-    model: DiffusionGemma,
-    cache: Cache,
-    layout: Layout,
-    prompt: Prompt,
-    slots: tuple[int, ...],
-    width: int,
-    each: int,
-    draws: Draws,
-) -> dict[int, tuple[float, float]]:
-    """For each length: the mean log-probability of the gap's likeliest tokens, and of the suffix's head, in nats."""
-    canvas = lay_canvases(layout, prompt, slots, each, width, model.device)
-    noise = draws.noise((canvas.ids.shape[0], width), model.config.vocab_size)
+def read_lengths(backend: CanvasBackend, cache: Cache, canvas: Canvas, rng: Rng) -> dict[int, tuple[float, float]]:
+    """For each length: the mean log-probability of the gap's likeliest tokens, and of the suffix's head, in nats.
+
+    `canvas` holds as many canvases of every length, those of a length side by side.
+    """
+    width, slots = canvas.ids.shape[1], list(dict.fromkeys(canvas.gap_sizes))
+    noise = rng.noise((canvas.ids.shape[0], width), backend.vocab_size)
     ids = torch.where(canvas.free, noise, canvas.ids)
     rows = max(1, FORWARD_ROWS // width)
     read = [
-        _read(model, cache, ids[part], canvas.select(part))
-        for part in torch.arange(len(ids), device=model.device).split(rows)
+        _read(backend, cache, ids[part], canvas.select(part))
+        for part in torch.arange(len(ids), device=backend.device).split(rows)
     ]
-    gaps, heads = (torch.cat(one).view(len(slots), each).mean(dim=1).tolist() for one in zip(*read, strict=True))
+    gaps, heads = (torch.cat(one).view(len(slots), -1).mean(dim=1).tolist() for one in zip(*read, strict=True))
     return dict(zip(slots, zip(gaps, heads, strict=True), strict=True))
 
 
-def _read(model: DiffusionGemma, cache: Cache, ids: torch.Tensor, canvas: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
+def _read(backend: CanvasBackend, cache: Cache, ids: torch.Tensor, canvas: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
     """Of noisy canvases ids [B, C]: the mean over the gap and over the suffix's head [B], each."""
-    hidden = model.denoise(ids, cache, None, canvas.valid)
+    hidden = backend.bind(cache, canvas).read(ids)
     sizes = canvas.free.sum(dim=-1, keepdim=True)
     place = torch.arange(ids.shape[1], device=ids.device)
     head = (place >= sizes) & (place < sizes + KEPT_HEAD)
@@ -106,11 +98,11 @@ def _read(model: DiffusionGemma, cache: Cache, ids: torch.Tensor, canvas: Canvas
     likeliest = torch.zeros(ids.shape, device=ids.device)
     for at in canvas.free.nonzero().split(LOGIT_ROWS):
         rows = at[:, 0], at[:, 1]
-        logits = limit(model.logits(hidden[rows]), canvas, at[:, 1] == 0)
+        logits = limit(backend.logits(hidden[rows]), canvas, at[:, 1] == 0)
         likeliest[rows] = logits.amax(dim=-1) - logits.logsumexp(dim=-1)
     kept = torch.zeros_like(likeliest)
     for at in head.nonzero().split(LOGIT_ROWS):
         rows = at[:, 0], at[:, 1]
-        logits = model.logits(hidden[rows])
+        logits = backend.logits(hidden[rows])
         kept[rows] = logits.gather(-1, ids[rows][:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
     return likeliest.sum(dim=-1) / sizes.squeeze(-1), kept.sum(dim=-1) / head.sum(dim=-1).clamp(min=1)

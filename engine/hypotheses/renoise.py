@@ -1,18 +1,17 @@
-"""A draft partly renoised: which of its tokens are thrown again, in what pieces, and the canvas of one piece."""
+"""A draft partly renoised: which of its tokens are denoised again, and in what pieces."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
-
-from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.canvases import Block
+from midspan.engine.hypotheses.hypothesis import Proposals
+from midspan.engine.hypotheses.task import MAX_EACH, Task
 from midspan.engine.prompts.prompt import Layout, Prompt
 
-DRAWS = 3
+CANVASES = 3  # of each piece
 # About the tokens of one argument or one short expression.
 RUN = 6
 # A share such as 0.1 of 30 is 3, whatever floats make of it.
@@ -68,25 +67,29 @@ def choose_free(count: int, strength: float, seed: int) -> tuple[bool, ...]:
     return tuple(free)
 
 
-def lay_draft(
-    prompt: Prompt, ids: Sequence[int], free: Sequence[bool], draws: int, layout: Layout, width: int,
-    device: torch.device,
-) -> Canvas:  # fmt: skip
-    """`draws` canvases of one piece [draws, at most width], the layout's suffix behind it.
+def rewrite(task: Task, strength: float) -> None:
+    """Renoise a share of the hole's draft, piece by piece; a piece sees what stands behind it until its own turn.
 
-    No slot may hold filler or the end of a turn: as many tokens come out as went in.
+    Nothing is ranked when the time runs out before the last piece: part of a rewrite is none.
     """
-    row = [*ids, *layout.suffix][:width]
-    frees = torch.zeros(draws, len(row), dtype=torch.bool)
-    frees[:, : len(free)] = torch.tensor(free, dtype=torch.bool)
-    allowed = prompt.allowed_first(layout.heal)
-    return Canvas(
-        ids=torch.tensor(row).expand(draws, -1).to(device),
-        free=frees.to(device),
-        allowed_first=None if allowed is None else allowed.to(device),
-        banned=tuple({*prompt.banned, *prompt.special_ids}),
-        gap=torch.full((draws,), len(ids)),
-    )
+    out, hole, laid = task.out, task.hole, task.layout
+    draft = Draft.of(task.prompt, hole.draft, laid, strength, task.budget.seed)
+    ids, size = list(draft.ids), max(task.settings.block_slots)
+    each, pieces = max(CANVASES, min(MAX_EACH, task.budget.candidates)), draft.pieces(size)
+    for number, (begin, end) in enumerate(pieces):
+        before, behind = ids[:begin], ids[end:]
+        prefix, suffix = [*laid.prefix, *before], [*behind, *laid.suffix]
+        layout = Layout(prefix=prefix, suffix=suffix, heal="" if begin else laid.heal, append=laid.append)
+        block = Block(task, layout, number)
+        canvas = block.layout(2 * size).lay_draft(ids[begin:end], draft.free[begin:end], each)
+        ranked = block.denoise(canvas, task.plan, Proposals())
+        interrupted = task.observer.interrupted()
+        if interrupted or (out.stopped == "deadline" and end < pieces[-1][1]):
+            out.ranked, out.stopped = [], "cancelled" if interrupted else "deadline"
+            return
+        whole = task.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
+        out.ranked = [out.ranked[0].combined(one) for one in whole] if out.ranked else whole
+        ids = list(whole[0].ids)
 
 
 def _healed(prompt: Prompt, ids: list[int], characters: int) -> int:

@@ -22,7 +22,7 @@ BOTH = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+class SimilarLine:
     """A text that may stand in the gap, and how much speaks for it: 0 for next to nothing, 3 for a line's twin."""
 
     text: str
@@ -92,7 +92,7 @@ class _Lines:
         return (_common(above, self.above) + _common(below, own_below)) * (AROUND if self.stem else 1.0)
 
 
-def neighbours(hole: Hole, count: int) -> list[Neighbour]:
+def similar_lines(hole: Hole, count: int) -> list[SimilarLine]:
     """At most `count` distinct texts that may stand in a gap within one line, the likeliest first.
 
     Each ends where the gap's line goes on. Looks at the hole's own text, a few thousand characters, and at the lines of
@@ -114,7 +114,7 @@ def neighbours(hole: Hole, count: int) -> list[Neighbour]:
     for place, (text, score) in enumerate(best[:count]):
         evidence = math.log1p(score) + (LEAD * math.log1p(lead) if place == 0 else 0.0) - LEAST_EVIDENCE
         evidence += BOTH * (text in both)
-        out.append(Neighbour(text=text, evidence=max(0.0, evidence)))
+        out.append(SimilarLine(text=text, evidence=max(0.0, evidence)))
     return out
 
 

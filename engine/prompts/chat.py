@@ -115,7 +115,7 @@ class ChatPrompt(Prompt):
             kept = plain.prefix[1 + len(self._context_ids(hole.context)) :]
             return kept, plain.heal
         head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
-        return self._heal(head)
+        return self.heal(head)
 
     def _request(self, hole: Hole, fence: str) -> list[int]:
         """What the user asks for."""

@@ -97,7 +97,7 @@ class Prompt:
         suffix_ids = list(self._suffix[1])
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
-        prefix_ids, heal = self._heal(self._near(hole.prefix))
+        prefix_ids, heal = self.heal(self._near(hole.prefix))
         prefix_ids = [BOS_ID, *self._context_ids(hole.context), *self._cut(prefix_ids)]
         return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append)
 
@@ -144,6 +144,13 @@ class Prompt:
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
+    def special_id(self, token: str) -> int:
+        """A special token's id. Raises CheckpointError where the tokenizer has no such token."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise CheckpointError(f"tokenizer.json has no token `{token}`; copy it from the checkpoint's source")
+        return found
+
     def _near(self, prefix: str) -> str:
         """The end of a text from a line's start on, long enough for `prefix_tokens`; from key to key the same start."""
         beyond = len(prefix) - CHARS_A_TOKEN * self._prefix_tokens
@@ -151,7 +158,7 @@ class Prompt:
             return prefix
         return prefix[prefix.rfind("\n", 0, beyond - beyond % ANCHOR_CHARS) + 1 :]
 
-    def _heal(self, prefix: str) -> tuple[list[int], str]:
+    def heal(self, prefix: str) -> tuple[list[int], str]:
         """Prefix ids without the last word's tokens, and their text, which a single token must be able to begin.
 
         Where no token begins with the whole word, only its last tokens are taken back, or none.

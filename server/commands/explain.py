@@ -14,8 +14,9 @@ from midspan.engine.api import About, Hole, Line
 from midspan.server.context.context import CHARS_A_TOKEN, Used, collect
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
 from midspan.server.text.languages import name_of
+from midspan.server.text.line_index import Place
 from midspan.server.workspace.index import Index, key_of
 from midspan.server.workspace.indexer import Scan, Workspace
 from midspan.server.workspace.indexer_client import opened
@@ -28,9 +29,9 @@ SHOWN_TOKENS = 2000
 def gather(
     document: Document, place: Place, hole: Hole, about: About, *, tokens: int
 ) -> tuple[list[Used], tuple[Line, ...]]:
-    """What an editor's server would give the engine from other files: context within `tokens`, and lines.
+    """The context, within `tokens`, and the lines of other files that an editor's server would give the engine.
 
-    The file's repository is read first, for at most 10 s of this process.
+    It reads the file's repository first, for at most 10 s.
     """
     root = _root(Path(key_of(document.uri)))
     workspace, index, documents = Workspace(), Index(), Documents()

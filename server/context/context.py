@@ -19,7 +19,8 @@ from midspan.server.context import sources
 from midspan.server.context.diagnostics import Diagnosed, Diagnosis
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap, Order, Source
-from midspan.server.text.documents import Document, Documents, Place, Range
+from midspan.server.text.documents import Document, Documents
+from midspan.server.text.line_index import Place, Range
 from midspan.server.workspace.exclusion import has_private_key
 from midspan.server.workspace.index import key_of
 from midspan.server.workspace.indexer import Scan

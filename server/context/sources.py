@@ -15,9 +15,10 @@ from pathlib import Path
 from midspan.engine.api import Hole
 from midspan.server.context.diagnostics import Diagnosed
 from midspan.server.context.recent_edits import Edits
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
 from midspan.server.text.hole import encodable, lf
 from midspan.server.text.languages import Language, language_of
+from midspan.server.text.line_index import Place
 from midspan.server.workspace.index import WORDS, Index, key_of
 from midspan.server.workspace.tags import Definition
 

@@ -9,6 +9,7 @@ import threading
 from typing import Any, BinaryIO, Optional, Union
 
 import cattrs
+from cattrs.gen import make_dict_structure_fn, override
 from lsprotocol import converters, types
 from pygls.exceptions import (
     FeatureNotificationError,
@@ -28,6 +29,7 @@ from pygls.protocol import (
 
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.stdio import WireError, read_messages
+from midspan.server.lsp.trigger_kinds import structure_kind
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ OWN_DOCUMENTS = (
     types.NOTEBOOK_DOCUMENT_DID_CHANGE,
     types.NOTEBOOK_DOCUMENT_DID_CLOSE,
 )
+# Stands for a document's version that is null, as it may be before LSP 3.16.
+NO_VERSION = -(2**31)
 MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 # One keystroke's messages, as small as they get, and an answer.
@@ -68,7 +72,10 @@ NOTIFICATIONS = frozenset(method for method, kinds in types.METHOD_TO_TYPES.item
 
 
 def strict_converter() -> cattrs.Converter:
-    """lsprotocol's converter, without its taking "3", 1.5 or true for an integer and anything for a string."""
+    """lsprotocol's converter, without its taking "3", 1.5 or true for an integer and anything for a string.
+
+    It takes two things that other drafts of LSP have: a document's version that is null, and a trigger kind of 0.
+    """
     converter = converters.get_converter()
     converter.register_structure_hook(int, _integer)
     converter.register_structure_hook(bool, _boolean)
@@ -76,6 +83,10 @@ def strict_converter() -> cattrs.Converter:
     # lsprotocol takes anything at all for an id or a token, over which pygls would end.
     converter.register_structure_hook(Union[int, str], _identifier)  # noqa: UP007
     converter.register_structure_hook(Optional[Union[int, str]], _identifier_or_none)  # noqa: UP007, UP045
+    converter.register_structure_hook(types.InlineCompletionTriggerKind, structure_kind)
+    versioned = types.VersionedTextDocumentIdentifier
+    version = override(struct_hook=lambda value, _: NO_VERSION if value is None else _integer(value, int))
+    converter.register_structure_hook(versioned, make_dict_structure_fn(versioned, converter, version=version))
     return converter
 
 

@@ -8,7 +8,8 @@ from midspan.engine.api import Hole
 from midspan.server.context.context import Used, collect
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
+from midspan.server.text.line_index import Place
 from midspan.server.workspace.index import Index
 from midspan.server.workspace.indexer import Scan, Workspace
 from midspan.server.workspace.indexer_client import opened

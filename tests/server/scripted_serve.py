@@ -14,7 +14,8 @@ from pathlib import Path
 import midspan.server.checkpoint_watch
 import midspan.server.requests
 from midspan.engine.api import CheckpointError, OnProgress
-from midspan.server.app import ServeOptions, serve
+from midspan.server.app import serve
+from midspan.server.settings import ServeOptions
 
 # Run as a script: the repository's root is not on the path yet.
 sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.ranking import Rivals
+from midspan.engine.hypotheses.hypothesis import Proposals
 from midspan.engine.settings import read_settings
 from midspan.engine.training.promising import EVIDENCE, NATS, Seen, fit, fit_folder, lost, passed
 from tests.engine.tiny import tiny_checkpoint
@@ -15,7 +15,7 @@ from tests.engine.tiny import tiny_checkpoint
 def seen(nats: float, evidence: float, *, shown: bool, right: bool) -> Seen:
     """A gap with one beam and one line near by."""
     beam = Beam(ids=(9,), values=(nats,), end=0.0)
-    return Seen(rivals=Rivals(nearby={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
+    return Seen(proposals=Proposals(similar_lines={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
 
 
 GOOD = [seen(-0.5, 0.0, shown=True, right=True), seen(-9.0, 2.6, shown=True, right=True)]
@@ -24,8 +24,8 @@ WRONG = [seen(-4.5, 1.2, shown=True, right=False)] * 2
 
 
 def test_nothing_speaks_for_a_gap_without_beams_and_lines_near_by() -> None:
-    assert Rivals().promise(None)
-    assert not Rivals().promise((-100.0, -100.0))
+    assert Proposals().reach(None)
+    assert not Proposals().reach((-100.0, -100.0))
 
 
 def test_the_bounds_let_the_fewest_pass_that_lose_nothing_right() -> None:

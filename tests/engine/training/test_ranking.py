@@ -48,7 +48,7 @@ def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> No
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     assert len(out.ranked) > 3
     for one in out.ranked:
-        assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.standing, abs=1e-3)
+        assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.score, abs=1e-3)
 
 
 def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from midspan.engine.api import OnProgress
-from midspan.server.app import Server
+from midspan.server.lifecycle import follow_settings
+from midspan.server.session import Session
 from midspan.server.settings import Settings
-from midspan.server.upkeep import follow_settings
 from tests.server.inside import Inside
 from tests.server.scripted import ScriptedEngine
 
 
 @asynccontextmanager
-async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 100) -> AsyncIterator[Server]:
+async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 100) -> AsyncIterator[Session]:
     """A server whose engine reads context, and is loaded when the gate is open; switched on."""
     engine = ScriptedEngine()
     engine.about = replace(engine.about, context_tokens=context_tokens)
@@ -41,7 +41,7 @@ async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 
         gc.unfreeze()
 
 
-async def switch_off(server: Server) -> None:
+async def switch_off(server: Session) -> None:
     server.settings = Settings(telemetry=False, enable=False)
     await follow_settings(server)
 
