@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from midspan.kernels import attention as op
 from midspan.kernels.attention import attention, cached_attention_reference
-from tests.kernels.compare import DEVICE, Near, U, assert_within, few, near, noise, softmax
+from tests.kernels.compare import DEVICE, few, noise
+from tests.near import Near, U, assert_within, near, softmax
 
 # q, keys, values, k, v, slot, length, causal, valid, window: what both sides take.
 Given = tuple[

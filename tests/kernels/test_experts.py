@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from midspan.kernels import experts as op
 from midspan.kernels import quantize
-from tests.kernels.compare import DEVICE, FP8_SUM, Near, assert_within, few, fp8_rows, geglu_of, guarded, near, noise
+from tests.kernels.compare import DEVICE, FP8_SUM, few, guarded, noise
+from tests.near import Near, assert_within, fp8_rows, geglu_of, near
 
 # Rows [T, d] times an expert's matrix.
 Product = Callable[[Near, int], Near]

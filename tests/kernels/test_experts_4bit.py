@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from midspan.kernels import experts_4bit as op
 from midspan.kernels.four_bit import CODES, GROUP, dequantize_reference, group_of, quantize_int4
-from tests.kernels.compare import DEVICE, Near, assert_within, few, guarded, near, noise
+from tests.kernels.compare import DEVICE, few, guarded, noise
 from tests.kernels.test_experts import mixed, routing
+from tests.near import Near, assert_within, near
 
 
 def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.FourBit:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from midspan.kernels import geglu as gating
 from midspan.kernels import linear as op
 from midspan.kernels.quantize import quantize_rows_reference
-from tests.kernels.compare import FP8_SUM, assert_within, few, fp8_rows, geglu_of, guarded, near, noise
+from tests.kernels.compare import FP8_SUM, few, guarded, noise
+from tests.near import assert_within, fp8_rows, geglu_of, near
 
 
 @few(8)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels.qkv import qkv, qkv_reference
-from tests.kernels.compare import DEVICE, Near, assert_within, few, guarded, noise, rms_normed
+from tests.kernels.compare import DEVICE, few, guarded, noise
+from tests.near import Near, assert_within, rms_normed
 
 EPS = 1e-6
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels import rms_norm as op
-from tests.kernels.compare import Near, assert_within, few, noise, rms_normed
+from tests.kernels.compare import few, noise
+from tests.near import Near, assert_within, rms_normed
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 EPS = 1e-6

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels import router as op
-from tests.kernels.compare import DEVICE, Near, assert_best, assert_within, few, gamma, near, noise, softmax
+from tests.kernels.compare import DEVICE, few, noise
+from tests.near import Near, assert_best, assert_within, gamma, near, softmax
 
 EPS = 1e-6
 

@@ -9,19 +9,8 @@ from hypothesis import strategies as st
 
 from midspan.kernels import vocabulary as op
 from midspan.kernels.counter import DRAW, philox_reference
-from tests.kernels.compare import (
-    DEVICE,
-    LEAST,
-    Near,
-    U,
-    assert_best,
-    assert_within,
-    few,
-    near,
-    noise,
-    softmax,
-    weights_of,
-)
+from tests.kernels.compare import DEVICE, few, noise
+from tests.near import LEAST, Near, assert_best, assert_within, entropy_of, near, softmax, weights_of
 
 # hidden, rows, embedding, temperatures, seed, step, allowed, first, softcap, scale: what both sides take.
 Given = tuple[
@@ -77,11 +66,8 @@ class Expected:
 
     def entropy(self) -> Near:
         """The kernel's from sums of e^x and e^x x, the reference's from shares."""
-        away = self.logits.value - self.logits.value.masked_fill(~self.seen, -torch.inf).amax(dim=-1, keepdim=True)
-        own = Near(away.where(self.seen, 0.0), (self.logits.error + U * away.abs()).where(self.seen, 0.0))
-        total = self.weights.sum()
         if not self.reference:
-            return total.log() - (self.weights * own).sum() / total
+            return entropy_of(self.weights, self.logits, self.seen)
         # The logarithm of a share that underflows counts nothing.
         kept = self.shares.value > LEAST
         shares = Near(self.shares.value.where(kept, 1.0), self.shares.error.where(kept, 0.0))
