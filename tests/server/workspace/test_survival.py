@@ -19,7 +19,7 @@ from midspan.server.text.documents import Documents
 from midspan.server.workspace import indexer_client, indexer_process
 from midspan.server.workspace.indexer_client import FATAL, PAUSES_S, Background, scan_of
 from midspan.server.workspace.indexer_process import IndexerProcess
-from midspan.server.workspace.messages import Reading, Scan
+from midspan.server.workspace.messages import Finding, Reading, Scan
 from tests.server.gaps import write_files
 from tests.server.raw_client import RawClient, call, complete, connected
 from tests.server.scripted import TEXT
@@ -158,9 +158,14 @@ async def test_what_was_in_hand_at_two_ends_is_left_alone(tmp_path: Path, monkey
 
 async def test_which_file_is_in_hand_is_known(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.py": "a = 1\n"})
-    heard: list[object] = []
+    heard: list[tuple[Finding, str]] = []
     done = asyncio.Event()
-    process = IndexerProcess(lambda finding: (heard.append((finding, process.in_hand)), done.set())[1], lambda *_: None)
+
+    def hear(finding: Finding) -> None:
+        heard.append((finding, process.in_hand))
+        done.set()
+
+    process: IndexerProcess = IndexerProcess(hear, lambda *_: None)
     await process.start()
     process.send(scan_of([tmp_path], (), lines=("python",)))
     async with asyncio.timeout(WAIT_S):
@@ -169,7 +174,7 @@ async def test_which_file_is_in_hand_is_known(tmp_path: Path) -> None:
             await done.wait()
     key = str(tmp_path / "a.py")
     assert heard[0] == (Reading(key), key)
-    assert [in_hand for _, in_hand in heard[1:]] == ["", ""]  # type: ignore[attr-defined]
+    assert [in_hand for _, in_hand in heard[1:]] == ["", ""]
     await process.stop()
 
 
@@ -196,8 +201,13 @@ async def test_one_that_has_nothing_to_do_is_left_alone(tmp_path: Path) -> None:
         process, first = found._process, found.pid
         assert process is not None
         answered = asyncio.Event()
-        hear = process._hear
-        process._hear = lambda finding: (hear(finding), answered.set())[0]
+        told = process._hear
+
+        def hear(finding: Finding) -> None:
+            told(finding)
+            answered.set()
+
+        process._hear = hear
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(indexer_process, "LOOK_S", 0.001)
             patch.setattr(indexer_process, "SILENT_LOOKS", 10_000_000)
