@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from midspan.engine.api import Hole
@@ -81,6 +82,7 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
     return used
 
 
+@lru_cache(maxsize=2048)
 def _without_secrets(snippet: str, language: str) -> str:
     """A snippet without the lines that may hold a secret, whatever its source; "" where nothing else is left.
 
