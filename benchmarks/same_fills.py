@@ -59,7 +59,7 @@ def cut(chance: random.Random, lines: list[str], row: int, indent: int, other: l
     kind = "span" if way == 6 else "line" if column == indent else "rest_of_line"
     bare = [line.strip() for line in other if line.strip()]
     elsewhere = tuple(map(Line, bare[1:-1], bare, bare[2:])) if way % 2 else ()
-    return Hole(prefix=prefix, suffix=suffix, kind=kind, elsewhere=elsewhere[:200])
+    return Hole(prefix=prefix, suffix=suffix, kind=kind, other_lines=elsewhere[:200])
 
 
 def budget(chance: random.Random, seed: int) -> Budget:

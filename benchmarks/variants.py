@@ -140,7 +140,7 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
         if slack is not None:
             changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
         infiller.settings = replace(shipped, **changes)
-        hole = hole if elsewhere else replace(hole, elsewhere=())
+        hole = hole if elsewhere else replace(hole, other_lines=())
         if warm:
             ids = infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left)
             infiller.backend.bind = begun(bind, ids)  # type: ignore[method-assign, assignment]

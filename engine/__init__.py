@@ -19,7 +19,7 @@ from midspan.engine.api import (
     OnProgress,
 )
 from midspan.engine.backends.process import prepare
-from midspan.engine.hypotheses.line_lookup import Elsewhere, bare_lines
+from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
 
 if TYPE_CHECKING:
     from midspan.engine.engine import Engine
@@ -30,12 +30,12 @@ __all__ = [
     "Candidate",
     "CheckpointError",
     "DeviceError",
-    "Elsewhere",
     "Fill",
     "Frame",
     "Hole",
     "Judge",
     "Line",
+    "LineIndex",
     "OnProgress",
     "bare_lines",
     "kernel_rows",
@@ -52,10 +52,10 @@ def load(
 ) -> Engine:
     """Load `embedded`, a folder, or a hub name from the local cache, onto `auto`, `cpu` or `cuda`.
 
-    A judge says which fills break the syntax; without one every fill is taken to parse. `progress` is told how many
-    bytes of the weights were read, of how many.
+    `judge` says which fills break the syntax; without one every fill is taken to parse. `progress` is called with the
+    bytes of weights read so far and in all.
 
-    Raises CheckpointError or DeviceError, each with one line that names the mend.
+    Raises CheckpointError or DeviceError, each with one line that names the fix.
     """
     prepare()
     from midspan.engine.engine import Engine
@@ -64,7 +64,7 @@ def load(
 
 
 def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:
-    """Time every kernel on the GPU at the released network's sizes: a row an op, `error` in it where one is wrong.
+    """Time every kernel on the GPU at the released network's sizes: one row per op, with `error` where it is wrong.
 
     Raises DeviceError where there is no GPU.
     """

@@ -34,11 +34,11 @@ class Autoregressive:
 
     @property
     def prefix(self) -> PrefixCache:
-        """What is kept from fill to fill."""
+        """The cache kept between fills."""
         return self.fim.prefix
 
     def reset(self) -> None:
-        """Forget the prefix, as after a failure halfway through a fill."""
+        """Release all memory but the weights', as after a failure in the middle of a fill."""
         self.fim.reset()
         self.backend.release()
 
@@ -59,7 +59,7 @@ class Autoregressive:
 
 
 class _GapSearch:
-    """One fill: the search for one hole's beams, and what has come of it so far."""
+    """The state of one fill: the search for one hole's beams, and its results so far."""
 
     def __init__(self, twin: Autoregressive, hole: Hole, budget: Budget, observer: FillObserver) -> None:
         self._twin, self._hole, self._budget, self._observer = twin, hole, budget, observer
@@ -67,7 +67,7 @@ class _GapSearch:
         self.out = Infilling(layout=twin.prompt.lay_out(hole))
 
     def run(self) -> None:
-        """Search, then order with the syntax."""
+        """Search, then order the beams with their syntax."""
         twin, out, wanted = self._twin, self.out, self._budget.candidates
         with out.timed("encode"):
             twin.fim.encode(out.layout)
@@ -77,7 +77,7 @@ class _GapSearch:
             out.ranked = checker.order(found, twin.settings.ranking.syntax, wanted)
 
     def _beams(self) -> Sequence[Beam]:
-        """Ended beams, the likeliest first: until the best are settled, the gap is too long or the time is out."""
+        """Ended beams, the likeliest first; stops when the best are settled, the gap is too long or time is up."""
         twin, out, settings, wanted = self._twin, self.out, self._twin.settings, self._budget.candidates
         width = max(settings.draws * len(settings.slots), min(MAX_EACH, wanted))
         limit = max(settings.slots) * (LONGEST_SPAN if self._many_lines else 1)
@@ -97,7 +97,7 @@ class _GapSearch:
         return ended
 
     def _frame(self, limit: int, beam: Beam, done: bool) -> Frame:
-        """The likeliest beam so far as a person would see it."""
+        """The likeliest beam so far, as a person sees it."""
         prompt, ids = self._twin.prompt, list(beam.ids)
         cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in ids)
         text = prompt.text(ids, self.out.layout)
@@ -105,7 +105,7 @@ class _GapSearch:
 
 
 def _hypothesis(beam: Beam) -> Hypothesis:
-    """As ranking and calibration take it; the end stands where a canvas checkpoint's suffix does."""
+    """A beam as a hypothesis; its end takes the place of a canvas checkpoint's suffix features."""
     values, end = beam.values, beam.end or 0.0
     known = {
         "gap_mean": sum(values) / len(values),

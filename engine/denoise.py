@@ -17,7 +17,7 @@ from midspan.engine.sampling import Samples
 
 
 class Network(Protocol):
-    """The model as the loop sees it."""
+    """A network as the loop sees it."""
 
     vocab_size: int
 
@@ -28,7 +28,7 @@ class Network(Protocol):
         ...
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Only canvases `rows` [B'] of the batch go on."""
+        """Drop all canvases of the batch but `rows` [B']."""
         ...
 
 
@@ -36,22 +36,22 @@ class Denoiser(Protocol):
     """Canvases bound to a cached prefix; see backends/backend.py."""
 
     def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
-        """Denoise them by the rules of `denoise`; what decides may run elsewhere, the Steps are the same."""
+        """Denoise them by the rules of `denoise`. A backend may decide on the device; the Steps are the same."""
         ...
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:
-        """One first reading of the canvases with these ids [B, C] -> hidden [B, C, d]; keeps nothing."""
+        """A first forward pass over these ids [B, C] -> hidden [B, C, d]; nothing is kept."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one forward decided; every tensor is [B, C] but `finished` and `rows` [B]."""
+    """The decisions of one forward pass; all tensors are [B, C], but `finished` and `rows` are [B]."""
 
     number: int
-    rows: torch.Tensor  # which canvases of the batch that was given these are
+    rows: torch.Tensor  # indices of these canvases in the batch that was given
     draft: torch.Tensor  # the argmax canvas, frozen tokens in place
-    canvas: torch.Tensor  # accepted draws and fresh noise: the next step's input
+    canvas: torch.Tensor  # accepted samples and fresh noise: the next step's input
     accepted: torch.Tensor
     entropy: torch.Tensor  # nats at the step's temperature, 0 where frozen
     finished: torch.Tensor
@@ -98,14 +98,14 @@ def _noise(canvas: Canvas, network: Network, rng: Rng) -> torch.Tensor:
 
 
 def _scatter(rows: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
-    """Values of the free rows [R] laid into [B, C], zero elsewhere."""
+    """Scatter values of the free rows [R] into [B, C]; other positions are zero."""
     out = torch.zeros(free.shape, dtype=rows.dtype, device=rows.device)
     out[free] = rows
     return out
 
 
 def _soft_canvas(rows: torch.Tensor, last: torch.Tensor | None, free: torch.Tensor, hold: torch.Tensor) -> torch.Tensor:
-    """Soft rows [R, d] laid into [B, C, d], zero at frozen positions; finished canvases keep their last ones."""
+    """Scatter soft rows [R, d] into [B, C, d], zero at frozen positions; finished canvases keep their last ones."""
     out = torch.zeros(*free.shape, rows.shape[-1], dtype=rows.dtype, device=rows.device)
     out[free] = rows
     return out if last is None else torch.where(hold[..., None], last, out)

@@ -28,7 +28,7 @@ Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """What differs between sliding and full layers; `window` is None in full layers, which also take V from K."""
+    """Sizes that differ between sliding and full layers; `window` is None in full layers, which also take V from K."""
 
     head_dim: int
     kv_heads: int
@@ -40,7 +40,7 @@ class LayerShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Every size of the network; all come from config.json, none has a default."""
+    """The sizes of the network; all come from config.json, none has a default."""
 
     vocab_size: int
     hidden_size: int
@@ -94,7 +94,7 @@ def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
     if kind == "sliding_attention":
         head_dim, kv_heads, window = text["head_dim"], text["num_key_value_heads"], text["sliding_window"]
     elif "per_layer_config" in text:
-        # As transformers saves it: only what differs from the sliding layers, under numbers such as "05".
+        # transformers saves only what differs from the sliding layers, under numbers such as "05".
         own = {**text, **{int(key): of_one for key, of_one in text["per_layer_config"].items()}.get(index, {})}
         head_dim, kv_heads, window = own["head_dim"], own["num_key_value_heads"], None
     else:
@@ -149,7 +149,7 @@ class SelfConditioning(MLP):
 
 
 class Attention(nn.Module):
-    """Projections, norms and RoPE around an attention rule that the caller chooses."""
+    """Projections, norms and RoPE around an attention rule that the caller gives."""
 
     def __init__(self, config: ModelConfig, shape: LayerShape) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Layer(nn.Module):
         return out
 
     def _mixture(self, x: torch.Tensor) -> torch.Tensor:
-        """The experts' share; the router reads the raw residual x [B, N, d], the experts its norm."""
+        """The experts' output; the router reads the raw residual x [B, N, d], the experts its norm."""
         rows = self.pre_feedforward_layernorm_2(x).flatten(0, 1)
         experts, router = self.experts, self.router
         if isinstance(experts, Experts) and experts.gate_up_proj.shape[0] == 1:
@@ -269,7 +269,7 @@ class DiffusionGemma(nn.Module):
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
 
     def scalars(self, *, encoder: bool) -> list[torch.Tensor]:
-        """The layer scalars [1] of the causal (encoder) or of the bidirectional (decoder) reading."""
+        """The layer scalars [1] of the causal (encoder) or of the bidirectional (decoder) pass."""
         name = "encoder_layer_scalar" if encoder else "layer_scalar"
         return [layer.get_buffer(name) for layer in self.layers]
 
@@ -308,13 +308,13 @@ class DiffusionGemma(nn.Module):
         return raw.div_(self.config.softcap).tanh_() * self.config.softcap
 
     def read(self, x: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """The causal reading of embeddings x [B, N, d] at positions [B or 1, N] -> hidden [B, N, d]."""
+        """The causal (encoder) pass: embeddings x [B, N, d] at positions [B or 1, N] -> hidden [B, N, d]."""
         return self.run(x, positions, self.scalars(encoder=True), attend)
 
     def run(
         self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], attend: Attend
     ) -> torch.Tensor:
-        """The stack: embeddings x [B, N, d] at positions [B or 1, N], a scalar a layer, an attention rule."""
+        """The stack: embeddings x [B, N, d] at positions [B or 1, N], one scalar per layer, an attention rule."""
         tables = {shape: self.rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
         for index, layer in enumerate(self.layers):
             x = layer(x, tables[self.config.layers[index]], scalars[index], index, attend)

@@ -1,4 +1,4 @@
-"""The next token's distribution, out of the vocabulary's logits: what may go on a text, and what may end it."""
+"""The next token's distribution: the ids that may continue a text, and those that may end it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 class NextToken(NamedTuple):
-    """The next token after R rows: one distribution over ids that go on and ids that end; all others are ruled out.
+    """The next token after R rows: one distribution over ids that continue and ids that end; others are ruled out.
 
-    Of the ids that go on the W likeliest, best first: log-probabilities `values` and `ids` [R, W], of -inf where there
-    are fewer; of all that end together `ends` [R]. `log_sum` [R] is the log of the sum of e^x over `logits` [R, V] of
-    both, so that another id's log-probability is its logit less this.
+    `ids` [R, W] are the W likeliest that continue, best first, `values` [R, W] their log-probabilities (-inf if there
+    are fewer). `ends` [R] is the log-probability of all ends together. `log_sum` [R] is the log-sum-exp of `logits`
+    [R, V] over both, so that any allowed id's log-probability is its logit minus this.
     """
 
     values: torch.Tensor
@@ -23,7 +23,7 @@ class NextToken(NamedTuple):
 
 
 def next_token(logits: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
-    """Of logits [R, V], where ids may go on (`inner`, boolean [V]) or end (`stops`, others); `width` is W."""
+    """From logits [R, V]; `inner` [V] are the ids that may continue, `stops` [V] those that may end, `width` is W."""
     going_on = logits.masked_fill(~inner, -torch.inf)
     ends = logits[:, stops].logsumexp(dim=-1)
     log_sum = torch.logaddexp(going_on.logsumexp(dim=-1), ends)

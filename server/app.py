@@ -165,6 +165,6 @@ def did_partially_accept(session: Session, params: object) -> None:
     partially_accepted(session, params)
 
 
-def did_accept(session: Session, id: str = "") -> None:
+async def did_accept(session: Session, id: str = "") -> None:
     """Record that the user has taken an item; clients run this as the item's command."""
-    accepted(session, id)
+    await accepted(session, id)

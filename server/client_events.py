@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated
 
@@ -16,6 +17,9 @@ DIAGNOSTICS = "midspan/diagnostics"
 # Errors and warnings, and what has no severity.
 TOLD = (None, 1, 2)
 MESSAGE_CHARS = 200
+# An acceptance waits this long for a store that another program locks, or for a disk; what waits is stored later.
+STORED_S = 30.0
+STORE_BUSY = f"telemetry waits: its store has been locked for {STORED_S:.0f} s; close the program that uses it"
 OFFERED_ID = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 
@@ -76,17 +80,22 @@ def partially_accepted(session: Session, params: object) -> None:
         session.telemetry.partially_accepted(id, session.offered.there(id) + event.accepted_length)
 
 
-def accepted(session: Session, id: str) -> None:
-    """The user has taken the offer of this id. Raises JsonRpcInvalidParams for an id that is none of completion.py's.
+async def accepted(session: Session, id: str) -> None:
+    """The user has taken the offer of this id; returns when that is stored, or when the user knows that it is not yet.
 
     An id that is not known is an offer of long ago, or of the server before this one: its ghost text may still stand.
+    Raises JsonRpcInvalidParams for an id that is none of completion.py's.
     """
-    if id not in session.offered:
-        if OFFERED_ID.fullmatch(id):
-            return
+    if id not in session.offered and not OFFERED_ID.fullmatch(id):
         raise JsonRpcInvalidParams(f"{DID_ACCEPT}: no completion was offered under {id!r}; pass the item's argument")
-    if session.telemetry is not None:
-        session.telemetry.accepted(id)
+    if session.telemetry is None:
+        return
+    with session.protocol.kept():
+        stored = asyncio.wrap_future(session.telemetry.accepted(id))
+        await asyncio.wait({stored}, timeout=STORED_S)
+        if not stored.done():
+            session.degrade("telemetry", STORE_BUSY)
+            stored.add_done_callback(lambda _: session.status.well("telemetry"))
 
 
 def diagnosed(session: Session, params: object) -> None:

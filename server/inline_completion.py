@@ -24,7 +24,7 @@ from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 CANDIDATES_WHEN_INVOKED = 3
 # Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
 LF_CLIENTS = frozenset(("Neovim",))
-INVOKED, AUTOMATIC = types.InlineCompletionTriggerKind.Invoked, types.InlineCompletionTriggerKind.Automatic
+AUTOMATIC = types.InlineCompletionTriggerKind.Automatic
 
 
 async def items_for(session: Session, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem] | None:
@@ -32,7 +32,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     engine, document = session.engine, session.documents.get(params.text_document.uri)
     if engine is None or document is None or not _is_on(session, engine, document):
         return None
-    invoked = params.context.trigger_kind == INVOKED
+    invoked = session.trigger_kinds.is_invoked(params.context.trigger_kind)
     if not invoked and _is_quiet(session, document):
         return []
     spot = spot_of(document, params, session.encoding)

@@ -82,7 +82,7 @@ async def follow_folders(session: Session) -> None:
     if session.engine is not None and session.settings.enable:
         about, settings = session.engine.about, session.settings
         known = [one.name for one in TABLE if is_on(one.name, about.languages, settings.languages)]
-        lines = known if about.elsewhere else ()
+        lines = known if about.reads_other_lines else ()
         watch_files(session, lines, definitions=about.context_tokens > 0)
         await session.context.follow(about.context_tokens, lines, roots_of(session), settings.exclude)
 

@@ -252,7 +252,7 @@ async def _superseded_within(pending: _Pending, wait_s: float) -> bool:
 
 def _is_same(one: Request, other: Request) -> bool:
     """Whether two requests are about one gap; other files' text may have grown between them, as the index does."""
-    hole = replace(one.hole, context=other.hole.context, elsewhere=other.hole.elsewhere)
+    hole = replace(one.hole, context=other.hole.context, other_lines=other.hole.other_lines)
     return hole == other.hole and one.budget == other.budget
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import BinaryIO
 
 from lsprotocol import types
@@ -19,9 +20,10 @@ from midspan.engine.api import Engine, OnProgress
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
-from midspan.server.lsp.jsonrpc import Protocol, strict_converter
+from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
+from midspan.server.lsp.trigger_kinds import TriggerKinds
 from midspan.server.requests import Requests
 from midspan.server.settings import ServeOptions, Settings, changed_settings, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
@@ -50,6 +52,7 @@ class Session(LanguageServer):
         self.settings: Settings = self.first.settings
         self.settings_news = 0  # how often the client has said that settings changed
         self.client_name = ""
+        self.trigger_kinds = TriggerKinds()
         self.lone_root: str | None = None  # the folder of a client that began without workspace folders
         self.watched: tuple[str, ...] = ()  # globs of files that the client watches
         self.status = Status(self._send_status)
@@ -104,6 +107,7 @@ class Session(LanguageServer):
             self.stuck = closing.is_alive()
         if self.telemetry is not None:
             await asyncio.to_thread(self.telemetry.close)
+        await self.protocol.answer_kept()
 
     # What the client says of itself.
 
@@ -111,6 +115,7 @@ class Session(LanguageServer):
         """Keep the client's name and its `initializationOptions`."""
         self.lone_root = None if params.workspace_folders else params.root_uri
         self.client_name = "" if params.client_info is None else params.client_info.name
+        self.trigger_kinds.meet(params)
         self.first = read_settings(params.initialization_options)
         self.settings = self.first.settings
 
@@ -151,7 +156,9 @@ class Session(LanguageServer):
             log.warning("ignored a change of a file that is not open")
             self.say_once(LOST_FILE)
             return
-        if version <= before:
+        if version == NO_VERSION:
+            version = before + 1
+        elif version <= before:
             log.warning("a document went from version %d to %d", before, version)
 
         def follow(document: Document, span: Range, text: str) -> None:
@@ -197,9 +204,7 @@ class Session(LanguageServer):
     async def use_telemetry(self, *, wanted: bool) -> None:
         """Open or close the store."""
         if wanted and self.telemetry is None:
-            self.telemetry = Telemetry(
-                self.options.state_dir, lambda message: self.degrade_from_thread("telemetry", message)
-            )
+            self.telemetry = Telemetry(self.options.state_dir, partial(self._from_thread, self._hear_of_store))
         elif not wanted and self.telemetry is not None:
             closing, self.telemetry = self.telemetry, None
             self.status.well("telemetry")
@@ -268,8 +273,17 @@ class Session(LanguageServer):
 
     def degrade_from_thread(self, of: str, message: str) -> None:
         """`degrade` from any thread."""
+        self._from_thread(self.degrade, of, message)
+
+    def _hear_of_store(self, message: str | None) -> None:
+        if message is None:
+            self.status.well("telemetry")
+        else:
+            self.degrade("telemetry", message)
+
+    def _from_thread(self, call: Callable[..., object], *arguments: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.degrade, of, message)
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _send_status(self, state: State, message: str) -> None:
         self.protocol.notify("midspan/status", {"state": state, "message": message})

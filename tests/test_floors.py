@@ -16,7 +16,7 @@ SOURCES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.p
 NATIVE = sorted((ROOT / "kernels" / "cpu").iterdir())
 CODE = [*SOURCES, *NATIVE, *sorted((ROOT / "editors").rglob("*.lua")), *sorted((ROOT / "tests").rglob("*.py"))]
 THIRD_PARTY = {
-    "server": {"attrs", "cattrs", "lsprotocol", "msgspec", "pygls", "rich", "tree_sitter"},
+    "server": {"cattrs", "lsprotocol", "msgspec", "pygls", "rich", "tree_sitter"},
     "engine": {"safetensors", "tokenizers", "torch"},
     "kernels": {"torch", "triton"},
 }

@@ -1,7 +1,7 @@
-"""What the engine asks of a network, whichever family it is and whichever code computes it.
+"""The interface between the engine and a network, for every family and every way to compute it.
 
-`Backend` is what every family can: read text from left to right behind a cache, and say what comes next. A network that
-denoises canvases is a `CanvasBackend`, too. Nothing above this folder asks which backend it has.
+Every network is a `Backend`: it reads text causally behind a cache and predicts the next token. A network that also
+denoises canvases is a `CanvasBackend`. Nothing outside this folder asks which backend it has.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from midspan.engine.next_token import NextToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What a loaded backend is: `kernels` names the code that computes each part of the network.
+    """A loaded backend: `kernels` names the code that computes each part of the network.
 
-    Products run on `threads`; with `own_threads` these are not torch's.
+    Matrix products run on `threads` threads; with `own_threads` these are not torch's.
     """
 
     device: str
@@ -35,7 +35,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchMask:
-    """Which cached keys N new tokens see, each the end of a text of its own, all at position `place`.
+    """Which cached keys are visible to N new tokens, each the end of its own text, all at position `place`.
 
     `sees` [N, K + N] is boolean, over the K cached keys and the N new ones; `places` [K + N] are their positions.
     """
@@ -50,7 +50,7 @@ class BranchMask:
 
 
 class Backend(Protocol):
-    """A network that reads text from left to right. Tensors are on `device`; not for two threads at once."""
+    """A network that reads text causally. Tensors are on `device`; not for two threads at once."""
 
     @property
     def vocab_size(self) -> int:
@@ -58,10 +58,10 @@ class Backend(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where ids are expected and hidden rows come out."""
+        """Where ids and hidden rows are."""
 
     def new_cache(self, expected: int = 512) -> Cache:
-        """An empty cache that grows; so many tokens are expected in it."""
+        """An empty cache, sized for `expected` tokens; it grows."""
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
@@ -69,40 +69,40 @@ class Backend(Protocol):
     def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
         """Read texts behind the cache, each by itself from left to right, adding nothing to it.
 
-        Returns hidden rows [M, d] and, text after text, which of them each id has [R]; equal beginnings may share rows.
+        Returns hidden rows [M, d] and the row of each id, text after text [R]; equal beginnings may share rows.
         """
 
     def branch(self, ids: torch.Tensor, mask: BranchMask, cache: Cache) -> torch.Tensor:
-        """Read ids [1, N], each the end of a text of its own, and write them into the cache. Returns hidden [1, N, d].
+        """Read ids [1, N], each the end of its own text, and write them into the cache. Returns hidden [1, N, d].
 
-        Tokens of all texts stand side by side behind their common prefix.
+        The tokens of all texts lie side by side behind their common prefix.
         """
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden rows [..., d] -> logits [..., V] in float32."""
 
     def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Of the ids `wanted` [R] after `rows` [R] of hidden [M, d], in nats [R]."""
+        """Log-probabilities (nats) [R] of ids `wanted` [R] after `rows` [R] of hidden [M, d]."""
 
     def next_token(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
-        """What may come after hidden rows [R, d]; see next_token.next_token."""
+        """The next token after hidden rows [R, d]; see next_token.next_token."""
 
     def describe(self) -> Description:
-        """What was chosen at load, for the log, `midspan doctor` and `About`."""
+        """The choice that was made at load, for the log, `midspan doctor` and `About`."""
 
     def warm(self, run: Callable[[], object]) -> None:
-        """Compile and capture at load what `run` needs, so that no request waits for it; may have nothing to do."""
+        """Compile and capture, at load, whatever `run` needs; a backend that compiles nothing does nothing."""
 
     def release(self) -> None:
-        """Let go of all memory but the weights'."""
+        """Release all memory but the weights'."""
 
 
 class CanvasBackend(Backend, Protocol):
-    """A network that denoises canvases, too."""
+    """A network that also denoises canvases."""
 
     @property
     def canvas_length(self) -> int:
         """The widest canvas that the network was trained on."""
 
     def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
-        """Canvases [B, C] behind the cache's text, ready to be denoised; one binding of a cache is used at a time."""
+        """Bind canvases [B, C] to the cached text, to denoise them; a cache has one binding in use at a time."""

@@ -1,4 +1,4 @@
-"""Canvases bound to a cached prefix: denoise.Network over a backend that reads canvases in plain steps."""
+"""Canvases bound to a cached prefix: a denoise.Network for backends that run one forward pass per step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from midspan.engine.sampling import LogitsNetwork
 
 
 class CanvasReader(Protocol):
-    """What a backend offers to have its canvases denoised step by step."""
+    """A backend that runs one forward pass over canvases at a time."""
 
     @property
     def vocab_size(self) -> int:
@@ -35,22 +35,22 @@ class CanvasReader(Protocol):
         *,
         frozen_rows: int = 0,
     ) -> torch.Tensor:
-        """One bidirectional read of canvases [B, C] over the cache, adding nothing to it; returns hidden [B, C, d].
+        """A bidirectional forward pass over canvases [B, C] behind an unchanged cache -> hidden [B, C, d].
 
-        `soft` [B, C, d] is the previous step's soft embedding (None on the first); `valid` [B, C + frozen_rows] is
-        False where a canvas is only padded to the batch's width. With `frozen_rows` the canvases go on for so many
-        rows, whose keys and values are those of the last call.
+        `soft` [B, C, d] is the previous step's soft embedding (None on the first). `valid` [B, C + frozen_rows] is
+        False where a canvas is padded to the batch's width. The canvases have `frozen_rows` more rows, whose keys and
+        values are those of the last call.
         """
 
     def keep_canvases(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
-        """Of the canvases [B, width] that `denoise` read last behind this cache, only `rows` [B'] (ascending) go on."""
+        """Keep only canvases `rows` [B'] (ascending) of those [B, width] that `denoise` has read last."""
 
 
 class BoundCanvases(LogitsNetwork):
     """A backend bound to one prefix and one batch of canvases; see denoise.Denoiser and denoise.Network.
 
-    Of the canvases only `canvas.later_rows` leading rows run from the second step on, where that is set: the suffix
-    behind them keeps the keys and values that it had in the first step, when the gap before it was all noise.
+    If `canvas.later_rows` is set, only so many leading rows are computed from the second step on. The suffix behind
+    them keeps the keys and values of the first step, when the gap was all noise.
     """
 
     def __init__(self, backend: CanvasReader, cache: Cache, canvas: Canvas) -> None:
@@ -71,7 +71,7 @@ class BoundCanvases(LogitsNetwork):
         return self._backend.logits(self._hidden(ids, soft, free))
 
     def _hidden(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
-        """The free rows' hidden [R, d]."""
+        """Hidden rows [R, d] of the free positions."""
         self._width, later = ids.shape[1], self._canvas.later_rows
         rows = self._width if self._steps == 0 or later is None else later
         self._steps += 1

@@ -1,4 +1,4 @@
-"""Which backend computes a checkpoint's network here: chosen once, at load, and told by `midspan doctor`."""
+"""Choose the backend of a checkpoint's network, once, at load; `midspan doctor` reports it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from midspan.kernels.native import Library
 def load_backend(
     folder: Path, config: ModelConfig, place: torch.device, quantize: Quantize, progress: OnProgress | None = None
 ) -> CanvasBackend:
-    """A checkpoint's network with its weights: over Triton kernels, the CPU's own kernels, or in plain torch.
+    """Load a checkpoint's network into a backend: Triton kernels, the CPU's own kernels, or plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
-    # What is on `meta` takes no memory yet, but making room for it imports sympy, half a second that a small one saves.
+    # A module on `meta` takes no memory yet, but filling it imports sympy, which costs a small network half a second.
     small = place.type == "cpu" and unfit_kind(config) is None
     with torch.device("cpu" if small else "meta"), Uninitialised():
         model = DiffusionGemma(config)
@@ -37,7 +37,7 @@ def load_backend(
 
 
 def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:
-    """The fastest backend that runs a network whose weights are in place; `int8` says that they were stored so."""
+    """The fastest backend for a network whose weights are loaded; `int8` says that they were stored in int8."""
     if model.device.type == "cuda":
         why = triton.unsupported(model.config)
         return TritonBackend(model) if why is None else TorchCanvasBackend(model, why)
@@ -47,19 +47,19 @@ def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:
 
 
 def _no_kernels(model: DiffusionGemma, library: Library | None, *, int8: bool) -> str | None:
-    """Why a network does not run over the CPU's own kernels; None where it does."""
+    """Why a network does not run on the CPU's own kernels; None if it does."""
     if "+" in precision(model):
         return "its weights have fewer bits"
     if (kind := unfit_kind(model.config)) is not None:
         return kind
     if library is None:
         return native.absent()
-    # Numbers that have been rounded to int8 once are rounded again; others keep all their bits.
+    # Only weights that were rounded to int8 already are packed in int8; others keep their precision.
     return unfit(model.config, library.lanes) or (None if int8 else "its weights are not in int8")
 
 
 def unfit_kind(config: ModelConfig) -> str | None:
-    """Why a network of these sizes is none of the kind that the CPU's kernels know; None where it is."""
+    """Why the CPU's kernels do not know this kind of network; None if they do."""
     if config.experts > 1:
         return "it has more than one expert"
     if {(shape.kv_heads, shape.head_dim) for shape in config.layers} != {(config.heads, config.layers[0].head_dim)}:
@@ -68,13 +68,13 @@ def unfit_kind(config: ModelConfig) -> str | None:
 
 
 def _dtype(config: ModelConfig, place: torch.device) -> torch.dtype:
-    """What weights are read as: the CPU's kernels are made of float32."""
+    """The dtype that weights are read in: the CPU's kernels are packed from float32."""
     if place.type == "cuda":
         return torch.bfloat16
     return torch.float32 if unfit_kind(config) is None else fastest_dtype(place)
 
 
 def fastest_dtype(place: torch.device) -> torch.dtype:
-    """bf16 where matrix units multiply it, float32 elsewhere."""
+    """bf16 if the hardware multiplies it, else float32."""
     units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if place.type == "cuda" or units else torch.float32

@@ -1,6 +1,6 @@
 """DiffusionGemma in int8 over the CPU's own kernels (kernels/cpu): each verb of a backend is one call.
 
-Keys and values stay where they are: a text's are written behind the cache's own, a canvas' where its last step's were.
+Keys and values are never copied: a text's are written behind the cache's valid part, a canvas' over its last step's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FLOAT = 4  # bytes
 
 
 class Stretch(NamedTuple):
-    """Where `length` keys and values [.., D] lie: addresses by layer, numbers from one head or canvas to the next."""
+    """Addresses, by layer, of `length` keys and values [.., D]; strides, in numbers, from head to head and canvas."""
 
     keys: list[int]
     values: list[int]
@@ -58,7 +58,7 @@ class CpuBackend:
         self._frequencies = [rope_frequencies(shape) for shape in self._kinds]
         self._tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._weights = Weights(model, self._kinds, library.lanes, product_threads())
-        # Room for keys and values, and those of the canvases that were denoised last [2, L, B, H, width, D].
+        # Memory for keys and values, and its view for the canvases of the last step [2, L, B, H, width, D].
         self._room = self._canvases = torch.empty(0)
 
     @property
@@ -78,7 +78,7 @@ class CpuBackend:
 
     @property
     def network(self) -> native.Network:
-        """What the kernels are given."""
+        """The structure that the kernels read."""
         return self._weights.network
 
     def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
@@ -144,7 +144,7 @@ class CpuBackend:
     def sample(
         self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor
     ) -> Samples:
-        """A denoise step's samples for hidden rows [R, d]; see sampling.sample, which computes the same of logits.
+        """A denoise step's samples for hidden rows [R, d]; sampling.sample computes the same from logits.
 
         `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
         """
@@ -161,17 +161,19 @@ class CpuBackend:
         )
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
-        """One of the library's functions, with the network and these."""
+        """Call one of the library's functions on the network. Raises ValueError, as for ids out of range."""
         given: list[object] = []
         for one in arguments:
             if isinstance(one, torch.Tensor):
-                assert one.is_contiguous(), "the kernels know no strides"
+                assert one.is_contiguous(), "the kernels take no strides"
                 given.append(ctypes.c_void_p(one.data_ptr()))
             elif isinstance(one, ctypes.Structure):
                 given.append(ctypes.byref(one))
             else:
                 given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
-        getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        wrong = getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        if wrong is not None:
+            raise ValueError(wrong.decode())
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See Backend."""
@@ -225,7 +227,7 @@ class CpuBackend:
 
     @staticmethod
     def _sees(window: int | None, length: int, width: int, valid: torch.Tensor | None) -> Mask:
-        """What canvases see: the last window - 1 of the cache, and of their own what is `valid` [B, width]."""
+        """Canvases see the last window - 1 cached keys, and their own keys where `valid` [B, width]."""
         first = 0 if window is None else max(0, length - window + 1)
         if not first and valid is None:
             return Mask.of_none()
@@ -235,7 +237,7 @@ class CpuBackend:
         return Mask.by_key(torch.cat(((torch.arange(length) >= first).expand(len(own), -1), own), dim=1), 0)
 
     def _causal_read(self, ids: torch.Tensor, depths: torch.Tensor, own: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each may see."""
+        """Read ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each sees."""
         length, positions = cache.length, cache.length + depths
         masks = []
         for shape in self._kinds:
@@ -248,7 +250,7 @@ class CpuBackend:
         return self._read_text(ids, positions, cache, masks)
 
     def _read_text(self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, masks: list[Mask]) -> torch.Tensor:
-        """Ids [1, N] at positions [N] -> hidden [1, N, d]; their keys and values lie behind the cache's length."""
+        """Ids [1, N] at positions [N] -> hidden [1, N, d]; writes keys and values behind the cache's valid part."""
         rows, size = ids.shape[1], self.config.layers[0].head_dim
         cache.reserve(rows)
         before = _prefix(cache)
@@ -282,17 +284,17 @@ class CpuBackend:
         self._call("read", read)
         return out
 
-    def _turns(self, least: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """RoPE's cos and sin [M, D / 2] by kind of layer, for `least` positions or more."""
-        if not self._tables or len(self._tables[0][0]) < least:
-            positions, half = torch.arange(1 << (least - 1).bit_length())[None], self.config.layers[0].head_dim // 2
+    def _turns(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """RoPE's cos and sin [M, D / 2] by kind of layer, for at least `count` positions."""
+        if not self._tables or len(self._tables[0][0]) < count:
+            positions, half = torch.arange(1 << (count - 1).bit_length())[None], self.config.layers[0].head_dim // 2
             both = [rope_tables(frequencies, positions, torch.float32) for frequencies in self._frequencies]
             self._tables = [(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()) for cos, sin in both]
         return self._tables
 
 
 class CpuCanvases(BoundCanvases):
-    """Bound canvases whose samples are drawn by one call of the kernels."""
+    """Bound canvases that are sampled by one call of the kernels."""
 
     _backend: CpuBackend
     _allowed: torch.Tensor | None = None  # the same in every step
@@ -308,9 +310,9 @@ class CpuCanvases(BoundCanvases):
 
 
 class Rows(NamedTuple):
-    """What is read in one call: ids [B, N] at positions [N], what they see by kind of layer, soft embeddings [B, N, d].
+    """The input of one call: ids [B, N], positions [N], masks by kind of layer, soft embeddings [B, N, d].
 
-    `encoder` reads them with the scalars of the causal stack.
+    With `encoder` the layer scalars are those of the causal stack.
     """
 
     ids: torch.Tensor
@@ -321,19 +323,19 @@ class Rows(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """Which keys rows see, and the tensor that says so; it must live as long as `sees` is used."""
+    """A mask for the kernels, and the tensor that it points to, which must live as long."""
 
     sees: native.Sees
     seen: torch.Tensor | None = None
 
     @classmethod
     def of_none(cls) -> Mask:
-        """Every row sees every key."""
+        """No mask: every row sees every key."""
         return cls(native.Sees())
 
     @classmethod
     def by_row(cls, seen: torch.Tensor, first: int) -> Mask:
-        """Boolean [N, keys from `first` on]; those before are seen."""
+        """From boolean [N, keys from `first` on]; earlier keys are visible."""
         if len(seen) == 1 and bool(seen.all()):
             return cls.of_none()
         rows, keys = seen.shape
@@ -343,7 +345,7 @@ class Mask(NamedTuple):
 
     @classmethod
     def by_key(cls, seen: torch.Tensor, first: int) -> Mask:
-        """Boolean [1 or B, keys from `first` on], for all rows of a canvas; those before are seen."""
+        """From boolean [1 or B, keys from `first` on] for all rows of a canvas; earlier keys are visible."""
         out = seen.contiguous()
         return cls(native.Sees(out.data_ptr(), first, out.shape[1] if len(out) > 1 else 0, 1, 0), out)
 
@@ -356,7 +358,7 @@ def _prefix(cache: Cache) -> Stretch:
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """[.., d] as [R, d] without gaps."""
+    """[.., d] as contiguous [R, d]."""
     return tensor.reshape(tensor.numel() // tensor.shape[-1], tensor.shape[-1]).contiguous()
 
 

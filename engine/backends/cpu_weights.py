@@ -11,7 +11,7 @@ from midspan.kernels.native import Packed
 
 
 def unfit(config: ModelConfig, lanes: int) -> str | None:
-    """Why the kernels cannot read a network of these sizes; None where they can. Panels and registers must be full."""
+    """Why the kernels cannot run a network of these sizes; None if they can. Panels and registers must be full."""
     panel, size = native.WIDE * lanes, config.layers[0].head_dim
     heads, inner = config.heads * size, config.intermediate_size + config.expert_size
     parts = (
@@ -29,7 +29,7 @@ def unfit(config: ModelConfig, lanes: int) -> str | None:
 
 
 class Weights:
-    """The structure that the kernels are given, and what it points at."""
+    """The structure that the kernels read, and the tensors that it points to."""
 
     def __init__(self, model: DiffusionGemma, kinds: list[LayerShape], lanes: int, threads: int) -> None:
         self._lanes = lanes

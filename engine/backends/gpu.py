@@ -1,4 +1,4 @@
-"""DiffusionGemma on a GPU: read by the Triton kernels (triton.py), its steps CUDA graphs (graph_loop.py)."""
+"""The GPU backend: forward passes by Triton kernels (triton.py), denoise steps as CUDA graphs (graph_loop.py)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TritonBackend(TorchCanvasBackend):
         self.loop = CapturedLoop(self.network)
 
     def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
-        """See Backend; captured steps know where it lies, so it has all its room from the start."""
+        """See Backend; captured steps hold its address, so it gets its full size at once."""
         model = self.model
         return Cache(model.shapes, dtype=model.dtype, device=model.device, capacity=expected)
 
@@ -44,7 +44,7 @@ class TritonBackend(TorchCanvasBackend):
         return CapturedCanvases(self, cache, canvas)
 
     def warm(self, run: Callable[[], object]) -> None:
-        """See Backend: kernels are compiled and steps captured the first time that they run."""
+        """See Backend: kernels are compiled and steps captured when they first run."""
         run()
 
     def release(self) -> None:

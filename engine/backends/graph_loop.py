@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of a canvas' positions, of the rows that are read of it, and of the free rows of all canvases.
+# Granularity of size classes: positions of a canvas, rows computed of it, free rows of all canvases.
 WIDTHS, ROWS, FREE_ROWS = 16, 8, 16
 MAX_GRAPHS = 16
 
 
 class CapturedLoop:
-    """Denoises canvases behind a prefix; keeps a graph for every size class, and the most canvases that fit at once."""
+    """Denoises canvases behind a prefix; keeps a graph per size class, and the most canvases that fit at once."""
 
     def __init__(self, network: FusedNetwork) -> None:
         self._network, self._model = network, network.model
@@ -67,12 +67,12 @@ class CapturedLoop:
             yield waiting.read(ids)
 
     def _graphs_for(self, cache: Cache, canvas: Canvas, plan: Plan) -> tuple[StepGraph, StepGraph | None, torch.Tensor]:
-        """The graphs of the first step and of later ones (None: the same), and which canvases fit [B]."""
+        """The graphs of the first step and of later steps (None: the same), and the canvases that fit [B]."""
         batch = len(canvas.free)
         while True:
             chosen = torch.arange(batch)
             if self.most is not None and self.most < batch:
-                # Lengths lie in order: some of each, not the short ones alone.
+                # Canvases are in order of length: take some of each, not only short ones.
                 chosen = torch.linspace(0, batch - 1, self.most).round().long()
             first, second = sizes(canvas.free[chosen.to(canvas.free.device)].cpu(), plan, canvas.later_rows)
             try:
@@ -89,7 +89,7 @@ class CapturedLoop:
 
     def _room(self, cache: Cache, size: Size) -> Room:
         if cache.whole(0)[0] is not self._prefix:
-            # Another prefix buffer: graphs would go on reading the old one.
+            # The prefix buffer has moved; graphs would go on reading the old one.
             self.forget()
             self._prefix = cache.whole(0)[0]
         key = (size.batch, size.width)
@@ -112,7 +112,7 @@ class CapturedLoop:
         return graph
 
     def forget(self) -> None:
-        """Let go of all graphs and of their memory."""
+        """Release all graphs and their memory."""
         self.graphs.clear()
         self._rooms.clear()
         self._prefix, self._pool = None, None
@@ -121,7 +121,7 @@ class CapturedLoop:
 
 
 class Report:
-    """What the host learns of one step: copied behind it while the device goes on, read when it has come."""
+    """The decisions of one step, copied to the host while the device goes on."""
 
     def __init__(self, graph: StepGraph, rows: torch.Tensor, number: int) -> None:
         self._number = number
@@ -133,13 +133,13 @@ class Report:
             self._event.record()
 
     def read(self, ids: torch.Tensor) -> Step:
-        """Wait for the copies. The step's tensors are on the host, as wide as the canvases' clean ids [B, C] are."""
+        """Wait for the copies. The step's tensors are on the host, as wide as the canvases' clean ids [B, C]."""
         if self._event is not None:
             self._event.synchronize()
         parts, clean = self._parts, ids[self._parts["rows"]]
 
         def wide(part: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
-            """What the step read, and the rest behind it."""
+            """The computed rows, and `rest` behind them."""
             return torch.cat((part[:, : rest.shape[1]].to(rest.dtype), rest[:, part.shape[1] :]), dim=1)
 
         none = torch.zeros_like(clean)
@@ -155,7 +155,7 @@ class Report:
 
 
 def sizes(free: torch.Tensor, plan: Plan, later_rows: int | None) -> tuple[Size, Size | None]:
-    """The classes of the first step and of later ones (None: the same) of canvases whose free slots are free [B, C]."""
+    """Size classes of the first step and of later steps (None: the same) for canvases with `free` slots [B, C]."""
     batch, columns = free.shape
     width = _class(columns, WIDTHS)
     counts = sorted(free.sum(dim=-1).tolist(), reverse=True)
@@ -171,6 +171,6 @@ def sizes(free: torch.Tensor, plan: Plan, later_rows: int | None) -> tuple[Size,
     return first, None if later == first else later
 
 
-def _class(count: int, least: int) -> int:
-    """`least` times a power of two up to 64, then multiples of 32: no more than half of a class is void."""
-    return least * power_of_two(cdiv(count, least)) if count <= 64 else 32 * cdiv(count, 32)
+def _class(count: int, smallest: int) -> int:
+    """`smallest` times a power of two up to 64, then multiples of 32: at most half of a class is padding."""
+    return smallest * power_of_two(cdiv(count, smallest)) if count <= 64 else 32 * cdiv(count, 32)

@@ -1,6 +1,6 @@
-"""Networks in plain torch, on any device: what every other backend must compute, and what runs where none of them can.
+"""Backends in plain torch, for any device: the reference for all others, and the fallback where none of them runs.
 
-`TorchBackend` needs no more of a family than its model file: embeddings, the stack around an attention rule, the head.
+`TorchBackend` serves any family whose model file has embeddings, a stack around an attention rule, and a head.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from midspan.engine.next_token import NextToken, next_token
 from midspan.engine.weights.quantized import count_parameters, precision
 from midspan.kernels.attention import attention_reference
 
-# 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
+# Logits in memory at once: 128 MB in float32, which a card of 24 GB holds beside the release's weights.
 LOGITS = 1 << 25
-# Tokens that a cache has room for from the start; it grows by doubling.
+# The first capacity of a cache in tokens; it grows by doubling.
 FIRST_CAPACITY = 512
 PLAIN_PARTS = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
 
 
 class LayerLike(KeyValueShape, Protocol):
-    """What a causal reading needs to know of a layer."""
+    """The sizes of a layer that a causal pass needs."""
 
     @property
     def window(self) -> int | None:
@@ -38,7 +38,7 @@ class LayerLike(KeyValueShape, Protocol):
 
 
 class CausalModel(Protocol):
-    """A family's model file as `TorchBackend` reads it."""
+    """A family's network as `TorchBackend` needs it."""
 
     @property
     def shapes(self) -> Sequence[LayerLike]:
@@ -57,7 +57,7 @@ class CausalModel(Protocol):
         """Where the weights are."""
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids [B, N] -> what goes into the first layer [B, N, d]."""
+        """Token ids [B, N] -> the first layer's input [B, N, d]."""
 
     def read(self, x: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         """The stack, read causally: x [B, N, d] at positions [B or 1, N] -> hidden [B, N, d], ready for the head."""
@@ -139,7 +139,7 @@ class TorchBackend:
         return self._causal_model.logits(hidden)
 
     def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """See Backend; LOGITS are in memory at once."""
+        """See Backend; computed in parts of LOGITS."""
         size, out = max(1, LOGITS // self.vocab_size), torch.empty(len(wanted), device=wanted.device)
         for first in range(0, len(hidden), size):
             here = (rows >= first) & (rows < first + size)
@@ -163,17 +163,17 @@ class TorchBackend:
         )
 
     def warm(self, run: Callable[[], object]) -> None:
-        """See Backend; nothing is compiled."""
+        """See Backend; there is nothing to compile."""
 
     def release(self) -> None:
-        """See Backend; all that is kept lies in caches."""
+        """See Backend; only caches hold memory."""
 
     def _read(self, ids: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         model = self._causal_model
         return model.read(model.embed(ids), positions, attend)
 
     def _causal(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Queries are the last rows of the keys; sliding layers see `window` keys, themselves included."""
+        """Causal attention; queries are the last rows of the keys, and sliding layers see `window` keys."""
         rows, keys, window = q.shape[2], k.shape[2], self._causal_model.shapes[layer].window
         if window is not None and keys > rows + window - 1:
             first = keys - rows - window + 1
@@ -188,7 +188,7 @@ class TorchBackend:
 
 
 class TorchCanvasBackend(TorchBackend):
-    """DiffusionGemma in plain torch; see CanvasBackend. `why` says why no other backend runs it."""
+    """DiffusionGemma in plain torch; see CanvasBackend. `why` is the reason that no other backend runs it."""
 
     def __init__(self, model: DiffusionGemma, why: str = "") -> None:
         parts = tuple((part, "reference") for part in PLAIN_PARTS)
@@ -252,5 +252,5 @@ class TorchCanvasBackend(TorchBackend):
 
 
 def _behind(cache: Cache, ids: torch.Tensor) -> torch.Tensor:
-    """Positions [1, N] of ids [B, N] that stand behind a cache's text."""
+    """Positions [1, N] of ids [B, N] behind a cache's text."""
     return torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]

@@ -1,7 +1,7 @@
-"""What the process is told before torch is imported: how it keeps memory, and how threads wait for each other.
+"""Process settings that must precede torch's import: how memory is kept, and how threads wait for each other.
 
-glibc maps every large temporary anew, and page faults dominate; told so, it keeps large CPU blocks. It does so in one
-arena: otherwise each thread would keep blocks of its own, and no other thread could take what one lets go.
+By default glibc maps every large temporary anew, and page faults dominate. Here it keeps large blocks, in one arena:
+with an arena per thread, no thread could reuse a block that another has freed.
 """
 
 from __future__ import annotations
@@ -9,21 +9,24 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
-# Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its own 300,000 keep a core from the editor, and from
-# the next keystroke, for milliseconds after each product; none would have every product wake its threads.
+# Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its default of 300,000 keeps a core busy for
+# milliseconds after each product, when the editor needs it. With 0 every product would have to wake its threads.
 SPIN = "50000"
 
 
 def prepare() -> None:
-    """Settle both; threads that have begun before keep their arenas."""
+    """Set both. Threads that exist already keep their arenas, so this comes first in a process."""
+    # torch says so as it is imported; nothing here needs numpy.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     spin_briefly()
     keep_large_blocks()
 
 
 def spin_briefly() -> None:
-    """Let idle threads of products sleep soon, unless the user's environment says how they wait."""
+    """Let idle worker threads sleep soon, unless the user's environment sets how they wait."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
 

@@ -9,7 +9,7 @@ import torch
 
 
 class Trie(NamedTuple):
-    """M nodes, each behind its parent: `ids` and `depths` [M], and `sees` [M, M], each itself and those it is behind.
+    """M nodes: `ids` and `depths` [M], and `sees` [M, M], in which a node sees itself and its ancestors.
 
     `rows` [R] are the nodes of each text's ids, text after text.
     """
@@ -34,7 +34,7 @@ class Trie(NamedTuple):
             seen.append(bytearray(seen[parent]) if parent >= 0 else bytearray(len(nodes)))
             seen[node][node] = True
             depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        # A buffer of nothing is refused.
+        # An empty buffer is refused.
         sees = torch.frombuffer(bytearray().join(seen) or bytearray(1), dtype=torch.bool)[: len(nodes) ** 2]
         ids = [token for _, token in nodes]
         return cls(

@@ -36,7 +36,7 @@ Mixture = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def unsupported(config: ModelConfig) -> str | None:
-    """Why the kernels cannot run this network here; None where they can."""
+    """Why the kernels cannot run this network here; None if they can."""
     if not INSTALLED:
         return "triton is not installed"
     sizes = sorted({shape.head_dim for shape in config.layers})
@@ -46,10 +46,10 @@ def unsupported(config: ModelConfig) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Where B requests' keys and values lie: a prefix, read only, and their own, written and read.
+    """Keys and values of B requests: a prefix, read only, and their own, written and read.
 
-    By layer: keys, values [1, G, M, D] of which length [B] are valid, and own_keys, own_values [B, G, C, D]. valid
-    [B, C] is None where every own position may be seen. length and causal [B] are on the device.
+    By layer: keys, values [1, G, M, D], valid up to length [B], and own_keys, own_values [B, G, C, D]. valid [B, C] is
+    None if every own position is visible. length and causal [B] are on the device.
     """
 
     keys: Sequence[torch.Tensor]
@@ -59,15 +59,15 @@ class Reading:
     length: torch.Tensor
     causal: torch.Tensor
     valid: torch.Tensor | None
-    slot: torch.Tensor  # zeros [B]: every request stands behind the one prefix
-    place: torch.Tensor  # 0 .. B - 1: each writes its own keys and values
-    start: torch.Tensor  # zeros [B]: from their first position on
+    slot: torch.Tensor  # zeros [B]: all requests share the one prefix
+    place: torch.Tensor  # 0 .. B - 1: where each writes its keys and values
+    start: torch.Tensor  # zeros [B]: each writes from its first position on
 
 
 def reading(
     cache: Cache, own: Sequence[tuple[torch.Tensor, torch.Tensor]], *, causal: bool, valid: torch.Tensor | None = None
 ) -> Reading:
-    """A reading behind the valid part of `cache`, of the keys and values of `own`, a pair a layer."""
+    """A reading behind the valid part of `cache`, with a pair of own keys and values per layer."""
     batch, device = own[0][0].shape[0], own[0][0].device
     whole = [cache.whole(layer) for layer in range(cache.layers)]
     zeros = torch.zeros(batch, dtype=torch.int32, device=device)
@@ -86,7 +86,7 @@ def reading(
 
 
 class FusedLayer:
-    """What `Layer` computes, between the norm of its input and the norm of the next layer's."""
+    """A `Layer`, from its normed input to the next layer's normed input."""
 
     def __init__(self, layer: Layer, shape: LayerShape, number: int) -> None:
         self._layer, self._eps, self._window, self._number = layer, layer.eps, shape.window, number
@@ -140,7 +140,7 @@ class FusedLayer:
 
 
 class FusedNetwork:
-    """DiffusionGemma's stack over the kernels. Made once its weights are in place, which it lays out anew."""
+    """DiffusionGemma's stack over the kernels; made from loaded weights, which it lays out anew."""
 
     @torch.no_grad()
     def __init__(self, model: DiffusionGemma) -> None:
@@ -174,7 +174,7 @@ class FusedNetwork:
     def denoise(
         self, ids: torch.Tensor, cache: Cache, soft: torch.Tensor | None = None, valid: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """One bidirectional read of canvases; see bound.CanvasReader. Keeps nothing, so without frozen rows."""
+        """A forward pass over canvases; see bound.CanvasReader. It keeps nothing, so there are no frozen rows."""
         batch, rows = ids.shape
         own, weight = self.room(batch, rows), self.model.embed_tokens.weight
         at = reading(cache, own, causal=False, valid=None if valid is None else valid.contiguous())
@@ -182,13 +182,13 @@ class FusedNetwork:
         return self.read_canvas(ids, none if soft is None else soft, at)
 
     def room(self, batch: int, width: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Room for keys and values of `batch` canvases [B, G, width, D], a pair a layer."""
+        """Memory for keys and values of `batch` canvases [B, G, width, D], a pair per layer."""
         like = self.model.embed_tokens.weight
         shapes = [(batch, layer.kv_heads, width, layer.head_dim) for layer in self.model.shapes]
         return [(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
 
     def read_canvas(self, ids: torch.Tensor, soft: torch.Tensor, at: Reading) -> torch.Tensor:
-        """Canvases [B, N] and soft embeddings [B, N, d] (zeros at first) -> hidden [B, N, d]; nothing on the host."""
+        """Canvases [B, N] and soft embeddings [B, N, d] (zeros at first) -> hidden [B, N, d], without the host."""
         parts = self.model.self_conditioning
         conditioned = self._condition(rms_norm(soft, parts.pre_norm.weight, parts.pre_norm.eps))
         x = rms_norm(self.model.embed(ids) + conditioned, None, parts.pre_norm.eps)
@@ -214,7 +214,7 @@ def dense(mlp: MLP) -> Product:
 
 
 def mixture(layer: nn.Module) -> Mixture:
-    """The experts of a layer, of whichever form."""
+    """The experts of a layer, in any form."""
     if isinstance(layer, Fp8Experts):
         gate_up, down = (layer.gate_up_proj, layer.gate_up_scale), (layer.down_proj, layer.down_scale)
         return lambda x, weights, index: experts_fp8(x, weights, index, *gate_up, *down)
@@ -227,7 +227,7 @@ def mixture(layer: nn.Module) -> Mixture:
 
 
 def concatenated(*layers: nn.Module) -> Product:
-    """Products of the same rows as one, their results side by side; where all are of one form, else one by one."""
+    """Projections of the same rows as one product, if all have the same form, else one by one."""
     if len({type(layer) for layer in layers}) > 1:
         each = [product(layer) for layer in layers]
         return lambda x: torch.cat([one(x) for one in each], dim=-1)
@@ -244,11 +244,11 @@ def product(layer: nn.Module) -> Product:
 
 
 def _whole(layers: Sequence[nn.Module], name: str) -> torch.Tensor:
-    """The layers' tensors of this name, one below the other in memory; theirs become views of it."""
+    """The layers' tensors of this name, stacked in memory; their own become views of it."""
     own: list[torch.Tensor] = [getattr(layer, name).detach() for layer in layers]
     if len(own) == 1:
         return own[0]
-    # FP8 is joined as bytes: not every device joins it as numbers.
+    # FP8 is concatenated as bytes: not every device concatenates it as numbers.
     raw = torch.cat([one.view(torch.uint8) if one.element_size() == 1 else one for one in own])
     whole = raw.view(own[0].dtype)
     for layer, part in zip(layers, whole.split([len(one) for one in own]), strict=True):

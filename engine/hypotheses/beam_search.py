@@ -1,8 +1,8 @@
-"""A gap read and written from left to right, with the text behind it in front: fill-in-the-middle by a beam search.
+"""Fill-in-the-middle: a gap read, or written by a beam search, from left to right behind its suffix and prefix.
 
-The prompt is `<bos> suffix <filler> prefix` (suffix first: typing lengthens the text that the prefix cache holds and
-changes nothing before it), the gap follows until `<eos>`. A beam search finds the likeliest fills, where draws would
-find any. The twin (autoregressive.py) has nothing else; a checkpoint with `beams` ranks them beside its canvases.
+The prompt is `<bos> suffix <filler> prefix`, and the gap follows until `<eos>`. The suffix comes first, so that typing
+only lengthens the cached text. A beam search finds the likeliest fills, where sampling would find any. The twin
+(autoregressive.py) has nothing else; a checkpoint with `beams` ranks them beside its canvases.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import EOS_ID, Layout, Prompt
 
 SUFFIX_TOKENS = 64
-# Nats that no reading falls below, so that one forbidden token does not drown the others.
+# Log-probabilities (nats) are clipped here, so that one forbidden token does not drown the others.
 LOWEST = -30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What may be written: boolean [V] `first` at the start and `inner` behind it; `stops` are ids that end the gap."""
+    """Which ids may be written: boolean [V] `first` at the start and `inner` after it; `stops` end the gap."""
 
     first: torch.Tensor
     inner: torch.Tensor
@@ -38,7 +38,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beam:
-    """A hypothesis: its ids, their log-probabilities in nats, and that of the end behind them once it has ended."""
+    """A beam: its ids, their log-probabilities in nats, and that of the end behind them once it has ended."""
 
     ids: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
@@ -46,12 +46,12 @@ class Beam:
 
     @property
     def log_probability(self) -> float:
-        """Of the gap and, once it has ended, its end."""
+        """Of the ids and, once it has ended, the end; in nats."""
         return sum(self.values) + (self.end or 0.0)
 
 
 class FillInTheMiddle:
-    """A model and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
+    """A backend and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
     def __init__(self, backend: Backend, prompt: Prompt) -> None:
         self.backend, self.prompt = backend, prompt
@@ -59,11 +59,11 @@ class FillInTheMiddle:
 
     @cached_property
     def prefix(self) -> PrefixCache:
-        """The memory of the prompt."""
+        """The cache of the prompt."""
         return PrefixCache(self.backend)
 
     def reset(self) -> None:
-        """Let go of the prompt's memory, as after a failure halfway through a fill; the next one takes it."""
+        """Drop the prompt's cache, as after a failure in the middle of a fill; the next fill makes a new one."""
         self.__dict__.pop("prefix", None)
 
     def encode(self, layout: Layout) -> None:
@@ -71,12 +71,12 @@ class FillInTheMiddle:
         self.prefix.encode(self.prompt_ids(layout))
 
     def prompt_ids(self, layout: Layout) -> list[int]:
-        """What the gap follows: `<bos> suffix <filler> prefix`."""
+        """The prompt: `<bos> suffix <filler> prefix`."""
         bos, *prefix = layout.prefix
         return [bos, *layout.suffix[:SUFFIX_TOKENS], self.prompt.filler_id, *prefix]
 
     def rules(self, layout: Layout, kind: GapKind) -> Rules:
-        """What token healing and the kind of gap allow, and which ids end it.
+        """The ids that token healing and the kind of gap allow, and those that end it.
 
         A gap has at least one token, as in training.
         """
@@ -88,26 +88,26 @@ class FillInTheMiddle:
         first = legal if allowed is None else legal & allowed
         if kind not in self.prompt.many_lines:
             stops |= self._line_ends > 0
-            # The healed text may itself hold line ends; another behind it would begin a second line.
+            # The healed text may itself hold line ends; one more would begin a second line.
             one_line = first & (self._line_ends == layout.heal.count("\n"))
             first = one_line if bool(one_line.any()) else first
         device = self.backend.device
         return Rules(first=first.to(device), inner=(legal & ~stops).to(device), stops=stops.to(device))
 
     def gap(self, layout: Layout, kind: GapKind) -> FimGap:
-        """One gap behind the prompt that `encode` has put into the cache."""
+        """A gap behind the prompt that `encode` has cached."""
         return FimGap(self, layout, self.rules(layout, kind))
 
     def beam_cache(self) -> BeamCache:
-        """Where beams grow behind that prompt."""
+        """The keys and values of beams behind that prompt."""
         return BeamCache(self.backend, self.prefix.memory)
 
 
 class BeamCache:
-    """Texts that grow side by side behind one cached prefix. Each token's keys and values are kept once; a mask says
-    which texts they belong to.
+    """Keys and values of beams that grow side by side behind one cached prefix.
 
-    A context: at its end the prefix stands alone in the cache again, whose own length counts the beams until then.
+    Each token is stored once; a mask says which beams it belongs to. The cache's length includes the beams. The context
+    manager removes them from the cache at its end.
     """
 
     def __init__(self, backend: Backend, memory: Cache) -> None:
@@ -123,7 +123,7 @@ class BeamCache:
         self._memory.truncate(self._prefix)
 
     def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
-        """Put one id behind each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
+        """Append one id to each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
         backend, rows = self._backend, len(ids)
         own = torch.eye(rows, dtype=torch.bool, device=backend.device)
         self._sees = torch.cat((self._sees[parents], own), dim=1)
@@ -136,13 +136,13 @@ class BeamCache:
 
 
 class FimGap:
-    """One gap as fill-in-the-middle writes and reads it."""
+    """One gap, written or read by fill-in-the-middle."""
 
     def __init__(self, fim: FillInTheMiddle, layout: Layout, rules: Rules) -> None:
         self._fim, self._layout, self._rules = fim, layout, rules
 
     def steps(self, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
-        """One token a step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
+        """One token per step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
 
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
@@ -152,7 +152,7 @@ class FimGap:
         for _ in range(limit):
             parents, tokens, beams = _widen(beams, read, width)
             hidden = cache.grow(parents, tokens)
-            # One distribution over going on and ending; the ways to end count as one.
+            # One distribution over continuing and ending; all ways to end count as one.
             read = self._fim.backend.next_token(hidden, rules.inner, rules.stops, width)
             closed = [
                 Beam(ids=beam.ids, values=beam.values, end=end)
@@ -163,17 +163,14 @@ class FimGap:
             yield beams, ended
 
     def read(self, gaps: list[tuple[int, ...]]) -> list[Beam]:
-        """Gaps of at least one token that something else has written, as the beams they would have been.
-
-        No token and no end falls below LOWEST.
-        """
+        """The beams that given gaps of at least one token would have been; no log-probability is below LOWEST."""
         if not gaps:
             return []
         rules, backend, lengths = self._rules, self._fim.backend, [len(gap) for gap in gaps]
         hidden, rows = backend.score(gaps, self._fim.prefix.memory)
         read, first = backend.next_token(hidden, rules.inner, rules.stops, 1), self._first_token(1)
         begins = (first.logits[0] - first.log_sum).where(rules.first, -torch.inf)[[gap[0] for gap in gaps]]
-        # What comes after each id, where it may; what comes after the last is not read.
+        # The id after each id, if it is allowed; nothing is read after the last.
         after = torch.tensor([token for gap in gaps for token in (*gap[1:], 0)], device=backend.device)
         may = rules.inner[after] | rules.stops[after]
         inner = (read.logits[rows, after] - read.log_sum[rows]).where(may, -torch.inf).clamp(min=LOWEST).split(lengths)
@@ -185,13 +182,13 @@ class FimGap:
         ]
 
     def _first_token(self, width: int) -> NextToken:
-        """What a gap may begin with; it does not end before."""
+        """The distribution of a gap's first token; a gap cannot end before it."""
         fim, rules = self._fim, self._rules
         return fim.backend.next_token(fim.prefix.last_hidden[None], rules.first, torch.zeros_like(rules.stops), width)
 
 
 def is_settled(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
-    """Whether the best `wanted` cannot change any more: a beam only loses probability as it grows."""
+    """Whether the best `wanted` are final: a beam only loses probability as it grows."""
     return len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
 
 
@@ -201,7 +198,7 @@ def is_below(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
 
 
 def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], list[int], list[Beam]]:
-    """The `width` likeliest ways to lengthen beams by a token that follows: parent rows, ids and the new beams."""
+    """The `width` likeliest ways to lengthen beams by their next token: parent rows, ids and the new beams."""
     longer = [
         (beam.log_probability + value, parent, token, value)
         for parent, (beam, values, ids) in enumerate(zip(beams, read.values.tolist(), read.ids.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Canvases laid out: which slots are free and what stands frozen behind them."""
+"""Lay out canvases: which slots are free, and the frozen tokens behind them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CanvasLayout:
     def lay_draft(self, ids: Sequence[int], free: Sequence[bool], each: int) -> Canvas:
         """`each` canvases of a draft's ids, some of them free [each, at most width].
 
-        No slot may hold filler or the end of a turn: as many tokens come out as went in.
+        No slot may hold filler or the end of a turn, so that the token count does not change.
         """
         return self._lay_ids(ids, free, each, tuple({*self.prompt.banned, *self.prompt.special_ids}))
 

@@ -1,4 +1,4 @@
-"""Canvases of one block: laid out behind an encoded prefix, denoised, and what they came to ranked."""
+"""The canvases of one block: laid out behind an encoded prefix, denoised, and ranked."""
 
 from __future__ import annotations
 
@@ -14,27 +14,40 @@ from midspan.engine.hypotheses.ranking import Ranker
 from midspan.engine.hypotheses.task import MAX_EACH, Task
 from midspan.engine.prompts.prompt import Layout
 
-# Rows that are computed from the second step on come in so many, so that few sizes of product occur.
+# The rows computed from the second step on are rounded up to this, so that few matrix sizes occur.
 ROWS = 8
 
 
+def denoise_block(task: Task, layout: Layout, number: int = 0) -> Block:
+    """Denoise canvases behind a layout's prefix and rank what they come to; within a line, with their syntax."""
+    block = Block(task, layout, number)
+    block.ranked = block.fill(task.out.proposals)
+    if block.ranked and not task.many_lines:
+        block.ranked = task.order(block.ranked)
+    return block
+
+
 class Block:
-    """One batch of canvases behind one prefix. `number` tells the blocks of a fill, or its pieces, apart."""
+    """One batch of canvases behind one prefix; `number` counts the blocks or pieces of a fill.
+
+    `ranked` are its hypotheses, the best first; none after a cancel.
+    """
 
     def __init__(self, task: Task, layout: Layout, number: int = 0) -> None:
         self.task, self._layout = task, layout
+        self.ranked: list[Hypothesis] = []
         self._rng = task.rng(number)
         self._ranker = Ranker(task.prefix, task.prompt, layout, task.settings.ranking)
         with task.out.timed("encode"):
             task.prefix.encode(layout.prefix)
 
     def layout(self, width: int) -> CanvasLayout:
-        """Lays out canvases at most so wide."""
+        """A layout for canvases of at most this width."""
         width = min(self.task.backend.canvas_length, width)
         return CanvasLayout(prompt=self.task.prompt, layout=self._layout, width=width, device=self.task.backend.device)
 
     def fill(self, proposals: Proposals) -> list[Hypothesis]:
-        """Denoise canvases of all gap lengths and rank what they come to beside proposals; [] after a cancel."""
+        """Denoise canvases of all gap lengths and rank their drafts and the proposals; [] after a cancel."""
         task, settings, wanted = self.task, self.task.settings, self.task.budget.candidates
         slots = fitting(settings, task.slots, task.backend.canvas_length)
         if wanted == 1 and not task.many_lines:
@@ -56,7 +69,7 @@ class Block:
         return likely_lengths(scores, settings, count, many_lines=task.many_lines)
 
     def denoise(self, canvas: Canvas, plan: Plan, proposals: Proposals) -> list[Hypothesis]:
-        """Denoise a batch and rank what it came to beside proposals, the best first; [] after a cancel."""
+        """Denoise a batch and rank its drafts and the proposals, the best first; [] after a cancel."""
         out = self.task.out
         with out.timed("denoise"):
             last = self._last_step(canvas, plan)
@@ -66,10 +79,9 @@ class Block:
             return self._ranker.rank(last.draft, canvas.select(last.rows), proposals)
 
     def _last_step(self, canvas: Canvas, plan: Plan) -> Step | None:
-        """The last step when the canvases settle, the steps or the time run out; None after a cancel."""
+        """The last step, when the canvases settle or steps or time run out; None after a cancel."""
         task, out, observer = self.task, self.task.out, self.task.observer
         if task.settings.reuse_suffix:
-            # The suffix rows among them are computed again.
             later_rows = min(canvas.ids.shape[1], -(-max(canvas.gap_sizes) // ROWS) * ROWS)
             canvas = replace(canvas, later_rows=later_rows)
         step = None
@@ -89,7 +101,7 @@ class Block:
         return step
 
     def _frame(self, step: Step, canvas: Canvas, plan: Plan) -> Frame:
-        """The canvas of least entropy as a person would see it."""
+        """The canvas with the lowest entropy, as a person sees it."""
         prompt, row = self.task.prompt, int(step.entropy.sum(dim=-1).argmin())
         tokens, free, kept = step.draft[row].tolist(), canvas.free[row].tolist(), step.accepted[row].tolist()
         shown = canvas.free.shape[1] if canvas.valid is None else int(canvas.valid[row].sum())

@@ -1,4 +1,4 @@
-"""An early exit: where proposals make an answer sure, or hopeless, no canvas is denoised."""
+"""The early exit: no canvas is denoised if proposals alone are confident enough, or hopeless."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midspan.engine.settings import EarlyExit
 
 
 def ends_early(task: Task) -> bool:
-    """Whether proposals decide, where nothing but a sure fill is wanted; then `task.out` holds the answer."""
+    """Whether proposals alone decide, if only a sure fill is wanted; `task.out` then holds the answer."""
     out, rule = task.out, task.settings.early_exit
     if not out.proposals.reach(task.search_floor):
         out.stopped = "empty"
@@ -32,7 +32,7 @@ def decide(
 ) -> tuple[list[Hypothesis] | None, Proposals]:
     """[best] if proposals alone are confident enough, [] if hopeless, None if canvases must decide.
 
-    The second value is the proposals with the readings that this took.
+    Also returns the proposals with the readings that this took.
     """
     ranked, read = rank_proposals(proposals, rule.ranking)
     ranked = with_syntax(ranked, checker.parses, rule.ranking.syntax, lambda order: len(order) > 1)

@@ -1,4 +1,4 @@
-"""What a gap may become: proposals made before a canvas is denoised, and finished hypotheses with their features."""
+"""Proposals, which are made before a canvas is denoised, and finished hypotheses with their features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam
 
 Gap = tuple[int, ...]
-# Fill-in-the-middle was never taught that nothing is missing.
+# Fill-in-the-middle was not trained on empty gaps.
 NOTHING_MISSING = Beam(end=LOWEST)
 
 
@@ -17,7 +17,7 @@ NOTHING_MISSING = Beam(end=LOWEST)
 class Hypothesis:
     """One finished hypothesis: its gap ids, the joint log-probability of gap and suffix head, the FEATURES (nats).
 
-    `score` is what it is ranked by (nats): the joint log-probability, weighed with what else speaks for it. `ended`
+    `score` is what it is ranked by (nats): a weighted sum of log-probabilities and evidence. `ended`
     says that the gap ends behind it. `early_confidence` is its confidence where no canvas was denoised, None elsewhere.
     Of the features, `margin` is its lead over the next hypothesis, FARTHEST at most; `parses` is 1 where no judge
     objects or none was asked.
@@ -55,10 +55,9 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposals:
-    """Gaps that no canvas came to: those of similar lines, with their evidence, and the beams of a search.
+    """Fills that no canvas produced: those of similar lines, with their evidence, and the beams of a search.
 
-    `read` gives fill-in-the-middle's reading of any gaps; None where the checkpoint has no beams. `readings` are those
-    that it has given before.
+    `read` reads any gaps by fill-in-the-middle; None for a checkpoint without beams. `readings` are earlier results.
     """
 
     similar_lines: Mapping[Gap, float] = field(default_factory=dict)
@@ -67,7 +66,7 @@ class Proposals:
     readings: Mapping[Gap, Beam] = field(default_factory=dict)
 
     def reach(self, floor: tuple[float, float] | None) -> bool:
-        """Whether a beam has the floor's nats, or a similar line its evidence; True for None."""
+        """Whether a beam reaches the floor's nats, or a similar line its evidence; True for None."""
         if floor is None:
             return True
         likely = any(beam.log_probability >= floor[0] for beam in self.beams.values())
@@ -75,11 +74,11 @@ class Proposals:
 
     @property
     def lengths(self) -> set[int]:
-        """How many tokens the beams have; without beams, the similar lines."""
+        """The lengths in tokens of the beams or, without beams, of the similar lines."""
         return {len(gap) for gap in self.beams or self.similar_lines}
 
     def read_all(self, gaps: list[Gap]) -> dict[Gap, Beam]:
-        """Every gap's reading by fill-in-the-middle; none at all without beams."""
+        """Every gap's reading by fill-in-the-middle; empty without beams."""
         if self.read is None:
             return {}
         there = {(): NOTHING_MISSING, **self.readings, **self.beams}

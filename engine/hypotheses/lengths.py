@@ -1,14 +1,14 @@
-"""How long a gap is. Where beams were written: as long as they are, or nearly.
+"""Which gap lengths are tried, and how wide canvases are.
 
-Where no token stands for left-over slots, every length is read once, FORWARD_ROWS at a time.
-
-Canvases of all lengths are pure noise before the same frozen suffix. A length's score is, in nats,
+Where there are beams, only lengths near theirs are tried. Where a checkpoint has no filler token, every length is read
+once, FORWARD_ROWS rows at a time, and the likeliest go on. Canvases of all lengths are pure noise before the same
+frozen suffix. A length's score is, in nats,
 
     mean over the gap of log p(likeliest token)  -  bias(length)  +  mean over the suffix's head of log p(its token)
 
-averaged over draws of noise. The first part grows with the length by itself, by as much as `length_bias` says (arXiv
-2602.00476 calls it the length bias; fitted by training/length_bias.py). The last part is there because the network was
-taught to keep clean tokens of its canvas: it rates whether the suffix may stand where it stands.
+averaged over several canvases of noise. The first part grows with the length alone, by as much as `length_bias` says
+(arXiv 2602.00476 calls it the length bias; fitted by training/length_bias.py). The last part works because the network
+was trained to keep clean tokens of its canvas: it rates whether the suffix fits at that distance.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from midspan.engine.canvas import Canvas, Rng
 from midspan.engine.sampling import limit
 from midspan.engine.settings import CheckpointSettings
 
-# A canvas shows so much of the suffix at least, to the shortest gaps too.
-LEAST_WIDTH = 16
+# Short gaps, too, see a part of the suffix.
+MIN_WIDTH = 16
 NEAR_SUFFIX = 32  # frozen tokens behind the longest gap
-KEPT_HEAD = 16  # of them are asked whether they may stay
-# Rows of canvases in one forward, and of logits at a time.
+KEPT_HEAD = 16  # of these, how many are rated
+# Rows of canvases in one forward pass, and rows of logits at a time.
 FORWARD_ROWS, LOGIT_ROWS = 512, 128
 
 
 def canvas_width(settings: CheckpointSettings, slots: Sequence[int], canvas_length: int) -> int:
-    """How wide canvases of these gap lengths are."""
+    """The width of canvases for these gap lengths."""
     if settings.layout == "prompted":
         return min(canvas_length, max(slots))
     if settings.layout == "clamped":
         return min(canvas_length, max(slots) + NEAR_SUFFIX)
-    # As in training: half of a canvas is slots at most. A narrow one costs half of a wide one.
-    return min(canvas_length, max(LEAST_WIDTH, 2 * max(slots)))
+    # As in training, at most half of a canvas is slots. A narrow canvas costs half of a wide one.
+    return min(canvas_length, max(MIN_WIDTH, 2 * max(slots)))
 
 
 def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length: int) -> tuple[int, ...]:
-    """The gap lengths that a canvas has room for."""
+    """The gap lengths that fit into a canvas."""
     if settings.layout == "prompted":
         return (min(slots[0], canvas_length),)
     room = canvas_length - min(NEAR_SUFFIX, canvas_length // 4) if settings.layout == "clamped" else canvas_length
@@ -50,9 +50,9 @@ def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length:
 
 
 def near_lengths(slots: tuple[int, ...], lengths: Collection[int], slack: int | None) -> tuple[int, ...]:
-    """The gap lengths that are at most `slack` tokens from one of `lengths`, which beams came to.
+    """The gap lengths within `slack` tokens of one of `lengths`, which are those of the beams.
 
-    All of them for a slack of None, and where none is so near.
+    All of them for a slack of None, or if none is that near.
     """
     if slack is None:
         return slots
@@ -88,7 +88,7 @@ def read_lengths(backend: CanvasBackend, cache: Cache, canvas: Canvas, rng: Rng)
 
 
 def _read(backend: CanvasBackend, cache: Cache, ids: torch.Tensor, canvas: Canvas) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of noisy canvases ids [B, C]: the mean over the gap and over the suffix's head [B], each."""
+    """For noisy canvases ids [B, C]: the two mean log-probabilities [B] of `read_lengths`."""
     hidden = backend.bind(cache, canvas).read(ids)
     sizes = canvas.free.sum(dim=-1, keepdim=True)
     place = torch.arange(ids.shape[1], device=ids.device)

@@ -1,4 +1,4 @@
-"""Proposals for a gap: similar lines, and the beams of a left-to-right search, if the checkpoint has them."""
+"""Proposals for a gap: similar lines, and the beams of a left-to-right search, as the checkpoint's settings allow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from midspan.engine.hypotheses.task import MAX_EACH, Task
 
 
 def propose(task: Task) -> Proposals:
-    """What stands for a gap before a canvas is denoised; a search that is interrupted or late is broken off."""
+    """Make the proposals for a task's gap; an interrupted or late search ends where it is."""
     proposals, out = Proposals(similar_lines=_similar_gaps(task)), task.out
     if task.fim is None:
         return proposals
@@ -27,9 +27,9 @@ def propose(task: Task) -> Proposals:
 
 @torch.inference_mode()
 def _search(task: Task, fim: FillInTheMiddle, gap: FimGap, floor: float) -> list[Beam]:
-    """The beams that have ended when the search stops, the likeliest first.
+    """The ended beams, the likeliest first.
 
-    It stops when the best are settled, no beam can reach `floor` nats any more, nobody waits or it is late.
+    The search stops when the best are settled, no beam can reach `floor` nats any more, or it is interrupted or late.
     """
     ended, observer, wanted = list[Beam](), task.observer, task.budget.candidates
     width = max(task.settings.beams, min(MAX_EACH, wanted))
@@ -42,7 +42,7 @@ def _search(task: Task, fim: FillInTheMiddle, gap: FimGap, floor: float) -> list
 
 
 def _similar_gaps(task: Task) -> dict[Gap, float]:
-    """Gap ids and evidence of similar lines, where token healing allows them."""
+    """Gap ids and evidence of the similar lines that token healing allows."""
     count, heal, prompt = task.settings.neighbours, task.layout.heal, task.prompt
     if not count:
         return {}

@@ -1,4 +1,4 @@
-"""Hypotheses read causally with the text behind them, and ranked by all that speaks for them."""
+"""Hypotheses read causally together with the suffix's head, and ranked by a weighted sum of their features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SUFFIX_HEAD = 6
 
 
 class Ranker:
-    """Ranks hypotheses of a gap behind an encoded prefix; `weights` says what they are ordered by."""
+    """Ranks hypotheses of a gap behind an encoded prefix, by the weights of `Ranking`."""
 
     def __init__(self, prefix: PrefixCache, prompt: Prompt, layout: Layout, weights: Ranking) -> None:
         self._prefix, self._prompt, self._layout, self._weights = prefix, prompt, layout, weights
 
     @torch.inference_mode()
     def rank(self, drafts: torch.Tensor, canvas: Canvas, proposals: Proposals) -> list[Hypothesis]:
-        """Distinct hypotheses, of finished drafts [B, C] and of proposals, the best first.
+        """Distinct hypotheses, from finished drafts [B, C] and from proposals, the best first.
 
-        Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of unequal length compete on the
-        joint probability of the same text after them.
+        Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of different length compete on the
+        joint probability with the same text after them.
         """
         head = self._layout.suffix[:SUFFIX_HEAD]
         gaps: dict[Gap, bool] = {}
@@ -52,16 +52,16 @@ class Ranker:
         return _ranked(signs, proposals, self._weights)
 
     def _log_probabilities(self, texts: list[list[int]], allowed_first: torch.Tensor | None) -> list[list[float]]:
-        """Log-probability of every id of each text given the prefix and the ids before it, in nats.
+        """Log-probability of every id of each text, given the prefix and the ids before it, in nats.
 
-        The first id's is renormalised over the tokens that token healing allows. The vocabulary is read for ids that
-        are there only, not for what fills the batch up.
+        That of the first id is renormalised over the tokens that token healing allows. No logits are computed for
+        padding.
         """
         backend = self._prefix.backend
         first = backend.logits(self._prefix.last_hidden)
         if allowed_first is not None:
             first = first.masked_fill(~allowed_first, -torch.inf)
-        # An empty gap has a first suffix id that healing may not allow: a very unlikely fill, not an impossible one.
+        # An empty gap begins with a suffix id that healing may forbid: a very unlikely fill, not an impossible one.
         begins = first.log_softmax(dim=-1)[[text[0] for text in texts]].clamp(min=LOWEST).tolist()
         wanted = [token for text in texts for token in text[1:]]
         if not wanted:
@@ -75,9 +75,9 @@ class Ranker:
 
 @torch.inference_mode()
 def rank_proposals(proposals: Proposals, weights: Ranking) -> tuple[list[Hypothesis], Proposals]:
-    """Proposals read by fill-in-the-middle alone, the best first; and the same proposals with these readings.
+    """Rank proposals by fill-in-the-middle alone, the best first; also returns the proposals with these readings.
 
-    Of the FEATURES those of the causal reading are zero, and none was denoised.
+    Features of the causal reading are zero.
     """
     gaps = [*dict.fromkeys((*proposals.beams, *proposals.similar_lines))]
     by_fim = proposals.read_all(gaps)
@@ -87,9 +87,9 @@ def rank_proposals(proposals: Proposals, weights: Ranking) -> tuple[list[Hypothe
 
 @dataclass(frozen=True, slots=True)
 class _Signs:
-    """What was read of a gap: causal log-probabilities `values` of its ids and the suffix's head, and a FIM reading.
+    """A gap's readings: causal log-probabilities `values` of its ids and the suffix's head, and one by FIM.
 
-    `denoised` says that a canvas came to it, `ended` that the gap ends behind it.
+    `denoised` says that a canvas produced it, `ended` that the gap ends behind it.
     """
 
     gap: Gap
@@ -100,13 +100,13 @@ class _Signs:
 
 
 def _ranked(signs: list[_Signs], proposals: Proposals, weights: Ranking) -> list[Hypothesis]:
-    """As hypotheses, the best first."""
+    """Hypotheses of these signs, the best first."""
     found = [_hypothesis(one, proposals, weights) for one in signs]
     return sorted(found, key=lambda one: one.score, reverse=True)
 
 
 def _hypothesis(one: _Signs, proposals: Proposals, weights: Ranking) -> Hypothesis:
-    """A hypothesis by its two readings and who came to it; margin and parses are not known yet."""
+    """A hypothesis with its features; margin and parses are set later (syntax.py)."""
     own, suffix, by_fim = one.values[: len(one.gap)], one.values[len(one.gap) :], one.by_fim
     root = 0.0 if by_fim.end is None else math.exp(by_fim.log_probability / 2)
     evidence = proposals.similar_lines.get(one.gap, 0.0)

@@ -13,16 +13,17 @@ REPAIRS = 3  # canvases
 REPAIR_STEPS = 2
 
 
-def repair(block: Block, ordered: list[Hypothesis]) -> list[Hypothesis]:
-    """A block's hypotheses and, where the best does not parse, what repairs of it come to; in their final order."""
-    task, best = block.task, ordered[0]
+def repair(block: Block) -> list[Hypothesis]:
+    """A block's hypotheses and the repairs of the best one, in their final order."""
+    task, ordered = block.task, block.ranked
+    best = ordered[0]
     wrong = wrong_tokens(task.prompt, best.ids, task.layout, task.checker.errors(best.ids))
     if not any(wrong):
         return ordered
-    # A similar line may be longer than any of the slots.
+    # A similar line may be longer than the largest slot size.
     layout = block.layout(2 * max(*task.settings.slots, len(best.ids)))
     canvas = layout.lay_repairs(best.ids, wrong, REPAIRS)
-    # Beside what was there before, so only the readings count.
+    # The proposals are among `ordered` already; only their readings are needed.
     only_readings = Proposals(read=task.out.proposals.read)
     more = block.denoise(canvas, replace(task.plan, steps=REPAIR_STEPS), only_readings)
     known = {one.ids for one in ordered}
@@ -30,7 +31,7 @@ def repair(block: Block, ordered: list[Hypothesis]) -> list[Hypothesis]:
 
 
 def wrong_tokens(prompt: Prompt, ids: Sequence[int], layout: Layout, spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which of a gap's ids write characters of `spans` [begin, end) of the inserted text."""
+    """Whether each of a gap's ids writes characters in `spans` [begin, end) of the inserted text."""
     shift, wrong, written = len(layout.heal), [], 0
     for count in range(1, len(ids) + 1):
         begin, written = written, len(prompt.decode(list(ids[:count])))

@@ -1,4 +1,4 @@
-"""Hypotheses ordered with their syntax: what a judge says of each, and what an error costs it."""
+"""The final order of hypotheses: a judge checks their syntax, and an error costs them a penalty."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis
 from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import Ranking
 
-# Nats by which one hypothesis leads the next at most, as far as a confidence is concerned.
+# The largest margin (nats) between two hypotheses that a confidence distinguishes.
 FARTHEST = 10.0
 
 
 class SyntaxChecker:
-    """A judge's verdicts on one hole's hypotheses; each is asked for once."""
+    """Checks the syntax of one hole's hypotheses; the judge is asked once for each."""
 
     def __init__(self, judge: Judge | None, hole: Hole, prompt: Prompt, layout: Layout) -> None:
         self._judge, self._hole, self._prompt, self._layout = judge, hole, prompt, layout
@@ -31,7 +31,7 @@ class SyntaxChecker:
         return self._texts[ids]
 
     def errors(self, ids: Gap) -> tuple[tuple[int, int], ...]:
-        """Where the inserted text is wrong, as character ranges of it; none without a judge."""
+        """Character ranges of the inserted text that are wrong; none without a judge."""
         if self._judge is None:
             return ()
         if ids not in self._errors:
@@ -39,11 +39,11 @@ class SyntaxChecker:
         return self._errors[ids]
 
     def parses(self, one: Hypothesis) -> bool:
-        """Whether nothing is wrong with a hypothesis."""
+        """Whether a hypothesis has no syntax error."""
         return not self.errors(one.ids)
 
     def order(self, ranked: list[Hypothesis], penalty: float, wanted: int) -> list[Hypothesis]:
-        """See `with_syntax`; asks until the first `wanted` texts are known, and the margin behind the last of them."""
+        """See `with_syntax`; checks until the first `wanted` texts and the margin behind the last of them are known."""
 
         def enough(order: list[Hypothesis]) -> bool:
             return len({text for one in order if (text := self.text(one.ids)).strip()}) > wanted
@@ -57,10 +57,10 @@ def with_syntax(
     penalty: float = Ranking().syntax,
     enough: Callable[[list[Hypothesis]], bool] = lambda order: False,
 ) -> list[Hypothesis]:
-    """Hypotheses in their final order, what does not parse `penalty` nats worse; with their `margin` and `parses`.
+    """Hypotheses in their final order, with `margin` and `parses`; a syntax error costs `penalty` nats.
 
-    The likeliest are checked first, until `enough` is known of the order: a parse may cost as much as a denoise step.
-    The rest is left behind them, unchecked.
+    The likeliest are checked first, until `enough` of the order is known, because a parse may cost as much as a denoise
+    step. The rest follows unchecked.
     """
 
     def score(one: Hypothesis) -> float:

@@ -1,4 +1,4 @@
-"""One fill on its way through the engine: what was asked, what it is asked of, and what has come of it so far."""
+"""The state of one fill: hole, budget and observer, the checkpoint that fills it, and the results so far."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, Self
 
-from midspan.engine.api import Budget, Hole, OnFrame, Stopped
+from midspan.engine.api import Budget, Hole, Judge, OnFrame, Stopped
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.canvas import Plan, Rng
 from midspan.engine.hypotheses.beam_search import FillInTheMiddle
@@ -19,13 +19,13 @@ from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
 Phase = Literal["encode", "denoise", "rank"]
-# Beams, or canvases of one length: more find little that is new, and each costs memory and time.
+# The most beams, or canvases of one length. More find little that is new, and each costs memory and time.
 MAX_EACH = 8
 
 
 @dataclass(slots=True)
 class FillObserver:
-    """Who waits for a fill: `interrupted` and `late` are asked between steps, `on_frame` sees every step."""
+    """Callbacks of a fill: `interrupted` and `late` are polled between steps, `on_frame` sees each step."""
 
     interrupted: Callable[[], bool]
     late: Callable[[], bool]
@@ -37,7 +37,7 @@ PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
 @dataclass(slots=True)
 class Infilling:
-    """What one hole gave and cost: ranked hypotheses (best first), proposals, steps, seconds by phase."""
+    """The results of one fill: ranked hypotheses (best first), proposals, steps, seconds by phase."""
 
     layout: Layout
     ranked: list[Hypothesis] = field(default_factory=list)
@@ -48,10 +48,38 @@ class Infilling:
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:
-        """Count the seconds of what runs inside as those of a phase."""
+        """Add the time spent inside to a phase."""
         began = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - began
+
+
+class Source(Protocol):
+    """What a fill is made with; see infill.Infiller."""
+
+    @property
+    def backend(self) -> CanvasBackend:
+        """The network."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The tokenizer and its layout of holes."""
+
+    @property
+    def settings(self) -> CheckpointSettings:
+        """The checkpoint's settings."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """Checks the syntax of fills."""
+
+    @property
+    def prefix(self) -> PrefixCache:
+        """The cache of the prefix."""
+
+    @property
+    def fim(self) -> FillInTheMiddle:
+        """Reads and writes beams."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +96,23 @@ class Task:
     observer: FillObserver
     checker: SyntaxChecker
     out: Infilling
+
+    @classmethod
+    def begin(cls, source: Source, hole: Hole, budget: Budget, observer: FillObserver) -> Self:
+        """The task of one fill, with the hole laid out."""
+        layout = source.prompt.lay_out(hole)
+        return cls(
+            backend=source.backend,
+            prompt=source.prompt,
+            settings=source.settings,
+            prefix=source.prefix,
+            fim=source.fim if source.settings.beams else None,
+            hole=hole,
+            budget=budget,
+            observer=observer,
+            checker=SyntaxChecker(source.judge, hole, source.prompt, layout),
+            out=Infilling(layout=layout),
+        )
 
     @property
     def layout(self) -> Layout:
@@ -86,7 +131,7 @@ class Task:
 
     @property
     def only_sure(self) -> bool:
-        """Whether nothing but a fill that may be shown is wanted."""
+        """Whether only a fill that is confident enough to be shown is wanted."""
         return self.budget.min_confidence >= self.settings.show_threshold
 
     @property
@@ -104,14 +149,14 @@ class Task:
             t_max=settings.t_max,
             entropy_bound=settings.entropy_bound,
             confidence_threshold=settings.confidence_threshold,
-            # Likely lengths were chosen before, and a short gap has the least entropy.
+            # Likely lengths were chosen before, and entropy would favour short gaps.
             survivors=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
         )
 
     def rng(self, number: int) -> Rng:
-        """The random numbers of the fill's block or piece of this number."""
+        """The random numbers of the block or piece with this number."""
         return Rng(self.budget.seed + number, self.backend.device)
 
     def order(self, ranked: list[Hypothesis]) -> list[Hypothesis]:
-        """Hypotheses in their final order: what parses before what does not."""
+        """Hypotheses in their final order, syntax errors behind."""
         return self.checker.order(ranked, self.settings.ranking.syntax, self.budget.candidates)

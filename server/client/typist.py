@@ -79,7 +79,7 @@ def about_of(checkpoint: str, device: str) -> About:
 
 def reads_workspace(about: About) -> bool:
     """Whether an engine uses other files than the gap's."""
-    return about.elsewhere or about.context_tokens > 0
+    return about.reads_other_lines or about.context_tokens > 0
 
 
 class Typist:

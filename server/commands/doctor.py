@@ -21,7 +21,7 @@ from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.text.languages import TABLE
 from midspan.server.text.syntax_check import load_with_syntax
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
 

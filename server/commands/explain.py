@@ -37,7 +37,7 @@ def gather(
     It reads the file's repository first, for at most 10 s.
     """
     root = _root(Path(key_of(document.uri)))
-    lines = (name_of(document.language_id),) if about.elsewhere else ()
+    lines = (name_of(document.language_id),) if about.reads_other_lines else ()
     scan = replace(scan_of((root,), (), definitions=tokens > 0, lines=lines), seconds=SCAN_S)
     workspace, index, documents = Workspace(), Index(scan.roots), Documents()
     for finding in chain(workspace.scan(scan), workspace.opened(opened(document))):
@@ -63,8 +63,8 @@ def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None
         console.print(Text(f"{one.source}: {one.chars} characters in {one.ms:.1f} ms", "bold"))
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))
-    if about.elsewhere:
-        texts = dict.fromkeys(line.text for line in hole.elsewhere)
+    if about.reads_other_lines:
+        texts = dict.fromkeys(line.text for line in hole.other_lines)
         console.print(Text(f"lines of other files that may be what this one becomes: {len(texts)}", "bold"))
         for text in texts:
             console.print(Text(f"    {text}", "dim"))

@@ -102,11 +102,11 @@ def _seen(document: Document, start: Place, hole: Hole, about: About, arguments:
 
     For a checkpoint that reads no context, the explanation shows what another one would read.
     """
-    if not about.context_tokens and not about.elsewhere and not arguments.explain:
+    if not about.context_tokens and not about.reads_other_lines and not arguments.explain:
         return hole
     tokens = about.context_tokens or (SHOWN_TOKENS if arguments.explain else 0)
     used, lines = gather(document, start, hole, about, tokens=tokens)
-    hole = replace(hole, context=in_order(used) if about.context_tokens else (), elsewhere=lines)
+    hole = replace(hole, context=in_order(used) if about.context_tokens else (), other_lines=lines)
     if arguments.explain:
         explain(used, hole, about, sys.stderr if arguments.json else sys.stdout)
     return hole

@@ -155,7 +155,7 @@ class Context:
     def see(self, document: Document, place: Place, hole: Hole) -> Hole:
         """A gap with its context, and with the lines of other files that its line may become."""
         elsewhere = self.background.index.lines_near(hole, key_of(document.uri))
-        return replace(hole, context=self.at(document, place, hole), elsewhere=elsewhere)
+        return replace(hole, context=self.at(document, place, hole), other_lines=elsewhere)
 
     def at(self, document: Document, place: Place, hole: Hole) -> tuple[str, ...]:
         """The context of a gap; the same for every gap on a line while only that line changes."""

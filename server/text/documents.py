@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from midspan.server.text.languages import name_in
 from midspan.server.text.line_index import Edit, Offsets, Place, Range, byte_length
 from midspan.server.text.syntax import Syntax, syntax_of
 
@@ -25,14 +26,17 @@ FIRST = 20
 
 
 class Document:
-    """One open document; `version` is the client's. Its text is `lost` after an edit that could not be understood."""
+    """One open document; `version` is the client's. Its text is `lost` after an edit that could not be understood.
+
+    `language_id` is the table's name of the language, or the client's id where no table knows it (languages.py).
+    """
 
     def __init__(self, uri: str, language_id: str, version: int, text: str) -> None:
-        self.uri, self.language_id, self.version = uri, language_id, version
+        self.uri, self.language_id, self.version = uri, name_in(language_id, uri), version
         self.lost = False
         self.lines = split_lines(text)
         self.offsets = Offsets(map(byte_length, self.lines))
-        self._syntax = syntax_of(language_id)
+        self._syntax = syntax_of(self.language_id)
         self._parsed = self._tried = self._laborious = self._only_words = False
         self.parse(FIRST * PATIENCE_S)
 

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from msgspec.structs import replace
 
-from midspan.engine import Elsewhere
+from midspan.engine import LineIndex
 from midspan.engine.api import Hole, Line
 from midspan.server.text.languages import name_of
 from midspan.server.text.uris import path_of, path_of_key
@@ -45,7 +45,7 @@ class Index:
         self._projects: dict[str, str] = {}
         self._files: dict[str, Found] = {}
         self._names: dict[str, dict[str, list[Definition]]] = {}
-        self._lines: dict[tuple[str, str], Elsewhere] = {}
+        self._lines: dict[tuple[str, str], LineIndex] = {}
         self._count = 0
         self.scanned = False
 
@@ -84,7 +84,7 @@ class Index:
             if place != here:
                 others.drop(key)
         if lines and here not in self._lines:
-            self._lines[here] = Elsewhere(max(1, len(self._roots)))
+            self._lines[here] = LineIndex(max(1, len(self._roots)))
         if here in self._lines:
             self._lines[here].put(key, lines)
 

@@ -70,7 +70,7 @@ class ScriptedEngine:
         self._superseded = superseded = threading.Event()
         if self._prompts is not None:
             with self._prompts.open("a") as file:
-                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context, *chain(*hole.elsewhere)]) + "\n")
+                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context, *chain(*hole.other_lines)]) + "\n")
         stops: Stops = (stop or threading.Event(),)
         if "newest" in hole.prefix:
             stops = (*stops, superseded)

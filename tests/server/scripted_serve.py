@@ -86,7 +86,7 @@ def main() -> int:
             bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine(args.prompts)
-        engine.about = replace(engine.about, context_tokens=args.context_tokens, elsewhere=args.elsewhere)
+        engine.about = replace(engine.about, context_tokens=args.context_tokens, reads_other_lines=args.elsewhere)
         if args.threshold_none:
             engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine

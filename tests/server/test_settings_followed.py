@@ -59,7 +59,7 @@ async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Pat
             (100, True, {"go": True}, (True, ("python", "go"))),
             (0, True, {"go": True, "python": False}, (False, ("go",))),
         ):
-            server.engine.about = replace(server.engine.about, context_tokens=tokens, elsewhere=elsewhere)
+            server.engine.about = replace(server.engine.about, context_tokens=tokens, reads_other_lines=elsewhere)
             server.settings = Settings(telemetry=False, languages=chosen)
             await follow_settings(server)
             assert (background.scan.definitions, background.scan.lines) == wanted

@@ -1,11 +1,12 @@
-"""The CPU's own kernels read as plain torch does, verb by verb, and decide as it does."""
+"""The CPU's own kernels read as plain torch does, verb by verb, and decide as it does.
+
+How exact they are stands in tests/kernels/test_program.py, which rounds as they do.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import platform
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midspan.engine.api import Budget, Hole
+from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.bound import BoundCanvases
 from midspan.engine.backends.choose import choose
 from midspan.engine.backends.cpu import CpuBackend, product_threads
@@ -20,7 +23,7 @@ from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import denoise
-from midspan.engine.engine import load_infiller
+from midspan.engine.engine import Engine, load_infiller
 from midspan.engine.model import ModelConfig
 from midspan.engine.next_token import next_token
 from midspan.engine.sampling import limit, permitted, sample
@@ -45,12 +48,8 @@ for scalar in PLAIN.scalars(encoder=True):
     # Far from the decoder's, which are as random.
     scalar.mul_(3.0)
 TORCH = TorchCanvasBackend(PLAIN)
-# A CPU that has the wider registers runs the build for narrower ones too.
-LIBRARIES = [
-    found
-    for feature, module in native.BUILDS.items()
-    if torch.cpu.get_capabilities().get(feature) and (found := native.opened(module)) is not None
-]
+# A CPU that runs the fastest build runs slower ones too.
+LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
 each_build = pytest.mark.parametrize(
     "model", [CpuBackend(PLAIN, library) for library in LIBRARIES], ids=[library.name for library in LIBRARIES]
@@ -65,10 +64,10 @@ def far(mine: torch.Tensor, theirs: torch.Tensor) -> float:
 @pytest.mark.parametrize("read", READS)
 def test_it_is_the_same_network(model: CpuBackend, read: Read) -> None:
     with torch.inference_mode():
-        mine, plain = read(model), read(TORCH)
-    for own, exact in zip(mine, plain, strict=True):
-        assert own.shape == exact.shape
-        assert far(own, exact) < 0.1
+        for mine, exact in zip(read(model), read(TORCH), strict=True):
+            assert mine.shape == exact.shape
+            # Of wide rows of noise in int8; how near real text comes stands below.
+            assert far(mine, exact) < 0.1
 
 
 @each_build
@@ -255,67 +254,68 @@ def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with monkeypatch.context() as patch:
         patch.setattr(native, "find_spec", lambda module: None)
         assert why() == "torch, as no compiler built our kernels"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert native.fitting() == []
-    assert why() == "torch, as the CPU has none of avx512_vnni, avx_vnni"
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
-    assert native.fitting() == []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"sse4_2": True, "avx2": True})
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert why() == "torch, as the CPU has not avx512_vnni, or avx_vnni, or avx2 and fma3"
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert why() == "torch, as there are none for riscv64"
 
 
-def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    broken = tmp_path / "_avx512.so"
-    broken.write_bytes(b"no library at all")
-    monkeypatch.setattr(native, "find_spec", lambda module: ModuleSpec(module, None, origin=str(broken)))
-    assert native.library.__wrapped__() is None
-    assert "our kernels cannot be opened" in caplog.text
-    assert str(broken) in caplog.text
-
-
-def test_the_widest_build_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": True, "avx512_vnni": True})
-    assert native.fitting() == ["midspan.kernels._avx512", "midspan.kernels._avxvnni"]
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": True})
-    assert native.fitting() == ["midspan.kernels._avxvnni"]
-
-
-def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = next(module for module in native.BUILDS.values() if find_spec(module) is not None)
-    monkeypatch.setattr(native, "STRUCTURES", (native.Sees,))
-    with pytest.raises(RuntimeError, match="install midspan again"):
-        native.opened(module)
+@each_build
+@pytest.mark.parametrize("wrong", [VOCAB, 1_000_000, -1])
+def test_ids_out_of_range_are_refused_in_one_line(model: CpuBackend, wrong: int) -> None:
+    said = f"token id {wrong} is not one of {VOCAB}"
+    with torch.inference_mode():
+        cache = model.new_cache()
+        for read in (
+            lambda: model.prefill(torch.tensor([[5, wrong]]), cache),
+            lambda: model.denoise(torch.tensor([[5, 6], [wrong, 7]]), cache),
+            lambda: model.score([[5], [wrong]], cache),
+        ):
+            with pytest.raises(ValueError, match=said):
+                read()
+        hidden, ids_ = torch.zeros(2, 128), torch.tensor([5, wrong])
+        with pytest.raises(ValueError, match=said):
+            model.log_probabilities(hidden, torch.tensor([0, 1]), ids_)
+        with pytest.raises(ValueError, match="row 2 is not one of 2"):
+            model.log_probabilities(hidden, torch.tensor([0, 2]), torch.tensor([5, 6]))
 
 
 def test_the_embedded_model_runs_over_them_and_predicts_as_plain_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    for without in (False, True):
-        if without:
-            monkeypatch.setattr(native, "library", lambda: None)
-        infiller = load_infiller("embedded", "cpu")
-        assert isinstance(infiller.backend, TorchCanvasBackend if without else CpuBackend)
-        read.append(infiller)
-    assert read[0].backend.describe().kernels[0] == ("network", f"native, {LIBRARIES[0].name}")
-    text = read[0].prompt.encode(Path(native.__file__).read_text(encoding="utf-8"))[:400]
+    own = load_infiller("embedded", "cpu")
+    assert own.backend.describe().kernels[0] == ("network", f"native, {LIBRARIES[0].name}")
+    monkeypatch.setattr(native, "library", lambda: None)
+    plain = load_infiller("embedded", "cpu").backend
+    assert isinstance(plain, TorchCanvasBackend)
+    text = torch.tensor([own.prompt.encode(Path(native.__file__).read_text(encoding="utf-8"))[:400]])
+
+    def predicted(backend: CanvasBackend) -> torch.Tensor:
+        return backend.logits(backend.prefill(text, backend.new_cache())[0]).log_softmax(dim=-1)
+
     with torch.inference_mode():
-        own, plain = (
-            one.backend.logits(one.backend.prefill(torch.tensor([text]), one.backend.new_cache())[0]).log_softmax(
-                dim=-1
-            )
-            for one in read
-        )
-    assert float((plain.exp() * (plain - own)).sum(dim=-1).mean()) < 0.005
-    assert float((own.argmax(dim=-1) == plain.argmax(dim=-1)).float().mean()) > 0.95
+        exact = predicted(plain)
+        for library in LIBRARIES:
+            rounded = predicted(CpuBackend(plain.model, library))
+            assert float((exact.exp() * (exact - rounded)).sum(dim=-1).mean()) < 0.005
+            assert float((exact.argmax(dim=-1) == rounded.argmax(dim=-1)).float().mean()) > 0.95
 
 
-def test_the_structures_are_those_of_the_headers() -> None:
-    """Field for field: the names of network.h, in its order."""
-    header = (Path(native.__file__).parent / "cpu" / "network.h").read_text(encoding="utf-8")
-    assert f"LARGEST_HEAD = {native.LARGEST_HEAD};" in header
-    for structure in (native.Product, *native.STRUCTURES):
-        body = header.split(f"struct {structure.__name__} {{")[1].split("};")[0]
-        code = "".join(line.partition("//")[0] for line in body.splitlines())
-        names = [part.split()[-1].lstrip("*") for line in code.split(";") for part in line.split(",") if part.strip()]
-        assert names == [name for name, *_ in structure._fields_]
-        assert ctypes.sizeof(structure) % 8 == 0
+def test_torch_leaves_the_cores_to_the_products() -> None:
+    """A worker's own setting: other threads of this process keep theirs."""
+    before, seen = torch.get_num_threads(), list[int]()
+    torch.set_num_threads(2)
+
+    def judge(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        seen.append(torch.get_num_threads())
+        return ()
+
+    try:
+        engine = Engine.load("embedded", "cpu", judge=judge)
+        engine.fill(Hole(prefix="def add(a, b):\n    return ", suffix="\n", kind="rest_of_line"), Budget()).result(60)
+        engine.close()
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        assert engine.about.threads == product_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert not any(thread.name == "midspan-engine" for thread in threading.enumerate())

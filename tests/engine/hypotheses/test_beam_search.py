@@ -18,7 +18,7 @@ from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
-from midspan.engine.hypotheses.lengths import LEAST_WIDTH
+from midspan.engine.hypotheses.lengths import MIN_WIDTH
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.infill import MAX_BLOCKS, Infiller
 from midspan.engine.settings import Ranking
@@ -240,7 +240,7 @@ def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(in
     lengths = {len(beam) for beam in out.proposals.beams}
     assert tried == [[size for size in slots if min(abs(size - length) for length in lengths) <= 1]]
     assert len(tried[0]) < len(slots)
-    assert widths == [max(LEAST_WIDTH, 2 * max(tried[0]))]
+    assert widths == [max(MIN_WIDTH, 2 * max(tried[0]))]
     infiller.infill(HOLE, Budget(candidates=3), PATIENT)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     infiller.settings = replace(infiller.settings, around_beams=None)

@@ -63,7 +63,7 @@ def test_more_speaks_for_a_longer_likeness_and_for_a_greater_lead() -> None:
 
 
 def elsewhere(picture: str, *others: Line) -> list[SimilarLine]:
-    return similar_lines(replace(hole(picture), elsewhere=others), 4)
+    return similar_lines(replace(hole(picture), other_lines=others), 4)
 
 
 def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness() -> None:
