@@ -4,11 +4,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
-.PHONY: demo test check fix bench venv nvim arm64 wheel wheel-check
+.PHONY: demo test check fix bench venv nvim picture arm64 wheel wheel-check
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
-	@$(BIN)/python -m midspan.server.demo
+	@$(BIN)/python -m midspan.server.commands.demo
 
 # The editor tests name the fix themselves where no Neovim could be had.
 test: $(VENV)/stamp-development
@@ -47,6 +47,10 @@ $(VENV)/stamp-development: $(VENV)/stamp
 # Neovim 0.12 for the editor tests, kept in .cache/nvim.
 nvim:
 	@tests/editors/fetch_nvim.sh
+
+# The picture at the top of README.md: a real Neovim, the real server, what the embedded model offers.
+picture: $(VENV)/stamp-development nvim
+	@$(BIN)/python tests/editors/picture.py
 
 # The kernels for 64-bit ARM, compiled by a cross compiler and run under an emulator.
 arm64: $(VENV)/stamp-development

@@ -86,6 +86,6 @@ def _config(x: torch.Tensor, rows: int, columns: int) -> Config:
 
 
 def linear_fp8_reference(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """What linear_fp8 computes, in float32 on the values that FP8 holds; engine/quantized.py's Fp8Linear."""
+    """What linear_fp8 computes, in float32 on the values that FP8 holds; engine/weights/quantized.py's Fp8Linear."""
     rows, share = quantize_rows_reference(x)
     return (F.linear(rows.float(), weight.float()) * (share[..., None] * scale)).to(x.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from midspan.engine.api import Frame
-from midspan.server.completion import Question
+from midspan.server.completion import Completion
 
 FRAME_INTERVAL_S = 1 / 15
 
@@ -16,9 +16,9 @@ class Preview:
     """The frames of one request; `show` is called on the event loop only."""
 
     def __init__(
-        self, notify: Callable[[str, Any], None], asked: Question, clock: Callable[[], float] = time.monotonic
+        self, notify: Callable[[str, Any], None], completion: Completion, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._notify, self._asked, self._clock = notify, asked, clock
+        self._notify, self._completion, self._clock = notify, completion, clock
         self._next = 0.0
         self._ended = False
 
@@ -28,9 +28,9 @@ class Preview:
         if self._ended or (now < self._next and not frame.settled):
             return
         self._next = now + FRAME_INTERVAL_S
-        asked = self._asked
-        params = {"id": asked.id, "uri": asked.uri, "version": asked.version, "position": asked.range.start}
-        self._notify("midspan/frame", params | {"text": asked.selected + frame.text, "settled": frame.settled})
+        of = self._completion
+        params = {"id": of.id, "uri": of.uri, "version": of.version, "position": of.range.start}
+        self._notify("midspan/frame", params | {"text": of.selected + frame.text, "settled": frame.settled})
 
     def end(self) -> None:
         """Show nothing more: the request has been answered."""

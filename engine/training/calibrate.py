@@ -19,7 +19,7 @@ from torch import nn
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import PATIENT
+from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
@@ -66,7 +66,7 @@ def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
 
 
 def confidences(calibration: tuple[float, ...], features: torch.Tensor) -> torch.Tensor:
-    """The logistic of features [N, F]; see candidates.Scored.confidence."""
+    """The logistic of features [N, F]; see candidates.Hypothesis.confidence."""
     return torch.sigmoid(calibration[0] + features @ torch.tensor(calibration[1:]))
 
 

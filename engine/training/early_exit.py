@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import FARTHEST, rank_rivals
-from midspan.engine.early import Checked
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.syntax import FARTHEST, SyntaxChecker
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import EarlyExit, Ranking, write_settings
 from midspan.engine.training import calibrate, ranking
 from midspan.engine.training.holes import heldout_holes
@@ -43,8 +44,8 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int, judge: Jud
     out, settings = [], infiller.settings
     for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
-        checked = Checked(judge, hole, infiller.prompt, found.layout)
-        first = [(one, checked.parses(one)) for one in rank_rivals(found.rivals, settings.ranking)[0]]
+        checked = SyntaxChecker(judge, hole, infiller.prompt, found.layout)
+        first = [(one, checked.parses(one)) for one in rank_proposals(found.proposals, settings.ranking)[0]]
         texts = [infiller.prompt.text(list(one.ids), found.layout).rstrip() == truth.rstrip() for one, _ in first]
         if first:
             signs = [[*ranking.signs_of(one)[:-1], -float(not parses)] for one, parses in first]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from midspan.engine.api import GapKind, Hole
-from midspan.engine.elsewhere import Elsewhere, bare_lines
+from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)
@@ -38,7 +38,7 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
         kind: GapKind = "line" if column == indent else "rest_of_line"
         hole = Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind)
         package, path = found.get("package", ""), found.get("path", "")
-        yield replace(hole, elsewhere=packages[package].near(hole, path)), lines[row][column:]
+        yield replace(hole, other_lines=packages[package].near(hole, path)), lines[row][column:]
         count -= 1
 
 
@@ -63,9 +63,9 @@ def _files(file: Path) -> list[dict[str, str]]:
     return [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
 
 
-def _packages(files: Sequence[dict[str, str]]) -> dict[str, Elsewhere]:
+def _packages(files: Sequence[dict[str, str]]) -> dict[str, LineIndex]:
     """The lines of each package's files; of none where rows name no package."""
-    out = defaultdict[str, Elsewhere](Elsewhere)
+    out = defaultdict[str, LineIndex](LineIndex)
     for file in files:
         if "package" in file and "path" in file:
             out[file["package"]].put(file["path"], bare_lines(file["text"]))

@@ -1,9 +1,9 @@
 """What a gap length gains by its size alone, for a checkpoint of layout `clamped`: `length_bias` of its `midspan.json`.
 
 `python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. For holes cut into held-out files,
-half of them lines and half spans, every length is read as engine/lengths.py reads it; a length's bias is its mean
-score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths. A
-neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
+half of them lines and half spans, every length is read as engine/hypotheses/lengths.py reads it; a length's bias is
+its mean score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths.
+A neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
 number).
 """
 
@@ -17,25 +17,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from midspan.engine.api import CheckpointError, DeviceError, Hole
-from midspan.engine.canvas import Draws
+from midspan.engine.canvas import Rng
 from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
+from midspan.engine.hypotheses.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.infill import Infiller
-from midspan.engine.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes, heldout_spans
 
 
 def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[int, ...]) -> list[float]:
     """The bias in nats of each of `lengths` (`slots` or `block_slots`), from holes of the kind that they are for."""
-    settings, longest = infiller.settings, infiller.model.config.canvas_length
+    settings, longest = infiller.settings, infiller.backend.canvas_length
     tried = fitting(settings, lengths, longest)
     width = canvas_width(settings, tried, longest)
     scores = defaultdict[int, list[float]](list)
     for number, (hole, truth) in enumerate(holes):
         layout = infiller.prompt.lay_out(hole)
         infiller.prefix.encode(layout.prefix)
-        memory, draws = infiller.prefix.memory, Draws(number, infiller.model.device)
-        read = read_lengths(infiller.model, memory, layout, infiller.prompt, tried, width, settings.draws, draws)
+        memory, rng = infiller.prefix.memory, Rng(number, infiller.backend.device)
+        laid = CanvasLayout(prompt=infiller.prompt, layout=layout, width=width, device=infiller.backend.device)
+        read = read_lengths(infiller.backend, memory, laid.lay_canvases(tried, settings.draws), rng)
         size = len(infiller.prompt.encode(layout.heal + truth))
         right = min(tried, key=lambda length: abs(length - size))
         for length, (gap, _) in read.items():

@@ -24,7 +24,7 @@ from midspan.engine.api import CheckpointError
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.plot import plot_losses
 from midspan.engine.training.run import Recipe, Run
-from midspan.engine.weights import load_weights
+from midspan.engine.weights.load import load_weights
 
 
 def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path], own: float | None = None) -> None:

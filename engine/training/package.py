@@ -17,7 +17,7 @@ import torch
 from midspan.engine.features import FEATURES
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.run import FILLER_ID
-from midspan.engine.weights import save_weights
+from midspan.engine.weights.load import save_weights
 
 SETTINGS: dict[str, Any] = {
     "layout": "filler",

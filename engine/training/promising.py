@@ -12,9 +12,10 @@ from itertools import product
 from pathlib import Path
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import Rivals
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.hypothesis import Proposals
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes
 
@@ -27,7 +28,7 @@ Bounds = tuple[float, float]
 class Seen:
     """A gap: what spoke for it at first, whether its fill was shown in the end, and whether that was right."""
 
-    rivals: Rivals
+    proposals: Proposals
     shown: bool
     right: bool
 
@@ -40,7 +41,7 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Se
         best = found.ranked[0] if found.ranked else None
         right = best is not None and infiller.prompt.text(list(best.ids), found.layout).rstrip() == truth.rstrip()
         shown = best is not None and best.confidence(settings.calibration) >= settings.show_threshold
-        out.append(Seen(rivals=found.rivals, shown=shown, right=right))
+        out.append(Seen(proposals=found.proposals, shown=shown, right=right))
         if number % 50 == 0:
             sys.stderr.write(f"{number}/{count} holes\n")
     return out
@@ -48,13 +49,13 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Se
 
 def passed(seen: list[Seen], bounds: Bounds) -> float:
     """The share of gaps that go on."""
-    return sum(one.rivals.promise(bounds) for one in seen) / len(seen)
+    return sum(one.proposals.reach(bounds) for one in seen) / len(seen)
 
 
 def lost(seen: list[Seen], bounds: Bounds, *, right: bool) -> float:
     """The share of the fills that are shown, or of the `right` ones among them, that would not be made."""
     shown = [one for one in seen if one.shown and (one.right or not right)]
-    return sum(not one.rivals.promise(bounds) for one in shown) / max(1, len(shown))
+    return sum(not one.proposals.reach(bounds) for one in shown) / max(1, len(shown))
 
 
 def fit(seen: list[Seen], most: float) -> Bounds:

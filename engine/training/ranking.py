@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from midspan.engine.api import Budget, Judge
-from midspan.engine.candidates import Scored
-from midspan.engine.early import Checked
 from midspan.engine.engine import load_infiller
 from midspan.engine.features import FEATURES
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.syntax import SyntaxChecker
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import Ranking, write_settings
 from midspan.engine.training.holes import heldout_holes
 
@@ -36,7 +37,7 @@ class Choice:
     right: int | None
 
 
-def signs_of(one: Scored) -> list[float]:
+def signs_of(one: Hypothesis) -> list[float]:
     """What Ranking weighs of a hypothesis, in the order of its fields."""
     known = dict(zip(FEATURES, one.features, strict=True))
     known["suffix_sum"] = one.log_probability - known["gap_sum"]
@@ -53,7 +54,7 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Ch
         if texts:
             right = texts.index(truth.rstrip()) if truth.rstrip() in texts else None
             # The engine asks the judge of the likeliest only.
-            checked = Checked(infiller.judge, hole, infiller.prompt, found.layout)
+            checked = SyntaxChecker(infiller.judge, hole, infiller.prompt, found.layout)
             signs = [signs_of(replace(one, parses=checked.parses(one))) for one in found.ranked]
             out.append(Choice(signs=torch.tensor(signs), right=right))
         if number % 50 == 0:

@@ -21,7 +21,7 @@ from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
 from midspan.engine.training.shape import config_json, grow, initialise
-from midspan.engine.weights import load_weights
+from midspan.engine.weights.load import load_weights
 
 FILLER_ID, BOS_ID = 3, 2
 OBJECTIVES = ("canvas", "fim")

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from midspan.engine.allocator import keep_large_blocks
 from midspan.engine.api import CheckpointError
+from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.training.plot import plot_losses
 from midspan.engine.training.run import OBJECTIVES, Recipe, Run
 

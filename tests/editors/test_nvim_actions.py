@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.changes import REWRITE
+from midspan.server.actions import REWRITE
 from tests.editors.test_nvim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server import scripted
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from midspan.server.diagnosed import Diagnosis
+from midspan.server.context.diagnostics import Diagnosis
 from tests.editors.test_nvim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server.inside import Inside
 from tests.server.raw_client import call

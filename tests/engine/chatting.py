@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from midspan.engine.weights import save_weights
+from midspan.engine.weights.load import save_weights
 from tests.engine.tiny import SOURCE, config_json, random_model
 
 # The release's template as far as a question needs it: one turn each, and the empty thought where thinking is off.

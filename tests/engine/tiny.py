@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.prompt import Prompt
+from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.tokenizer import train
-from midspan.engine.weights import save_weights
+from midspan.engine.weights.load import save_weights
 
 SOURCE = '''
 def total(items, tax):
@@ -121,7 +122,8 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
         filler_id=chosen.filler_id,
         context_tokens=chosen.context_tokens,
     )
-    return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
+    backend = TorchCanvasBackend(random_model(config_json(prompt.vocab_size)))
+    return Infiller(backend, prompt, chosen)
 
 
 def tiny_checkpoint(folder: Path, **network: Any) -> Path:

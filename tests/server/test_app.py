@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from pygls.io_ import StdoutWriter
 
-import midspan.server.asks
-from midspan.server.app import ServeOptions, build, serve
-from midspan.server.changes import ACTIONS
+import midspan.server.requests
+from midspan.server.actions import ACTIONS
+from midspan.server.app import build, serve
+from midspan.server.settings import ServeOptions
 from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
 from tests.server.scripted import TEXT
 
@@ -323,10 +324,10 @@ def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path)
 
 
 async def test_a_server_that_ends_looks_ahead_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(midspan.server.asks, "AHEAD_S", 0.0)
+    monkeypatch.setattr(midspan.server.requests, "AHEAD_S", 0.0)
     server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=tmp_path, log_file=None))
     looked, over = list[None](), asyncio.Event()
-    server.asks.plan_ahead(URI, lambda: looked.append(None))
+    server.requests.plan_ahead(URI, lambda: looked.append(None))
     await server._close()
     # A timer that is set later comes later.
     asyncio.get_running_loop().call_later(0, over.set)

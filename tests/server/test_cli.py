@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from midspan.server.cli import main, state_home
-from midspan.server.documents import Document
-from midspan.server.fill import in_place, open_document
+from midspan.server.commands.fill import in_place, open_document
+from midspan.server.text.documents import Document
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import ScriptedEngine
 
@@ -188,7 +188,8 @@ def test_the_module_is_the_command() -> None:
 
 
 def test_the_command_line_does_not_import_torch() -> None:
-    code = "import sys, midspan.server.cli, midspan.server.fill, midspan.server.doctor; print('torch' in sys.modules)"
+    modules = "midspan.server.cli, midspan.server.commands.fill, midspan.server.commands.doctor"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "False"
 
@@ -200,6 +201,6 @@ def test_state_follows_the_platforms_custom() -> None:
 
 
 def test_a_large_file_is_parsed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("midspan.server.documents.PATIENCE_S", 0.0)
+    monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", 0.0)
     (tmp_path / "a.py").write_text("def f(a):\n    b = 1\n" * 1000)
     assert open_document(tmp_path / "a.py").syntax is not None

@@ -7,11 +7,11 @@ from typing import Any
 from lsprotocol import types
 
 from midspan.engine.api import Frame, Hole
-from midspan.server.completion import Question
+from midspan.server.completion import Completion
 from midspan.server.preview import Preview
 
 HERE = types.Position(3, 4)
-ASKED = Question(
+ASKED = Completion(
     id="q1",
     uri="file:///a.py",
     version=7,

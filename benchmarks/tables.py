@@ -1,0 +1,309 @@
+"""Writes the tables of figures from `rows.jsonl`: `.venv/bin/python benchmarks/tables.py [--check]`.
+
+Of each command the latest row counts. README.md has the five figures that a user feels, docs/benchmarks.md every figure
+of the checkpoint that ships, the model card the same below what its training cost. docs/experiments.md has what does
+not ship: other checkpoints, every run of `variants.py`, and `bench replay` at other thresholds. A table stands between
+the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the exit code is 1
+where a page differs from the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+ROWS = Path(__file__).parent / "rows.jsonl"
+ROOT = Path(__file__).parents[1]
+CARD = ROOT / "engine/checkpoints/embedded/README.md"
+SHIPPED = "embedded"
+TRIAL = "--show-threshold"
+
+Row = dict[str, Any]
+Figures = Iterator[tuple[str, str]]
+
+
+def quality(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench quality` row."""
+    words = shlex.split(row["command"])
+    name = Path(words[words.index("--tasks") + 1]).name.partition(".")[0]
+    tasks = f"`{name}`" + (f", a sample of {row['n']}" if "--limit" in words else "")
+    low, high = row["ci95"]
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    yield f"pass@1, {tasks}", f"{percent(row['pass@1'])} ({interval}, {row['n']} gaps)"
+    yield f"exactly the missing text, {tasks}", percent(row["exact_match"])
+    right = row["pass@1_when_shown"]
+    of_them = "" if right is None else f", {percent(right)} of them right"
+    yield f"shown at the shipped threshold, {tasks}", f"{percent(row['shown'])} of the gaps{of_them}"
+    yield f"one fill, {tasks}", f"{times(row['latency_ms'])}, {row['steps_mean']:.1f} steps"
+
+
+def keystroke(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench keystroke` row; with --lines only what depends on them."""
+    if "--lines" in row["command"]:
+        yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
+        return
+    yield "request to response, typed files", times(row["response_ms"])
+    # The first rows have no answers from memory.
+    if row.get("typed_along_ms") is not None:
+        along = f"{row['typed_along']} of {row['keystrokes']} keys: {times(row['typed_along_ms'])}"
+        yield "of these from memory, as the key runs along a suggestion", along
+        yield "of these from the model", times(row["from_engine_ms"])
+    yield "the server's own share of it", times(row["server_ms"])
+    # The first rows have no figure of one file alone.
+    if row.get("server_long_ms") is not None:
+        yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
+        yield "`initialize`, and a start until then", f"{row['initialize_ms']:.0f} ms, {row['start_ms']:.0f} ms"
+    if row["cancel_ms"] is not None:
+        yield "cancel to answer", times(row["cancel_ms"])
+    yield "keys that right suggestions would have saved there", percent(row["saved"])
+    # The first rows have none, and it is null where the system does not tell.
+    if row.get("rss_mb") is not None:
+        yield "peak resident memory of the server", f"{row['rss_mb']:.0f} MB"
+
+
+def replay(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench replay` row."""
+    # The first rows do not say: they had none open.
+    alone = "" if row.get("workspace", False) else ", no folder open"
+    for name, rule in (("exact", "exact rest of the line"), ("prefix", "or a right beginning of 3 characters")):
+        found = row[name]
+        low, high = found["ci95"]
+        interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        saved = f"{percent(found['saved'])} ({interval}, {row['lines']} lines)"
+        yield f"characters saved in held-out files{alone}, {rule} accepted", saved
+        shown, wrong = found["shown_per_keystroke"], found["wrong_per_keystroke"]
+        right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
+        yield (
+            f"shown there{alone}, {rule} accepted",
+            f"after {percent(shown)} of keystrokes{right}; wrong {100 * wrong:.1f} times in 100 keystrokes",
+        )
+        if found.get("suggestions"):
+            share = f"{found['suggestions']}, {percent(found['right_of_suggestions'])} of them right"
+            yield f"suggestions there{alone}, each counted once, {rule} accepted", share
+    yield f"request to response there{alone}", times(row["response_ms"])
+
+
+def soak(row: Row) -> Figures:
+    """Label and value of each figure of a `midspan bench soak` row."""
+    grown = f"{row['warm_rss_mb']:.0f} to {row['end_rss_mb']:.0f} MB, {100 * row['growth']:+.1f} %"
+    where = " in a workspace" if row.get("workspace") else ""
+    yield f"memory over {row['minutes']:g} minutes of typing{where} in time-lapse, warm-up left out", grown
+
+
+def calibrated(row: Row) -> Figures:
+    """Label and value of each figure of a `calibrate.py` row."""
+    for kind, what in (("lines", "whole lines"), ("ends_of_lines", "ends of lines")):
+        found = row[kind]
+        right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
+        yield f"exactly the missing text, {what} of held-out packages", percent(found["exact"])
+        yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
+    if "nats" in row:
+        without = f"{row['nats_without']['middle_root']:.3f} without the root of fill-in-the-middle's probability"
+        yield "telling right fills of held-out packages from wrong ones", f"{row['nats']:.3f} nats a fill; {without}"
+
+
+def promising(row: Row) -> Figures:
+    """Label and value of each figure of a `promising.py` row."""
+    lost = f"with them {percent(row['lost_of_right'])} of what is shown and right"
+    given_up = f"{percent(1 - row['passed'])}; {lost} is lost"
+    yield "gaps of held-out packages that are given up before a canvas is denoised", given_up
+
+
+def early_exit(row: Row) -> Figures:
+    """Label and value of each figure of an `early_exit.py` row."""
+    stopped = f"{percent(row['stopped'])}; with them {percent(row['lost_of_right'])} of what is shown and right is lost"
+    yield "of the gaps that a fill is wanted for only if it is sure, given up by what beams and lines say", stopped
+    right = f"{percent(row['answered_right'])} of them right ({percent(row['right_in_the_end'])} with canvases)"
+    yield "answered by a beam or line, no canvas asked", f"{percent(row['answered'])}; {right}"
+    yield "of what is shown, answered so", percent(row["of_shown"])
+
+
+def versus(row: Row) -> Figures:
+    """Label and value of each figure of a `versus_transformers.py` row."""
+    shapes = {"shipped": "a fill as shipped", "one_canvas": "one free canvas each"}
+    shapes |= {f"{name}_next_key": f"{what}, the next key" for name, what in shapes.items()}
+    for name, what in shapes.items():
+        if (found := row.get(name)) is None:
+            continue
+        threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
+        yield (
+            f"against transformers' `generate`, {what}, {threads}",
+            f"{found['ratio']:.1f} times as fast ({found['midspan_ms']:.0f} ms and {found['transformers_ms']:.0f} ms, "
+            f"{found['steps_mean']:.1f} steps)",
+        )
+
+
+KINDS: dict[str, Callable[[Row], Figures]] = {
+    "midspan bench quality": quality,
+    "calibrate.py": calibrated,
+    "promising.py": promising,
+    "early_exit.py": early_exit,
+    "midspan bench keystroke": keystroke,
+    "midspan bench replay": replay,
+    "midspan bench soak": soak,
+    "versus_transformers.py": versus,
+}
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1."""
+    return f"{100 * share:.1f} %"
+
+
+def times(milliseconds: dict[str, float]) -> str:
+    """Named percentiles."""
+    return ", ".join(f"{name} {ms:.{0 if ms >= 10 else 1}f} ms" for name, ms in milliseconds.items())
+
+
+def column(row: Row) -> str:
+    """What a row is about: the checkpoint, and the device if it is not the CPU."""
+    checkpoint = Path(row["checkpoint"]).name
+    # A soak leaves the choice to the server.
+    return checkpoint if row["device"] in ("cpu", "auto") else f"{checkpoint} on {row['device']}"
+
+
+def latest(rows: list[Row]) -> list[Row]:
+    """The last row of each command, in the order of KINDS, then of the commands' first appearance; no TRIAL."""
+    last: dict[str, Row] = {}
+    for row in rows:
+        if TRIAL not in row["command"]:
+            last[row["command"]] = row
+    return [row for kind in KINDS for row in last.values() if row["command"].startswith(kind)]
+
+
+def figures_of(rows: list[Row], name: str) -> dict[str, str]:
+    """Label and value of every figure of one checkpoint, its commits and machines last."""
+    out, sources = dict[str, str](), {"commit": dict[str, None](), "machine": dict[str, None]()}
+    for row in latest([row for row in rows if "checkpoint" in row and "device" in row and column(row) == name]):
+        kind = next(kind for kind in KINDS if row["command"].startswith(kind))
+        out |= dict(KINDS[kind](row))
+        sources["commit"][f"`{row['commit']}`"] = None
+        sources["machine"][row["machine"]] = None
+    return out | {source: ", ".join(values) for source, values in sources.items()}
+
+
+def render(rows: list[Row], name: str = SHIPPED) -> str:
+    """One checkpoint's figures as a table in Markdown."""
+    lines = [f"| {label} | {value} |" for label, value in figures_of(rows, name).items()]
+    return "\n".join([f"| | {name} |", "|---|---|", *lines]) + "\n"
+
+
+def render_short(rows: list[Row]) -> str:
+    """The five figures that a user feels, of the checkpoint that ships."""
+    shipped = [row for row in rows if row.get("checkpoint") == SHIPPED and row.get("device") == "cpu"]
+    of = {row["command"]: row for row in latest(shipped)}
+    quality = next(row for name, row in of.items() if "mbpp-single-line" in name and "--limit" not in name)
+    keys = of["midspan bench keystroke"]
+    replays = [row for name, row in of.items() if name.startswith("midspan bench replay") and row.get("workspace")]
+    typed = max(replays, key=lambda row: int(row["lines"]))
+    exact = typed["exact"]
+    figures = {
+        "missing lines filled right (MBPP, tests pass)": f"{percent(quality['pass@1'])} of {quality['n']}",
+        "right, of what is shown unasked while typing": f"{percent(exact['right_of_suggestions'])} of "
+        f"{exact['suggestions']} suggestions",
+        "wait for a fill, key to answer": times({name: keys["from_engine_ms"][name] for name in ("p50", "p95")}),
+        "memory of the server": f"{keys['rss_mb']:.0f} MB",
+        "keys saved while typing unseen files": f"{percent(exact['saved'])} ({typed['lines']} lines)",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in figures.items())]) + "\n"
+
+
+def render_others(rows: list[Row]) -> str:
+    """A table for each checkpoint that does not ship."""
+    names = dict.fromkeys(column(row) for row in latest(rows) if "checkpoint" in row and "device" in row)
+    return "\n".join(render(rows, name) for name in names if name != SHIPPED)
+
+
+def render_tried(rows: list[Row]) -> str:
+    """A table in Markdown for each run of `variants.py`, and one of all TRIALs."""
+    parts = []
+    for row in rows:
+        if not row["command"].startswith("variants.py"):
+            continue
+        behind = " behind a key that went against the fill before" if row.get("divergent") else ""
+        made_by = f"checkpoint `{row['checkpoint']}`, commit `{row['commit']}`:"
+        title = f"{row['holes']} gaps of held-out packages{behind}, {made_by}"
+        lines = ["| what differs | exact | among the hypotheses | one fill |", "|---|---|---|---|"]
+        for tried in row["variants"]:
+            what = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in tried["variant"].items()) or "as shipped"
+            steps = f", {tried['steps_mean']:.1f} steps" if "steps_mean" in tried else ""
+            figures = (percent(tried["exact"]), percent(tried["any"]), times(tried["latency_ms"]) + steps)
+            lines.append(f"| {what} | " + " | ".join(figures) + " |")
+        parts.append(title + "\n\n" + "\n".join(lines) + "\n")
+    if trials := [row for row in rows if TRIAL in row["command"]]:
+        parts.append(_render_trials(trials))
+    return "\n".join(parts)
+
+
+def _render_trials(trials: list[Row]) -> str:
+    """What `bench replay` came to at given thresholds."""
+    title = (
+        "Held-out lines retyped at a threshold of choice, their package's folder open, exact rest of the line accepted:"
+    )
+    lines = ["| threshold | characters saved | suggestions | wrong in 100 keys | commit |", "|---|---|---|---|---|"]
+    for row in trials:
+        found = row["exact"]
+        shown = f"{found['suggestions']}, {percent(found['right_of_suggestions'])} of them right"
+        wrong, saved = f"{100 * found['wrong_per_keystroke']:.1f}", f"{percent(found['saved'])} of {row['lines']} lines"
+        lines.append(f"| {row['threshold']} | {saved} | {shown} | {wrong} | `{row['commit']}` |")
+    return title + "\n\n" + "\n".join(lines) + "\n"
+
+
+def render_card(rows: list[Row], log: list[Row]) -> str:
+    """The embedded checkpoint's column, below what its training cost and came to."""
+    last = log[-1]
+    cost = f"{last['seconds'] / 3600:.1f} hours of steps, {last['tokens'] / 1e6:.1f} M tokens of texts and canvases"
+    losses = f"{last['heldout_slot']:.2f} nats a free slot, {last['heldout_causal']:.2f} a token of plain text"
+    head, rule, *lines = render(rows).splitlines()
+    return "\n".join([head, rule, f"| training | {cost} |", f"| held-out losses | {losses} |", *lines]) + "\n"
+
+
+def placed(text: str, table: str) -> str:
+    """The text with the table between its markers. Raises ValueError where they are not there once, in order."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"needs {BEGIN} and after it {END}, once each")
+    return f"{before}{begin}\n{table}{end}{after}"
+
+
+def main(argv: list[str], rows: Path = ROWS, root: Path = ROOT, card: Path = CARD) -> int:
+    """Write, or with --check compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    check = parser.parse_args(argv).check
+    found, log = _objects(rows), _objects(card.parent / "log.jsonl")
+    pages = {
+        root / "README.md": render_short(found),
+        root / "docs/benchmarks.md": render(found),
+        root / "docs/experiments.md": "\n".join(filter(None, (render_tried(found), render_others(found)))),
+        card: render_card(found, log),
+    }
+    differs = 0
+    for page, table in pages.items():
+        old = page.read_text(encoding="utf-8")
+        try:
+            new = placed(old, table)
+        except ValueError as error:
+            sys.stderr.write(f"{page}: {error}\n")
+            return 1
+        if new != old and check:
+            sys.stderr.write(f"{page}: differs from {rows.name}; run benchmarks/tables.py\n")
+            differs = 1
+        elif new != old:
+            page.write_text(new, encoding="utf-8")
+    return differs
+
+
+def _objects(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

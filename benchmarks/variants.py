@@ -1,0 +1,214 @@
+"""Tries settings of a checkpoint side by side on held-out holes: `variants.py FOLDER --heldout FILE VARIANT...`
+
+A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
+`oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
+So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
+"torch" computes the network in plain torch (bf16 where the CPU has units for it); without it what ships computes.
+With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
+Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
+Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
+variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where any is (`any`),
+the denoise steps taken (`steps_mean`) and the milliseconds of a fill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from midspan.engine.api import Budget, Hole
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.choose import fastest_dtype
+from midspan.engine.backends.cpu import product_threads
+from midspan.engine.backends.gpu import TritonBackend
+from midspan.engine.backends.plain import TorchCanvasBackend
+from midspan.engine.backends.process import keep_large_blocks
+from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas, Plan, Rng
+from midspan.engine.denoise import Denoiser, Step
+from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
+from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.settings import Ranking
+from midspan.engine.training.holes import heldout_holes
+from midspan.engine.weights.load import load_weights, read_config, resolve
+from midspan.server.text.documents import unchanged
+from midspan.server.text.syntax_check import SyntaxJudge
+
+
+class Gap(NamedTuple):
+    """A hole, its true text, and what is left of the fill that a key before it went against."""
+
+    hole: Hole
+    truth: str
+    left: str = ""
+
+
+class Warm(Rng):
+    """The random numbers of a run whose canvases [B, C] begin with these ids, and with noise behind them."""
+
+    def __init__(self, rng: Rng, ids: list[int]) -> None:
+        self._rng, self._ids = rng, ids
+
+    def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
+        """The first time the ids; see Rng."""
+        noise = self._rng.noise(shape, vocab_size)
+        size = min(shape[1], len(self._ids))
+        noise[:, :size] = torch.tensor(self._ids[:size], dtype=noise.dtype)
+        self._ids = []
+        return noise
+
+    def uniform(self, count: int) -> torch.Tensor:
+        """See Rng."""
+        return self._rng.uniform(count)
+
+
+Bind = Callable[[Cache, Canvas], Denoiser]
+
+
+class Begun:
+    """Bound canvases that begin with these ids; see denoise.Denoiser."""
+
+    def __init__(self, canvases: Denoiser, ids: list[int]) -> None:
+        self._canvases, self._ids = canvases, ids
+
+    def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+        """See denoise.Denoiser."""
+        return self._canvases.steps(plan, Warm(rng, self._ids))
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """See denoise.Denoiser."""
+        return self._canvases.read(ids)
+
+
+def begun(bind: Bind, ids: list[int]) -> Bind:
+    """What binds canvases that begin with these ids."""
+    return lambda cache, canvas: Begun(bind(cache, canvas), ids)
+
+
+def behind(gap: Gap, fill: str) -> Gap | None:
+    """The gap behind the first key of the true text that goes against a fill; None where none does or nothing is left.
+
+    What is left of the fill begins behind the character, or behind the word, that stood where the key was typed.
+    """
+    along, _ = unchanged(gap.truth, fill)
+    typed, truth, rest = gap.truth[: along + 1], gap.truth[along + 1 :], fill[along:]
+    if along == len(gap.truth) or not rest or not truth.strip():
+        return None
+    left = re.sub(r"\A\w+", "", rest) if re.match(r"\w", typed[-1]) else rest[1:]
+    hole = replace(gap.hole, prefix=gap.hole.prefix + typed, kind="rest_of_line")
+    return Gap(hole, truth, left) if left.strip() else None
+
+
+def divergent(infiller: Infiller, gaps: list[Gap]) -> Iterator[Gap]:
+    """The gaps behind a key that goes against what ships fills in each."""
+    for number, gap in enumerate(gaps):
+        out = infiller.infill(gap.hole, Budget(seed=number), PATIENT)
+        fill = infiller.prompt.text(list(out.ranked[0].ids), out.layout) if out.ranked else ""
+        if (found := behind(gap, fill)) is not None:
+            yield found
+
+
+def tokens_needed(infiller: Infiller, hole: Hole, truth: str) -> int:
+    """Slots that hold the missing text and the healed text before it."""
+    heal = infiller.prompt.lay_out(hole).heal
+    return max(1, len(infiller.prompt.encode(heal + truth)))
+
+
+def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) -> dict[str, Any]:
+    """The figures of one variant; the infiller's own settings are back afterwards."""
+    shipped, bind, steps = infiller.settings, infiller.backend.bind, 0
+    changes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()
+    }
+    slack, elsewhere, _ = changes.pop("oracle", None), changes.pop("elsewhere", True), changes.pop("network", None)
+    warm = changes.pop("warm", False)
+    if "ranking" in changes:
+        changes["ranking"] = Ranking(**changes["ranking"])
+    exact, found, times = 0, 0, []
+    for number, (hole, truth, left) in enumerate(gaps):
+        if slack is not None:
+            changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
+        infiller.settings = replace(shipped, **changes)
+        hole = hole if elsewhere else replace(hole, other_lines=())
+        if warm:
+            ids = infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left)
+            infiller.backend.bind = begun(bind, ids)  # type: ignore[method-assign, assignment]
+        began = time.perf_counter()
+        # More than any checkpoint's own steps, so that theirs count.
+        out = infiller.infill(hole, Budget(seed=number, steps=99), PATIENT)
+        times.append(1000 * (time.perf_counter() - began))
+        steps += out.steps
+        texts = [infiller.prompt.text(list(one.ids), out.layout).rstrip() for one in out.ranked]
+        exact += bool(texts) and texts[0] == truth.rstrip()
+        found += truth.rstrip() in texts
+    infiller.settings = shipped
+    infiller.backend.bind = bind  # type: ignore[method-assign]
+    times.sort()
+    share = {"exact": exact / len(gaps), "any": found / len(gaps), "steps_mean": steps / len(gaps)}
+    latency = {"p50": round(times[len(times) // 2], 1), "p95": round(times[int(0.95 * len(times))], 1)}
+    return {"variant": variant, **share, "latency_ms": latency}
+
+
+def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller:
+    """The same checkpoint, its network computed in a named way; as it ships for None."""
+    if name is None:
+        # As the engine's worker does.
+        torch.set_num_threads(1 if infiller.backend.describe().own_threads else product_threads())
+        return infiller
+    torch.set_num_threads(product_threads())
+    if name != "torch":
+        sys.exit(f"network {name}: this version knows torch")
+    plain, place = DiffusionGemma(ModelConfig.from_json(read_config(folder))).eval(), torch.device("cpu")
+    load_weights(plain, folder, fastest_dtype(place), place)
+    backend: CanvasBackend = TorchCanvasBackend(plain)
+    other = Infiller(backend, infiller.prompt, infiller.settings)
+    other.judge = infiller.judge
+    return other
+
+
+def main(argv: list[str]) -> int:
+    """Read the command line, try every variant, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--heldout", type=Path, required=True)
+    parser.add_argument("--holes", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--divergent", action="store_true")
+    parser.add_argument("variants", nargs="+", type=json.loads)
+    found = parser.parse_args(argv)
+    keep_large_blocks()
+    infiller = load_infiller(found.folder, "auto")
+    if not isinstance(infiller, Infiller):
+        sys.exit(f"{found.folder}: its layout has no canvases; give a checkpoint of layout filler")
+    if isinstance(infiller.backend, TritonBackend) and any(variant.get("warm") for variant in found.variants):
+        sys.exit("warm: captured steps draw their own noise; try it where the network is not captured")
+    infiller.judge = SyntaxJudge()
+    gaps = [Gap(hole, truth) for hole, truth in heldout_holes(found.heldout, found.holes, found.seed)]
+    if found.divergent:
+        gaps = list(divergent(infiller, gaps))
+    longest = max(infiller.settings.slots)
+    gaps = [gap for gap in gaps if tokens_needed(infiller, gap.hole, gap.truth) <= longest]
+    rows = []
+    for variant in found.variants:
+        tried = with_network(infiller, resolve(found.folder), variant.get("network"))
+        rows.append(try_variant(tried, variant, gaps))
+        sys.stderr.write(json.dumps(rows[-1]) + "\n")
+    row = {"checkpoint": found.folder, "holes": len(gaps), "seed": found.seed, "divergent": found.divergent}
+    row["variants"] = rows
+    sys.stdout.write(json.dumps(row) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""`midspan doctor`: what runs here, and what a user must mend."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import midspan
+from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
+from midspan.server.commands.errors import CommandError
+from midspan.server.commands.round_trip import round_trip
+from midspan.server.lsp.scheduling import wake_soon
+from midspan.server.text.languages import TABLE
+from midspan.server.text.syntax_check import load_with_syntax
+
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
+SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
+PATIENCE_S = 120.0
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Examine, print, and exit 1 when something must be mended."""
+    found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
+    print(json.dumps(found) if arguments.json else as_text(found))
+    return 1 if found["mend"] else 0
+
+
+def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
+    """Everything doctor knows; `mend` lists what a user must do, empty when all is well."""
+    found: dict[str, Any] = {
+        "midspan": midspan.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(PACKAGES),
+        "state_dir": str(state_dir),
+        "keys_first": keys_first(),
+        "mend": [],
+    }
+    if (problem := unwritable(state_dir)) is not None:
+        found["mend"].append(problem)
+    grammars = versions(dict.fromkeys(language.package.replace("_", "-") for language in TABLE))
+    found["grammars"] = [one.name for one in TABLE if grammars[one.package.replace("_", "-")] is not None]
+    missing = [name for name, installed in (found["packages"] | grammars).items() if installed is None]
+    if missing:
+        found["mend"].append(f"not installed: {', '.join(missing)}; run python -m pip install {' '.join(missing)}")
+        return found
+    try:
+        found |= self_test(checkpoint, device, found["mend"])
+        found["round_trip_ms"] = asyncio.run(round_trip(checkpoint, device))
+    except (CheckpointError, DeviceError, CommandError) as error:
+        found["mend"].append(str(error))
+    except TimeoutError:
+        found["mend"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
+    return found
+
+
+def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
+    """Load and fill twice; what runs, and its times. Raises CheckpointError, DeviceError or TimeoutError."""
+    engine = load_with_syntax(checkpoint, device)
+    try:
+        fill = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
+        again = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
+    finally:
+        engine.close()
+    if fill.candidates != again.candidates:
+        mend.append("the same seed gave two fills; report this with the lines above")
+    about = engine.about
+    return {
+        "checkpoint": about.checkpoint,
+        "parameters": about.parameters,
+        "trained_on": list(about.languages),
+        "layout": about.layout,
+        "show_threshold": about.show_threshold,
+        "device": about.device,
+        "dtype": about.dtype,
+        "threads": about.threads,
+        "kernels": dict(about.kernels),
+        "load_ms": about.load_ms,
+        "first_fill_ms": fill.latency.total,
+        "fill_ms": again.latency.total,
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each; None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def keys_first() -> bool:
+    """Whether threads that answer a keystroke get a core at once here while the engine has them all."""
+    # On a thread of its own: this one is to be scheduled as before.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(wake_soon).result()
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing can be written there, and the mend; None when it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"midspan")
+    except OSError as error:
+        return f"{folder}: {error.strerror}; make it writable or give another --state-dir"
+    return None
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """One fact a line, what must be mended last."""
+    lines = []
+    for name, value in found.items():
+        if name == "mend":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {one}" for key, one in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, float):
+            value = f"{value:.3g}"
+        lines.append(f"{name.replace('_', ' '):15} {value}")
+    lines.extend(f"{'mend':15} {line}" for line in found["mend"])
+    return "\n".join(lines if found["mend"] else [*lines, "all is well"])

@@ -1,0 +1,142 @@
+"""`midspan fill`: one gap of one file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from midspan.engine.api import About, Budget, Candidate, Fill, Hole
+from midspan.server.commands.errors import CommandError
+from midspan.server.commands.explain import SHOWN_TOKENS, explain, gather
+from midspan.server.commands.loading import load_shown
+from midspan.server.commands.watch import Watched
+from midspan.server.context.context import in_order
+from midspan.server.postprocess.trim import trim
+from midspan.server.text.documents import Document
+from midspan.server.text.hole import build_hole
+from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
+from midspan.server.text.line_index import Place
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
+
+CONTEXT_LINES = 2
+
+
+def open_document(file: Path) -> Document:
+    """Read a file as the editor would. Raises CommandError with the mend."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise CommandError(f"{file}: no such file; give a file that exists") from error
+    except IsADirectoryError as error:
+        raise CommandError(f"{file}: a folder; give a file") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file}: not UTF-8 at byte {error.start}; convert it first") from error
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}; make it readable") from error
+    document = Document(file.resolve().as_uri(), BY_EXTENSION.get(file.suffix.lower(), PLAIN.name), 0, text)
+    document.parse(math.inf)
+    return document
+
+
+def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:
+    """A 1-based position as line and column; a column past the line's end becomes the end, with a word on stderr."""
+    line, column = position[0] - 1, position[1] - 1
+    if line >= len(document.lines):
+        raise CommandError(f"{file}: line {line + 1} is past the last one, {len(document.lines)}; give a smaller line")
+    length = len(document.content(line))
+    if column > length:
+        print(f"midspan: column {column + 1} is past the end of line {line + 1}; using {length + 1}", file=sys.stderr)
+    return line, min(column, length)
+
+
+def fill_command(arguments: argparse.Namespace) -> int:
+    """Fill the gap and print it."""
+    document = open_document(arguments.file)
+    start = place_of(document, arguments.at, arguments.file)
+    end = start if arguments.to is None else place_of(document, arguments.to, arguments.file)
+    if end < start:
+        raise CommandError("--to stands before --at; swap them")
+    hole = build_hole(document, start, end)
+    if asks_about_a_key(hole):
+        raise CommandError(f"{arguments.file}: {KEY_NEAR}; move it to a file of its own")
+    budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
+    engine = load_shown(arguments.checkpoint, arguments.device)
+    about = engine.about
+    if not is_on(hole.language, about.languages, {}):
+        trained = ", ".join(about.languages)
+        print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
+    try:
+        hole = _seen(document, start, hole, about, arguments)
+        if arguments.watch:
+            with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
+                fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
+        else:
+            fill = engine.fill(hole, budget).result()
+    finally:
+        engine.close()
+    kept = list[Candidate]()
+    for candidate in fill.candidates:
+        text = trim(hole, candidate.text)
+        if text is not None and text not in [one.text for one in kept]:
+            kept.append(Candidate(text=text.replace("\n", document.line_end()), confidence=candidate.confidence))
+    if arguments.json:
+        print(json.dumps(as_json(fill, kept, engine.about)))
+    elif not kept:
+        print("midspan: nothing to insert here", file=sys.stderr)
+    elif len(kept) == 1 and sys.stdout.isatty():
+        Console(highlight=False, soft_wrap=True).print(in_place(document, start, end, kept[0].text))
+    else:
+        print(_plain(kept))
+    return 0
+
+
+def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:
+    """The hole with what the checkpoint reads of other files, explained if the user asks.
+
+    For a checkpoint that reads no context, the explanation shows what another one would read.
+    """
+    if not about.context_tokens and not about.reads_other_lines and not arguments.explain:
+        return hole
+    tokens = about.context_tokens or (SHOWN_TOKENS if arguments.explain else 0)
+    used, lines = gather(document, start, hole, about, tokens=tokens)
+    hole = replace(hole, context=in_order(used) if about.context_tokens else (), other_lines=lines)
+    if arguments.explain:
+        explain(used, hole, about, sys.stderr if arguments.json else sys.stdout)
+    return hole
+
+
+def in_place(document: Document, start: Place, end: Place, text: str) -> Text:
+    """The fill, marked, between the lines around it."""
+    first, last = max(0, start[0] - CONTEXT_LINES), end[0] + CONTEXT_LINES + 1
+    before = "".join([*document.lines[first : start[0]], document.lines[start[0]][: start[1]]])
+    after = "".join([document.lines[end[0]][end[1] :], *document.lines[end[0] + 1 : last]])
+    shown = Text.assemble((before, "dim"), (text, "bold green"), (after, "dim"))
+    shown.rstrip()
+    return shown
+
+
+def as_json(fill: Fill, kept: list[Candidate], about: About) -> dict[str, object]:
+    """The object that `--json` prints; `kept` are the trimmed candidates, best first."""
+    return {
+        "text": kept[0].text if kept else "",
+        "confidence": kept[0].confidence if kept else 0.0,
+        "candidates": [asdict(candidate) for candidate in kept],
+        "steps": fill.steps,
+        "stopped": fill.stopped,
+        "checkpoint": about.checkpoint,
+        "device": about.device,
+        "latency_ms": asdict(fill.latency),
+    }
+
+
+def _plain(kept: list[Candidate]) -> str:
+    if len(kept) == 1:
+        return kept[0].text
+    return "\n".join(f"{candidate.confidence:.2f}  {candidate.text}" for candidate in kept)

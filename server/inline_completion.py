@@ -1,0 +1,165 @@
+"""Inline completion: from memory where what was typed runs along an earlier suggestion, else from the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from lsprotocol import types
+
+from midspan.engine.api import Budget, Engine, Fill, Frame
+from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
+from midspan.server.engine_errors import EngineFailed
+from midspan.server.preview import Preview
+from midspan.server.requests import Request
+from midspan.server.session import Session
+from midspan.server.suggestions import Offered
+from midspan.server.telemetry import Offer
+from midspan.server.text.documents import Document, units
+from midspan.server.text.hole import lf
+from midspan.server.text.languages import is_on, off_because
+from midspan.server.workspace.exclusion import is_matched
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
+
+CANDIDATES_WHEN_INVOKED = 3
+# Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
+LF_CLIENTS = frozenset(("Neovim",))
+AUTOMATIC = types.InlineCompletionTriggerKind.Automatic
+
+
+async def items_for(session: Session, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem] | None:
+    """What to offer; None before the engine is loaded, for what it does not know, and when a newer request came."""
+    engine, document = session.engine, session.documents.get(params.text_document.uri)
+    if engine is None or document is None or not _is_on(session, engine, document):
+        return None
+    invoked = session.trigger_kinds.is_invoked(params.context.trigger_kind)
+    if not invoked and _is_quiet(session, document):
+        return []
+    spot = spot_of(document, params, session.encoding)
+    if spot is None:
+        return None
+    known = session.suggestions.recall(document, spot.start, spot.end, spot.selected)
+    again = () if known is None else known.offers if invoked else known.offers[:1]
+    if known is not None and (known.complete or not invoked):
+        # An older request about another place of the document is out of date.
+        session.requests.supersede(document.uri)
+        return [_item(session, spot, offer) for offer in again]
+    completion = completion_at(document, spot, session.context.see, invoked=invoked)
+    if asks_about_a_key(completion.hole):
+        session.requests.supersede(document.uri)
+        session.log_once(f"nothing is offered: {KEY_NEAR}")
+        return []
+    fill = await _fill(session, engine, completion)
+    if fill is None or fill.stopped == "cancelled":
+        return None
+    threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
+    found = choices(completion, fill, threshold, engine.about.checkpoint)
+    offers = [*again, *_new(session, found, again)]
+    if offers or fill.stopped != "deadline":
+        session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
+    # An empty list takes old ghost text away; Neovim lets it stand after null.
+    return [_item(session, spot, offer) for offer in offers]
+
+
+def plan_ahead(session: Session, uri: str) -> None:
+    """Have the gap behind a suggestion that has just been taken looked at soon."""
+    if session.suggestions.taken(uri) is not None:
+        session.requests.plan_ahead(uri, lambda: look_ahead(session, uri))
+
+
+def look_ahead(session: Session, uri: str) -> None:
+    """Ask for the gap behind a suggestion that has just been taken, before the client does."""
+    engine, document, place = session.engine, session.documents.get(uri), session.suggestions.taken(uri)
+    if engine is None or document is None or place is None:
+        return
+    if not _is_on(session, engine, document) or _is_quiet(session, document):
+        return
+    position = types.Position(place[0], document.character(place, session.encoding))
+    context = types.InlineCompletionContext(AUTOMATIC)
+    params = types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), position)
+    spot = spot_of(document, params, session.encoding)
+    if spot is not None and session.suggestions.recall(document, spot.start, spot.end) is None:
+        completion = completion_at(document, spot, session.context.see, invoked=False)
+        if not asks_about_a_key(completion.hole):
+            session.requests.look_ahead(engine, _request(session, engine, completion))
+
+
+def _is_on(session: Session, engine: Engine, document: Document) -> bool:
+    """Whether anything may be offered in this document at all; the log says why not."""
+    if not session.settings.enable:
+        return False
+    if not is_on(document.language_id, engine.about.languages, session.settings.languages):
+        session.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
+        return False
+    reason = session.context.exclusion.reason(document.uri, session.settings.exclude)
+    if reason is not None:
+        session.log_once(f"nothing is offered in a file, as no prompt may hold its text: {reason}")
+    return reason is None
+
+
+def _is_quiet(session: Session, document: Document) -> bool:
+    """Whether the user wants nothing there unless it is asked for."""
+    return session.settings.quiet or is_matched(document.uri, session.settings.disable)
+
+
+def _item(session: Session, spot: Spot, offer: Offered) -> types.InlineCompletionItem:
+    """An offer as an item; one that is made again, of what is left of it, keeps its id: it is the same suggestion."""
+    session.offered.add(offer.id, units(offer.there, "utf-16"))
+    text = lf(offer.text) if session.client_name in LF_CLIENTS else offer.text
+    return item_of(offer.id, text, spot.range)
+
+
+def _threshold(session: Session, engine: Engine) -> float:
+    """The confidence below which nothing is shown by itself."""
+    chosen = session.settings.show_threshold
+    return engine.about.show_threshold if chosen is None else chosen
+
+
+def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[Offered]) -> list[Offered]:
+    """What the engine says beside what is known already; each has its row from here on."""
+    texts = {offer.text for offer in known}
+    offers = []
+    for text, row in found:
+        if text not in texts:
+            offers.append(Offered(id=row.id, text=text))
+            if session.telemetry is not None:
+                session.telemetry.offered(row)
+    return offers
+
+
+def _request(session: Session, engine: Engine, completion: Completion) -> Request:
+    """What the engine is asked: several fills for a person, one sure fill for an editor that asks by itself."""
+    settings, invoked = session.settings, completion.invoked
+    budget = Budget(
+        steps=settings.steps,
+        candidates=CANDIDATES_WHEN_INVOKED if invoked else 1,
+        deadline_s=settings.deadline_ms / 1000,
+        min_confidence=0.0 if invoked else _threshold(session, engine),
+    )
+    return Request(
+        uri=completion.uri,
+        hole=completion.hole,
+        budget=budget,
+        origin="invoked" if invoked else "typing",
+        debounce_s=0.0 if invoked else settings.debounce_ms / 1000,
+    )
+
+
+async def _fill(session: Session, engine: Engine, completion: Completion) -> Fill | None:
+    """The engine's fill; None when the request went out of date or the engine failed, which the user is told."""
+    loop = asyncio.get_running_loop()
+    preview = Preview(session.protocol.notify, completion) if session.settings.preview else None
+
+    def on_frame(frame: Frame) -> None:
+        if preview is not None:
+            loop.call_soon_threadsafe(preview.show, frame)
+
+    request = _request(session, engine, completion)
+    try:
+        with session.engine_at_work():
+            return await session.requests.ask(engine, request, on_frame if preview else None)
+    except EngineFailed:
+        return None
+    finally:
+        if preview is not None:
+            preview.end()

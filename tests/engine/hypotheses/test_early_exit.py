@@ -1,0 +1,313 @@
+"""An early exit: what is sure or hopeless before a canvas is denoised ends there, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.engine.api import Budget, CheckpointError, Hole
+from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
+from midspan.engine.engine import Engine
+from midspan.engine.features import FEATURES
+from midspan.engine.hypotheses.beam_search import Beam
+from midspan.engine.hypotheses.early_exit import decide
+from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
+from midspan.engine.settings import EarlyExit, Ranking, read_settings
+from midspan.engine.training.early_exit import Seen, best_of, fit, fit_folder
+from midspan.engine.training.ranking import WEIGHTS, Choice
+from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
+from tests.engine.tiny import tiny_checkpoint, tiny_infiller
+
+# Its confidence is the logistic of what fill-in-the-middle says of the best one's tokens, plus four.
+BY_MIDDLE = (4.0, *(float(name == "middle_sum") for name in FEATURES))
+RULE = EarlyExit(ranking=Ranking(gap=0, suffix=0, middle=1, end=1, evidence=2), calibration=BY_MIDDLE, silent=0, sure=1)
+
+
+def beam(ids: tuple[int, ...], nats: float) -> Beam:
+    return Beam(ids=ids, values=(nats,), end=-0.5)
+
+
+@pytest.fixture
+def infiller(tmp_path: Path) -> Infiller:
+    made = tiny_infiller(tmp_path, beams=4, neighbours=4, early_exit=RULE)
+    made.denoised = list[int]()  # type: ignore[attr-defined]
+    bind = made.backend.bind
+
+    def watched(cache: Cache, canvas: Canvas) -> Denoiser:
+        made.denoised.append(len(canvas.ids))  # type: ignore[attr-defined]
+        return bind(cache, canvas)
+
+    made.backend.bind = watched  # type: ignore[method-assign]
+    return made
+
+
+def denoised(infiller: Infiller) -> list[int]:
+    """How many canvases each batch had since the last look."""
+    found: list[int] = infiller.denoised  # type: ignore[attr-defined]
+    out = list(found)
+    found.clear()
+    return out
+
+
+def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> SyntaxChecker:
+    """Verdicts by which the texts of `wrong` do not parse."""
+
+    class Spelled:
+        def text(self, ids: list[int], layout: object) -> str:
+            return str(ids)
+
+    def judge(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        if asked is not None:
+            asked.append(text)
+        return ((0, 1),) if text == str(list(wrong)) else ()
+
+    return SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
+
+
+@given(
+    nats=st.floats(-12, 0),
+    silent=st.floats(0, 1),
+    width=st.floats(0, 1),
+    least=st.floats(0, 1),
+)
+def test_sure_and_hopeless_end_it_and_what_lies_between_does_not(
+    nats: float, silent: float, width: float, least: float
+) -> None:
+    rule = replace(RULE, silent=silent, sure=silent + (1 - silent) * width)
+    found, _ = decide(Proposals(beams={(9,): beam((9,), nats)}, read=lambda gaps: []), rule, checked(), least)
+    confidence = 1 / (1 + math.exp(-(4 + nats)))
+    if confidence < silent:
+        assert found == []
+    elif confidence >= rule.sure and confidence >= least:
+        assert found is not None
+        assert found[0].ids == (9,)
+        # Whatever the confidence of a fill that canvases were asked about is made of.
+        assert found[0].confidence((9.0,) * (len(FEATURES) + 1)) == pytest.approx(confidence)
+    else:
+        assert found is None
+
+
+def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
+    asked = list[list[tuple[int, ...]]]()
+
+    def read(gaps: list[tuple[int, ...]]) -> list[Beam]:
+        asked.append(gaps)
+        return [beam(gap, -3.0) for gap in gaps]
+
+    rivals = Proposals(similar_lines={(7,): 2.0, (9,): 0.1}, beams={(9,): beam((9,), -1.5)}, read=read)
+    ranked, known = rank_proposals(rivals, RULE.ranking)
+    assert [one.ids for one in ranked] == [(7,), (9,)]
+    assert [one.score for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
+    both = [one.features[FEATURES.index("nearby_root")] for one in ranked]
+    assert both == pytest.approx([2.0 * math.exp(-3.5 / 2), 0.1 * math.exp(-2.0 / 2)])
+    assert known.read_all([(7,), (9,), (5,)])[(5,)] == beam((5,), -3.0)
+    assert asked == [[(7,)], [(5,)]]
+
+
+def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
+    asked = list[str]()
+    verdicts = checked((9,), asked)
+    rivals = Proposals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
+    found, _ = decide(rivals, replace(RULE, sure=0.5), verdicts, 0.0)
+    assert found is not None
+    assert found[0].ids == (5,)
+    decide(rivals, RULE, verdicts, 0.0)
+    assert sorted(asked) == ["[5]", "[9]"]
+    assert SyntaxChecker(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
+
+
+def test_of_those_that_stand_too_far_behind_nobody_is_judged() -> None:
+    asked = list[str]()
+    beams: dict[tuple[int, ...], Beam] = {(number,): beam((number,), -float(number)) for number in range(1, 6)}
+    found, _ = decide(Proposals(beams=beams, read=lambda gaps: []), replace(RULE, sure=0.5), checked((), asked), 0.0)
+    assert found is not None
+    assert asked == ["[1]", "[2]"]
+
+
+def hypotheses(scores: list[float]) -> list[Hypothesis]:
+    features = (0.0,) * len(FEATURES)
+    return [
+        Hypothesis(ids=(number,), log_probability=at, score=at, features=features, ended=True)
+        for number, at in enumerate(scores)
+    ]
+
+
+@given(
+    scores=st.lists(st.integers(-20, 0).map(float), min_size=1, max_size=8, unique=True),
+    wrong=st.sets(st.integers(0, 7)),
+    penalty=st.integers(0, 15).map(lambda whole: whole + 0.5),
+    wanted=st.integers(1, 4),
+)
+def test_the_first_are_as_if_all_had_been_judged(
+    scores: list[float], wrong: set[int], penalty: float, wanted: int
+) -> None:
+    found, asked = hypotheses(scores), list[int]()
+
+    def parses(one: Hypothesis) -> bool:
+        asked.append(one.ids[0])
+        return one.ids[0] not in wrong
+
+    whole = with_syntax(found, parses, penalty)
+    assert sorted(asked) == list(range(len(found)))
+    ends = {one.ids: one.score - penalty * (one.ids[0] in wrong) for one in found}
+    assert [one.ids for one in whole] == sorted(ends, key=lambda ids: -ends[ids])
+    asked.clear()
+    some = with_syntax(found, parses, penalty, lambda order: len(order) > wanted)
+    assert some[:wanted] == whole[:wanted]
+    assert {one.ids for one in some} == {one.ids for one in whole}
+    # Nobody is asked for whom the best that is known to parse leaves no place.
+    best = sorted((at for number, at in enumerate(scores) if number not in wrong), reverse=True)
+    if len(best) > wanted:
+        assert all(scores[number] >= best[wanted] for number in asked)
+
+
+def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
+    class Spelled:
+        def text(self, ids: list[int], layout: object) -> str:
+            return {0: "  ", 1: "same", 2: "same"}.get(ids[0], str(ids))
+
+    asked = list[str]()
+
+    def judge(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        asked.append(text)
+        return ()
+
+    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
+    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    assert asked == ["  ", "same", "same", "[3]"]
+    assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
+
+
+def test_nothing_to_choose_from_is_hopeless_only_where_that_is_a_bound() -> None:
+    assert decide(Proposals(), RULE, checked(), 0.0)[0] is None
+    assert decide(Proposals(), replace(RULE, silent=0.1), checked(), 0.0)[0] == []
+
+
+def test_no_canvas_is_denoised_where_the_answer_is_known(infiller: Infiller) -> None:
+    least = infiller.settings.show_threshold
+    sure = replace(RULE, sure=least, calibration=(9.0, *BY_MIDDLE[1:]))
+    infiller.settings = replace(infiller.settings, early_exit=sure)
+    out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
+    assert (len(out.ranked), out.stopped, out.steps, denoised(infiller)) == (1, "settled", 0, [])
+    assert out.ranked[0].early_confidence is not None
+    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
+    assert (out.ranked, out.stopped, denoised(infiller)) == ([], "empty", [])
+
+
+def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> None:
+    between = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show_threshold), PATIENT)
+    assert denoised(infiller)
+    infiller.settings = replace(infiller.settings, early_exit=None)
+    plain = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show_threshold), PATIENT)
+    assert [one.ids for one in between.ranked] == [one.ids for one in plain.ranked]
+    for mine, theirs in zip(between.ranked, plain.ranked, strict=True):
+        assert mine.features == pytest.approx(theirs.features, abs=1e-3)
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(min_confidence=0.5, candidates=3)])
+def test_who_asks_for_more_than_a_sure_fill_gets_canvases(infiller: Infiller, budget: Budget) -> None:
+    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    assert infiller.infill(HOLE, budget, PATIENT).ranked
+    assert denoised(infiller)
+
+
+def test_a_search_that_was_broken_off_is_no_answer(infiller: Infiller) -> None:
+    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    late = infiller.infill(HOLE, Budget(min_confidence=0.5), FillObserver(interrupted=lambda: False, late=lambda: True))
+    assert late.ranked
+    assert denoised(infiller)
+
+
+def test_the_engine_gives_an_early_fill_its_own_confidence(infiller: Infiller) -> None:
+    rule = replace(RULE, sure=0.5, calibration=(9.0, *(0.0 for _ in FEATURES)))
+    infiller.settings = replace(infiller.settings, early_exit=rule)
+    engine = Engine(infiller, name="tiny", load_ms=0.0)
+    try:
+        fill = engine.fill(HOLE, Budget(min_confidence=0.5)).result(60)
+    finally:
+        engine.close()
+    assert fill.confidence == pytest.approx(1 / (1 + math.exp(-9)))
+    assert fill.text
+
+
+def test_the_rule_is_read_as_it_was_written_and_checked(tmp_path: Path) -> None:
+    file = tiny_checkpoint(tmp_path) / "midspan.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps(values | {"early_exit": asdict(RULE)}))
+    assert read_settings(tmp_path).early_exit == RULE
+    whole = asdict(RULE)
+    for broken in (5, {"silent": 0.1}, whole | {"calibration": [1.0]}, whole | {"ranking": {"luck": 1}}):
+        file.write_text(json.dumps(values | {"early_exit": broken}))
+        with pytest.raises(CheckpointError, match="early_exit is not what this version fits; fit it again"):
+            read_settings(tmp_path)
+
+
+def seen(nats: float, *, early_right: bool, shown: bool, right: bool) -> Seen:
+    """A gap with two hypotheses, the first of `nats` by its middle, the other far behind it."""
+    signs, features = torch.zeros(2, len(WEIGHTS)), torch.zeros(2, len(FEATURES))
+    signs[:, WEIGHTS.index("middle")] = torch.tensor([nats, nats - 5])
+    features[:, FEATURES.index("middle_sum")] = torch.tensor([nats, nats - 5])
+    return Seen(
+        choice=Choice(signs=signs, right=0 if early_right else None), features=features, shown=shown, right=right
+    )
+
+
+def drawn(count: int) -> list[Seen]:
+    """Gaps whose best one is right the more often, the more likely it is; canvases change nothing."""
+    generator, out = torch.Generator().manual_seed(0), []
+    for nats in (-6 * torch.rand(count, generator=generator)).tolist():
+        right = bool(torch.rand(1, generator=generator) < 1 / (1 + math.exp(-(3 + 2 * nats))))
+        out.append(seen(nats, early_right=right, shown=nats > -1.5, right=right))
+    return out
+
+
+def test_the_best_is_that_of_the_ranking_and_its_margin_is_too() -> None:
+    features, right = best_of(
+        [seen(-1.0, early_right=True, shown=True, right=True)], Ranking(gap=0, suffix=0, middle=1)
+    )
+    assert right.tolist() == [1.0]
+    known = dict(zip(FEATURES, features[0].tolist(), strict=True))
+    assert (known["middle_sum"], known["margin"]) == (-1.0, 5.0)
+
+
+def test_where_canvases_change_nothing_all_that_is_shown_is_known_early() -> None:
+    rule, figures = fit(drawn(600), 0.02)
+    assert 0 < rule.silent < rule.sure < 1
+    assert figures["of_shown"] > 0.95
+    assert figures["answered_right"] == figures["right_in_the_end"]
+    assert figures["lost_of_right"] <= 0.02
+    assert figures["stopped"] > 0.4
+    assert (rule.ranking.gap, rule.ranking.suffix, rule.ranking.agreed) == (0, 0, 0)
+
+
+def test_where_canvases_find_better_ones_nothing_is_sure_without_them() -> None:
+    """A third of what is right in the end was not there early."""
+    lost = [
+        replace(one, choice=replace(one.choice, right=None)) if number % 3 == 0 else one
+        for number, one in enumerate(drawn(600))
+    ]
+    assert fit(lost, 0.02)[0].sure == 1.0
+
+
+def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
+    file = tiny_checkpoint(tmp_path) / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"beams": 2, "neighbours": 4}))
+    (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": "x = 1\nab\n" * 6}) + "\n")
+    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.01, judge=None)
+    rule = read_settings(tmp_path).early_exit
+    assert rule is not None
+    assert json.loads(json.dumps(asdict(rule))) == json.loads(json.dumps(row["early_exit"]))

@@ -1,0 +1,61 @@
+"""Which gaps are given up early: the bounds that the shown and right ones allow, and no others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from midspan.engine.hypotheses.beam_search import Beam
+from midspan.engine.hypotheses.hypothesis import Proposals
+from midspan.engine.settings import read_settings
+from midspan.engine.training.promising import EVIDENCE, NATS, Seen, fit, fit_folder, lost, passed
+from tests.engine.tiny import tiny_checkpoint
+
+
+def seen(nats: float, evidence: float, *, shown: bool, right: bool) -> Seen:
+    """A gap with one beam and one line near by."""
+    beam = Beam(ids=(9,), values=(nats,), end=0.0)
+    return Seen(proposals=Proposals(similar_lines={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
+
+
+GOOD = [seen(-0.5, 0.0, shown=True, right=True), seen(-9.0, 2.6, shown=True, right=True)]
+POOR = [seen(-4.5, 1.2, shown=False, right=False)] * 8
+WRONG = [seen(-4.5, 1.2, shown=True, right=False)] * 2
+
+
+def test_nothing_speaks_for_a_gap_without_beams_and_lines_near_by() -> None:
+    assert Proposals().reach(None)
+    assert not Proposals().reach((-100.0, -100.0))
+
+
+def test_the_bounds_let_the_fewest_pass_that_lose_nothing_right() -> None:
+    bounds = fit([*GOOD, *POOR, *WRONG], 0.0)
+    assert passed([*GOOD, *POOR, *WRONG], bounds) == 2 / 12
+    assert lost(GOOD, bounds, right=True) == 0
+    # What is shown and wrong may go.
+    assert lost([*GOOD, *WRONG], bounds, right=False) == 1 / 2
+    assert lost([*GOOD, *WRONG], bounds, right=True) == 0
+
+
+def test_a_right_one_that_nothing_spoke_for_keeps_the_others_unless_it_may_be_lost() -> None:
+    faint = seen(-4.5, 1.2, shown=True, right=True)
+    gaps = [*GOOD, *POOR, faint]
+    assert passed(gaps, fit(gaps, 0.0)) == 1
+    assert passed(gaps, fit(gaps, 0.34)) == 2 / 11
+
+
+def test_where_no_bound_keeps_what_is_right_the_widest_are_taken() -> None:
+    assert fit([seen(-50.0, 0.0, shown=True, right=True)], 0.0) == (NATS[-1], EVIDENCE[0])
+
+
+def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
+    file = tiny_checkpoint(tmp_path) / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"beams": 2}))
+    text = "x = 1\nab\n" * 6
+    (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 6, 0, 0.01, judge=None)
+    bounds = read_settings(tmp_path).promising
+    assert bounds is not None
+    assert list(bounds) == row["promising"]
+    # Of a random network nothing is right.
+    assert (row["holes"], row["lost_of_right"]) == (6, 0.0)

@@ -1,0 +1,80 @@
+"""The ranking finds what makes hypotheses right, and is written where the engine reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from midspan.engine.api import Budget, Hole
+from midspan.engine.infill import Infiller
+from midspan.engine.settings import Ranking, read_settings
+from midspan.engine.training.ranking import Choice, accuracy, fit, fit_folder, observe, signs_of
+from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
+from tests.engine.tiny import tiny_checkpoint, tiny_infiller
+
+
+def choices_by(weights: list[float], count: int) -> list[Choice]:
+    """Holes of five hypotheses each, of which the right one is drawn by a logit of these weights."""
+    generator = torch.Generator().manual_seed(0)
+    out = []
+    for _ in range(count):
+        signs = torch.randn(5, len(weights), generator=generator)
+        chances = (signs @ torch.tensor(weights)).softmax(dim=0)
+        out.append(Choice(signs=signs, right=int(torch.multinomial(chances, 1, generator=generator))))
+    return out
+
+
+def test_the_weights_that_made_the_choices_are_found_again() -> None:
+    found = fit(choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 1.5, 4.0], 4000))
+    assert [found.gap, found.evidence, found.middle, found.root] == pytest.approx([1.0, 3.0, 2.0, 1.5], rel=0.1)
+    assert found.syntax == pytest.approx(4.0, rel=0.1)
+    assert found.suffix == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_hole_without_a_right_hypothesis_teaches_nothing_and_counts_as_wrong() -> None:
+    choices = choices_by([1.0, 0.0, 3.0, 2.0, 0.5, 0.0, 1.5, 4.0], 100)
+    lost = [*choices, *(Choice(signs=choice.signs, right=None) for choice in choices)]
+    assert fit(lost) == fit(choices)
+    assert accuracy(lost, fit(choices)) == accuracy(choices, fit(choices)) / 2 > 0.2
+
+
+def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> None:
+    ranking = Ranking(gap=0.5, suffix=2.0, evidence=3.0, middle=0.25, end=0.75, agreed=4.0, root=5.0, syntax=7.0)
+    infiller: Infiller = tiny_infiller(tmp_path, beams=2, neighbours=4, ranking=ranking)
+    weights = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 4.0, 5.0, 0.0])
+    out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
+    assert len(out.ranked) > 3
+    for one in out.ranked:
+        assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.score, abs=1e-3)
+
+
+def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:
+    """The engine asks of the likeliest only; the others' errors teach as much."""
+    texts = ["x = 1\nab\n" * 6, "total = one + two\n" * 3]
+    (tmp_path / "heldout.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    # Where an error weighs nothing the first two are known once they are asked of.
+    infiller = tiny_infiller(tmp_path, beams=4, ranking=Ranking(syntax=0.0))
+
+    def wrong(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
+        return ((0, 1),)
+
+    infiller.judge = wrong
+    choices = observe(infiller, tmp_path / "heldout.jsonl", 6, 0)
+    assert max(len(choice.signs) for choice in choices) > 2
+    for choice in choices:
+        assert choice.signs[:, -1].tolist() == [-1.0] * len(choice.signs)
+
+
+def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path)
+    texts = ["x = 1\nab\n" * 6, "total = one + two\n" * 3]
+    (tmp_path / "heldout.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    file = tmp_path / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"neighbours": 4}))
+    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 20, 0, judge=None)
+    assert read_settings(tmp_path).ranking == Ranking(**row["ranking"])  # type: ignore[arg-type]
+    # Every line has a twin near by.
+    assert row["any"] > 0.3  # type: ignore[operator]

@@ -1,0 +1,150 @@
+"""The report says what the store holds: counts, rates, characters, by what, and since when."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.cli import main
+from midspan.server.telemetry import FILE_NAME, Offer, Telemetry
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def offer(id: str, **changes: Any) -> Offer:
+    values: dict[str, Any] = {
+        "id": id, "uri": "file:///secret/plan.py", "language": "python", "kind": "line", "trigger": "automatic",
+        "confidence": 0.5, "chars": 10, "lines": 1, "latency_ms": 80.0, "engine_ms": 75.0, "steps": 2,
+        "checkpoint": "embedded", **changes,
+    }  # fmt: skip
+    return Offer(**values)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Four suggestions: one accepted, one in part, one shown, one of long ago."""
+    troubles = list[str | None]()
+    store = Telemetry(tmp_path, troubles.append)
+    store.offered(offer("a", confidence=0.95, chars=12, latency_ms=100.0))
+    store.offered(offer("b", language="<go>", kind="rest_of_line", confidence=1.0))
+    store.offered(offer("c", trigger="invoked", confidence=0.1, latency_ms=60.0))
+    store.offered(offer("old"))
+    store.shown("c")
+    store.accepted("a")
+    store.partially_accepted("a", 3)
+    store.partially_accepted("b", 4)
+    store.close()
+    assert troubles == []
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as rows, rows:
+        rows.execute("UPDATE completion SET ts = ts - ? WHERE id = 'old'", (40 * DAY_MS,))
+    return tmp_path
+
+
+def report(capsys: pytest.CaptureFixture[str], state: Path, *argv: str) -> dict[str, Any]:
+    assert main(["report", "--json", "--state-dir", str(state), *argv]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    found = report(capsys, state)
+    everything = {name: found[name] for name in ("offered", "shown", "accepted", "accepted_in_part", "chars_accepted")}
+    assert everything == {"offered": 3, "shown": 1, "accepted": 1, "accepted_in_part": 1, "chars_accepted": 12 + 4}
+    assert found["acceptance_rate"] == pytest.approx(1 / 3)
+    assert found["latency_ms"] == {"p50": 80.0, "p95": 100.0}
+    assert found["confidence"] == [
+        {"from": 0.0, "to": 0.2, "offered": 1, "accepted": 0.0},
+        {"from": 0.8, "to": 1.0, "offered": 2, "accepted": 0.5},
+    ]
+    counts = {group: {key: part["offered"] for key, part in parts.items()} for group, parts in found["by"].items()}
+    assert counts == {
+        "language": {"<go>": 1, "python": 2},
+        "kind": {"line": 2, "rest_of_line": 1},
+        "trigger": {"automatic": 2, "invoked": 1},
+        "checkpoint": {"embedded": 3},
+    }
+    assert found["by"]["language"]["<go>"]["chars_accepted"] == 4
+    assert report(capsys, state, "--since", "8w")["offered"] == 4
+    began = time.time()
+    assert report(capsys, state, "--since", "1h")["since"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began))
+
+
+def test_nothing_lately_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows, rows:
+        rows.execute("UPDATE completion SET ts = 0")
+    found = report(capsys, state)
+    assert (found["offered"], found["acceptance_rate"], found["latency_ms"]) == (0, None, None)
+    assert main(["report", "--state-dir", str(state)]) == 0
+    assert "offered              0" in capsys.readouterr().out
+
+
+class Cells(HTMLParser):
+    """The text of a page's cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = list[str]()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.seen.append(data)
+
+
+def test_the_page_and_the_text_say_the_same(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    page = state / "page.html"
+    assert main(["report", "--state-dir", str(state), "--html", str(page)]) == 0
+    text, cells = capsys.readouterr().out, Cells()
+    cells.feed(page.read_text(encoding="utf-8"))
+    for said in ("1 (33.3 %)", "p50 80 ms, p95 100 ms"):
+        assert said in text
+        assert said in cells.seen
+    assert "language             <go>: offered 1" in text
+    assert "<go>" in cells.seen
+    assert "plan.py" not in text + page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.unlink(), "no suggestion was logged there yet; give the --state-dir of your server"),
+        (
+            lambda file: file.write_bytes(b"no database, whatever its name"),
+            "file is not a database; remove it",
+        ),
+        (lambda file: newer(file), "its schema is version 99, this midspan knows 1; update midspan"),
+    ],
+)
+def test_a_store_that_cannot_be_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], state: Path, damage: Any, said: str
+) -> None:
+    damage(state / FILE_NAME)
+    assert main(["report", "--state-dir", str(state)]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert str(state / FILE_NAME) in error
+    assert error.count("\n") == 1
+
+
+def newer(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as store:
+        store.execute("PRAGMA user_version = 99")
+
+
+def test_a_page_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    assert main(["report", "--state-dir", str(state), "--html", str(state / "none" / "page.html")]) == 1
+    assert "page.html: No such file or directory; give a file that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("since", ["0d", "yesterday", "3", "-1d", "9999999w"])
+def test_a_wrong_time_is_named(capsys: pytest.CaptureFixture[str], state: Path, since: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--state-dir", str(state), f"--since={since}"])
+    assert ended.value.code == 2
+    assert "is no time such as 12h, 30d or 8w" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""Code actions as pictures: where each is offered, what it replaces, and what the model is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from midspan.engine.api import Candidate, Fill, Latency
+from midspan.server.actions import ACTIONS, BY_NAME, SELECTION_CHARS, Change, choices, is_too_long
+from midspan.server.text.documents import Document
+from midspan.server.text.line_index import Place
+from tests.server.pictures import FIXTURES, cut, named, place
+
+PICTURES = sorted((FIXTURES / "actions").glob("*.txt"))
+
+
+def expected(sections: dict[str, str]) -> dict[str, str]:
+    """What each action that is offered makes of the document."""
+    return {action: picture for names, picture in sections.items() for action in names.split()}
+
+
+def drawn(document: Document, change: Change) -> str:
+    """The document after the change, which is marked."""
+
+    def offset(at: Place) -> int:
+        return sum(map(len, document.lines[: at[0]])) + at[1]
+
+    before, behind = document.text[: offset(change.start)], document.text[offset(change.end) :]
+    return f"{before}├{change.before}fill{change.after}┤{behind}"
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_what_is_offered_and_what_it_replaces(path: Path) -> None:
+    sections = named(path)
+    before, between, after = cut(sections[""])
+    document = Document("file:///a", sections.get("language", "python").strip(), 1, before + between + after)
+    wanted = expected(sections)
+    for action in ACTIONS:
+        change = action.plan(document, place(before), place(before + between))
+        if action.name == "quickfix" and action.name not in wanted:
+            continue
+        assert (change is not None) == (action.name in wanted), action.name
+        if change is None:
+            continue
+        assert drawn(document, change) == wanted[action.name], action.name
+        # What the model sees is the text as it will be, but for the comment that says what is to be done.
+        asked = sections.get("asked", wanted[action.name]).replace("├", "").replace("┤", "")
+        assert change.hole.prefix + "fill" + change.hole.suffix == asked
+        if action.name in ("finish", "placeholder", "docstring", "quickfix") and "kind" in sections:
+            assert change.hole.kind == sections["kind"].strip()
+
+
+def test_strengths_and_drafts() -> None:
+    document = Document("file:///a.py", "python", 1, "if a:\r\n    b = 1\r\n    c = 2\r\n")
+    changes = {action.name: action.plan(document, (1, 0), (3, 0)) for action in ACTIONS}
+    strengths = {}
+    for name in ("refill", "lightly", "half", "fully"):
+        change = changes[name]
+        assert change is not None
+        assert change.hole.draft == "b = 1\n    c = 2"
+        strengths[name] = change.hole.strength
+        # A frozen token that the filters took away would not have stayed.
+        assert change.trims == (change.hole.strength is None)
+    assert strengths == {"refill": None, "lightly": 0.25, "half": 0.5, "fully": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("action", "texts", "wanted"),
+    [
+        ("half", ["c", "a + b", "d", "c"], ["c", "d"]),
+        ("half", ["\ufffd + b", "d"], ["d"]),
+        ("half", ["  c)"], ["  c)"]),
+        ("refill", ["c", "  ", "c)", "a + b)"], ["c"]),
+    ],
+)
+def test_only_what_changes_something_is_a_choice(action: str, texts: list[str], wanted: list[str]) -> None:
+    document = Document("file:///a.py", "python", 1, "x = f(a + b)\n")
+    change = BY_NAME[action].plan(document, (0, 6), (0, 11))
+    assert change is not None
+    candidates = tuple(Candidate(text=text, confidence=0.5) for text in texts)
+    latency = Latency(total=1.0, encode=0.0, denoise=1.0, rank=0.0)
+    fill = Fill(text="", confidence=0.5, candidates=candidates, steps=1, stopped="settled", latency=latency)
+    assert choices(change, fill) == wanted
+
+
+def test_half_of_a_surrogate_pair_reaches_no_prompt() -> None:
+    document = Document("file:///a.py", "python", 1, "x = '\ud83d'\n# TODO \ud83d\n")
+    for at in (((0, 0), (0, 7)), ((1, 0), (1, 0))):
+        for action in ACTIONS:
+            change = action.plan(document, *at)
+            if change is not None:
+                (change.hole.prefix + change.hole.draft + change.hole.suffix).encode()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_selection_of_too_many_characters_is_nothing_to_rewrite(more: int) -> None:
+    text = "x = 1\n" * (SELECTION_CHARS // 6)
+    text += "y" * (SELECTION_CHARS - len(text) + more)
+    document = Document("file:///a.py", "python", 1, text)
+    end = len(document.lines) - 1, len(document.lines[-1])
+    assert is_too_long(document, (0, 0), end) == bool(more)
+    assert (ACTIONS[0].plan(document, (0, 0), end) is None) == bool(more)
+
+
+def test_every_place_of_a_file_can_be_asked_about() -> None:
+    text = (FIXTURES / "demo" / "inventory.py").read_text(encoding="utf-8")
+    for language in ("python", "rust", "html", "markdown", "yaml", "plaintext"):
+        document = Document("file:///a", language, 1, text)
+        for line in range(len(document.lines)):
+            for at in ((line, 0), (line, len(document.content(line)))):
+                for action in ACTIONS:
+                    change = action.plan(document, at, at)
+                    assert change is None or change.start <= change.end < (len(document.lines), 0)

@@ -1,0 +1,174 @@
+"""The table of languages against its grammars and against real code, and which languages are filled."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from midspan.server.postprocess.trim import trim
+from midspan.server.text.documents import Document
+from midspan.server.text.hole import build_hole
+from midspan.server.text.languages import BY_EXTENSION, PLAIN, TABLE, Language, is_on, language_of, name_of, off_because
+from tests.server.lsp_client import session
+from tests.server.pictures import FIXTURES
+from tests.server.raw_client import complete, connected
+from tests.server.scripted import TEXT
+
+SAMPLES = sorted((FIXTURES / "languages").iterdir())
+NODES = ("strings", "open_strings", "comments", "interpolations", "blocks", "headers", "arguments", "imports")
+
+
+def sample(path: Path) -> Document:
+    return Document(path.name, BY_EXTENSION[path.suffix], 1, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("language", TABLE, ids=lambda language: language.name)
+def test_every_node_type_of_the_table_is_in_its_grammar(language: Language) -> None:
+    grammar = language.grammar()
+    known = {grammar.node_kind_for_id(id) for id in range(grammar.node_kind_count)}
+    assert {name: getattr(language, name) - known for name in NODES} == {name: set() for name in NODES}
+
+
+def test_every_language_has_a_sample() -> None:
+    assert {BY_EXTENSION[path.suffix] for path in SAMPLES} == {language.name for language in TABLE}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_samples_parse(path: Path) -> None:
+    syntax = sample(path).syntax
+    assert syntax is not None
+    assert not syntax.has_error
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_the_tree_finds_every_comment_and_nothing_else(path: Path) -> None:
+    document = sample(path)
+    language = language_of(document.language_id)
+    marks = (*language.line_comments, *(start for start, _ in language.block_comments))
+    assert document.syntax is not None
+    offset = 0
+    for line in document.lines:
+        begin = len(line) - len(line.lstrip())
+        commented = bool(line.strip()) and line.lstrip().startswith(marks) and not line.startswith("#!")
+        if commented or (line.strip() and not any(mark in line for mark in marks)):
+            inside = document.syntax.surroundings(offset + len(line[: begin + 4].encode()))
+            assert (inside == "comment") == commented, line
+        offset += len(line.encode())
+
+
+def gaps(document: Document, chance: random.Random) -> Iterator[tuple[str, str, str]]:
+    """Gaps within lines, as a person might leave them: what stands before, in and behind each."""
+    for row, line in enumerate(map(document.content, range(len(document.lines)))):
+        indent = len(line) - len(line.lstrip())
+        ends = [at.start() for at in re.finditer(r"\b|$", line) if at.start() > indent]
+        for _ in range(4 if ends else 0):
+            end = chance.choice(ends)
+            begin = chance.choice([indent, *(at for at in ends if at < end)])
+            if line[begin:end].strip():
+                before, after = document.lines[:row], document.lines[row + 1 :]
+                yield "".join([*before, line[:begin]]), line[begin:end], "".join([line[end:], "\n", *after])
+
+
+def right(before: str, gap: str, after: str, language: str, run_on: str) -> bool:
+    """Whether of the gap's own text and what runs on behind it the gap's text is left."""
+    document = Document("file:///a", language, 1, before + after)
+    hole = build_hole(document, (before.count("\n"), len(before) - before.rfind("\n") - 1))
+    return (trim(hole, gap + run_on) or "").strip() == gap.strip()
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_a_right_fill_stays_and_one_that_runs_on_is_cut_back(path: Path) -> None:
+    document = sample(path)
+    found = list(gaps(document, random.Random(0)))
+    stay = [right(*gap, document.language_id, "") for gap in found]
+    long = [gap for gap in found if len(gap[2].split("\n", 1)[0].strip()) > 1]
+    rest = [right(*gap, document.language_id, gap[2].split("\n", 1)[0]) for gap in long]
+    lines = [right(*gap, document.language_id, "\n".join(gap[2].split("\n")[:3])) for gap in long]
+    assert len(long) > 20
+    # What is left: a brace that may belong to a line above, and a text that begins with three quotes (TOML).
+    assert sum(stay) / len(stay) > 0.95
+    assert sum(rest) / len(rest) > 0.9
+    assert sum(lines) / len(lines) > 0.9
+
+
+def test_the_end_of_a_text_without_a_closing_mark_is_within_it() -> None:
+    syntax = Document("file:///a", "yaml", 1, "a: |\n  b").syntax
+    assert syntax is not None
+    assert syntax.surroundings(8) == "string"
+
+
+@pytest.mark.parametrize(
+    ("id", "name"),
+    [
+        ("python", "python"),
+        ("javascriptreact", "javascript"),
+        ("typescriptreact", "tsx"),
+        ("shellscript", "bash"),
+        ("jsonc", "json"),
+        ("brainfuck", "brainfuck"),
+    ],
+)
+def test_ids_of_one_language_have_one_name(id: str, name: str) -> None:
+    assert name_of(id) == name
+    assert language_of(id) is (PLAIN if id == "brainfuck" else language_of(name))
+
+
+def test_no_grammar_is_imported_before_its_language_is_opened() -> None:
+    script = (
+        "import sys, midspan.server.app, midspan.server.text.documents as d\n"
+        "print(sorted(m for m in sys.modules if m.startswith('tree_sitter_') and '.' not in m))\n"
+        "d.Document('a', 'go', 1, 'package a')\n"
+        "print(sorted(m for m in sys.modules if m.startswith('tree_sitter_') and '.' not in m))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert out.splitlines() == ["[]", "['tree_sitter_go']"]
+
+
+@pytest.mark.parametrize(
+    ("id", "trained", "chosen", "expected"),
+    [
+        ("python", ["python"], {}, True),
+        ("go", ["python"], {}, False),
+        ("go", ["python"], {"go": True}, True),
+        ("python", ["python"], {"python": False}, False),
+        ("shellscript", ["bash"], {}, True),
+        ("shellscript", ["python"], {"bash": True}, True),
+        ("shellscript", ["bash"], {"shellscript": False}, False),
+        ("plaintext", ["python"], {"plaintext": True}, True),
+    ],
+)
+def test_a_language_is_on_as_the_user_says_else_where_it_was_trained(
+    id: str, trained: list[str], chosen: dict[str, bool], expected: bool
+) -> None:
+    assert is_on(id, trained, chosen) is expected
+
+
+def test_why_a_language_is_off_names_the_setting() -> None:
+    mend = 'the setting "languages": {"go": true} turns it on'
+    assert off_because("go", "embedded", ["python"]) == f"no fills in go: embedded knows python only; {mend}"
+    assert off_because("go", "big", ["go"]) == f"no fills in go: big was trained on it, but it is off; {mend}"
+
+
+async def test_the_users_languages_are_filled_and_no_others(tmp_path: Path) -> None:
+    async with session(tmp_path, languages={"rust": True, "python": False}) as client:
+        client.open("x = ", uri="file:///a.rs", language="rust")
+        client.open("x = ", uri="file:///a.py", language="python")
+        client.open("x = ", uri="file:///a.go", language="go")
+        found = [await client.complete(0, 4, uri=f"file:///a.{end}") for end in ("rs", "py", "go")]
+    assert [[item.insert_text for item in items] for items in found] == [[TEXT], [], []]
+
+
+def test_the_log_says_once_why_a_language_is_not_filled(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("x = ", language="go")
+        for id in (1, 2):
+            client.exchange(complete(id, 0, 4))
+        assert client.leave() == 0
+        assert client.stderr.count('no fills in go: scripted knows python only; the setting "languages"') == 1
