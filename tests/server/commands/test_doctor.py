@@ -67,8 +67,8 @@ def test_a_server_that_does_not_come_up_is_a_mend(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("option", "line", "said"),
     [
-        # No file may grow: the store takes no row.
-        (("--file-limit", "1"), "return a", "an accepted suggestion left no row in the telemetry"),
+        # No file may grow: the server says at once that it cannot write its store, and how to fix that.
+        (("--file-limit", "1"), "return a", "no telemetry: cannot write"),
         ((), "empty  a", "nothing is offered even where everything is shown"),
     ],
 )
