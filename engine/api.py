@@ -124,7 +124,8 @@ class About:
     """What is loaded and which paths were chosen at load.
 
     `actions` are the code actions that it does well; `context_tokens` says how much of `Hole.context` it reads, and
-    `elsewhere` whether it looks at `Hole.elsewhere`.
+    `elsewhere` whether it looks at `Hole.elsewhere`. `old_keys` are those of its `midspan.json` that the next release
+    does not read, each with the key of today.
     """
 
     checkpoint: str
@@ -140,6 +141,7 @@ class About:
     actions: tuple[str, ...] = ()
     context_tokens: int = 0
     elsewhere: bool = False
+    old_keys: tuple[str, ...] = ()
 
 
 OnFrame = Callable[[Frame], None]

@@ -10,7 +10,6 @@ import time
 import torch
 
 from midspan.engine.api import Budget, Cell, Frame, GapKind, Hole, Judge
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, known
 from midspan.engine.hypotheses.branches import Branches
 from midspan.engine.hypotheses.early_exit import Checked
@@ -19,7 +18,7 @@ from midspan.engine.infill import Infilling, Watch
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import FEATURES, CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest gap that was trained on.
 LONGEST_SPAN = 4
@@ -63,7 +62,7 @@ class Autoregressive:
         try:
             found = [_scored(beam) for beam in self._search(out, branches, hole.kind, budget, watch)]
             checked = Checked(self.judge, hole, self.prompt, out.layout)
-            out.ranked = checked.ordered(found, self.settings.ranking.syntax, budget.candidates)
+            out.ranked = checked.ordered(found, self.settings.hypotheses.ranking.syntax, budget.candidates)
         finally:
             branches.drop()
         out.denoise_s = time.perf_counter() - clock
@@ -72,8 +71,8 @@ class Autoregressive:
     def _search(self, out: Infilling, branches: Branches, kind: GapKind, budget: Budget, watch: Watch) -> list[Beam]:
         """Whole hypotheses, the likeliest first: until the best are settled, the gap is too long or the time is out."""
         settings = self.settings
-        width = max(settings.draws * len(settings.slots), min(MAX_BEAMS, budget.candidates))
-        limit = max(settings.slots) * (LONGEST_SPAN if kind in self.prompt.many_lines else 1)
+        width = max(settings.denoise.draws * len(settings.layout.slots), min(MAX_BEAMS, budget.candidates))
+        limit = max(settings.layout.slots) * (LONGEST_SPAN if kind in self.prompt.many_lines else 1)
         ended = list[Beam]()
         for beams, ended in self.fim.steps(branches, out.layout, kind, width, limit):
             out.steps += 1

@@ -33,9 +33,9 @@ from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.released import CHAT_LAYOUTS
-from midspan.engine.settings import CheckpointSettings, read_settings
+from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
 from midspan.engine.weights.load import read_config, resolve
+from midspan.engine.weights.midspan_json import old_keys, read_settings
 from midspan.engine.weights.quantized import count_parameters, precision
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,9 @@ class _Job:
 class Engine:
     """A loaded checkpoint; `fill` may be called from any thread, the model runs on one of its own."""
 
-    def __init__(self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float) -> None:
+    def __init__(
+        self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float, old_keys: tuple[str, ...] = ()
+    ) -> None:
         self._infiller = infiller
         model, settings = infiller.model, infiller.settings
         self.about = About(
@@ -88,14 +90,15 @@ class Engine:
             dtype=precision(model),
             threads=model.threads,
             parameters=count_parameters(model),
-            layout=settings.layout,
-            languages=settings.languages,
-            show_threshold=settings.show_threshold,
+            layout=settings.layout.kind,
+            languages=settings.show.languages,
+            show_threshold=settings.show.show_threshold,
             kernels=chosen(model),
             load_ms=load_ms,
             actions=settings.offered,
-            context_tokens=settings.context_tokens,
-            elsewhere=settings.neighbours > 0,
+            context_tokens=settings.layout.context_tokens,
+            elsewhere=settings.hypotheses.similar_lines > 0,
+            old_keys=old_keys,
         )
         self._wake = threading.Condition()
         self._waiting: _Job | None = None
@@ -121,7 +124,7 @@ class Engine:
         load_ms = 1000 * (time.perf_counter() - began)
         kernels = ", ".join(f"{name} {path}" for name, path in chosen(infiller.model))
         log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, infiller.model.device, load_ms, kernels)
-        return cls(infiller, name=checkpoint, load_ms=load_ms)
+        return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old_keys(resolve(checkpoint)))
 
     @property
     def encoded_tokens(self) -> int:
@@ -220,7 +223,7 @@ class Engine:
         for scored in infilling.ranked:
             text = self._infiller.prompt.text(list(scored.ids), infilling.layout)
             if text.strip() and text not in candidates:
-                confidence = scored.confidence(self._infiller.settings.calibration)
+                confidence = scored.confidence(self._infiller.settings.show.calibration)
                 candidates[text] = Candidate(text=text, confidence=confidence)
         return list(candidates.values())
 
@@ -240,8 +243,8 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
         model = load_network(folder, config, place, settings.quantize, progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
-    log.info("%s: layout %s", folder, settings.layout)
-    return (Autoregressive if settings.layout == "fim" else Infiller)(model.eval(), prompt, settings)
+    log.info("%s: layout %s", folder, settings.layout.kind)
+    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(model.eval(), prompt, settings)
 
 
 def warm_up(infiller: Infiller) -> None:
@@ -249,7 +252,7 @@ def warm_up(infiller: Infiller) -> None:
 
     The first text is as long as prompts are, the next ones as short as what a keystroke changes. Raises DeviceError.
     """
-    text = "total = total + 1\n" * max(1, infiller.settings.prefix_tokens // 6)
+    text = "total = total + 1\n" * max(1, infiller.settings.layout.prefix_tokens // 6)
     try:
         for kind in ("rest_of_line", "span", "rest_of_line"):
             infiller.infill(Hole(prefix=text, suffix="\n" + text, kind=kind), Budget(), PATIENT)
@@ -261,13 +264,14 @@ def warm_up(infiller: Infiller) -> None:
 def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
     """The checkpoint's tokenizer, with turns where its layout asks in them. Raises CheckpointError."""
     file = folder / "tokenizer.json"
-    if settings.layout in CHAT_LAYOUTS:
-        return ChatPrompt(file, settings)
+    layout = settings.layout
+    if layout.kind in CHAT_LAYOUTS:
+        return ChatPrompt(file, layout)
     return Prompt(
         file,
-        prefix_tokens=settings.prefix_tokens,
-        filler_id=settings.filler_id,
-        context_tokens=settings.context_tokens,
+        prefix_tokens=layout.prefix_tokens,
+        filler_id=layout.filler_id,
+        context_tokens=layout.context_tokens,
     )
 
 

@@ -25,7 +25,7 @@ from midspan.engine.hypotheses.similar_lines import neighbours
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Layout, Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import CheckpointSettings, SearchFloor
 
 MAX_BLOCKS = 4
 REPAIR_STEPS = 2
@@ -82,8 +82,8 @@ class Infiller:
         """The memory of the prefix; captured steps know where it lies, so theirs has room from the start."""
         if not isinstance(self.loop, CapturedLoop):
             return PrefixCache(self.model)
-        settings = self.settings
-        tokens = settings.context_tokens + settings.prefix_tokens + settings.suffix_tokens + ASKING_TOKENS
+        layout = self.settings.layout
+        tokens = layout.context_tokens + layout.prefix_tokens + layout.suffix_tokens + ASKING_TOKENS
         return PrefixCache(self.model, tokens)
 
     @cached_property
@@ -104,7 +104,7 @@ class Infiller:
         broken_off = watch.interrupted() or watch.late()
         if not many_lines and not broken_off and self._is_known(out, checked, budget):
             return out
-        for block in range(MAX_BLOCKS if self.settings.layout != "clamped" else 1):
+        for block in range(MAX_BLOCKS if self.settings.layout.kind != "clamped" else 1):
             if watch.interrupted():
                 out.stopped = "cancelled"
                 return out
@@ -121,7 +121,7 @@ class Infiller:
             out.rivals = Rivals()
             layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
         if many_lines and out.ranked:
-            out.ranked = checked.ordered(out.ranked, self.settings.ranking.syntax, budget.candidates)
+            out.ranked = checked.ordered(out.ranked, self.settings.hypotheses.ranking.syntax, budget.candidates)
         return out
 
     def _rewrite(self, hole: Hole, strength: float, budget: Budget, watch: Watch) -> Infilling:
@@ -131,7 +131,7 @@ class Infiller:
         """
         out = Infilling(layout=self.prompt.lay_out(hole), ranked=[])
         draft = Draft.of(self.prompt, hole.draft, out.layout, strength, budget.seed)
-        ids, plan, size = list(draft.ids), self._plan(budget), max(self.settings.block_slots)
+        ids, plan, size = list(draft.ids), self._plan(budget), max(self.settings.layout.block_slots)
         checked = Checked(self.judge, hole, self.prompt, out.layout)
         pieces = draft.pieces(size)
         for number, (begin, end) in enumerate(pieces):
@@ -153,14 +153,14 @@ class Infiller:
                 out.ranked, out.stopped = [], "cancelled" if watch.interrupted() else "deadline"
                 return out
             whole = [replace(one, ids=(*before, *one.ids, *behind)) for one in ranked]
-            whole = checked.ordered(whole, self.settings.ranking.syntax, budget.candidates)
+            whole = checked.ordered(whole, self.settings.hypotheses.ranking.syntax, budget.candidates)
             out.ranked = [together(out.ranked[0], one) for one in whole] if out.ranked else whole
             ids = list(whole[0].ids)
         return out
 
     def _is_known(self, out: Infilling, checked: Checked, budget: Budget) -> bool:
         """Whether no canvas is needed, where nothing but a sure fill is wanted: that one is there, or none will be."""
-        rule, only_sure = self.settings.early_exit, budget.least >= self.settings.show_threshold
+        rule, only_sure = self.settings.show.early_exit, budget.least >= self.settings.show.show_threshold
         if not out.rivals.promise(self._least(budget)):
             out.stopped = "empty"
             return True
@@ -174,7 +174,7 @@ class Infiller:
         return found is not None
 
     def _plan(self, budget: Budget) -> Plan:
-        settings = self.settings
+        settings = self.settings.denoise
         return Plan(
             steps=settings.steps if budget.steps is None else min(budget.steps, settings.steps),
             t_min=settings.t_min,
@@ -182,7 +182,7 @@ class Infiller:
             entropy_bound=settings.entropy_bound,
             confidence_threshold=settings.confidence_threshold,
             # Likely lengths were chosen before, and a short gap has the least entropy.
-            keep=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
+            keep=None if self.settings.layout.kind == "clamped" else max(settings.survivors, budget.candidates),
         )
 
     def _block(
@@ -194,24 +194,25 @@ class Infiller:
         many_lines = kind in self.prompt.many_lines
         slots = fitting(settings, self._slots(kind), longest)
         if budget.candidates == 1 and not many_lines:
-            slots = around(slots, out.rivals.lengths, settings.around_beams)
+            slots = around(slots, out.rivals.lengths, settings.hypotheses.length_slack)
         width = canvas_width(settings, slots, longest)
-        if settings.layout == "clamped":
+        if settings.layout.kind == "clamped":
             scores = self._read_lengths(out, layout, slots, width, draws)
-            slots = likely_lengths(scores, settings, max(settings.keep, budget.candidates), many_lines=many_lines)
-        each = max(settings.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
+            count = max(settings.denoise.survivors, budget.candidates)
+            slots = likely_lengths(scores, settings, count, many_lines=many_lines)
+        each = max(settings.denoise.draws, min(MAX_DRAWS, -(-budget.candidates // len(slots))))
         canvas = lay_canvases(layout, self.prompt, slots, each, width, self.model.device)
         return self._finish(out, canvas, layout, plan, draws, watch, out.rivals)
 
     def _slots(self, kind: GapKind) -> tuple[int, ...]:
-        return self.settings.block_slots if kind in self.prompt.many_lines else self.settings.slots
+        return self.settings.layout.block_slots if kind in self.prompt.many_lines else self.settings.layout.slots
 
     def _read_lengths(
         self, out: Infilling, layout: Layout, slots: tuple[int, ...], width: int, draws: Draws
     ) -> dict[int, tuple[float, float]]:
         """The scores of the gap lengths `slots`; reading them counts as a step."""
         clock = time.perf_counter()
-        each, memory = self.settings.draws, self.prefix.memory
+        each, memory = self.settings.denoise.draws, self.prefix.memory
         scores = read_lengths(self.model, memory, layout, self.prompt, slots, width, each, draws)
         out.steps += 1
         out.denoise_s += time.perf_counter() - clock
@@ -220,28 +221,28 @@ class Infiller:
     def _rivals(self, out: Infilling, hole: Hole, budget: Budget, watch: Watch) -> Rivals:
         """What the neighbourhood and the beam search say about a gap, if the checkpoint has them."""
         nearby = self._nearby(hole, out.layout)
-        if not self.settings.beams:
+        if not self.settings.hypotheses.beams:
             return Rivals(nearby=nearby)
         clock = time.perf_counter()
         self.fim.encode(out.layout)
         out.encode_s += time.perf_counter() - clock
         clock = time.perf_counter()
         least = self._least(budget)
-        floor = -torch.inf if least is None or Rivals(nearby=nearby).promise(least) else least[0]
+        floor = -torch.inf if least is None or Rivals(nearby=nearby).promise(least) else least.log_prob
         beams = {beam.ids: beam for beam in self._search(out.layout, hole.kind, budget, watch, floor)}
         out.denoise_s += time.perf_counter() - clock
         return Rivals(nearby=nearby, beams=beams, read=partial(self.fim.read, out.layout, hole.kind))
 
-    def _least(self, budget: Budget) -> tuple[float, float] | None:
+    def _least(self, budget: Budget) -> SearchFloor | None:
         """What must speak for a gap, where nothing but a sure fill is wanted; None where any is."""
-        return self.settings.promising if budget.least >= self.settings.show_threshold else None
+        return self.settings.show.search_floor if budget.least >= self.settings.show.show_threshold else None
 
     @torch.inference_mode()
     def _search(self, layout: Layout, kind: GapKind, budget: Budget, watch: Watch, floor: float) -> list[Beam]:
         """The likeliest beams, as many as have ended when the best is known, none comes to `floor` nats any more,
         nobody waits or it is late."""
         ended, branches = list[Beam](), Branches(self.model, self.fim.prefix.memory)
-        width = max(self.settings.beams, min(MAX_DRAWS, budget.candidates))
+        width = max(self.settings.hypotheses.beams, min(MAX_DRAWS, budget.candidates))
         try:
             for beams, ended in self.fim.steps(branches, layout, kind, width, max(self._slots(kind))):
                 enough = known(beams, ended, min(width, budget.candidates)) or faint(beams, ended, floor)
@@ -253,11 +254,11 @@ class Infiller:
 
     def _nearby(self, hole: Hole, layout: Layout) -> dict[Gap, float]:
         """Gap ids and evidence of what the neighbourhood says, where token healing allows them."""
-        if not self.settings.neighbours:
+        if not self.settings.hypotheses.similar_lines:
             return {}
         allowed = self.prompt.allowed_first(layout.heal)
         longest, out = self.model.config.canvas_length // 2, dict[Gap, float]()
-        for neighbour in neighbours(hole, self.settings.neighbours):
+        for neighbour in neighbours(hole, self.settings.hypotheses.similar_lines):
             gap = tuple(self.prompt.encode(layout.heal + neighbour.text))
             if len(gap) <= longest and (allowed is None or bool(allowed[gap[0]])):
                 out[gap] = neighbour.evidence
@@ -287,7 +288,7 @@ class Infiller:
             return []
         clock = time.perf_counter()
         memory, last_hidden = self.prefix.memory, self.prefix.last_hidden
-        rows, weights = canvas.select(last.rows), self.settings.ranking
+        rows, weights = canvas.select(last.rows), self.settings.hypotheses.ranking
         ranked = rank(self.model, memory, last_hidden, last.draft, rows, layout, self.prompt, rivals, weights)
         out.rank_s += time.perf_counter() - clock
         return ranked
@@ -305,7 +306,7 @@ class Infiller:
 
         Not so where nothing but a sure fill is wanted.
         """
-        penalty, layout, wanted = self.settings.ranking.syntax, out.layout, budget.candidates
+        penalty, layout, wanted = self.settings.hypotheses.ranking.syntax, out.layout, budget.candidates
         ordered = checked.ordered(ranked, penalty, wanted)
         if ordered[0].parses or self._least(budget) is not None or out.stopped == "deadline" or watch.late():
             return ordered
@@ -314,7 +315,7 @@ class Infiller:
         if not any(spoilt):
             return ordered
         # What a line near by says may be longer than any of the slots.
-        width = min(self.model.config.canvas_length, 2 * max(*self.settings.slots, len(best.ids)))
+        width = min(self.model.config.canvas_length, 2 * max(*self.settings.layout.slots, len(best.ids)))
         canvas = lay_repairs(self.prompt, best.ids, spoilt, layout, width, self.model.device)
         # Beside what was there before, so only the readings count.
         read, plan = Rivals(read=out.rivals.read), replace(self._plan(budget), steps=REPAIR_STEPS)
@@ -325,9 +326,8 @@ class Infiller:
     def _denoise(self, out: Infilling, canvas: Canvas, plan: Plan, draws: Draws, watch: Watch) -> Step | None:
         """The last step when the canvases settle, the steps or the time run out; None after a cancel."""
         # In steps, so that few sizes of product occur; the suffix rows among them are read again.
-        later_rows = (
-            min(canvas.ids.shape[1], -(-max(canvas.gap_sizes) // ROWS) * ROWS) if self.settings.reuse_suffix else None
-        )
+        gap_rows = min(canvas.ids.shape[1], -(-max(canvas.gap_sizes) // ROWS) * ROWS)
+        later_rows = gap_rows if self.settings.denoise.reuse_suffix else None
         step = None
         out.stopped = "steps"
         for step in self.loop(self.prefix.memory, canvas, plan, draws, later_rows):

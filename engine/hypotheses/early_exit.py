@@ -53,6 +53,6 @@ def early(rivals: Rivals, rule: EarlyExit, checked: Checked, least: float) -> tu
     ranked, read = rank_rivals(rivals, rule.ranking)
     ranked = judged(ranked, checked.parses, rule.ranking.syntax, lambda order: len(order) > 1)
     confidence = ranked[0].confidence(rule.calibration) if ranked else 0.0
-    if confidence < rule.silent:
+    if confidence < rule.reject:
         return [], read
-    return ([replace(ranked[0], early=confidence)] if confidence >= max(rule.sure, least) else None), read
+    return ([replace(ranked[0], early=confidence)] if confidence >= max(rule.accept, least) else None), read

@@ -12,11 +12,10 @@ import torch
 
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LEAST, Beam
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prompts.prompt import Layout, Prompt
-from midspan.engine.settings import Ranking
+from midspan.engine.settings import FEATURES, Ranking, SearchFloor
 
 SUFFIX_HEAD = 6
 FARTHEST = 10.0
@@ -67,12 +66,12 @@ class Rivals:
     read: Callable[[list[Gap]], list[Beam]] | None = None
     known: Mapping[Gap, Beam] = field(default_factory=dict)
 
-    def promise(self, least: tuple[float, float] | None) -> bool:
+    def promise(self, least: SearchFloor | None) -> bool:
         """Whether a beam has so many nats at `least`, or a line near by so much evidence; True for None."""
         if least is None:
             return True
-        likely = any(beam.log_probability >= least[0] for beam in self.beams.values())
-        return likely or any(evidence >= least[1] for evidence in self.nearby.values())
+        likely = any(beam.log_probability >= least.log_prob for beam in self.beams.values())
+        return likely or any(evidence >= least.evidence for evidence in self.nearby.values())
 
     @property
     def lengths(self) -> set[int]:
@@ -172,7 +171,7 @@ def _scored(
     who = (float(drawn), evidence)
     features = (*_summary(own), *_summary(suffix)[:2], *who, *by_middle, float(gap in rivals.beams), 0.0, 1.0)
     known = dict(zip(FEATURES, features, strict=True)) | {"suffix_sum": sum(suffix)}
-    standing = weights.standing(known)
+    standing = weights.score(known)
     return Scored(ids=gap, log_probability=sum(values), standing=standing, features=features, ended=ended)
 
 

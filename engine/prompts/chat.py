@@ -2,11 +2,12 @@
 
     <bos><|turn>user\\n REQUEST <turn|>\\n<|turn>model\\n<|channel>thought\\n<channel|> ```language\\n BEGINNING  CANVAS
 
-The thought is empty, as thinking is off; with `thought` false there is none. The answer is begun by us, as a code block
-whose marks no line of the file closes, so that the canvas goes on with the text right before the gap and token healing
-works as elsewhere. `prompted`: the request shows the file with the gap marked, the beginning is the gap's line so far,
-and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows how the file ends, the
-beginning is the file up to the gap, and the canvas holds the gap, of a length that is tried, and what follows, frozen.
+The thought is empty, as thinking is off; with `empty_thinking` false there is none. We begin the answer, as a code
+block whose marks no line of the file closes, so that the canvas goes on with the text right before the gap and token
+healing works as elsewhere. `prompted`: the request shows the file with the gap marked, the beginning is the gap's line
+so far, and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows how the file ends,
+the beginning is the file up to the gap, and the canvas holds the gap, of a length that is tried, and what follows,
+frozen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
 from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import LayoutSettings
 
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
 # What a canvas may hold behind an answer.
@@ -46,15 +47,15 @@ class ChatLayout(Layout):
 class ChatPrompt(Prompt):
     """One instruction-tuned checkpoint's tokenizer and turns."""
 
-    def __init__(self, tokenizer_file: Path, settings: CheckpointSettings) -> None:
+    def __init__(self, tokenizer_file: Path, layout: LayoutSettings) -> None:
         super().__init__(
             tokenizer_file,
-            prefix_tokens=settings.prefix_tokens,
-            filler_id=settings.filler_id,
-            context_tokens=settings.context_tokens,
+            prefix_tokens=layout.prefix_tokens,
+            filler_id=layout.filler_id,
+            context_tokens=layout.context_tokens,
         )
-        self._prompted, self._suffix_tokens = settings.layout == "prompted", settings.suffix_tokens
-        self._thinks = settings.thought
+        self._prompted, self._suffix_tokens = layout.kind == "prompted", layout.suffix_tokens
+        self._empty_thinking = layout.empty_thinking
         needed = (TURN, TURN_END, CHANNEL, CHANNEL_END, *ENDS)
         found = {name: self._tokenizer.token_to_id(name) for name in needed}
         absent = [name for name, token in found.items() if token not in self.special_ids]
@@ -86,7 +87,7 @@ class ChatPrompt(Prompt):
         """The user's turn with a request in ids, and the model's turn up to the answer."""
         turn, end = self._turns[TURN], self._turns[TURN_END]
         empty = [self._turns[CHANNEL], *self.encode("thought\n"), self._turns[CHANNEL_END]]
-        thought = empty if self._thinks else []
+        thought = empty if self._empty_thinking else []
         asked = [turn, *self.encode("user\n"), *request, end, *self.encode("\n")]
         return [BOS_ID, *asked, turn, *self.encode("model\n"), *thought]
 

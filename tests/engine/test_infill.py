@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.ranking import Scored, rank
 from midspan.engine.infill import Infiller, Watch
 from midspan.engine.prompts.prompt import Prompt
-from tests.engine.tiny import SOURCE, tiny_infiller
+from midspan.engine.settings import SearchFloor
+from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
@@ -110,7 +110,7 @@ def test_a_long_gap_goes_on_block_by_block(infiller: Infiller) -> None:
     many = infiller.infill(span, Budget(), PATIENT)
     assert not one.ranked[0].ended, "the random network is expected not to write filler here"
     assert many.ranked[0].ids[: len(one.ranked[0].ids)] == one.ranked[0].ids
-    assert len(many.ranked[0].ids) > max(infiller.settings.slots)
+    assert len(many.ranked[0].ids) > max(infiller.settings.layout.slots)
 
 
 def test_whole_lines_end_with_their_line_end(infiller: Infiller) -> None:
@@ -231,9 +231,9 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     assert best.ids[:1] == plain.ranked[0].ids[:1]
 
     # Where a sure fill is wanted or none, what is not one already is left as it is.
-    infiller.settings = replace(infiller.settings, beams=2, promising=(-1000.0, 0.0))
+    infiller.settings = changed(infiller.settings, beams=2, search_floor=SearchFloor(log_prob=-1000.0, evidence=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
-    sure = Budget(least=infiller.settings.show_threshold)
+    sure = Budget(least=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 

@@ -1,7 +1,7 @@
-"""Fit which gaps a checkpoint gives up early, where nothing but a sure fill is wanted, judge included.
+"""Fit which gaps a checkpoint gives up before a canvas, where nothing but a sure fill is wanted, judge included.
 
-`benchmarks/promising.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`; see
-engine/training/promising.py. To be run behind `calibrate.py`, as it depends on the threshold; the holes are others.
+`benchmarks/search_floor.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`; see
+engine/training/search_floor.py. Run it behind `calibrate.py`: it depends on the threshold. Its holes are others.
 One JSON row goes to stdout.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from midspan.engine.api import Judge
 from midspan.engine.backends.process import keep_large_blocks
-from midspan.engine.training.promising import fit_folder
+from midspan.engine.training.search_floor import fit_folder
 from midspan.server.text.syntax_check import SyntaxJudge
 
 Fit = Callable[[Path, Path, int, int, float, Judge | None], dict[str, object]]
