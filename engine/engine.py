@@ -17,6 +17,7 @@ from midspan.engine.api import (
     About,
     Budget,
     Candidate,
+    CheckpointError,
     DeviceError,
     Fill,
     Hole,
@@ -30,11 +31,11 @@ from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.choose import chosen, load_network
 from midspan.engine.backends.triton import FusedGemma
 from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
-from midspan.engine.model import ModelConfig
+from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
-from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
-from midspan.engine.weights.load import read_config, resolve
+from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
 from midspan.engine.weights.quantized import count_parameters, precision
 
@@ -171,12 +172,14 @@ class Engine:
         while (job := self._next()) is not None:
             try:
                 fill = self._answer(job)
-            except Exception as error:
+            except BaseException as error:
+                # A panic in Rust code is no Exception; without the worker no request would be answered any more.
                 log.exception("a fill failed; the next request starts afresh")
                 # Its frames hold what filled the memory.
                 traceback.clear_frames(error.__traceback__)
                 self._infiller.reset()
-                job.future.set_exception(error)
+                known = isinstance(error, Exception)
+                job.future.set_exception(error if known else RuntimeError(f"{type(error).__name__}: {error}"))
             else:
                 job.future.set_result(fill)
 
@@ -235,16 +238,18 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     """
     place = _device(device)
     folder = resolve(checkpoint)
-    config = ModelConfig.from_json(read_config(folder))
+    config = ModelConfig.from_json(read_config(folder), str(folder / "config.json"))
     settings = read_settings(folder)
+    check_weights(folder, config, place)
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
     try:
-        model = load_network(folder, config, place, settings.quantize, progress)
+        model = load_network(folder, config, place, settings.quantize, progress).eval()
+        _try_out(model, folder)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
     log.info("%s: layout %s", folder, settings.layout.kind)
-    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(model.eval(), prompt, settings)
+    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(model, prompt, settings)
 
 
 def warm_up(infiller: Infiller) -> None:
@@ -263,16 +268,28 @@ def warm_up(infiller: Infiller) -> None:
 
 def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
     """The checkpoint's tokenizer, with turns where its layout asks in them. Raises CheckpointError."""
-    file = folder / "tokenizer.json"
-    layout = settings.layout
+    file, layout = folder / "tokenizer.json", settings.layout
     if layout.kind in CHAT_LAYOUTS:
         return ChatPrompt(file, layout)
-    return Prompt(
-        file,
-        prefix_tokens=layout.prefix_tokens,
-        filler_id=layout.filler_id,
-        context_tokens=layout.context_tokens,
+    prompt = Prompt(
+        file, prefix_tokens=layout.prefix_tokens, filler_id=layout.filler_id, context_tokens=layout.context_tokens
     )
+    fillers = [token for token in prompt.special_ids if token not in (BOS_ID, EOS_ID)]
+    if layout.filler_id not in fillers:
+        some = ", ".join(map(str, fillers[:8]))
+        problem = f"layout.filler_id is {layout.filler_id}; give a special token of tokenizer.json, such as {some}"
+        raise CheckpointError(f"{folder / 'midspan.json'}: {problem}")
+    return prompt
+
+
+@torch.inference_mode()
+def _try_out(model: DiffusionGemma, folder: Path) -> None:
+    """Read one token causally and as a canvas. Raises CheckpointError where no use can be made of what comes out."""
+    cache, ids = model.new_cache(1), torch.tensor([[BOS_ID]], device=model.device)
+    hidden = torch.cat((model.prefill(ids, cache), model.denoise(ids, cache)), dim=1)
+    logits = model.logits(hidden[0])
+    if not bool(logits.isfinite().all()) or bool((logits.amax(dim=-1) == logits.amin(dim=-1)).any()):
+        raise CheckpointError(f"{folder}: its weights compute no finite logits that differ; copy the checkpoint again")
 
 
 def _device(name: str) -> torch.device:

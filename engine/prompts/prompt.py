@@ -1,4 +1,4 @@
-"""Hole <-> token ids: the only file that knows tokenizers.
+"""Hole <-> token ids.
 
 The text before the gap ends in the middle of a token more often than not. So its last word is taken back and the gap's
 first slot may only hold tokens that begin with that word (token healing).
@@ -6,16 +6,15 @@ first slot may only hold tokens that begin with that word (token healing).
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.prompts.tokenizer_json import open_tokenizer
 
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
@@ -42,28 +41,24 @@ class Prompt:
     many_lines: tuple[GapKind, ...] = ("span",)
 
     def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int, context_tokens: int = 0) -> None:
-        if not tokenizer_file.is_file():
-            raise CheckpointError(f"{tokenizer_file}: missing; copy it from the checkpoint's source")
-        try:
-            found = json.loads(tokenizer_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{tokenizer_file}: not valid JSON ({error}); restore it") from error
-        if not isinstance(found, dict) or "model" not in found:
-            raise CheckpointError(f"{tokenizer_file}: not a tokenizer; restore it from the checkpoint's source")
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        # User text that spells "<filler>" stays text.
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer, self._file = open_tokenizer(tokenizer_file), tokenizer_file
         self._prefix_tokens, self._context_tokens = prefix_tokens, context_tokens
         self._context: tuple[tuple[str, ...], list[int]] = ((), [])
         self._suffix: tuple[str, list[int]] = ("", [])
         self._before: tuple[str, list[int]] = ("", [])
         self.filler_id = filler_id
-        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        known = set(self._tokenizer.get_vocab().values())
+        self.vocab_size = max(known) + 1
         # Gemma's tokenizer has ordinary text among its added tokens: line ends and runs of blanks.
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
-        self.banned = tuple(i for i in self.special_ids if i != filler_id)
         special = set(self.special_ids)
+        for name, token in (("<eos>", EOS_ID), ("<bos>", BOS_ID)):
+            if token not in special:
+                fix = "copy it from the checkpoint's source"
+                raise CheckpointError(f"{tokenizer_file}: id {token} is no special token, {name}; {fix}")
+        # An id that stands for no token may not come either.
+        self.banned = tuple(i for i in range(self.vocab_size) if (i in special or i not in known) and i != filler_id)
         self._texts = ["" if i in special else self.decode([i]) for i in range(self.vocab_size)]
         # Tokens that begin alike stand together.
         self._order = sorted(range(self.vocab_size), key=self._texts.__getitem__)
@@ -73,7 +68,7 @@ class Prompt:
     def widen(self, vocab_size: int) -> None:
         """Let the network know more ids than the tokenizer: no slot may take them. Raises CheckpointError for fewer."""
         if vocab_size < self.vocab_size:
-            have = f"tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
+            have = f"{self._file.parent}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         more = range(self.vocab_size, vocab_size)
         self.banned += tuple(more)

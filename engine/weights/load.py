@@ -1,12 +1,13 @@
 """Where a checkpoint lies, and its tensors -> parameters as one table; safetensors only, one tensor at a time.
 
-How tensors are stored stands in stored.py, how those of fewer bits are kept in quantized.py.
+safetensors.py knows how tensors are stored, quantized.py how those of fewer bits are kept, numbers.py which numbers
+no weights have.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from midspan.engine.api import CheckpointError, DeviceError, OnProgress
-from midspan.engine.model import DiffusionGemma, Experts, Layer
+from midspan.engine.model import DiffusionGemma, Experts, Layer, ModelConfig
 from midspan.engine.settings import Quantize
+from midspan.engine.weights.numbers import check_numbers
 from midspan.engine.weights.quantized import (
     Fp8Linear,
     QuantizedExperts,
@@ -27,7 +29,8 @@ from midspan.engine.weights.quantized import (
     quantize_experts,
     quantize_linear,
 )
-from midspan.engine.weights.safetensors import Piece, catalogue, open_file, pieces, read, weight_files
+from midspan.engine.weights.safetensors import Entry, Piece, catalogue, open_file, pieces, read, weight_files
+from midspan.engine.weights.typed_json import one_line, read_object
 from midspan.kernels.int8 import int8_rows
 
 EMBEDDED = Path(__file__).parents[1] / "checkpoints" / "embedded"
@@ -35,6 +38,7 @@ DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
 # The text network does not see pictures, and the head is the embedding.
 IGNORED = (*VISION, "lm_head.weight")
+LAYER = re.compile(re.escape(DECODER) + r"layers\.(\d{1,4})\.")
 # Bytes of one file of weights, so that a checkpoint passes where files are limited to 16 MiB.
 SHARD = 16_000_000
 
@@ -59,11 +63,15 @@ def resolve(checkpoint: str) -> Path:
     """The folder of `embedded`, of a path, or of a hub name that is already in the local cache."""
     if checkpoint == "embedded":
         return EMBEDDED
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{folder}: not a folder; give the folder that holds config.json")
+    try:
+        folder = Path(checkpoint).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise CheckpointError(f"{folder}: not a folder; give the folder that holds config.json")
+    except (OSError, RuntimeError) as error:
+        # A name that is too long, a folder that may not be entered, or ~ of nobody.
+        raise CheckpointError(f"{checkpoint[:80]}: {one_line(error)}; give another folder") from error
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise CheckpointError(f"{folder}: no such folder; give 'embedded', a checkpoint folder or a cached hub name")
     from huggingface_hub import snapshot_download
@@ -78,16 +86,25 @@ def resolve(checkpoint: str) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a checkpoint folder. Raises CheckpointError naming the file."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise CheckpointError(f"{file}: missing; a checkpoint folder holds config.json, safetensors, tokenizer.json")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error}); restore it from the checkpoint's source") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: not a JSON object; restore it from the checkpoint's source")
-    return config
+    return read_object(folder / "config.json")
+
+
+def check_weights(folder: Path, config: ModelConfig, device: torch.device) -> None:
+    """Compare the headers of the folder's weights with a config, before anything as large as it says is allocated.
+
+    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor, a damaged file, or pickles; DeviceError
+    for a device that cannot hold a network that is made in its memory at once (choose.load_network).
+    """
+    entries = catalogue(folder)
+    layers = len({found[1] for name in entries if (found := LAYER.match(name))})
+    if layers and layers != len(config.layers):
+        says = f"text_config.num_hidden_layers is {len(config.layers)}, the weights have {layers} layers"
+        raise CheckpointError(f"{folder / 'config.json'}: {says}; copy both from one checkpoint")
+    with torch.device("meta"), Uninitialised():
+        model = DiffusionGemma(config)
+    _fitting(model, folder, entries)
+    if config.experts == 1:
+        check_memory(device, sum(4 * tensor.numel() for tensor in model.state_dict().values()))
 
 
 def table(model: DiffusionGemma) -> dict[str, torch.Tensor]:
@@ -121,8 +138,7 @@ def load_weights(
     """
     model.to(dtype=dtype)
     entries = catalogue(folder)
-    wanted, shared = _wanted(model, entries)
-    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted, entries))
+    parts, shared = _fitting(model, folder, entries)
     _choose_forms(model, parts, quantize, folder)
     check_fp8(device, wanted="fp8" in precision(model))
     check_memory(device, sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
@@ -133,6 +149,7 @@ def load_weights(
     targets = table(model)
     with torch.no_grad():
         for piece, stored in read(parts, entries, progress):
+            check_numbers(piece, stored, entries[piece.name].file)
             owner = model.get_submodule(_module(piece.target))
             if isinstance(owner, Fp8Linear | QuantizedExperts):
                 owner.put(piece.target.rpartition(".")[2], piece.region, stored.to(device))
@@ -141,6 +158,13 @@ def load_weights(
         for name in shared:
             targets[name].copy_(targets[_twin(name)])
     return frozenset(piece.form for piece in parts)
+
+
+def _fitting(model: DiffusionGemma, folder: Path, entries: Mapping[str, Entry]) -> tuple[list[Piece], tuple[str, ...]]:
+    """The pieces that fill the model, and the names that take what their twin in the decoder has."""
+    wanted, shared = _wanted(model, entries)
+    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted, entries))
+    return parts, shared
 
 
 def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
@@ -167,6 +191,9 @@ def check_memory(device: torch.device, needed: int) -> None:
 
 def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize, folder: Path) -> None:
     """Put modules that hold fewer bits where the checkpoint does, or where `quantize` asks for them."""
+    if quantize == "int4" and (model.config.hidden_size % 2 or model.config.expert_size % 2):
+        need = "hidden_size and moe_intermediate_size are not both even"
+        raise CheckpointError(f"{folder / 'midspan.json'}: quantize is int4, but {need}; take it out")
     forms = defaultdict[str, set[str]](set)
     for piece in parts:
         forms[_module(piece.target)].add(piece.form)

@@ -1,7 +1,7 @@
 """Weights that take the place of the network's plain ones: FP8 with a scale an output channel, experts in 4 bits.
 
 They compute by the kernels' references, in any device's plain torch; a path over kernels reads the same attributes.
-A stored value knows how to become any of the three forms; see weights.py for how checkpoints store them.
+A stored value knows how to become any of the three forms; safetensors.py knows how checkpoints store them.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class Stored:
         if self.channel is None:
             return self.value.float() * self.scale.float()[..., None]
         return dequantize_reference(self.value, self.scale, self.channel, "e2m1")
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """The tensors that it is made of, in the order of a piece's parts."""
+        yield from (part for part in (self.value, self.scale, self.channel) if part is not None)
 
     def apart(self, region: tuple[slice | int, ...]) -> Iterator[tuple[tuple[slice | int, ...], Stored]]:
         """A stack of experts for a whole parameter one by one, with their regions; anything else as it is.

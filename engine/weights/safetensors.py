@@ -8,7 +8,6 @@ headers before the first tensor is read.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.weights.quantized import NVFP4_GROUP, Stored
+from midspan.engine.weights.typed_json import one_line, read_object, shown
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS, INT8, FP8, PACKED = ("F32", "BF16", "F16"), "I8", "F8_E4M3", "U8"
@@ -29,6 +29,10 @@ EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 SCALES = ("_scale", "_scale_2")
 # Of a cache in fewer bits, which is not kept so here.
 CACHE_SCALES = (".k_scale", ".v_scale", ".q_scale")
+TENSOR_NAME, MOST_AXES = re.compile(r"[\w.-]{1,300}", re.ASCII), 8
+SHARD_NAME = re.compile(r"[\w][\w.-]*\.safetensors")
+# Bytes of a header, and of an index. The release's largest, of experts that stand one by one, has some five million.
+MOST_HEADER = 16 << 20
 BYTES = {"F64": 8, "F32": 4, "I64": 8, "I32": 4}
 
 
@@ -75,14 +79,7 @@ class Piece:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files: those the index names, else model.safetensors. Raises CheckpointError."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index}: not a safetensors index ({error}); restore it") from error
-        files = [folder / name for name in names]
-    else:
-        files = [folder / "model.safetensors"]
+    files = [folder / name for name in _indexed(index)] if index.is_file() else [folder / "model.safetensors"]
     for file in files:
         if file.is_file():
             continue
@@ -93,22 +90,42 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def _indexed(index: Path) -> list[str]:
+    """The names of the files that an index has, all of them in its own folder."""
+    places = read_object(index, MOST_HEADER).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{index}: not a safetensors index, as it has no weight_map; restore it")
+    for name in places.values():
+        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+            raise CheckpointError(f"{index}: weight_map names {shown(name)}; give files of this folder")
+    return sorted(set(places.values()))
+
+
 def open_file(file: Path) -> Any:
     """A safetensors file, mapped and not read. Raises CheckpointError for one that is damaged."""
     try:
+        with file.open("rb") as opened:
+            header = int.from_bytes(opened.read(8), "little")
+        if header > MOST_HEADER:
+            raise CheckpointError(
+                f"{file}: truncated or not safetensors, as its header has {header} bytes; copy it again"
+            )
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: truncated or not safetensors ({error}); copy it again") from error
+        raise CheckpointError(f"{file}: truncated or not safetensors ({one_line(error)}); copy it again") from error
 
 
 def catalogue(folder: Path) -> dict[str, Entry]:
-    """Every tensor of the folder by name, from the headers alone."""
+    """Every tensor of the folder by name, from the headers alone. Raises CheckpointError."""
     out = {}
     for file in weight_files(folder):
         with open_file(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118
                 part = tensors.get_slice(name)
-                out[name] = Entry(file=file, dtype=part.get_dtype(), shape=tuple(part.get_shape()))
+                shape = tuple(part.get_shape())
+                if not TENSOR_NAME.fullmatch(name) or len(shape) > MOST_AXES:
+                    raise CheckpointError(f"{file}: {shown(name)} is no tensor of a network; copy the file again")
+                out[name] = Entry(file=file, dtype=part.get_dtype(), shape=shape)
     return out
 
 
@@ -216,6 +233,9 @@ def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, E
     if scale.shape not in allowed:
         right = list(allowed[0])
         raise CheckpointError(f"{scale.file}: {name}_scale has shape {list(scale.shape)}, not {right}; quantise again")
+    single = name + ("_scale_2" if form == "nvfp4" else "_scale")
+    if (kind := entries[single].dtype) not in FLOATS:
+        raise CheckpointError(f"{scale.file}: {single} is {kind}, not {' or '.join(FLOATS)}; quantise again")
     if form == "nvfp4" and (scale.dtype != FP8 or shape[-1] % NVFP4_GROUP):
         raise CheckpointError(f"{scale.file}: {name}_scale is {scale.dtype}, NVFP4 has {FP8}; quantise again")
     if form == "nvfp4" and (whole := entries[name + "_scale_2"]).shape not in ((), (1,)):

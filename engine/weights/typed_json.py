@@ -40,7 +40,7 @@ class Within:
         return bool(self.low <= value <= self.high)
 
     def __str__(self) -> str:
-        return f"from {self.low:.15g} to {self.high:.15g}"
+        return f"{self.low:.15g}" if self.low == self.high else f"from {self.low:.15g} to {self.high:.15g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,8 @@ def _inner(kind: Any, value: Any, key: str, others: bool) -> Any:
     if origin is tuple:
         return tuple(_value(inside[0], one, f"{key}[{place}]", others) for place, one in enumerate(value))
     if origin is dict:
-        return {name: _value(inside[1], one, _path(key, name), others) for name, one in value.items()}
+        names = [_value(inside[0], name, f"{key}: the key", others) for name in value]
+        return {name: _value(inside[1], value[name], _path(key, name), others) for name in names}
     return float(value) if kind is float else value
 
 
@@ -208,7 +209,8 @@ def _allowed(kind: Any, bound: Bound | None) -> str:
     if kind is str:
         return "a text" if bound is None else str(bound)
     whole = "a whole number" if kind is int else "a number"
-    return whole if bound is None else f"{whole} {bound}"
+    exact = isinstance(bound, Within) and bound.low == bound.high
+    return str(bound) if exact else whole if bound is None else f"{whole} {bound}"
 
 
 def _plural(inside: Any) -> str:

@@ -163,11 +163,18 @@ def test_the_newest_request_wins(engine: Engine) -> None:
     assert newest.result(WAIT_S).candidates
 
 
-def test_a_crash_in_the_worker_is_reported_and_the_next_request_works(engine: Engine) -> None:
-    def crash(frame: Frame) -> None:
-        raise ZeroDivisionError("from the test")
+class Panic(BaseException):
+    """As a panic in Rust code comes: no Exception."""
 
-    with pytest.raises(ZeroDivisionError):
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_a_crash_in_the_worker_is_reported_and_the_next_request_works(
+    engine: Engine, kind: type[BaseException]
+) -> None:
+    def crash(frame: Frame) -> None:
+        raise kind("from the test")
+
+    with pytest.raises(ZeroDivisionError if kind is ZeroDivisionError else RuntimeError, match="from the test"):
         engine.fill(HOLE, Budget(), on_frame=crash).result(WAIT_S)
     assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
 
@@ -190,7 +197,15 @@ def test_frames_tell_free_settled_and_frozen_apart(engine: Engine) -> None:
         assert {"settled", "free"} & {cell.state for cell in frame.cells}
 
 
-@pytest.mark.parametrize(("content", "said"), [("{", "not valid JSON"), ("[]", "not a tokenizer"), (None, "missing")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "model.type is null, only BPE is read"),
+        (None, "missing"),
+    ],
+)
 def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, said: str) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
