@@ -255,7 +255,7 @@ def tokenizers() -> Iterator[Hostile]:
 
 def files() -> Iterator[Hostile]:
     """Something else where a file should be."""
-    deep = b'{"a":' * DEEP + b"1" + b"}" * DEEP
+    deep = b'{"a":' + b"[" * DEEP + b"]" * DEEP + b"}"
     for file in JSON_FILES:
         contents = {
             "deep": deep,
@@ -266,7 +266,8 @@ def files() -> Iterator[Hostile]:
             "NaN": b"NaN",
         }
         for name, content in contents.items():
-            yield Hostile(f"{file} {name}", holding(file, content), f"{file}: ")
+            said = "not a JSON object" if name == "list" else "not valid JSON"
+            yield Hostile(f"{file} {name}", holding(file, content), f"{file}: {said}")
         yield Hostile(f"{file} huge", special(file, lambda path: sparse(path, 3 << 30)), f"{file}: has more than")
     for file in ("config.json", "tokenizer.json", "model.safetensors", "midspan.json"):
         yield Hostile(f"{file} folder", special(file, Path.mkdir), f"{file}: ")
@@ -303,7 +304,8 @@ def headers() -> Iterator[Hostile]:
         "dtype": header({embedding: {"dtype": "F7", "shape": [0], "data_offsets": [0, 0]}}),
     }
     for name, content in cases.items():
-        named = "tensor model.decoder" if name == "empty" else "model.safetensors: "
+        named = "its header has" if name.startswith("length") else "model.safetensors: "
+        named = "tensor model.decoder" if name == "empty" else named
         yield Hostile(f"header {name}", holding("model.safetensors", content), named)
     for ids in (1 << 20, 8191, 8193):
         named = f"{embedding} has shape [8192, 256], config.json says [{ids}, 256]"

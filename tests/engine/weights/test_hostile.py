@@ -92,7 +92,9 @@ def test_real_processes_say_one_line(tmp_path: Path, name: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert named in done.stderr
-    doctor = subprocess.run([*midspan, "doctor", *common], capture_output=True, text=True, cwd=ROOT / "src", timeout=100)
+    doctor = subprocess.run(
+        [*midspan, "doctor", *common], capture_output=True, text=True, cwd=ROOT / "src", timeout=100
+    )
     assert (doctor.returncode, doctor.stderr) == (1, "")
     assert doctor.stdout.count(named) == 1
 
