@@ -116,7 +116,7 @@ class Engine:
         judge: Judge | None = None,
         progress: OnProgress | None = None,
     ) -> Engine:
-        """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the mend."""
+        """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the fix."""
         began = time.perf_counter()
         infiller = load_infiller(checkpoint, device, progress)
         if isinstance(infiller, Infiller) and isinstance(infiller.model, FusedGemma):

@@ -60,8 +60,8 @@ class ChatPrompt(Prompt):
         found = {name: self._tokenizer.token_to_id(name) for name in needed}
         absent = [name for name, token in found.items() if token not in self.special_ids]
         if absent:
-            mend = "give its midspan.json another layout (see ARCHITECTURE.md)"
-            raise CheckpointError(f"{tokenizer_file}: {absent[0]} is no special token, as chats need; {mend}")
+            fix = "give its midspan.json another layout.kind (see ARCHITECTURE.md)"
+            raise CheckpointError(f"{tokenizer_file}: {absent[0]} is no special token, as chats need; {fix}")
         self.many_lines = SOME_LINES
         self._turns = {name: token for name, token in found.items() if token is not None}
         self._ends = frozenset(self._turns[name] for name in ENDS) if self._prompted else frozenset[int]()

@@ -17,9 +17,9 @@ SPAN_LINES = (2, 6)
 
 
 def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
-    """`count` single-line holes and their true text: half from within a line to its end, half whole lines.
+    """`count` single-line holes and their true text: half are ends of lines, half whole lines.
 
-    Each comes with lines of its package's other files, as in an editor that has the package's folder open.
+    Each has the lines of its package's other files, as in an editor with the package's folder open.
     """
     chance = random.Random(seed)
     files = _files(file)
@@ -43,7 +43,7 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
 
 
 def heldout_spans(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
-    """`count` holes of SPAN_LINES lines, from the first one's indent to the last one's end, and their true text."""
+    """`count` holes of SPAN_LINES lines, from the first indent to the last line's end, and their true text."""
     chance = random.Random(seed)
     files = _files(file)
     while count:
@@ -64,7 +64,7 @@ def _files(file: Path) -> list[dict[str, str]]:
 
 
 def _packages(files: Sequence[dict[str, str]]) -> dict[str, Elsewhere]:
-    """The lines of each package's files; of none where rows name no package."""
+    """The lines of each package's files, by package; rows that name no package are left out."""
     out = defaultdict[str, Elsewhere](Elsewhere)
     for file in files:
         if "package" in file and "path" in file:

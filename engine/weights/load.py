@@ -1,6 +1,6 @@
-"""Where a checkpoint lies, and its tensors -> parameters as one table; safetensors only, one tensor at a time.
+"""Finds a checkpoint's folder and reads its tensors into a network's parameters, one tensor at a time.
 
-safetensors.py knows how tensors are stored, quantized.py how those of fewer bits are kept, numbers.py which numbers
+safetensors.py knows how tensors are stored, quantized.py how weights of fewer bits are kept, numbers.py which numbers
 no weights have.
 """
 
@@ -36,23 +36,23 @@ from midspan.kernels.int8 import int8_rows
 EMBEDDED = Path(__file__).parents[1] / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
-# The text network does not see pictures, and the head is the embedding.
+# The text network has no vision half, and its head is the embedding.
 IGNORED = (*VISION, "lm_head.weight")
 LAYER = re.compile(re.escape(DECODER) + r"layers\.(\d{1,4})\.")
-# Bytes of one file of weights, so that a checkpoint passes where files are limited to 16 MiB.
+# The most bytes of one file of weights: some hosts limit files to 16 MiB.
 SHARD = 16_000_000
 
 
 class Uninitialised(TorchFunctionMode):
-    """Modules made under it begin with whatever their memory holds: weights are read over it.
+    """Modules that are made under it are not initialised, as weights are read into them.
 
-    On `meta`, random first weights would import all of torch's compiler.
+    On `meta`, random initial weights would import all of torch's compiler.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Leave what torch.nn.init is given as it is, let all else through."""
+        """Skip the functions of torch.nn.init, run all others."""
         named = kwargs or {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return named["tensor"] if "tensor" in named else args[0]
@@ -80,8 +80,8 @@ def resolve(checkpoint: str) -> Path:
     try:
         return Path(snapshot_download(checkpoint, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        mend = f"download it first (hf download {checkpoint}) or give a folder"
-        raise CheckpointError(f"{checkpoint}: no such folder, nor in the local hub cache; {mend}") from error
+        fix = f"download it first (hf download {checkpoint}) or give a folder"
+        raise CheckpointError(f"{checkpoint}: no such folder, nor in the local hub cache; {fix}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def check_weights(folder: Path, config: ModelConfig, device: torch.device) -> No
 
 
 def table(model: DiffusionGemma) -> dict[str, torch.Tensor]:
-    """Checkpoint name -> the model's tensor, for every tensor that a checkpoint must hold."""
+    """Checkpoint name -> the model's tensor, for every tensor of a whole checkpoint."""
     names = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if name.endswith("encoder_layer_scalar"):
@@ -129,12 +129,11 @@ def load_weights(
 ) -> frozenset[str]:
     """Fill the model's tensors from the folder's safetensors, as `dtype` on `device`; the model may be on `meta`.
 
-    Returns the forms of what was read ("plain", "int8", "fp8", "nvfp4").
-
-    What is stored in FP8 or NVFP4 stays so. `fp8` quantises the matrices of layers, `int4` those of experts, on the
-    device. Tensors go there one by one, file by file. Raises CheckpointError, before anything is read, for a missing,
-    unexpected or wrongly shaped tensor, a damaged file, or pickles; DeviceError for a device that cannot hold them or
-    has no units for them.
+    Returns the forms that the tensors were stored in ("plain", "int8", "fp8", "nvfp4"). Tensors go to the device one by
+    one, file by file. FP8 and NVFP4 stay as they are; `quantize` fp8 quantises the matrices of layers there, int4 those
+    of experts. Raises CheckpointError before anything is read for a missing, unexpected or wrongly shaped tensor, a
+    damaged file or a pickle, and while it is read for numbers that no weights have; DeviceError for a device that
+    cannot hold the weights or has no units for them.
     """
     model.to(dtype=dtype)
     entries = catalogue(folder)
@@ -168,9 +167,9 @@ def _fitting(model: DiffusionGemma, folder: Path, entries: Mapping[str, Entry]) 
 
 
 def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """Checkpoint name -> shape of what must be there, and the names of what may be its twin in the decoder.
+    """Checkpoint name -> shape of every tensor that must be there, and the names that take their twin's values.
 
-    The encoder's layer scalars are equal to the decoder's in the release, so that a checkpoint may hold them once.
+    The encoder's layer scalars equal the decoder's in the release, so a checkpoint may hold them once.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in table(model).items()}
     own = tuple(name for name in wanted if name.startswith(ENCODER))
@@ -180,7 +179,7 @@ def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[
 
 
 def check_memory(device: torch.device, needed: int) -> None:
-    """Raises DeviceError where a CPU's machine has less memory than weights of so many bytes need."""
+    """Raises DeviceError where the device is a CPU whose machine has less than `needed` bytes of memory."""
     if device.type != "cpu" or not hasattr(os, "sysconf"):
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -190,7 +189,7 @@ def check_memory(device: torch.device, needed: int) -> None:
 
 
 def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize, folder: Path) -> None:
-    """Put modules that hold fewer bits where the checkpoint does, or where `quantize` asks for them."""
+    """Replace modules by ones of fewer bits where the checkpoint has those, or where `quantize` asks for them."""
     if quantize == "int4" and (model.config.hidden_size % 2 or model.config.expert_size % 2):
         need = "hidden_size and moe_intermediate_size are not both even"
         raise CheckpointError(f"{folder / 'midspan.json'}: quantize is int4, but {need}; take it out")
@@ -199,7 +198,7 @@ def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize,
         forms[_module(piece.target)].add(piece.form)
     for name, stored in forms.items():
         owner = model.get_submodule(name)
-        # What takes their place is made where the model is, so that one on `meta` takes no memory yet.
+        # Made where the model is, so that on `meta` it takes no memory yet.
         with torch.device(model.device):
             if isinstance(owner, Experts) and (form := _expert_form(stored, quantize, folder)) is not None:
                 layer = model.get_submodule(name.removesuffix(".experts"))
@@ -213,7 +212,7 @@ def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize,
 
 
 def _expert_form(stored: set[str], quantize: Quantize, folder: Path) -> str | None:
-    """The form of one layer's experts, None for plain; both of its matrices come to the same one."""
+    """The form of one layer's experts, the same for both matrices; None for plain."""
     if "nvfp4" in stored:
         if quantize != "none":
             raise CheckpointError(f"{folder}: its experts are NVFP4 already; take quantize out of midspan.json")
@@ -231,7 +230,7 @@ def _module(name: str) -> str:
 
 
 def _is_tied(name: str, wanted: Mapping[str, object], entries: Mapping[str, object]) -> bool:
-    """An encoder tensor that the decoder holds too, in whatever form; only the layer scalars differ."""
+    """Whether it is an encoder tensor that the decoder holds too, in any form; only the layer scalars differ."""
     twin = _twin(name)
     return name.startswith(ENCODER) and name not in wanted and (twin in wanted or twin in entries)
 
@@ -242,7 +241,7 @@ def _twin(name: str) -> str:
 
 
 def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The vision half of a checkpoint, which the network leaves alone, by checkpoint name."""
+    """The tensors of a checkpoint's vision half, which the network does not have, by checkpoint name."""
     out: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         with open_file(file) as tensors:
@@ -255,7 +254,7 @@ def save_weights(
 ) -> None:
     """Write safetensors files under the release's names; matrices as int8 with a scale a row if `int8`.
 
-    `vision` is written as it is. More than one SHARD becomes several files with an index, as the hub has them.
+    `vision` is written as it is. More bytes than SHARD become several files with an index, as on the hub.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -266,6 +265,6 @@ def save_weights(
         else:
             out[name] = tensor.detach().contiguous()
     save_torch_state_dict(out, folder, max_shard_size=SHARD, metadata={"format": "pt"})
-    # safetensors makes files that only their owner may read.
+    # safetensors' files may be read by their owner alone.
     for file in folder.glob("model*.safetensors"):
         file.chmod(0o644)

@@ -59,6 +59,7 @@ def test_doctor_names_layout_and_precision(tmp_path: Path) -> None:
     checkpoint = chat_checkpoint(tmp_path, kind="clamped", quantize="int4", slots=[2, 4])
     found = run("doctor", "--checkpoint", checkpoint, "--device", "cpu", "--state-dir", tmp_path / "state", "--json")
     assert found["layout"] == "clamped"
+    assert "old_keys" not in found
     assert found["dtype"].endswith(" + int4 experts")
     assert "rust" in found["trained_on"]
 
