@@ -41,16 +41,15 @@ if "--tiny" in sys.argv:
 
 import torch  # noqa: E402
 from gpu_checks import decisions_row, replay_row  # noqa: E402
-from gpu_network import SMALL, WHOLE, Extent, random_model, theirs_with  # noqa: E402
+from gpu_network import SMALL, WHOLE, Extent, random_backend, theirs_with  # noqa: E402
 
 from midspan.engine.api import DeviceError  # noqa: E402
-from midspan.engine.backends.cuda_graph import Size, StepGraph  # noqa: E402
-from midspan.engine.backends.graph_loop import CapturedLoop  # noqa: E402
-from midspan.engine.backends.triton import FusedGemma, own_room  # noqa: E402
+from midspan.engine.backends.cuda_graph import Limits, Size, StepGraph  # noqa: E402
+from midspan.engine.backends.gpu import TritonBackend  # noqa: E402
 from midspan.engine.bench.cases import Case, cases  # noqa: E402
 from midspan.engine.bench.timing import case_row, difference, gpu, machine, timed  # noqa: E402
 from midspan.engine.cache import Cache  # noqa: E402
-from midspan.engine.canvas import Canvas, Draws, Plan  # noqa: E402
+from midspan.engine.canvas import Canvas, Plan, Rng  # noqa: E402
 from midspan.engine.prefix_cache import CHUNK_TOKENS  # noqa: E402
 from midspan.engine.weights.quantized import knows_fp8  # noqa: E402
 
@@ -113,52 +112,52 @@ def attempt(what: Row, row: Callable[[], Row]) -> Row:
         return what | failure(error)
 
 
-def extend(model: FusedGemma, cache: Cache, tokens: int) -> None:
+def extend(backend: TritonBackend, cache: Cache, tokens: int) -> None:
     """Encode random text in chunks until the cache holds `tokens`."""
     while cache.length < tokens:
         count = min(CHUNK_TOKENS, tokens - cache.length)
-        model.prefill(torch.randint(0, model.config.vocab_size, (1, count), device=model.device), cache)
+        backend.prefill(torch.randint(0, backend.vocab_size, (1, count), device=backend.device), cache)
 
 
-def open_canvas(model: FusedGemma, batch: int, width: int) -> Canvas:
+def open_canvas(backend: TritonBackend, batch: int, width: int) -> Canvas:
     """Canvases of which every slot is free."""
-    ids = torch.zeros(batch, width, dtype=torch.long, device=model.device)
+    ids = torch.zeros(batch, width, dtype=torch.long, device=backend.device)
     return Canvas(ids=ids, free=torch.ones_like(ids, dtype=torch.bool))
 
 
 @torch.inference_mode()
-def of_form(run: Run, form: str, keep: list[FusedGemma]) -> Iterator[Row]:
+def of_form(run: Run, form: str, keep: list[TritonBackend]) -> Iterator[Row]:
     """Every row of one form of the weights; the model is put into `keep`."""
     if run.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     with torch.inference_mode(mode=False):
         # transformers takes the same tensors outside of it.
-        model = random_model(run.extent, form, run.device)
-    keep.append(model)
+        backend = random_backend(run.extent, form, run.device)
+    keep.append(backend)
     _wait(run.device)
     yield {"measure": "made", "form": form, "seconds": time.perf_counter() - began}
-    cache = model.new_cache(max(run.extent.contexts))
+    cache = backend.new_cache(max(run.extent.contexts))
     for context in run.extent.contexts:
-        for what, row in _rows_at(run, model, cache, context):
+        for what, row in _rows_at(run, backend, cache, context):
             yield attempt({"form": form, **what}, row)
     if run.device.type == "cuda":
         yield {"measure": "memory", "form": form, "peak_gb": torch.cuda.max_memory_allocated() / 1e9}
 
 
-def _rows_at(run: Run, model: FusedGemma, cache: Cache, context: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+def _rows_at(run: Run, backend: TritonBackend, cache: Cache, context: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
     """What is measured behind so many tokens, and how; the replay is checked before anything of it is timed."""
     alone = max(shape for shape in run.extent.shapes if shape[0] == 1)
-    yield {"measure": "prefill", "to": context}, lambda: _prefill_row(model, cache, context)
-    yield {"measure": "replay", "context": context}, lambda: replay_row(_step(run, model, cache, *alone))
+    yield {"measure": "prefill", "to": context}, lambda: _prefill_row(backend, cache, context)
+    yield {"measure": "replay", "context": context}, lambda: replay_row(_step(run, backend, cache, *alone))
     for batch, width in run.extent.shapes:
         what = {"measure": "forward", "canvases": batch, "width": width, "context": context}
-        yield what, lambda batch=batch, width=width: _forward_row(run, model, cache, batch, width)  # type: ignore[misc]
+        yield what, lambda batch=batch, width=width: _forward_row(run, backend, cache, batch, width)  # type: ignore[misc]
     for forwards in run.extent.infills:
         what = {"measure": "infill", "forwards": forwards, "context": context}
-        yield what, lambda forwards=forwards: _infill_row(run, model, cache, forwards)  # type: ignore[misc]
+        yield what, lambda forwards=forwards: _infill_row(run, backend, cache, forwards)  # type: ignore[misc]
     if run.device.type == "cuda" and context == run.extent.contexts[0]:
-        yield {"measure": "profile"}, lambda: _profile_row(model, cache, alone)
+        yield {"measure": "profile"}, lambda: _profile_row(backend, cache, alone)
 
 
 def _wait(device: torch.device) -> None:
@@ -166,33 +165,33 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _prefill_row(model: FusedGemma, cache: Cache, context: int) -> Row:
+def _prefill_row(backend: TritonBackend, cache: Cache, context: int) -> Row:
     """The rate from what the cache holds to `context`, after the same once for what is compiled on the way."""
     before = cache.length
     for _ in range(2):
         cache.truncate(before)
-        _wait(model.device)
+        _wait(backend.device)
         began = time.perf_counter()
-        extend(model, cache, context)
-        _wait(model.device)
+        extend(backend, cache, context)
+        _wait(backend.device)
     seconds = time.perf_counter() - began
     return {"measure": "prefill", "from": before, "to": context, "tokens_per_s": (context - before) / seconds}
 
 
-def _step(run: Run, model: FusedGemma, cache: Cache, batch: int, width: int) -> StepGraph:
+def _step(run: Run, backend: TritonBackend, cache: Cache, batch: int, width: int) -> StepGraph:
     """A step that never settles, captured where there is a GPU, with its first noise."""
-    room = own_room(model.config.layers, batch, width, model.embed_tokens.weight)
+    room = backend.network.room(batch, width)
     size = Size(batch=batch, rows=width, width=width, free=batch * width, steps=16)
-    graph = StepGraph(model, cache, room, size, bound=0.1, threshold=0.0)
+    graph = StepGraph(backend.network, cache, room, size, Limits(0.1, 0.0))
     if run.device.type == "cuda":
         graph.capture(torch.cuda.graph_pool_handle())
-    noise = torch.randint(0, model.config.vocab_size, (batch, width), device=model.device)
-    graph.begin(open_canvas(model, batch, width), noise, Plan(steps=16), 1)
+    noise = torch.randint(0, backend.vocab_size, (batch, width), device=backend.device)
+    graph.begin(open_canvas(backend, batch, width), noise, Plan(steps=16), 1)
     return graph
 
 
-def _forward_row(run: Run, model: FusedGemma, cache: Cache, batch: int, width: int) -> Row:
-    graph = _step(run, model, cache, batch, width)
+def _forward_row(run: Run, backend: TritonBackend, cache: Cache, batch: int, width: int) -> Row:
+    graph = _step(run, backend, cache, batch, width)
 
     def again() -> None:
         graph.step.zero_()
@@ -202,16 +201,16 @@ def _forward_row(run: Run, model: FusedGemma, cache: Cache, batch: int, width: i
     return {"measure": "forward", "canvases": batch, "width": width, "context": cache.length, **times}
 
 
-def _infill_row(run: Run, model: FusedGemma, cache: Cache, forwards: int) -> Row:
+def _infill_row(run: Run, backend: TritonBackend, cache: Cache, forwards: int) -> Row:
     batch, width = max(shape for shape in run.extent.shapes if shape[0] == 1)
-    loop, plan = CapturedLoop(model), Plan(steps=forwards, confidence_threshold=0.0)
-    canvas, times = open_canvas(model, batch, width), []
+    plan = Plan(steps=forwards, confidence_threshold=0.0)
+    canvas, times = open_canvas(backend, batch, width), []
     # The first call captures.
     before = 1 if run.device.type == "cuda" else 0
     for number in range(min(run.extent.repeats, 10) + before):
         _wait(run.device)
         began = time.perf_counter()
-        steps = list(loop(cache, canvas, plan, Draws(number, run.device), None))
+        steps = list(backend.bind(cache, canvas).steps(plan, Rng(number, run.device)))
         times.append(1000 * (time.perf_counter() - began))
     assert len(steps) == forwards, "a canvas settled before its last step"
     low, middle, high = torch.tensor(times[before:]).quantile(torch.tensor([0.2, 0.5, 0.8])).tolist()
@@ -219,15 +218,15 @@ def _infill_row(run: Run, model: FusedGemma, cache: Cache, forwards: int) -> Row
     return what | {"p20_ms": low, "p50_ms": middle, "p80_ms": high}
 
 
-def _profile_row(model: FusedGemma, cache: Cache, shape: tuple[int, int]) -> Row:
+def _profile_row(backend: TritonBackend, cache: Cache, shape: tuple[int, int]) -> Row:
     """Shares of device time by kernel, the largest first."""
     from torch.profiler import ProfilerActivity, profile
 
-    room = own_room(model.config.layers, *shape, model.embed_tokens.weight)
+    room = backend.network.room(*shape)
     size = Size(batch=shape[0], rows=shape[1], width=shape[1], free=shape[0] * shape[1], steps=16)
-    graph = StepGraph(model, cache, room, size, bound=0.1, threshold=0.0)
+    graph = StepGraph(backend.network, cache, room, size, Limits(0.1, 0.0))
     graph.begin(
-        open_canvas(model, *shape), torch.zeros(shape, dtype=torch.long, device=model.device), Plan(steps=16), 1
+        open_canvas(backend, *shape), torch.zeros(shape, dtype=torch.long, device=backend.device), Plan(steps=16), 1
     )
     graph.run()
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -239,7 +238,7 @@ def _profile_row(model: FusedGemma, cache: Cache, shape: tuple[int, int]) -> Row
     return {"measure": "profile", "shape": list(shape), "kernels_ms": total / 1000, "top": top}
 
 
-def of_transformers(run: Run, model: FusedGemma) -> Iterator[Row]:
+def of_transformers(run: Run, backend: TritonBackend) -> Iterator[Row]:
     """transformers' decoder on the same weights: logits and what conditions them, as its own loop calls it."""
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
@@ -247,7 +246,7 @@ def of_transformers(run: Run, model: FusedGemma) -> Iterator[Row]:
     for experts in ("eager", *(way for way in ("grouped_mm", "batched_mm") if way in ALL_EXPERTS_FUNCTIONS)):
         what = {"measure": "transformers", "experts": experts, "form": "bf16"}
         try:
-            for row in _their_forwards(run, model, theirs_with(run.extent, model, experts)):
+            for row in _their_forwards(run, backend, theirs_with(run.extent, backend.model, experts)):
                 rows.append(what | row)
                 yield rows[-1]
         except Exception as error:  # noqa: BLE001
@@ -266,7 +265,7 @@ def fastest(rows: list[Row]) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def _their_forwards(run: Run, model: FusedGemma, theirs: Any) -> Iterator[Row]:
+def _their_forwards(run: Run, backend: TritonBackend, theirs: Any) -> Iterator[Row]:
     """One canvas of each width behind the first context; their loop hands on the logits, too.
 
     `difference` is that of the first logits from ours, relative to the largest.
@@ -274,21 +273,21 @@ def _their_forwards(run: Run, model: FusedGemma, theirs: Any) -> Iterator[Row]:
     from transformers import DynamicCache
 
     context, vocab = run.extent.contexts[0], run.extent.sizes.vocab
-    text, mine = torch.randint(0, vocab, (1, context), device=run.device), model.new_cache(context)
+    text, mine = torch.randint(0, vocab, (1, context), device=run.device), backend.new_cache(context)
     cache = DynamicCache(config=theirs.config.get_text_config())
     theirs.model.encoder(input_ids=text, past_key_values=cache)
-    model.prefill(text, mine)
+    backend.prefill(text, mine)
     for batch, width in [shape for shape in run.extent.shapes if shape[0] == 1]:
         canvas = torch.randint(0, vocab, (batch, width), device=run.device)
         last = theirs(decoder_input_ids=canvas, past_key_values=cache).logits
-        apart = difference((model.logits(model.denoise(canvas, mine)),), (last,))
+        apart = difference((backend.logits(backend.network.denoise(canvas, mine)),), (last,))
 
         def forward(canvas: torch.Tensor = canvas, last: torch.Tensor = last) -> object:
             return theirs(decoder_input_ids=canvas, past_key_values=cache, self_conditioning_logits=last)
 
         times = timed(forward, run.device, min(run.extent.repeats, 10))
         # Not a number is no less than the threshold either.
-        wrong = not apart <= WRONG_FROM[model.dtype]
+        wrong = not apart <= WRONG_FROM[backend.model.dtype]
         shape = {"canvases": batch, "width": width, "context": context}
         yield {**shape, "difference": apart, "wrong": wrong, **times}
 
@@ -298,7 +297,7 @@ def measure(run: Run, forms: tuple[str, ...]) -> None:
     run.keep({"measure": "machine", **machine(run.device)})
     run.phase("decisions", lambda: iter([attempt({"measure": "decisions"}, lambda: decisions_row(run.device))]), 30)
     run.phase("kernels", lambda: kernels(run), 60)
-    models: list[FusedGemma] = []
+    models: list[TritonBackend] = []
     for form in forms:
         models.clear()
         gc.collect()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gpu_network import SMALL, config_json, random_model
+from gpu_network import SMALL, config_json, random_backend
 
+from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.cuda_graph import StepGraph
-from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.backends.runner import Loop
-from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.model import DiffusionGemma, ModelConfig
 
@@ -45,19 +43,14 @@ def _after(graph: StepGraph, run: Any) -> dict[str, torch.Tensor]:
 def decisions_row(device: torch.device) -> dict[str, Any]:
     """A seeded run of a tiny float32 network over plain torch and captured; `error` names the first that differs."""
     # Its draws are numbered as the kernels number theirs.
-    from tests.kernels.counted import counted_loop
+    from tests.kernels.counted import CountedBackend
 
     with torch.inference_mode(mode=False):
         torch.manual_seed(0)
-        model = random_model(SMALL, "bf16", device)  # SMALL's plain weights are float32
+        kernels = random_backend(SMALL, "bf16", device)  # SMALL's plain weights are float32
         plain = DiffusionGemma(ModelConfig.from_json(config_json(SMALL))).to(device).eval()
-        plain.load_state_dict(model.state_dict())
-    text = torch.arange(7, device=device)[None] % model.config.vocab_size
-    caches = plain.new_cache(16), model.new_cache(16)
-    for one, cache in zip((plain, model), caches, strict=True):
-        one.prefill(text, cache)
-    left = _steps(counted_loop(plain), caches[0], device)
-    right = _steps(CapturedLoop(model), caches[1], device)
+        plain.load_state_dict(kernels.model.state_dict())
+    left, right = _steps(CountedBackend(plain)), _steps(kernels)
     for one, other in zip(left, right, strict=False):
         for name in DECIDED:
             if not torch.equal(getattr(one, name).cpu(), getattr(other, name).cpu()):
@@ -66,9 +59,11 @@ def decisions_row(device: torch.device) -> dict[str, Any]:
     return steps if len(left) == len(right) else steps | {"error": f"plain torch takes {len(left)} steps"}
 
 
-def _steps(loop: Loop, cache: Cache, device: torch.device) -> list[Step]:
+def _steps(backend: CanvasBackend) -> list[Step]:
     """Two canvases of 12 with gaps of 8 and 5 slots, of which one goes on."""
+    device, cache = backend.device, backend.new_cache(16)
+    backend.prefill(torch.arange(7, device=device)[None] % backend.vocab_size, cache)
     free = torch.arange(12, device=device)[None] < torch.tensor([[8], [5]], device=device)
     canvas = Canvas(ids=torch.arange(24, device=device).view(2, 12).where(~free, 0), free=free)
-    plan = Plan(steps=4, entropy_bound=2.0, keep=1, confidence_threshold=0.0)
-    return list(loop(cache, canvas, plan, Draws(3, device), None))
+    plan = Plan(steps=4, entropy_bound=2.0, survivors=1, confidence_threshold=0.0)
+    return list(backend.bind(cache, canvas).steps(plan, Rng(3, device)))

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from midspan.engine.backends.triton import FusedGemma
+from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.bench.cases import RELEASE, TINY, Sizes
-from midspan.engine.model import Layer, ModelConfig
+from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.weights.load import table
 from midspan.engine.weights.quantized import quantize_experts, quantize_linear
 
@@ -81,10 +81,10 @@ def config_json(extent: Extent) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def random_model(extent: Extent, form: str, device: torch.device) -> FusedGemma:
+def random_backend(extent: Extent, form: str, device: torch.device) -> TritonBackend:
     """The network with random weights of one form, made where they stay."""
     with torch.device("meta"):
-        model = FusedGemma(ModelConfig.from_json(config_json(extent))).to(extent.sizes.dtype)
+        model = DiffusionGemma(ModelConfig.from_json(config_json(extent))).to(extent.sizes.dtype)
         for layer in (one for one in model.layers if isinstance(one, Layer) and form != "bf16"):
             quantize_experts(layer, "e2m1" if form == "nvfp4" else form)
             for name in ("self_attn", "mlp") if form == "fp8" else ():
@@ -95,8 +95,7 @@ def random_model(extent: Extent, form: str, device: torch.device) -> FusedGemma:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         _randomise(name, tensor, extent.sizes.width, form)
     model.embed_scale.fill_(extent.sizes.width**0.5)
-    model.fuse()
-    return model.eval()
+    return TritonBackend(model.eval())
 
 
 def _randomise(name: str, tensor: torch.Tensor, width: int, form: str) -> None:
@@ -121,7 +120,7 @@ def _randomise(name: str, tensor: torch.Tensor, width: int, form: str) -> None:
         tensor.fill_(1.0)
 
 
-def theirs_with(extent: Extent, model: FusedGemma, experts: str) -> Any:
+def theirs_with(extent: Extent, model: DiffusionGemma, experts: str) -> Any:
     """transformers' network around the model's own tensors: nothing is copied."""
     from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 

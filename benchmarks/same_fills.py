@@ -2,7 +2,7 @@
 
 `python benchmarks/same_fills.py --out FILE` fills COUNT holes in held-out packages that the test environment installs,
 and writes one JSON object a fill. `--against FILE` compares with what another checkout wrote on the same machine: it
-prints the holes whose fills differ and exits 1. `--load MODULE:FUNCTION` names where that checkout's `load_judged` is.
+prints the holes whose fills differ and exits 1. `--load MODULE:FUNCTION` names where that checkout's loader is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from midspan.engine.api import Budget, Hole, Line
 COUNT = 500
 PACKAGES = ("attrs", "click", "Jinja2", "pygls")
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
-LOAD = "midspan.server.text.syntax_check:load_judged"
+LOAD = "midspan.server.text.syntax_check:load_with_syntax"
 
 
 def texts() -> list[str]:
@@ -59,12 +59,12 @@ def cut(chance: random.Random, lines: list[str], row: int, indent: int, other: l
     kind = "span" if way == 6 else "line" if column == indent else "rest_of_line"
     bare = [line.strip() for line in other if line.strip()]
     elsewhere = tuple(map(Line, bare[1:-1], bare, bare[2:])) if way % 2 else ()
-    return Hole(prefix=prefix, suffix=suffix, kind=kind, elsewhere=elsewhere[:200])
+    return Hole(prefix=prefix, suffix=suffix, kind=kind, other_lines=elsewhere[:200])
 
 
 def budget(chance: random.Random, seed: int) -> Budget:
     """Half as an editor asks by itself (a sure fill or none), half as a person asks (three of them)."""
-    return Budget(seed=seed, least=0.54) if chance.random() < 0.5 else Budget(seed=seed, candidates=3)
+    return Budget(seed=seed, min_confidence=0.54) if chance.random() < 0.5 else Budget(seed=seed, candidates=3)
 
 
 def fills(load: Callable[..., Any], count: int) -> Iterator[dict[str, Any]]:

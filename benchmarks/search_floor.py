@@ -15,11 +15,12 @@ from pathlib import Path
 
 from midspan.engine.api import Judge
 from midspan.engine.backends.process import keep_large_blocks
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.search_floor import fit_folder
 from midspan.server.text.syntax_check import SyntaxJudge
 
-Fit = Callable[[Path, Path, int, int, float, Judge | None], dict[str, object]]
-"""(folder, held-out files, holes, seed, share that may be lost, judge) -> the figures."""
+Fit = Callable[[Path, HeldOut, float, Judge | None], dict[str, object]]
+"""(folder, holes, share that may be lost, judge) -> the figures."""
 
 
 def fit_command(doc: str | None, fit: Fit, *, lost: float, seed: int) -> None:
@@ -32,7 +33,8 @@ def fit_command(doc: str | None, fit: Fit, *, lost: float, seed: int) -> None:
     parser.add_argument("--seed", type=int, default=seed)
     found = parser.parse_args()
     keep_large_blocks()
-    row = fit(found.folder, found.heldout, found.holes, found.seed, found.lost, SyntaxJudge())
+    heldout = HeldOut(file=found.heldout, count=found.holes, seed=found.seed)
+    row = fit(found.folder, heldout, found.lost, SyntaxJudge())
     sys.stdout.write(json.dumps({"checkpoint": str(found.folder), "device": "cpu", **row}) + "\n")
 
 

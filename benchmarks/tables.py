@@ -1,9 +1,10 @@
 """Writes the tables of figures from `rows.jsonl`: `.venv/bin/python benchmarks/tables.py [--check]`.
 
-In the README a column a checkpoint, a line a figure; of each command the latest row counts. In docs/experiments.md
-every run of `variants.py`, and of `bench replay` at a threshold that does not ship. In the embedded model's card its
-own column, below what its training's log says. A table stands between the markers `<!-- figures:begin -->` and
-`<!-- figures:end -->`. With --check nothing is written, and the exit code is 1 where a page differs from the rows.
+Of each command the latest row counts. README.md has the five figures that a user feels, docs/benchmarks.md every figure
+of the checkpoint that ships, the model card the same below what its training cost. docs/experiments.md has what does
+not ship: other checkpoints, every run of `variants.py`, and `bench replay` at other thresholds. A table stands between
+the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the exit code is 1
+where a page differs from the rows.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import Any
 
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 ROWS = Path(__file__).parent / "rows.jsonl"
-README = Path(__file__).parents[1] / "README.md"
-TRIED = Path(__file__).parents[1] / "docs/experiments.md"
-CARD = Path(__file__).parents[1] / "engine/checkpoints/embedded/README.md"
-UNKNOWN = "–"
+ROOT = Path(__file__).parents[1]
+CARD = ROOT / "engine/checkpoints/embedded/README.md"
+SHIPPED = "embedded"
 TRIAL = "--show-threshold"
 
 Row = dict[str, Any]
@@ -180,27 +180,47 @@ def latest(rows: list[Row]) -> list[Row]:
     return [row for kind in KINDS for row in last.values() if row["command"].startswith(kind)]
 
 
-def render(rows: list[Row]) -> str:
-    """The table in Markdown."""
-    cells: dict[str, dict[str, str]] = {}
-    sources: dict[str, dict[str, list[str]]] = {"commit": {}, "machine": {}}
-    columns = list[str]()
-    for row in latest(rows):
-        name = column(row)
-        if name not in columns:
-            columns.append(name)
+def figures_of(rows: list[Row], name: str) -> dict[str, str]:
+    """Label and value of every figure of one checkpoint, its commits and machines last."""
+    out, sources = dict[str, str](), {"commit": dict[str, None](), "machine": dict[str, None]()}
+    for row in latest([row for row in rows if "checkpoint" in row and "device" in row and column(row) == name]):
         kind = next(kind for kind in KINDS if row["command"].startswith(kind))
-        for label, value in KINDS[kind](row):
-            cells.setdefault(label, {})[name] = value
-        for source, names in sources.items():
-            value = f"`{row[source]}`" if source == "commit" else row[source]
-            if value not in names.setdefault(name, []):
-                names[name].append(value)
-    cells |= {source: {name: ", ".join(values) for name, values in names.items()} for source, names in sources.items()}
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for label, values in cells.items():
-        lines.append(f"| {label} | " + " | ".join(values.get(name, UNKNOWN) for name in columns) + " |")
-    return "\n".join(lines) + "\n"
+        out |= dict(KINDS[kind](row))
+        sources["commit"][f"`{row['commit']}`"] = None
+        sources["machine"][row["machine"]] = None
+    return out | {source: ", ".join(values) for source, values in sources.items()}
+
+
+def render(rows: list[Row], name: str = SHIPPED) -> str:
+    """One checkpoint's figures as a table in Markdown."""
+    lines = [f"| {label} | {value} |" for label, value in figures_of(rows, name).items()]
+    return "\n".join([f"| | {name} |", "|---|---|", *lines]) + "\n"
+
+
+def render_short(rows: list[Row]) -> str:
+    """The five figures that a user feels, of the checkpoint that ships."""
+    shipped = [row for row in rows if row.get("checkpoint") == SHIPPED and row.get("device") == "cpu"]
+    of = {row["command"]: row for row in latest(shipped)}
+    quality = next(row for name, row in of.items() if "mbpp-single-line" in name and "--limit" not in name)
+    keys = of["midspan bench keystroke"]
+    replays = [row for name, row in of.items() if name.startswith("midspan bench replay") and row.get("workspace")]
+    typed = max(replays, key=lambda row: int(row["lines"]))
+    exact = typed["exact"]
+    figures = {
+        "missing lines filled right (MBPP, tests pass)": f"{percent(quality['pass@1'])} of {quality['n']}",
+        "right, of what is shown unasked while typing": f"{percent(exact['right_of_suggestions'])} of "
+        f"{exact['suggestions']} suggestions",
+        "wait for a fill, key to answer": times({name: keys["from_engine_ms"][name] for name in ("p50", "p95")}),
+        "memory of the server": f"{keys['rss_mb']:.0f} MB",
+        "keys saved while typing unseen files": f"{percent(exact['saved'])} ({typed['lines']} lines)",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in figures.items())]) + "\n"
+
+
+def render_others(rows: list[Row]) -> str:
+    """A table for each checkpoint that does not ship."""
+    names = dict.fromkeys(column(row) for row in latest(rows) if "checkpoint" in row and "device" in row)
+    return "\n".join(render(rows, name) for name in names if name != SHIPPED)
 
 
 def render_tried(rows: list[Row]) -> str:
@@ -241,10 +261,9 @@ def _render_trials(trials: list[Row]) -> str:
 def render_card(rows: list[Row], log: list[Row]) -> str:
     """The embedded checkpoint's column, below what its training cost and came to."""
     last = log[-1]
-    shown = [row for row in rows if row.get("checkpoint") == "embedded" and row.get("device") == "cpu"]
     cost = f"{last['seconds'] / 3600:.1f} hours of steps, {last['tokens'] / 1e6:.1f} M tokens of texts and canvases"
     losses = f"{last['heldout_slot']:.2f} nats a free slot, {last['heldout_causal']:.2f} a token of plain text"
-    head, rule, *lines = render(shown).splitlines()
+    head, rule, *lines = render(rows).splitlines()
     return "\n".join([head, rule, f"| training | {cost} |", f"| held-out losses | {losses} |", *lines]) + "\n"
 
 
@@ -257,13 +276,18 @@ def placed(text: str, table: str) -> str:
     return f"{before}{begin}\n{table}{end}{after}"
 
 
-def main(argv: list[str], rows: Path = ROWS, readme: Path = README, tried: Path = TRIED, card: Path = CARD) -> int:
+def main(argv: list[str], rows: Path = ROWS, root: Path = ROOT, card: Path = CARD) -> int:
     """Write, or with --check compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare")
     check = parser.parse_args(argv).check
     found, log = _objects(rows), _objects(card.parent / "log.jsonl")
-    pages = {readme: render(found), tried: render_tried(found), card: render_card(found, log)}
+    pages = {
+        root / "README.md": render_short(found),
+        root / "docs/benchmarks.md": render(found),
+        root / "docs/experiments.md": "\n".join(filter(None, (render_tried(found), render_others(found)))),
+        card: render_card(found, log),
+    }
     differs = 0
     for page, table in pages.items():
         old = page.read_text(encoding="utf-8")

@@ -4,8 +4,7 @@ A VARIANT is a JSON object of the groups and keys of `midspan.json` that differ 
 `{"hypotheses": {"beams": 0}}`; `{}` is the folder as it ships. The key `oracle` is this script's own: `{"oracle": 0}`
 gives every canvas the true number of slots, `{"oracle": 2}` two more. So is `elsewhere`: with `{"elsewhere": false}`
 holes come without lines of the package's other files. And `network`:
-"torch" computes the network in plain torch (bf16 where the CPU has units for it), "float32" and "int8" in ONNX Runtime;
-without it the CPU's own kernels do where there are any.
+"torch" computes the network in plain torch (bf16 where the CPU has units for it); without it what ships computes.
 With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
 Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
 Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
@@ -20,7 +19,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,20 +27,22 @@ from typing import Any, NamedTuple
 import torch
 
 from midspan.engine.api import Budget, Hole
+from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import fastest_dtype
-from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.backends.onnx import OnnxGemma
+from midspan.engine.backends.cpu import product_threads
+from midspan.engine.backends.gpu import TritonBackend
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.backends.process import keep_large_blocks
-from midspan.engine.backends.runner import Loop
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
+from midspan.engine.canvas import Canvas, Plan, Rng
+from midspan.engine.denoise import Denoiser, Step
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT, Infiller
-from midspan.engine.model import DiffusionGemma, product_threads
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
+from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.holes import heldout_holes
-from midspan.engine.weights.load import load_weights, resolve
+from midspan.engine.weights.load import load_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import settings_of
 from midspan.engine.weights.typed_json import KeyProblem
 from midspan.server.text.documents import unchanged
@@ -59,32 +60,46 @@ class Gap(NamedTuple):
     left: str = ""
 
 
-class Warm(Draws):
-    """The draws of a run whose canvases [B, C] begin with these ids, and with noise behind them."""
+class Warm(Rng):
+    """The random numbers of a run whose canvases [B, C] begin with these ids, and with noise behind them."""
 
-    def __init__(self, draws: Draws, ids: list[int]) -> None:
-        self._draws, self._ids = draws, ids
+    def __init__(self, rng: Rng, ids: list[int]) -> None:
+        self._rng, self._ids = rng, ids
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
-        """The first time the ids; see Draws."""
-        noise = self._draws.noise(shape, vocab_size)
+        """The first time the ids; see Rng."""
+        noise = self._rng.noise(shape, vocab_size)
         size = min(shape[1], len(self._ids))
         noise[:, :size] = torch.tensor(self._ids[:size], dtype=noise.dtype)
         self._ids = []
         return noise
 
     def uniform(self, count: int) -> torch.Tensor:
-        """See Draws."""
-        return self._draws.uniform(count)
+        """See Rng."""
+        return self._rng.uniform(count)
 
 
-def begun(loop: Loop, ids: list[int]) -> Loop:
-    """The loop, its canvases begun with these ids."""
+Bind = Callable[[Cache, Canvas], Denoiser]
 
-    def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-        return loop(cache, canvas, plan, Warm(draws, ids), later_rows)
 
-    return run
+class Begun:
+    """Bound canvases that begin with these ids; see denoise.Denoiser."""
+
+    def __init__(self, canvases: Denoiser, ids: list[int]) -> None:
+        self._canvases, self._ids = canvases, ids
+
+    def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+        """See denoise.Denoiser."""
+        return self._canvases.steps(plan, Warm(rng, self._ids))
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """See denoise.Denoiser."""
+        return self._canvases.read(ids)
+
+
+def begun(bind: Bind, ids: list[int]) -> Bind:
+    """What binds canvases that begin with these ids."""
+    return lambda cache, canvas: Begun(bind(cache, canvas), ids)
 
 
 def behind(gap: Gap, fill: str) -> Gap | None:
@@ -125,7 +140,7 @@ def changed(settings: CheckpointSettings, groups: dict[str, Any]) -> CheckpointS
 
 def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) -> dict[str, Any]:
     """The figures of one variant; the infiller's own settings are back afterwards."""
-    shipped, loop, steps = infiller.settings, infiller.loop, 0
+    shipped, bind, steps = infiller.settings, infiller.backend.bind, 0
     slack, elsewhere, warm = variant.get("oracle"), variant.get("elsewhere", True), variant.get("warm", False)
     tried = changed(shipped, {key: value for key, value in variant.items() if key not in OWN})
     exact, found, times = 0, 0, []
@@ -134,9 +149,10 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
             slots = (tokens_needed(infiller, hole, truth) + slack,)
             tried = replace(tried, layout=replace(tried.layout, slots=slots))
         infiller.settings = tried
-        hole = hole if elsewhere else replace(hole, elsewhere=())
+        hole = hole if elsewhere else replace(hole, other_lines=())
         if warm:
-            infiller.loop = begun(loop, infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left))
+            ids = infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left)
+            infiller.backend.bind = begun(bind, ids)  # type: ignore[method-assign, assignment]
         began = time.perf_counter()
         # More than any checkpoint's own steps, so that theirs count.
         out = infiller.infill(hole, Budget(seed=number, steps=99), PATIENT)
@@ -145,7 +161,8 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
         texts = [infiller.prompt.text(list(one.ids), out.layout).rstrip() for one in out.ranked]
         exact += bool(texts) and texts[0] == truth.rstrip()
         found += truth.rstrip() in texts
-    infiller.settings, infiller.loop = shipped, loop
+    infiller.settings = shipped
+    infiller.backend.bind = bind  # type: ignore[method-assign]
     times.sort()
     share = {"exact": exact / len(gaps), "any": found / len(gaps), "steps_mean": steps / len(gaps)}
     latency = {"p50": round(times[len(times) // 2], 1), "p95": round(times[int(0.95 * len(times))], 1)}
@@ -156,16 +173,15 @@ def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller
     """The same checkpoint, its network computed in a named way; as it ships for None."""
     if name is None:
         # As the engine's worker does.
-        torch.set_num_threads(1 if infiller.model.own_threads else product_threads())
+        torch.set_num_threads(1 if infiller.backend.describe().own_threads else product_threads())
         return infiller
     torch.set_num_threads(product_threads())
-    plain = DiffusionGemma(infiller.model.config).eval()
-    place = torch.device("cpu")
-    load_weights(plain, folder, fastest_dtype(place) if name == "torch" else torch.float32, place)
     if name != "torch":
-        torch.set_num_threads(1)
-        plain = OnnxGemma.of(plain, int8=name == "int8")
-    other = Infiller(plain, infiller.prompt, infiller.settings)
+        sys.exit(f"network {name}: this version knows torch")
+    plain, place = DiffusionGemma(ModelConfig.from_json(read_config(folder))).eval(), torch.device("cpu")
+    load_weights(plain, folder, fastest_dtype(place), place)
+    backend: CanvasBackend = TorchCanvasBackend(plain)
+    other = Infiller(backend, infiller.prompt, infiller.settings)
     other.judge = infiller.judge
     return other
 
@@ -184,7 +200,7 @@ def main(argv: list[str]) -> int:
     infiller = load_infiller(found.folder, "auto")
     if not isinstance(infiller, Infiller):
         sys.exit(f"{found.folder}: its layout has no canvases; give a checkpoint of layout filler")
-    if isinstance(infiller.loop, CapturedLoop) and any(variant.get("warm") for variant in found.variants):
+    if isinstance(infiller.backend, TritonBackend) and any(variant.get("warm") for variant in found.variants):
         sys.exit("warm: captured steps draw their own noise; try it where the network is not captured")
     infiller.judge = SyntaxJudge()
     gaps = [Gap(hole, truth) for hole, truth in heldout_holes(found.heldout, found.holes, found.seed)]

@@ -52,10 +52,11 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 from transformers.utils.logging import disable_progress_bar
 
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
-from midspan.engine.backends.choose import chosen, fastest_dtype
+from midspan.engine.backends.choose import fastest_dtype
 from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights.export import export
@@ -92,7 +93,7 @@ class Theirs:
             local_files_only=True,
         )
         self.experts: str = model.config.get_text_config()._experts_implementation
-        self.model = model.to(ours.model.device).eval()  # type: ignore[arg-type]
+        self.model = model.to(ours.backend.device).eval()  # type: ignore[arg-type]
         if self.model.config.image_token_id is None:
             # 5.x compares the prompt with it in any case; no token has this id.
             self.model.config.image_token_id = -1
@@ -153,11 +154,11 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -> tuple[float, float]:
     """Milliseconds of one call of each side."""
-    prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.model.device
+    prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.backend.device
 
     def mine() -> float:
         # As the engine's worker does, where products have threads of their own.
-        with torch_threads(1 if ours.infiller.model.own_threads else torch.get_num_threads()):
+        with torch_threads(1 if ours.infiller.backend.describe().own_threads else torch.get_num_threads()):
             ours.come_to(hole)
             return timed(lambda: ours.fill(hole), device)
 
@@ -216,17 +217,15 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{arguments.checkpoint}: has no canvas that generate could denoise; give a diffusion one"
         )
     holes = [hole for hole, _ in heldout_holes(arguments.files, arguments.gaps, arguments.seed)]
-    length = shipped.model.config.canvas_length
+    length = shipped.backend.canvas_length
     # What is loaded is looked through for garbage no more, as in the server (server/upkeep.py).
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
-        dtype = fastest_dtype(shipped.model.device)
+        dtype = fastest_dtype(shipped.backend.device)
         export(arguments.checkpoint, Path(folder), dtype)
         theirs = Theirs(Path(folder), shipped, dtype, arguments.experts)
-    shapes = {
-        "shipped": shipped,
-        "one_canvas": Infiller(shipped.model, shipped.prompt, one_canvas(shipped.settings, length)),
-    }
+    one = Infiller(shipped.backend, shipped.prompt, one_canvas(shipped.settings, length))
+    shapes = {"shipped": shipped, "one_canvas": one}
     rows = {
         name + ("_next_key" if next_key else ""): {
             "slots": list(infiller.settings.layout.slots),
@@ -239,9 +238,9 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "gaps": len(holes),
         "rounds": arguments.rounds,
-        "threads": shipped.model.threads,
+        "threads": shipped.backend.describe().threads,
         "dtype": str(dtype).removeprefix("torch."),
-        "computed": dict(chosen(shipped.model)),
+        "computed": dict(shipped.backend.describe().kernels),
         "canvas_length": length,
         "prefix_tokens_mean": statistics.fmean(len(shipped.prompt.lay_out(hole).prefix) for hole in holes),
         **rows,
@@ -249,7 +248,7 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "checkpoint": arguments.checkpoint,
-        "device": str(shipped.model.device),
+        "device": str(shipped.backend.device),
     }
 
 

@@ -1,13 +1,15 @@
-"""The words that the server and the engine share: plain, frozen data, standard library only.
+"""The types that server and engine share: plain, frozen data; standard library only.
 
-Text here always has LF line ends; the server turns a document's own line ends into LF and back.
+All text here has LF line ends; the server converts a document's own line ends to LF and back.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
@@ -15,15 +17,15 @@ Stopped = Literal["settled", "steps", "deadline", "cancelled", "empty"]
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be used; the message is one line that names the file and the mend."""
+    """A checkpoint that cannot be used; the message is one line that names the file and the fix."""
 
 
 class DeviceError(Exception):
-    """A device that was asked for and is not there; the message is one line that names the mend."""
+    """A requested device that is not there; the message is one line that names the fix."""
 
 
 class Line(NamedTuple):
-    """A line of another file, and the lines around it that are not blank; all without indents."""
+    """A line of another file with its nearest non-blank lines above and below; all without indents."""
 
     text: str
     above: str
@@ -32,13 +34,13 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hole:
-    """A gap: the text before and after it, and what sort of gap it is.
+    """A gap, its kind, and the text before and after it.
 
     `draft` is the text that stands in the gap now. With a `strength` the gap is not filled afresh: that share of the
-    draft's tokens (0 < strength <= 1) is renoised, the others stay, and as many come out as went in.
-    `context` is text from elsewhere, a whole snippet each, the most useful last: it stands nearest to the prefix, and
-    what a checkpoint has no room for (`About.context_tokens`) is left out from the front.
-    `elsewhere` are lines of other files that may be what the gap's line is to become: hypotheses, not part of a prompt.
+    draft's tokens (0 < strength <= 1) is renoised, the others stay, and the token count does not change.
+    `context` holds whole snippets of other text, the most useful last, nearest to the prefix. Snippets that exceed
+    `About.context_tokens` are left out from the front.
+    `other_lines` are lines of other files that the gap's line may become: proposals, not part of the prompt.
     """
 
     prefix: str
@@ -46,7 +48,7 @@ class Hole:
     kind: GapKind = "rest_of_line"
     language: str = "python"
     context: tuple[str, ...] = ()
-    elsewhere: tuple[Line, ...] = ()
+    other_lines: tuple[Line, ...] = ()
     draft: str = ""
     strength: float | None = None
 
@@ -57,22 +59,22 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a fill may cost: denoise steps, candidates returned, seconds from the call, and the seed.
+    """Limits of a fill: denoise steps, candidates returned, seconds from the call; and its seed.
 
-    `steps` lowers the checkpoint's own number of steps; None leaves it as it is. A fill less sure than `least` (a
-    confidence) is of no use: one that promises nothing may end as empty before it is done.
+    `steps` lowers the checkpoint's own number of steps; None keeps it. A fill below `min_confidence` is not wanted: a
+    hopeless one may end as empty before it is done.
     """
 
     steps: int | None = None
     candidates: int = 1
     deadline_s: float | None = None
     seed: int = 0
-    least: float = 0.0
+    min_confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One canvas position as a person would see it."""
+    """One canvas position, as a person sees it."""
 
     text: str
     state: CellState
@@ -80,7 +82,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """The canvas after one denoise step; `text` is the gap's draft, trimmed of filler."""
+    """The canvas after one denoise step; `text` is the gap's draft without filler."""
 
     step: int
     steps: int
@@ -91,7 +93,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One fill and the share of fills like it that are right (0 to 1)."""
+    """One fill, and its confidence: the share of such fills that are right (0 to 1)."""
 
     text: str
     confidence: float
@@ -121,11 +123,11 @@ class Fill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What is loaded and which paths were chosen at load.
+    """The loaded checkpoint and the backend that was chosen for it.
 
-    `actions` are the code actions that it does well; `context_tokens` says how much of `Hole.context` it reads, and
-    `elsewhere` whether it looks at `Hole.elsewhere`. `old_keys` are those of its `midspan.json` that the next release
-    does not read, each with the key of today.
+    `actions` are the code actions that it does well. `context_tokens` is how much of `Hole.context` it reads,
+    and `reads_other_lines` says whether it uses `Hole.other_lines`. `old_keys` are those keys of its `midspan.json`
+    that the next release does not read, each with the key of today.
     """
 
     checkpoint: str
@@ -140,14 +142,30 @@ class About:
     load_ms: float
     actions: tuple[str, ...] = ()
     context_tokens: int = 0
-    elsewhere: bool = False
+    reads_other_lines: bool = False
     old_keys: tuple[str, ...] = ()
 
 
 OnFrame = Callable[[Frame], None]
 
 OnProgress = Callable[[int, int], None]
-"""(bytes of a checkpoint that were read, bytes in all)."""
+"""(bytes of a checkpoint read so far, bytes in all)."""
 
 Judge = Callable[[Hole, str], tuple[tuple[int, int], ...]]
-"""(hole, fill) -> which characters [begin, end) of the fill stand in a syntax error that the fill brought about."""
+"""(hole, fill) -> character ranges [begin, end) of the fill that stand in a syntax error which the fill caused."""
+
+
+class Engine(Protocol):
+    """What fills holes: the engine in this process, or any other that stands in for it."""
+
+    @property
+    def about(self) -> About:
+        """What is loaded."""
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """Begin a fill; `on_frame` is called on the engine's thread."""
+
+    def close(self) -> None:
+        """End the engine's thread."""

@@ -1,4 +1,4 @@
-"""Where keys and values live: the encoder's cache of one clean prefix, and the canvases that stand behind it."""
+"""Keys and values: of one clean prefix, and of the canvases behind it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Protocol
 
 import torch
 
-# Room for canvases comes in so many.
+# Batches of canvases are rounded up to a multiple of this.
 BATCHES = 4
 
 
 class KeyValueShape(Protocol):
-    """What a layer's keys and values look like."""
+    """The sizes of a layer's keys and values."""
 
     @property
     def kv_heads(self) -> int:
@@ -24,7 +24,7 @@ class KeyValueShape(Protocol):
 
 
 class Cache:
-    """Keys and values of clean text: per layer [1, G, capacity, D], of which the first `length` are valid."""
+    """Keys and values of clean text: per layer [1, G, capacity, D]; the first `length` positions are valid."""
 
     def __init__(
         self, layers: Sequence[KeyValueShape], *, dtype: torch.dtype, device: torch.device, capacity: int = 512
@@ -38,11 +38,11 @@ class Cache:
 
     @property
     def layers(self) -> int:
-        """How many layers have keys and values."""
+        """The number of layers."""
         return len(self._keys)
 
     def write(self, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
-        """Put k, v [1, G, N, D] behind the valid part; `advance` makes them valid once every layer has written."""
+        """Write k, v [1, G, N, D] behind the valid part; `advance` makes them valid once every layer has written."""
         end = self.length + k.shape[2]
         if end > self._keys[layer].shape[2]:
             self._grow(layer, end)
@@ -57,28 +57,14 @@ class Cache:
             buffers[layer][:, :, : self.length] = old[:, :, : self.length]
 
     def reserve(self, tokens: int) -> None:
-        """Make room for so many more in every layer now, so that no buffer moves while they are written."""
+        """Make room for so many more tokens in every layer, so that no buffer moves while they are written."""
         end = self.length + tokens
         for layer, keys in enumerate(self._keys):
             if end > keys.shape[2]:
                 self._grow(layer, end)
 
-    def fit(self, tokens: int, step: int, spare: int, most_spare: int) -> None:
-        """Give every layer room for `tokens` positions and at most `most_spare` more, where all of it is read.
-
-        What has to be laid out anew gets `spare` more, in multiples of `step`.
-        """
-        if 0 <= self._keys[0].shape[2] - tokens <= most_spare:
-            return
-        capacity = -(-(tokens + spare) // step) * step
-        for buffers in (self._keys, self._values):
-            for layer, old in enumerate(buffers):
-                # Zeros: nothing that is not valid may be seen, but times a weight of zero it must be a number.
-                buffers[layer] = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
-                buffers[layer][:, :, : self.length] = old[:, :, : self.length]
-
     def whole(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The buffers of keys and values themselves [1, G, capacity, D], valid up to `length`."""
+        """The buffers of keys and values [1, G, capacity, D], valid up to `length`."""
         return self._keys[layer], self._values[layer]
 
     def advance(self, tokens: int) -> None:
@@ -86,7 +72,7 @@ class Cache:
         self.length += tokens
 
     def truncate(self, length: int) -> None:
-        """Forget everything from position `length` on."""
+        """Drop everything from position `length` on."""
         assert 0 <= length <= self.length
         self.length = length
         self.canvases.forget(length)
@@ -97,20 +83,20 @@ class Cache:
 
 
 class CanvasMemory:
-    """Keys and values of a batch of canvases behind a cache's prefix, in buffers that outlive the step and the fill.
+    """Keys and values of a batch of canvases behind a cache's prefix, in buffers that outlive a step and a fill.
 
-    Per layer [B, G, prefix + canvas, D]: the prefix is laid down once for every row of the batch, and only what
-    changed of it the next time; each step overwrites the canvas' part in place.
+    Per layer [B, G, prefix + canvas, D]. The prefix is copied once for every row of the batch, later only its changed
+    part. Each step overwrites the canvas' part in place.
     """
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
-        self._laid = 0  # prefix positions that are already here
+        self._laid = 0  # prefix positions that were copied already
 
     def forget(self, length: int) -> None:
-        """The prefix has changed from position `length` on."""
+        """Note that the prefix has changed from position `length` on."""
         self._laid = min(self._laid, length)
 
     def lay(self, batch: int, rows: int) -> None:
@@ -126,7 +112,7 @@ class CanvasMemory:
 
     def _allocate(self, batch: int, capacity: int) -> None:
         self._laid = 0
-        # The old ones go first: the new ones may lie where they were.
+        # The old buffers are freed first, so that the new ones can take their place.
         self._keys, self._values = [], []
         batch = -(-batch // BATCHES) * BATCHES
         likes = [self._cache.read(layer, 0, 0)[0] for layer in range(self._cache.layers)]
@@ -138,7 +124,7 @@ class CanvasMemory:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Overwrite the first N of `rows` canvas positions with k, v [B, G, N, D].
 
-        Returns views [B, G, prefix - start + rows, D]; positions from N on are as an earlier step left them.
+        Returns views [B, G, prefix - start + rows, D]; positions from N on still hold an earlier step's values.
         """
         batch, prefix = k.shape[0], self._laid
         views = []
@@ -148,7 +134,7 @@ class CanvasMemory:
         return views[0], views[1]
 
     def keep(self, rows: torch.Tensor, width: int) -> None:
-        """Move canvases `rows` [B'] (ascending) to the front of the batch, with what the last step left of them."""
+        """Move canvases `rows` [B'] (ascending) to the front of the batch, with their keys and values."""
         part = slice(self._laid, self._laid + width)
         for buffers in (self._keys, self._values):
             for layer in buffers:

@@ -1,6 +1,6 @@
-"""The gap as tokens: which positions are free, what noise is, which draws are kept, and when to stop.
+"""The gap as tokens: free and frozen positions, noise, which samples are accepted, and when a canvas has settled.
 
-Frozen positions are clean at every step and take no part in the entropy budget, in renoising or in the stop rule.
+Frozen positions are clean at every step. They take no part in the entropy budget, in renoising or in the stop rule.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """A batch of canvases: ids [B, C] right where frozen, free [B, C], valid [B, C] (False is padding).
+    """A batch of canvases: ids [B, C] (final where frozen), free [B, C], valid [B, C] (False is padding).
 
     `allowed_first` [V] limits the token at position 0 (token healing); `banned` holds ids that no slot may take.
-    `gap` [B] is how many leading positions the gap has, where not all of them are free.
+    `gap` [B] is how many leading positions the gap has, where not all of them are free. `later_rows` is how many
+    leading positions are computed from the second step on; None for all.
     """
 
     ids: torch.Tensor
@@ -24,6 +25,7 @@ class Canvas:
     allowed_first: torch.Tensor | None = None
     banned: tuple[int, ...] = ()
     gap: torch.Tensor | None = None
+    later_rows: int | None = None
 
     def __post_init__(self) -> None:
         assert self.ids.shape == self.free.shape
@@ -37,7 +39,7 @@ class Canvas:
 
     @property
     def gap_sizes(self) -> list[int]:
-        """How many leading positions of each canvas are the gap."""
+        """The gap's length in each canvas, in positions."""
         sizes: list[int] = (self.free.sum(dim=-1) if self.gap is None else self.gap).tolist()
         return sizes
 
@@ -51,15 +53,15 @@ class Plan:
     t_max: float = 0.8
     entropy_bound: float = 0.1
     confidence_threshold: float = 0.005
-    # How many canvases go on after the first step: those of least entropy, summed over their slots.
-    keep: int | None = None
+    # How many canvases go on after the first step: those with the lowest sum of entropies; None for all.
+    survivors: int | None = None
 
     def temperature(self, remaining: int) -> float:
-        """Linear in the steps that remain: t_max with all of them left, towards t_min."""
+        """Linear in the steps that remain: from t_max with all of them left down towards t_min."""
         return self.t_min + (self.t_max - self.t_min) * remaining / self.steps
 
 
-class Draws:
+class Rng:
     """Every random choice of a run, from one seed."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
@@ -67,7 +69,7 @@ class Draws:
         self._seed, self._runs = seed, 0
 
     def counter_seed(self) -> int:
-        """A seed for draws from counters (kernels/counter.py), another one for every run; below 2^63."""
+        """A seed for counter-based numbers (kernels/counter.py), another one for every run; below 2^63."""
         self._runs += 1
         return (self._seed + (self._runs << 32)) % 2**63
 
@@ -83,12 +85,12 @@ class Draws:
         return ids.clamp_(max=probabilities.shape[1] - 1)
 
     def uniform(self, count: int) -> torch.Tensor:
-        """Places in cumulative distributions [count], from 0 to below 1."""
+        """Uniform numbers [count] in [0, 1): positions in a cumulative distribution."""
         return torch.rand(count, generator=self._generator, device=self._generator.device)
 
 
 def accept(entropy: torch.Tensor, free: torch.Tensor, bound: float) -> torch.Tensor:
-    """Entropy-bound acceptance (arXiv:2505.24857): the free positions of lowest entropy, at least one a canvas.
+    """Entropy-bound acceptance (arXiv:2505.24857): the free positions of lowest entropy, at least one per canvas.
 
     Position k of the ascending order is kept while the entropies before it sum to at most `bound` nats.
     entropy and free are [B, C]; returns boolean [B, C].
@@ -102,7 +104,7 @@ def accept(entropy: torch.Tensor, free: torch.Tensor, bound: float) -> torch.Ten
 def settled(
     draft: torch.Tensor, previous: torch.Tensor | None, entropy: torch.Tensor, free: torch.Tensor, threshold: float
 ) -> torch.Tensor:
-    """Whether each canvas [B] is stable (the draft of a step ago) and confident (mean free entropy below threshold)."""
+    """Whether each canvas [B] is stable (same draft as before) and confident (mean free entropy below threshold)."""
     count = free.sum(dim=-1)
     mean = (entropy * free).sum(dim=-1) / count.clamp(min=1)
     if previous is None:

@@ -1,4 +1,4 @@
-"""One checkpoint, one worker thread: `fill(hole, budget, stop, on_frame) -> Future[Fill]`; the newest request wins."""
+"""One checkpoint, one worker thread: `fill(hole, budget) -> Future[Fill]`; the newest request wins."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,21 +30,24 @@ from midspan.engine.api import (
     Stopped,
 )
 from midspan.engine.autoregressive import Autoregressive
-from midspan.engine.backends.choose import chosen, load_network
-from midspan.engine.backends.triton import FusedGemma
-from midspan.engine.infill import PATIENT, Infiller, Infilling, Watch
-from midspan.engine.model import DiffusionGemma, ModelConfig
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.choose import load_backend
+from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
+from midspan.engine.infill import Infiller
+from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
 from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
-from midspan.engine.weights.quantized import count_parameters, precision
 
 log = logging.getLogger(__name__)
 
-# Ampere: the first with bf16.
-LEAST_CAPABILITY = (8, 0)
+NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
+
+# Ampere is the first generation with bf16.
+MIN_CAPABILITY = (8, 0)
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
@@ -59,7 +64,7 @@ class _Job:
     began: float = field(default_factory=time.perf_counter)
 
     def interrupted(self) -> bool:
-        """Whether nobody waits for this fill any more."""
+        """Whether the request was stopped, or a newer one has replaced it."""
         return self.stop.is_set() or self.superseded.is_set()
 
     def late(self) -> bool:
@@ -67,14 +72,14 @@ class _Job:
         limit = self.budget.deadline_s
         return limit is not None and time.perf_counter() - self.began > limit
 
-    def nothing(self, stopped: Stopped, latency: Latency, steps: int = 0) -> Fill:
+    def empty(self, stopped: Stopped, latency: Latency, steps: int = 0) -> Fill:
         """A fill that inserts nothing."""
         return Fill(text="", confidence=0.0, candidates=(), steps=steps, stopped=stopped, latency=latency)
 
-    def latency(self, encode_s: float = 0.0, denoise_s: float = 0.0, rank_s: float = 0.0) -> Latency:
+    def latency(self, seconds: Mapping[Phase, float] = NO_SECONDS) -> Latency:
         """Milliseconds since the call, and of the phases given in seconds."""
-        total = 1000 * (time.perf_counter() - self.began)
-        return Latency(total=total, encode=1000 * encode_s, denoise=1000 * denoise_s, rank=1000 * rank_s)
+        total, phases = 1000 * (time.perf_counter() - self.began), {key: 1000 * value for key, value in seconds.items()}
+        return Latency(total=total, encode=phases["encode"], denoise=phases["denoise"], rank=phases["rank"])
 
 
 class Engine:
@@ -84,21 +89,21 @@ class Engine:
         self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float, old_keys: tuple[str, ...] = ()
     ) -> None:
         self._infiller = infiller
-        model, settings = infiller.model, infiller.settings
+        self._backend, settings = infiller.backend.describe(), infiller.settings
         self.about = About(
             checkpoint=name,
-            device=str(model.device),
-            dtype=precision(model),
-            threads=model.threads,
-            parameters=count_parameters(model),
+            device=self._backend.device,
+            dtype=self._backend.dtype,
+            threads=self._backend.threads,
+            parameters=self._backend.parameters,
             layout=settings.layout.kind,
             languages=settings.show.languages,
             show_threshold=settings.show.show_threshold,
-            kernels=chosen(model),
+            kernels=self._backend.kernels,
             load_ms=load_ms,
             actions=settings.offered,
             context_tokens=settings.layout.context_tokens,
-            elsewhere=settings.hypotheses.similar_lines > 0,
+            reads_other_lines=settings.hypotheses.similar_lines > 0,
             old_keys=old_keys,
         )
         self._wake = threading.Condition()
@@ -119,12 +124,12 @@ class Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the fix."""
         began = time.perf_counter()
         infiller = load_infiller(checkpoint, device, progress)
-        if isinstance(infiller, Infiller) and isinstance(infiller.model, FusedGemma):
-            warm_up(infiller)
+        infiller.backend.warm(partial(fill_examples, infiller))
         infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
-        kernels = ", ".join(f"{name} {path}" for name, path in chosen(infiller.model))
-        log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, infiller.model.device, load_ms, kernels)
+        backend = infiller.backend.describe()
+        kernels = ", ".join(f"{part} {code}" for part, code in backend.kernels)
+        log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, backend.device, load_ms, kernels)
         return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old_keys(resolve(checkpoint)))
 
     @property
@@ -144,7 +149,7 @@ class Engine:
             dropped, self._waiting = self._waiting, job
             self._wake.notify()
         if dropped is not None:
-            dropped.future.set_result(dropped.nothing("cancelled", dropped.latency()))
+            dropped.future.set_result(dropped.empty("cancelled", dropped.latency()))
         return job.future
 
     def close(self) -> None:
@@ -166,8 +171,8 @@ class Engine:
                 older.superseded.set()
 
     def _work(self) -> None:
-        if self._infiller.model.own_threads:
-            # Torch's threads would wait for work on the cores that the products need, and theirs is little.
+        if self._backend.own_threads:
+            # Torch's threads have little to do, and would spin on the cores that the products need.
             torch.set_num_threads(1)
         while (job := self._next()) is not None:
             try:
@@ -175,7 +180,7 @@ class Engine:
             except BaseException as error:
                 # A panic in Rust code is no Exception; without the worker no request would be answered any more.
                 log.exception("a fill failed; the next request starts afresh")
-                # Its frames hold what filled the memory.
+                # The error's frames hold the tensors that filled the memory.
                 traceback.clear_frames(error.__traceback__)
                 self._infiller.reset()
                 known = isinstance(error, Exception)
@@ -192,25 +197,25 @@ class Engine:
             self._running, self._waiting = self._waiting, None
             return self._running
 
-    def _infilled(self, job: _Job) -> Infilling:
-        """The hole filled; once more from the start, where memory was full and what had been kept is let go."""
-        watch = Watch(job.interrupted, job.late, job.on_frame)
+    def _infill(self, job: _Job) -> Infilling:
+        """Fill the hole. When memory is full, release the caches and try once more from the start."""
+        observer = FillObserver(job.interrupted, job.late, job.on_frame)
         try:
-            return self._infiller.infill(job.hole, job.budget, watch)
+            return self._infiller.infill(job.hole, job.budget, observer)
         except torch.OutOfMemoryError as error:
             log.warning("memory is full: nothing is kept from the last fill, and this one begins again")
             traceback.clear_frames(error.__traceback__)
         self._infiller.reset()
-        return self._infiller.infill(job.hole, job.budget, watch)
+        return self._infiller.infill(job.hole, job.budget, observer)
 
     def _answer(self, job: _Job) -> Fill:
-        infilling = self._infilled(job)
+        infilling = self._infill(job)
         chosen = [] if infilling.stopped == "cancelled" else self._candidates(infilling)[: job.budget.candidates]
-        latency = job.latency(infilling.encode_s, infilling.denoise_s, infilling.rank_s)
+        latency = job.latency(infilling.seconds)
         if infilling.stopped == "cancelled":
-            return job.nothing("cancelled", latency, infilling.steps)
+            return job.empty("cancelled", latency, infilling.steps)
         if not chosen:
-            return job.nothing("empty", latency, infilling.steps)
+            return job.empty("empty", latency, infilling.steps)
         return Fill(
             text=chosen[0].text,
             confidence=chosen[0].confidence,
@@ -223,16 +228,16 @@ class Engine:
     def _candidates(self, infilling: Infilling) -> list[Candidate]:
         """Distinct texts with something to insert, the likeliest first."""
         candidates: dict[str, Candidate] = {}
-        for scored in infilling.ranked:
-            text = self._infiller.prompt.text(list(scored.ids), infilling.layout)
+        for hypothesis in infilling.ranked:
+            text = self._infiller.prompt.text(list(hypothesis.ids), infilling.layout)
             if text.strip() and text not in candidates:
-                confidence = scored.confidence(self._infiller.settings.show.calibration)
+                confidence = hypothesis.confidence(self._infiller.settings.show.calibration)
                 candidates[text] = Candidate(text=text, confidence=confidence)
         return list(candidates.values())
 
 
 def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = None) -> Infiller | Autoregressive:
-    """A checkpoint's model and prompt rules without a thread around them; its layout says which of the two fills.
+    """A checkpoint's backend and prompt rules, without a worker thread; the layout decides which of the two it is.
 
     Raises CheckpointError or DeviceError.
     """
@@ -244,18 +249,18 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
     try:
-        model = load_network(folder, config, place, settings.quantize, progress).eval()
-        _try_out(model, folder)
+        backend = load_backend(folder, config, place, settings.quantize, progress)
+        _try_out(backend, folder)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
     log.info("%s: layout %s", folder, settings.layout.kind)
-    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(model, prompt, settings)
+    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(backend, prompt, settings)
 
 
-def warm_up(infiller: Infiller) -> None:
-    """Compile kernels and capture the steps of every kind of gap before anybody waits for them.
+def fill_examples(infiller: Infiller | Autoregressive) -> None:
+    """Fill one gap of each kind, so that kernels are compiled and steps captured before the first request.
 
-    The first text is as long as prompts are, the next ones as short as what a keystroke changes. Raises DeviceError.
+    The first prompt is as long as prompts get; the next ones differ by as little as a keystroke. Raises DeviceError.
     """
     text = "total = total + 1\n" * max(1, infiller.settings.layout.prefix_tokens // 6)
     try:
@@ -267,7 +272,7 @@ def warm_up(infiller: Infiller) -> None:
 
 
 def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
-    """The checkpoint's tokenizer, with turns where its layout asks in them. Raises CheckpointError."""
+    """The checkpoint's tokenizer, with chat turns where its layout needs them. Raises CheckpointError."""
     file, layout = folder / "tokenizer.json", settings.layout
     if layout.kind in CHAT_LAYOUTS:
         return ChatPrompt(file, layout)
@@ -283,20 +288,22 @@ def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
 
 
 @torch.inference_mode()
-def _try_out(model: DiffusionGemma, folder: Path) -> None:
-    """Read one token causally and as a canvas. Raises CheckpointError where no use can be made of what comes out."""
-    cache, ids = model.new_cache(1), torch.tensor([[BOS_ID]], device=model.device)
-    hidden = torch.cat((model.prefill(ids, cache), model.denoise(ids, cache)), dim=1)
-    logits = model.logits(hidden[0])
+def _try_out(backend: CanvasBackend, folder: Path) -> None:
+    """Read one token causally and as a canvas. Raises CheckpointError if the logits are unusable."""
+    cache, ids = backend.new_cache(1), torch.tensor([[BOS_ID]], device=backend.device)
+    canvas = Canvas(ids=ids, free=torch.ones_like(ids, dtype=torch.bool))
+    hidden = torch.cat((backend.prefill(ids, cache), backend.bind(cache, canvas).read(ids)), dim=1)
+    logits = backend.logits(hidden[0])
     if not bool(logits.isfinite().all()) or bool((logits.amax(dim=-1) == logits.amin(dim=-1)).any()):
         raise CheckpointError(f"{folder}: its weights compute no finite logits that differ; copy the checkpoint again")
 
 
 def _device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device. Raises DeviceError."""
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise DeviceError("device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
-    capable = there and torch.cuda.get_device_capability() >= LEAST_CAPABILITY
+    capable = there and torch.cuda.get_device_capability() >= MIN_CAPABILITY
     if name == "cuda" and not capable:
         raise DeviceError(f"device cuda: {torch.cuda.get_device_name()} has no units for bf16; use --device cpu")
     if name == "auto":

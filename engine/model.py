@@ -1,40 +1,34 @@
 """DiffusionGemma's text network, from config to logits, in plain torch over kernels.*.
 
-One stack of layers, three ways to run it: `prefill` (causal, writes the cache), `denoise` (bidirectional over cache and
-canvas, writes nothing) and `score` (causal over a finished canvas, writes nothing). Encoder and decoder share every
-weight but the layer scalars. Source: transformers 5.23.0, models/diffusion_gemma/modeling_diffusion_gemma.py.
+One stack of layers around an attention rule that a backend brings (backends/plain.py): read causally it is the encoder,
+read in both directions over a cache and a canvas the decoder. They share every weight but the layer scalars. Source:
+transformers 5.23.0, models/diffusion_gemma/modeling_diffusion_gemma.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from midspan.engine.cache import Cache
-from midspan.engine.next_token import Following, following
 from midspan.engine.weights.config_json import TextConfig, read_config_values
-from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp, experts_reference
 from midspan.kernels.geglu import geglu_reference
 from midspan.kernels.rms_norm import rms_norm_reference
 from midspan.kernels.rope import rope_reference
 from midspan.kernels.router import router_reference
 
-# 128 MB in float32, beside which the release's weights fit on a card of 24 GB.
-LOGITS = 1 << 25
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q [B, H, N, D], k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """What differs between sliding and full layers; `window` is None in full layers, which also take V from K."""
+    """Sizes that differ between sliding and full layers; `window` is None in full layers, which also take V from K."""
 
     head_dim: int
     kv_heads: int
@@ -46,7 +40,7 @@ class LayerShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Every size of the network; all come from config.json, none has a default."""
+    """The sizes of the network; all come from config.json, none has a default."""
 
     vocab_size: int
     hidden_size: int
@@ -131,7 +125,7 @@ class SelfConditioning(MLP):
 
 
 class Attention(nn.Module):
-    """Projections, norms and RoPE around an attention rule that the caller chooses."""
+    """Projections, norms and RoPE around an attention rule that the caller gives."""
 
     def __init__(self, config: ModelConfig, shape: LayerShape) -> None:
         super().__init__()
@@ -221,7 +215,7 @@ class Layer(nn.Module):
         return out
 
     def _mixture(self, x: torch.Tensor) -> torch.Tensor:
-        """The experts' share; the router reads the raw residual x [B, N, d], the experts its norm."""
+        """The experts' output; the router reads the raw residual x [B, N, d], the experts its norm."""
         rows = self.pre_feedforward_layernorm_2(x).flatten(0, 1)
         experts, router = self.experts, self.router
         if isinstance(experts, Experts) and experts.gate_up_proj.shape[0] == 1:
@@ -239,8 +233,6 @@ class DiffusionGemma(nn.Module):
     """The whole text network; parameter names are the release's without their `model.decoder.` prefix."""
 
     embed_scale: torch.Tensor
-    # Whether products run on other threads than torch's.
-    own_threads = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -253,7 +245,7 @@ class DiffusionGemma(nn.Module):
         self._frequencies: dict[LayerShape, torch.Tensor] = {}
 
     def scalars(self, *, encoder: bool) -> list[torch.Tensor]:
-        """The layer scalars [1] of the causal (encoder) or of the bidirectional (decoder) reading."""
+        """The layer scalars [1] of the causal (encoder) or of the bidirectional (decoder) pass."""
         name = "encoder_layer_scalar" if encoder else "layer_scalar"
         return [layer.get_buffer(name) for layer in self.layers]
 
@@ -268,13 +260,14 @@ class DiffusionGemma(nn.Module):
         return self.embed_tokens.weight.device
 
     @property
-    def threads(self) -> int:
-        """On how many threads products run on a CPU."""
-        return torch.get_num_threads()
+    def vocab_size(self) -> int:
+        """V."""
+        return self.config.vocab_size
 
-    def new_cache(self, capacity: int = 512) -> Cache:
-        """An empty cache with room for `capacity` tokens; it grows."""
-        return Cache(self.config.layers, dtype=self.dtype, device=self.device, capacity=capacity)
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Each layer's keys, values and window."""
+        return self.config.layers
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids [B, N] -> embeddings [B, N, d], scaled by sqrt(d) rounded to the weights' dtype."""
@@ -290,149 +283,37 @@ class DiffusionGemma(nn.Module):
         raw = F.linear(hidden, self.embed_tokens.weight).float()
         return raw.div_(self.config.softcap).tanh_() * self.config.softcap
 
-    def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Of the ids `wanted` [R] after `rows` [R] of hidden [M, d], in nats [R]; LOGITS are in memory at once."""
-        size, out = max(1, LOGITS // self.config.vocab_size), torch.empty(len(wanted), device=wanted.device)
-        for first in range(0, len(hidden), size):
-            here = (rows >= first) & (rows < first + size)
-            logits, at = self.logits(hidden[first : first + size]), rows[here] - first
-            out[here] = logits[at, wanted[here]] - logits.logsumexp(dim=-1)[at]
-        return out
-
-    def following(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> Following:
-        """What may follow hidden rows [R, d]; see following.following."""
-        return following(self.logits(hidden), inner, stops, width)
-
-    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
-        rows = ids.shape[1]
-
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            cache.write(layer, k, v)
-            k, v = cache.read(layer, 0, cache.length + rows)
-            return self._causal(layer, q, k, v)
-
-        positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
-        hidden = self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
-        cache.advance(rows)
-        return hidden
-
-    def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
-        """Read texts behind the cache, each by itself from left to right, adding nothing to it.
-
-        Returns hidden rows [M, d] and, text after text, which of them each id has [R]; equal beginnings may share rows.
-        """
-        ids = nn.utils.rnn.pad_sequence([torch.tensor(text, dtype=torch.long) for text in texts], batch_first=True)
-        there = torch.arange(ids.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
-        hidden = self._score(ids.to(self.device), cache)[there.to(self.device)]
-        return hidden, torch.arange(len(hidden), device=self.device)
-
-    def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Texts padded to one length [B, N] -> hidden [B, N, d]."""
-        rows = ids.shape[1]
-        cache.canvases.lay(ids.shape[0], rows)
-
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return self._causal(layer, q, *cache.canvases.put(layer, 0, rows, k, v))
-
-        positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
-        return self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
-
-    def denoise(
-        self,
-        ids: torch.Tensor,
-        cache: Cache,
-        soft: torch.Tensor | None = None,
-        valid: torch.Tensor | None = None,
-        *,
-        frozen_rows: int = 0,
-    ) -> torch.Tensor:
-        """One bidirectional read of canvases [B, C] over the cache, adding nothing to it; returns hidden [B, C, d].
-
-        `soft` [B, C, d] is the previous step's soft embedding (None on the first); `valid` [B, C + frozen_rows] is
-        False where a canvas is only padded to the batch's width. Sliding layers see the last window - 1 cached keys.
-        With `frozen_rows` the canvases go on for so many rows, whose keys and values are those of the last call.
-        """
-        rows = ids.shape[1] + frozen_rows
-        cache.canvases.lay(ids.shape[0], rows)
-        embedded = self.embed(ids)
-        x = self.self_conditioning.combine(embedded, torch.zeros_like(embedded) if soft is None else soft)
-
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            window = self.config.layers[layer].window
-            start = 0 if window is None else max(0, cache.length - window + 1)
-            k, v = cache.canvases.put(layer, start, rows, k, v)
-            mask = None
-            if valid is not None:
-                mask = F.pad(valid, (cache.length - start, 0), value=True)[:, None, None, :]
-            return attention_reference(q, k, v, mask)
-
-        positions = torch.arange(cache.length, cache.length + ids.shape[1], device=ids.device)[None]
-        return self.run(x, positions, self.scalars(encoder=False), attend)
-
-    def keep(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
-        """Of the canvases [B, width] that `denoise` read last behind this cache, only `rows` [B'] (ascending) go on."""
-        cache.canvases.keep(rows, width)
-
-    def branch(
-        self, ids: torch.Tensor, place: int, cache: Cache, sees: Mapping[int | None, torch.Tensor]
-    ) -> torch.Tensor:
-        """Read ids [1, N], each the end of a text of its own at position `place`; the cache's texts grow by them.
-
-        Tokens of all texts stand behind their prefix in the cache. `sees` [N, all of the cache and these N] says by
-        layer window which of them each id sees. Returns hidden [1, N, d].
-        """
-        rows = ids.shape[1]
-
-        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            cache.write(layer, k, v)
-            k, v = cache.read(layer, 0, cache.length + rows)
-            return attention_reference(q, k, v, sees[self.config.layers[layer].window])
-
-        positions = torch.full((1, rows), place, device=ids.device)
-        hidden = self.run(self.embed(ids), positions, self.scalars(encoder=True), attend)
-        cache.advance(rows)
-        return hidden
+    def read(self, x: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """The causal (encoder) pass: embeddings x [B, N, d] at positions [B or 1, N] -> hidden [B, N, d]."""
+        return self.run(x, positions, self.scalars(encoder=True), attend)
 
     def run(
         self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], attend: Attend
     ) -> torch.Tensor:
-        """The stack: embeddings x [B, N, d] at positions [B or 1, N], a scalar a layer, an attention rule."""
-        tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
+        """The stack: embeddings x [B, N, d] at positions [B or 1, N], one scalar per layer, an attention rule."""
+        tables = {shape: self.rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
         for index, layer in enumerate(self.layers):
             x = layer(x, tables[self.config.layers[index]], scalars[index], index, attend)
         out: torch.Tensor = self.norm(x)
         return out
 
-    def _rope(self, shape: LayerShape, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def rope(self, shape: LayerShape, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """RoPE's cos and sin [B or 1, N, D] of a kind of layer at positions [B or 1, N]."""
         if shape not in self._frequencies:
-            self._frequencies[shape] = _rope_frequencies(shape).to(positions.device)
-        angles = positions[..., None].float() * self._frequencies[shape]
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
-
-    def _causal(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Queries are the last rows of the keys; sliding layers see `window` keys, themselves included."""
-        rows, keys, window = q.shape[2], k.shape[2], self.config.layers[layer].window
-        if window is not None and keys > rows + window - 1:
-            first = keys - rows - window + 1
-            k, v, keys = k[:, :, first:], v[:, :, first:], keys - first
-        if rows == keys and (window is None or keys <= window):
-            return attention_reference(q, k, v, causal=True)
-        distance = torch.arange(keys - rows, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
-        allowed = distance >= 0
-        if window is not None:
-            allowed &= distance < window
-        return attention_reference(q, k, v, allowed)
+            self._frequencies[shape] = rope_frequencies(shape).to(positions.device)
+        return rope_tables(self._frequencies[shape], positions, self.dtype)
 
 
-@cache
-def product_threads() -> int:
-    """Threads of products outside torch: as many as torch's at the first load, before a worker gives torch one."""
-    return torch.get_num_threads()
+def rope_tables(
+    frequencies: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cos and sin [B or 1, N, D] of frequencies [D / 2] at positions [B or 1, N]."""
+    angles = positions[..., None].float() * frequencies
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def _rope_frequencies(shape: LayerShape) -> torch.Tensor:
+def rope_frequencies(shape: LayerShape) -> torch.Tensor:
     """Inverse frequencies [D / 2]; "proportional" keeps the exponent over D and sets the other pairs to zero."""
     if not shape.rope_proportional:
         rotated = int(shape.head_dim * shape.rope_fraction)

@@ -1,4 +1,4 @@
-"""What may follow a text, and what may end it, out of the vocabulary's logits."""
+"""The next token's distribution: the ids that may continue a text, and those that may end it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 import torch
 
 
-class Following(NamedTuple):
-    """The next token after R rows: one distribution over ids that go on and ids that end, nothing else comes.
+class NextToken(NamedTuple):
+    """The next token after R rows: one distribution over ids that continue and ids that end; others are ruled out.
 
-    Of those that go on the W likeliest, best first: log-probabilities `values` and `ids` [R, W], of -inf where there
-    are fewer; of all that end together `ends` [R]. `whole` [R] is the log of the sum of e^x over `logits` [R, V] of
-    both, so that another id's log-probability is its logit less this.
+    `ids` [R, W] are the W likeliest that continue, best first, `values` [R, W] their log-probabilities (-inf if there
+    are fewer). `ends` [R] is the log-probability of all ends together. `log_sum` [R] is the log-sum-exp of `logits`
+    [R, V] over both, so that any allowed id's log-probability is its logit minus this.
     """
 
     values: torch.Tensor
     ids: torch.Tensor
     ends: torch.Tensor
-    whole: torch.Tensor
+    log_sum: torch.Tensor
     logits: torch.Tensor
 
 
-def following(logits: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> Following:
-    """Of logits [R, V], where ids may go on (`inner`, boolean [V]) or end (`stops`, others); `width` is W."""
+def next_token(logits: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
+    """From logits [R, V]; `inner` [V] are the ids that may continue, `stops` [V] those that may end, `width` is W."""
     going_on = logits.masked_fill(~inner, -torch.inf)
     ends = logits[:, stops].logsumexp(dim=-1)
-    whole = torch.logaddexp(going_on.logsumexp(dim=-1), ends)
+    log_sum = torch.logaddexp(going_on.logsumexp(dim=-1), ends)
     best = going_on.topk(min(width, logits.shape[-1]))
-    return Following(best.values - whole[:, None], best.indices, ends - whole, whole, logits)
+    return NextToken(best.values - log_sum[:, None], best.indices, ends - log_sum, log_sum, logits)

@@ -1,25 +1,25 @@
-"""Keys and values of the clean text before the gap; from keystroke to keystroke only the changed tail is encoded."""
+"""Keys and values of the clean text before the gap; after a keystroke only the changed tail is encoded."""
 
 from __future__ import annotations
 
 import torch
 
+from midspan.engine.backends.backend import Backend
 from midspan.engine.cache import Cache
-from midspan.engine.model import DiffusionGemma
 
 CHUNK_TOKENS = 1024
 
 
 class PrefixCache:
-    """The encoder's memory of one prefix; `encoded_tokens` counts all tokens that went through the model.
+    """The encoder's cache of one prefix; `encoded_tokens` counts all tokens that went through the network.
 
-    It has room for `tokens` without being moved, and grows where a prefix is longer.
+    It is sized for `expected` tokens and grows for a longer prefix.
     """
 
-    def __init__(self, model: DiffusionGemma, tokens: int = 512) -> None:
-        self._model = model
+    def __init__(self, backend: Backend, expected: int = 512) -> None:
+        self.backend = backend
         self._ids: list[int] = []
-        self.memory: Cache = model.new_cache(tokens)
+        self.memory: Cache = backend.new_cache(expected)
         self.last_hidden = torch.empty(0)  # [d], of the last prefix token
         self.encoded_tokens = 0
 
@@ -30,21 +30,21 @@ class PrefixCache:
         Returns the number of tokens encoded: at least one, because the last token's hidden row is needed.
         """
         assert ids, "a prefix begins with <bos>"
-        keep = min(_common_length(self._ids, ids), len(ids) - 1, self.memory.length)
-        self.memory.truncate(keep)
-        self._ids = ids[:keep]
-        for begin in range(keep, len(ids), CHUNK_TOKENS):
+        kept = min(_common_length(self._ids, ids), len(ids) - 1, self.memory.length)
+        self.memory.truncate(kept)
+        self._ids = ids[:kept]
+        for begin in range(kept, len(ids), CHUNK_TOKENS):
             chunk = ids[begin : begin + CHUNK_TOKENS]
-            hidden = self._model.prefill(torch.tensor([chunk], device=self._model.device), self.memory)
+            hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory)
             self._ids.extend(chunk)
             self.last_hidden = hidden[0, -1]
-        encoded = len(ids) - keep
+        encoded = len(ids) - kept
         self.encoded_tokens += encoded
         return encoded
 
 
 def _common_length(old: list[int], new: list[int]) -> int:
-    """How many leading ids are equal."""
+    """The length of the common prefix."""
     for index, (left, right) in enumerate(zip(old, new, strict=False)):
         if left != right:
             return index

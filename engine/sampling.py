@@ -1,4 +1,4 @@
-"""What a denoise step takes from the vocabulary's logits of its free rows."""
+"""What a denoise step takes from the logits of its free rows: entropies, samples, expected embeddings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import torch
 
-from midspan.engine.canvas import Canvas, Draws
+from midspan.engine.canvas import Canvas, Rng
 
-# Finite, so that it times a probability of 0 is 0; far below any logit at any temperature.
+# Finite, so that its product with a probability of 0 is 0; far below any logit at any temperature.
 FORBIDDEN = -1e9
 
 
-class Drawn(NamedTuple):
-    """Of R free rows: entropies in nats at the step's temperature, sampled and likeliest ids, each [R].
+class Samples(NamedTuple):
+    """For R free rows: entropies in nats at the step's temperature, sampled ids and likeliest ids, each [R].
 
-    `expected` gives the expected embeddings [R', d] of the rows that a boolean [R] names, of all for None.
+    `expected` gives the expected embeddings [R', d] of the rows that a boolean [R] selects, of all for None.
     """
 
     entropy: torch.Tensor
@@ -26,8 +26,8 @@ class Drawn(NamedTuple):
     expected: Callable[[torch.Tensor | None], torch.Tensor]
 
 
-class ByLogits(ABC):
-    """A network that gives logits, of which a step is drawn in plain torch; see denoise.Network."""
+class LogitsNetwork(ABC):
+    """A network that gives logits, from which plain torch samples; see denoise.Network."""
 
     @abstractmethod
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
@@ -37,26 +37,21 @@ class ByLogits(ABC):
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits [R, V] -> the expected embeddings [R, d] that condition the next step."""
 
-    def draw(
-        self,
-        ids: torch.Tensor,
-        soft: torch.Tensor | None,
-        free: torch.Tensor,
-        canvas: Canvas,
-        temperature: float,
-        draws: Draws,
-    ) -> Drawn:
+    def sample(
+        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
+    ) -> Samples:
         """See denoise.Network."""
+        free = canvas.free
         logits = limit(self.logits(ids, soft, free), canvas, free.nonzero()[:, 1] == 0)
-        return draw(logits / temperature, draws, self.soft)
+        return sample(logits / temperature, rng, self.soft)
 
 
-def draw(logits: torch.Tensor, draws: Draws, soft: Callable[[torch.Tensor], torch.Tensor]) -> Drawn:
-    """Of logits [R, V] at the step's temperature, whose expected embeddings `soft` gives."""
+def sample(logits: torch.Tensor, rng: Rng, soft: Callable[[torch.Tensor], torch.Tensor]) -> Samples:
+    """Sample from logits [R, V] at the step's temperature; `soft` turns logits into expected embeddings."""
     probabilities = torch.softmax(logits, dim=-1)
-    return Drawn(
+    return Samples(
         entropies(logits, probabilities),
-        draws.sample(probabilities),
+        rng.sample(probabilities),
         logits.argmax(dim=-1),
         lambda rows: soft(logits if rows is None else logits[rows]),
     )
@@ -65,8 +60,8 @@ def draw(logits: torch.Tensor, draws: Draws, soft: Callable[[torch.Tensor], torc
 def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
     """Entropy in nats of each row [R] of logits and their softmax [R, V].
 
-    Log-sum-exp less the expected logit; the former is the greatest logit less its log-probability, so that no
-    exponential is taken twice. Ids that are ruled out have logits of FORBIDDEN and probability 0.
+    The entropy is log-sum-exp minus the expected logit. Log-sum-exp is the greatest logit minus its log-probability, so
+    that no exponential is computed twice. Forbidden ids have logits of FORBIDDEN and probability 0.
     """
     log_sum = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()
     expected: torch.Tensor = torch.linalg.vecdot(probabilities, logits)
@@ -74,7 +69,7 @@ def entropies(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor
 
 
 def limit(logits: torch.Tensor, canvas: Canvas, first: torch.Tensor) -> torch.Tensor:
-    """Rule out banned ids in rows [R, V] and, where `first` [R], ids that would not continue the healed text."""
+    """Forbid banned ids in rows [R, V] and, where `first` [R] is true, ids that do not continue the healed text."""
     if canvas.banned:
         logits[:, list(canvas.banned)] = FORBIDDEN
     if canvas.allowed_first is not None:
@@ -83,7 +78,7 @@ def limit(logits: torch.Tensor, canvas: Canvas, first: torch.Tensor) -> torch.Te
 
 
 def permitted(canvas: Canvas, vocab_size: int) -> torch.Tensor:
-    """What `limit` leaves, as booleans [2, V]: ids of any row, and of one that is `first`."""
+    """The ids that `limit` allows, as booleans [2, V]: in any row, and in a `first` one."""
     anywhere = torch.ones(vocab_size, dtype=torch.bool, device=canvas.ids.device)
     anywhere[list(canvas.banned)] = False
     first = anywhere if canvas.allowed_first is None else anywhere & canvas.allowed_first

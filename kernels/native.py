@@ -1,7 +1,7 @@
 """The CPU's own kernels, in C++ (kernels/cpu): where they lie, for which CPUs they are, what weights they read.
 
-Built with the package where a compiler is at hand, for two widths of registers; whole stacks of layers and the
-vocabulary's share of a step are one call each. A call lets go of Python's lock and uses the threads of the network.
+Built with the package where a compiler is at hand (builds.py); whole stacks of layers and the vocabulary's share of a
+step are one call each. A call lets go of Python's lock and uses the threads of the network.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 import torch
 
+from midspan.kernels.builds import Build, builds_for
 from midspan.kernels.int8 import MIDDLE, STEPS, int8_rows
 
 log = logging.getLogger(__name__)
 
-# Extension modules by the feature that a CPU must have, the widest first.
-BUILDS = {"avx512_vnni": "midspan.kernels._avx512", "avx_vnni": "midspan.kernels._avxvnni"}
 WIDE = 4  # registers of columns in a panel: kernels/cpu/product.h
 SPARE = 16  # bytes behind a mask's rows that may be read
 LARGEST_HEAD = 512  # of network.h
@@ -91,7 +90,14 @@ class Read(ctypes.Structure):
     )
 
 
-STRUCTURES = (Network, Layer, Read, Sees)
+class Field(ctypes.Structure):
+    """One line of a library's table of fields."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("offset", Int), ("size", Int))
+
+
+STRUCTURES = (Product, Layer, Network, Sees, Read)
+FUNCTIONS = ("read", "logits", "log_probabilities", "following", "draw", "soft")
 
 
 class Library(NamedTuple):
@@ -105,9 +111,9 @@ class Library(NamedTuple):
 @cache
 def library() -> Library | None:
     """The kernels for this CPU; None where there are none. Raises RuntimeError for a build of another version."""
-    for module in fitting():
+    for build in fitting():
         try:
-            found = opened(module)
+            found = opened(build)
         except OSError as error:
             # Built elsewhere, against libraries that are not here.
             log.warning("our kernels cannot be opened: %s", error)
@@ -117,32 +123,53 @@ def library() -> Library | None:
     return None
 
 
-def fitting() -> list[str]:
-    """The builds that this CPU could run, the widest first."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return []
+def fitting() -> list[Build]:
+    """The builds that this CPU could run, the fastest first."""
     has = torch.cpu.get_capabilities()
-    return [module for feature, module in BUILDS.items() if has.get(feature)]
+    return [build for build in builds_for(platform.machine()) if all(has.get(one) for one in build.features)]
 
 
 def absent() -> str:
     """Why there is no library."""
-    if not (modules := fitting()):
-        return f"the CPU has none of {', '.join(BUILDS)}"
-    built = any(find_spec(module) is not None for module in modules)
+    if not (builds := fitting()):
+        wanted = ", or ".join(" and ".join(build.features) for build in builds_for(platform.machine()))
+        return f"the CPU has not {wanted}" if wanted else f"there are none for {platform.machine()}"
+    built = any(find_spec(build.module) is not None for build in builds)
     return "our kernels cannot be opened here: build them (make venv)" if built else "no compiler built our kernels"
 
 
-def opened(module: str) -> Library | None:
-    """One of BUILDS, for a CPU that has its feature; None where it was not built. Raises OSError, and RuntimeError."""
-    spec = find_spec(module)
+def opened(build: Build) -> Library | None:
+    """A build for a CPU that has its features; None where it was not built. Raises OSError, and RuntimeError."""
+    spec = find_spec(build.module)
     if spec is None or spec.origin is None:
         return None
     functions = ctypes.CDLL(spec.origin)
-    functions.midspan_lanes.restype = functions.midspan_bytes.restype = Int
-    if functions.midspan_bytes() != sum(map(ctypes.sizeof, STRUCTURES)):
-        raise RuntimeError(f"{spec.origin} is of another version: install midspan again (make venv)")
-    return Library(module.rpartition("_")[2], functions, functions.midspan_lanes())
+    if (field := differing(functions)) is not None:
+        said = f"{spec.origin} is of another version, by {field}"
+        raise RuntimeError(f"{said}: install midspan again (make venv)")
+    functions.midspan_lanes.restype = Int
+    for name in FUNCTIONS:
+        getattr(functions, f"midspan_{name}").restype = ctypes.c_char_p
+    return Library(build.name, functions, functions.midspan_lanes())
+
+
+def differing(functions: ctypes.CDLL) -> str | None:
+    """The first structure or field that a library sees elsewhere than STRUCTURES; None where all are the same."""
+    if not hasattr(functions, "midspan_field"):
+        return "its table of fields"
+    functions.midspan_field.restype = ctypes.POINTER(Field)
+    theirs: dict[str, tuple[int, int]] = {}
+    while found := functions.midspan_field(Int(len(theirs))):
+        theirs[found.contents.name.decode()] = (found.contents.offset, found.contents.size)
+    ours: dict[str, tuple[int, int]] = {}
+    for structure in STRUCTURES:
+        ours[structure.__name__] = (0, ctypes.sizeof(structure))
+        for name, *_ in structure._fields_:
+            field = getattr(structure, name)
+            ours[f"{structure.__name__}.{name}"] = (field.offset, field.size)
+    # A field that moves moves those behind it and the whole: the first one is what is wrong.
+    names = sorted(dict.fromkeys((*ours, *theirs)), key=lambda name: "." not in name)
+    return next((name for name in names if ours.get(name) != theirs.get(name)), None)
 
 
 class Packed(NamedTuple):

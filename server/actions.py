@@ -1,4 +1,4 @@
-"""Where in a document each code action has something to do: the text to be replaced, and the hole to be asked about."""
+"""Where each code action applies: the text that it replaces, and the hole that the engine fills."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from midspan.engine.api import Fill, GapKind, Hole
 from midspan.server.postprocess.indent import unit_of
 from midspan.server.postprocess.trim import trim
-from midspan.server.text.documents import Document, Place, byte_length
+from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
+from midspan.server.text.line_index import Place, byte_length
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from midspan.server.text.syntax import Syntax
 
 REWRITE, QUICKFIX = "refactor.rewrite.midspan", "quickfix.midspan"
-# The model reads about as much before a gap: a longer selection would push out what it is to be written from.
+# The model reads about as much before a gap: a longer selection would push out the text it is written from.
 SELECTION_CHARS = 4000
 LONG_LINE = 2000
 DEFAULT_INDENT = "    "
@@ -28,16 +29,16 @@ PLACEHOLDER = re.compile(r"(?<![\w.])(?:\.\.\.|pass|TODO)(?![\w.(])")
 AS_STATEMENT = re.compile(r"(?:^|[:{;])\s*\Z")
 AS_VALUE = re.compile(r"(?:(?<![=!<>])=|=>|\breturn)\s*\Z")
 AT_THE_END = re.compile(r"\s*(?:[;}].*)?\Z")
-# Behind these a block has nothing to go on with; a placeholder is to be filled, not followed.
+# A block ends at these; a placeholder is to be filled, not followed.
 LEAVES = re.compile(r"\s*(?:return|raise|throw|break|continue|pass|\.\.\.)(?!\w)")
 CLOSERS = frozenset(("}", "]", ")", "end", "fi", "done", "esac", "until"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What an action would do: `before`, the hole's fill and `after` in place of [start, end); LF line ends.
+    """What an action does: `before`, the fill and `after` replace [start, end); LF line ends.
 
-    `trims` is false where what the engine gives is to be taken as it is.
+    `trims` is false if the engine's text is taken as it is.
     """
 
     start: Place
@@ -50,9 +51,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One of midspan's code actions: what a checkpoint calls it, what a person reads, and where it applies.
+    """One code action: its name in `midspan.json`, its title for a person, and where it applies.
 
-    `selects` is whether it needs a selection, or an error, rather than a place.
+    `selects` says whether it needs a selection or an error rather than a place.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Action:
 
 
 def refill(document: Document, start: Place, end: Place) -> Change | None:
-    """The selection's text, written afresh."""
+    """Write the selection afresh."""
     start, end = _without_blanks(document, start, end)
     if start == end or is_too_long(document, start, end):
         return None
@@ -76,7 +77,7 @@ def refill(document: Document, start: Place, end: Place) -> Change | None:
 
 
 def rewrite(strength: float) -> Callable[[Document, Place, Place], Change | None]:
-    """The selection with this share of its tokens written afresh; the rest stays."""
+    """Write this share of the selection's tokens afresh; the others stay."""
 
     def plan(document: Document, start: Place, end: Place) -> Change | None:
         whole = refill(document, start, end)
@@ -86,7 +87,7 @@ def rewrite(strength: float) -> Callable[[Document, Place, Place], Change | None
 
 
 def finish(document: Document, start: Place, _: Place) -> Change | None:
-    """More lines at the end of the block around a place, which does not end by leaving it."""
+    """Add lines at the end of the block around a place, unless the block ends by leaving it."""
     if document.syntax is None or (row := _row_with_code(document, start[0])) is None:
         return None
     found = _block(document, document.syntax, row)
@@ -110,7 +111,7 @@ def finish(document: Document, start: Place, _: Place) -> Change | None:
 
 
 def placeholder(document: Document, start: Place, end: Place) -> Change | None:
-    """Code in place of `...`, `pass` or TODO; a comment that says what is to be done stays in the prompt."""
+    """Put code in place of `...`, `pass` or TODO; a comment that says what to do stays in the prompt."""
     if start != end:
         start, end = _without_blanks(document, start, end)
     line, content = start[0], document.content(start[0])
@@ -137,7 +138,7 @@ def placeholder(document: Document, start: Place, end: Place) -> Change | None:
 
 
 def docstring(document: Document, start: Place, _: Place) -> Change | None:
-    """A first line in the body of the function or class around a place that has no docstring."""
+    """Write the docstring of the function or class around a place, if it has none."""
     syntax = document.syntax
     if syntax is None or syntax.language.name != "python" or (row := _row_with_code(document, start[0])) is None:
         return None
@@ -160,7 +161,7 @@ def docstring(document: Document, start: Place, _: Place) -> Change | None:
 
 
 def quickfix(document: Document, start: Place, end: Place) -> Change | None:
-    """The lines of an error, from their first character to their last, written afresh."""
+    """Write the lines of an error afresh, from their first character to their last."""
     if end[0] > start[0] and end[1] == 0:
         end = end[0] - 1, 0
     change = refill(document, (start[0], 0), (end[0], len(document.content(end[0]))))
@@ -182,7 +183,7 @@ BY_NAME = {action.name: action for action in ACTIONS}
 
 
 def choices(change: Change, fill: Fill) -> list[str]:
-    """The distinct texts of a fill that would change anything, best first."""
+    """The distinct texts of a fill that change anything, best first."""
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
@@ -205,7 +206,7 @@ def is_too_long(document: Document, start: Place, end: Place) -> bool:
 
 
 def _replacing(document: Document, start: Place, end: Place) -> Change:
-    """A change of the text between two places, which is the hole's draft."""
+    """The change that replaces the text between two places; that text is the hole's draft."""
     hole = build_hole(document, start, end)
     if start[0] == end[0]:
         old = document.lines[start[0]][start[1] : end[1]]
@@ -217,7 +218,7 @@ def _replacing(document: Document, start: Place, end: Place) -> Change:
 
 
 def _inserting(document: Document, start: Place, end: Place, before: str) -> Change:
-    """A change that puts a fill behind `before`, which ends in an indent, in place of the blanks between two places."""
+    """The change that puts `before`, which ends in an indent, and a fill in place of the blanks between two places."""
     hole = build_hole(document, start, end)
     return Change(
         start=start,
@@ -232,7 +233,7 @@ def _encodable(hole: Hole) -> Hole:
 
 
 def _without_blanks(document: Document, start: Place, end: Place) -> tuple[Place, Place]:
-    """The selection without the blanks and line ends around it; nothing where it holds nothing else."""
+    """The selection without the blanks and line ends around it; empty if it holds nothing else."""
     (line, column), (last, stop) = start, end
     while (line, column) < (last, stop):
         rest = document.lines[line][column : stop if line == last else None]
@@ -250,7 +251,7 @@ def _without_blanks(document: Document, start: Place, end: Place) -> tuple[Place
 
 
 def _row_with_code(document: Document, row: int) -> int | None:
-    """The nearest line that is not blank, from this one upwards; None for one that is too long to look at."""
+    """The nearest line from here upwards that is not blank; None if it is too long to look at."""
     while row and not document.content(row).strip():
         row -= 1
     content = document.content(row)

@@ -1,4 +1,4 @@
-"""A checkpoint on disk that is no longer the one in memory."""
+"""Whether the checkpoint on disk is still the one in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ READ = {".json", ".safetensors"}
 Prints = dict[str, tuple[int, int, int]]
 
 
-class Replaced:
-    """Tells once that a checkpoint's files have changed since the engine read them; looks only when it is asked."""
+class CheckpointWatch:
+    """Tells once that a checkpoint's files have changed since the engine read them; looks only when asked."""
 
     def __init__(self, checkpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = EMBEDDED if checkpoint == "embedded" else Path(checkpoint).expanduser()
@@ -26,7 +26,7 @@ class Replaced:
         self._read = _prints(self._folder)
 
     def message(self) -> str | None:
-        """One line with the mend, the first time that the files are seen to be others. Costs a few `stat`s."""
+        """One line with the fix, the first time that the files are seen to differ. Costs a few `stat`s."""
         if self._told or self._clock() < self._next:
             return None
         self._next = self._clock() + LOOK_EVERY_S
@@ -37,7 +37,7 @@ class Replaced:
 
 
 def _prints(folder: Path) -> Prints:
-    """Inode, size in bytes and time of change of the files that are read; empty where there is none to be read."""
+    """Inode, size in bytes and time of change of the files that an engine reads; empty if there are none."""
     prints: Prints = {}
     try:
         for file in folder.iterdir():

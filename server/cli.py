@@ -1,4 +1,4 @@
-"""`midspan`: argv and environment; nothing below reads either."""
+"""The command line `midspan`. Only this module reads arguments and environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0, or 2 for bad arguments, 1 for a failed run, 130 when interrupted."""
+    """Run one command; returns 0, 2 for bad arguments, 1 for a failed run, 130 when interrupted."""
     arguments = parser(os.environ).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -33,13 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         print("midspan: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader has left; what it did not want must not be flushed into its face at exit.
+        # The reader has left: nothing may be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def state_home(environment: Mapping[str, str]) -> Path:
-    """Where state lives by this platform's custom: XDG, macOS's Library, or Windows's local data."""
+    """The platform's folder for state: XDG, macOS's Library, or Windows's local data."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "midspan"
     if sys.platform == "win32":

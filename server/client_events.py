@@ -1,19 +1,25 @@
-"""What became of what was offered, as the client tells it: shown, taken in part, taken."""
+"""What the client tells of items and documents: shown, taken in part, taken; what other servers find wrong."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from pygls.exceptions import JsonRpcInvalidParams
 
 from midspan.server.completion import DID_ACCEPT
+from midspan.server.context.diagnostics import Diagnosis
+from midspan.server.session import Session
 
-if TYPE_CHECKING:
-    from midspan.server.app import Server
-
-OFFERS_REMEMBERED = 1000
+DIAGNOSTICS = "midspan/diagnostics"
+# Errors and warnings, and what has no severity.
+TOLD = (None, 1, 2)
+MESSAGE_CHARS = 200
+# An acceptance waits this long for a store that another program locks, or for a disk; what waits is stored later.
+STORED_S = 30.0
+STORE_BUSY = f"telemetry waits: its store has been locked for {STORED_S:.0f} s; close the program that uses it"
 OFFERED_ID = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 
 
@@ -35,54 +41,69 @@ class _PartiallyAccepted(msgspec.Struct, frozen=True, rename="camel"):
     accepted_length: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
-class OfferedIds:
-    """The ids of the newest offers, and how many UTF-16 units of each stood there when its latest item was made."""
-
-    def __init__(self) -> None:
-        self._there: dict[str, int] = {}
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._there
-
-    def add(self, id: str, there: int = 0) -> None:
-        """An item was made of this offer."""
-        self._there.pop(id, None)
-        self._there[id] = there
-        if len(self._there) > OFFERS_REMEMBERED:
-            del self._there[next(iter(self._there))]
-
-    def there(self, id: str) -> int:
-        """See the class. Raises KeyError for an unknown id."""
-        return self._there[id]
+class _Markup(msgspec.Struct, frozen=True):
+    value: str
 
 
-def shown(server: Server, params: object) -> None:
+class _Place(msgspec.Struct, frozen=True):
+    line: int
+
+
+class _Span(msgspec.Struct, frozen=True):
+    start: _Place
+
+
+class _Diagnostic(msgspec.Struct, frozen=True):
+    range: _Span
+    message: str | _Markup
+    severity: int | None = None
+
+
+class _Diagnostics(msgspec.Struct, frozen=True):
+    uri: str
+    diagnostics: list[_Diagnostic]
+
+
+def shown(session: Session, params: object) -> None:
     """The params name an item that the client has shown."""
     id = _id_of(msgspec.convert(params, _Shown).item)
-    if server.telemetry is not None and id in server.offered:
-        server.telemetry.shown(id)
+    if session.telemetry is not None and id in session.offered:
+        session.telemetry.shown(id)
 
 
-def partially_accepted(server: Server, params: object) -> None:
+def partially_accepted(session: Session, params: object) -> None:
     """The params name an item and how much of it the user has taken."""
     event = msgspec.convert(params, _PartiallyAccepted)
     id = _id_of(event.item)
-    if server.telemetry is not None and id in server.offered:
+    if session.telemetry is not None and id in session.offered:
         # The client counts from the item's beginning, the row from the offer's.
-        server.telemetry.partially_accepted(id, server.offered.there(id) + event.accepted_length)
+        session.telemetry.partially_accepted(id, session.offered.there(id) + event.accepted_length)
 
 
-def accepted(server: Server, id: str) -> None:
-    """The user has taken the offer of this id. Raises JsonRpcInvalidParams for an id that is none of completion.py's.
+async def accepted(session: Session, id: str) -> None:
+    """The user has taken the offer of this id; returns when that is stored, or when the user knows that it is not yet.
 
     An id that is not known is an offer of long ago, or of the server before this one: its ghost text may still stand.
+    Raises JsonRpcInvalidParams for an id that is none of completion.py's.
     """
-    if id not in server.offered:
-        if OFFERED_ID.fullmatch(id):
-            return
+    if id not in session.offered and not OFFERED_ID.fullmatch(id):
         raise JsonRpcInvalidParams(f"{DID_ACCEPT}: no completion was offered under {id!r}; pass the item's argument")
-    if server.telemetry is not None:
-        server.telemetry.accepted(id)
+    if session.telemetry is None:
+        return
+    with session.protocol.kept():
+        stored = asyncio.wrap_future(session.telemetry.accepted(id))
+        await asyncio.wait({stored}, timeout=STORED_S)
+        if not stored.done():
+            session.degrade("telemetry", STORE_BUSY)
+            stored.add_done_callback(lambda _: session.status.well("telemetry"))
+
+
+def diagnosed(session: Session, params: object) -> None:
+    """The params name a document and its diagnostics, as `textDocument/publishDiagnostics` would."""
+    pushed = msgspec.convert(params, _Diagnostics)
+    found = [Diagnosis(one.range.start.line, _line(one.message)) for one in pushed.diagnostics if one.severity in TOLD]
+    if session.documents.get(pushed.uri) is not None:
+        session.context.diagnosed_in(pushed.uri, found)
 
 
 def _id_of(item: _Item) -> str:
@@ -90,3 +111,8 @@ def _id_of(item: _Item) -> str:
     if item.command is None or item.command.command != DID_ACCEPT or not item.command.arguments:
         return ""
     return str(item.command.arguments[0])
+
+
+def _line(message: str | _Markup) -> str:
+    """A message on one line, no longer than it needs to be."""
+    return " ".join((message if isinstance(message, str) else message.value).split())[:MESSAGE_CHARS]

@@ -1,30 +1,28 @@
-"""Code actions on a selection: what is offered, and the edit, which is computed when the client resolves one."""
+"""Code actions on a selection: what is offered, and the edit, computed when the client resolves an action."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 
-from midspan.engine.api import Budget, Fill, Frame, Hole
+from midspan.engine.api import Budget, Engine, Fill, Frame, Hole
 from midspan.server.actions import ACTIONS, BY_NAME, QUICKFIX, SELECTION_CHARS, Action, Change, choices, is_too_long
-from midspan.server.engine_errors import EngineFailed, engine_at_work
+from midspan.server.engine_errors import EngineFailed
 from midspan.server.lsp.progress import Progress
-from midspan.server.text.documents import Document, Place
+from midspan.server.requests import Request
+from midspan.server.session import Session
+from midspan.server.text.documents import Document
 from midspan.server.text.languages import is_on, language_of
-from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key
-from midspan.server.workspace.kept_out import kept_out_because
+from midspan.server.text.line_index import Place
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
-if TYPE_CHECKING:
-    from midspan.server.app import Server
-    from midspan.server.requests import Engine
-
-# Somebody has asked for it, sees its progress and can cancel it.
+# The user has asked for it, sees its progress and can cancel it.
 DEADLINE_S = 60.0
 CANDIDATES = 3
 MESSAGE_CHARS, TITLE_CHARS = 500, 60
@@ -33,11 +31,11 @@ ORDINALS = ("", ", second choice", ", third choice")
 AGAIN = "ask for code actions again"
 NOT_OURS = "codeAction/resolve: the action's `data` is not midspan's; pass the action as it was offered"
 CANNOT_RESOLVE = "no code actions: the editor cannot resolve their edits later (codeAction.resolveSupport, dataSupport)"
-MENDABLE = (None, types.DiagnosticSeverity.Error, types.DiagnosticSeverity.Warning)
+FIXABLE = (None, types.DiagnosticSeverity.Error, types.DiagnosticSeverity.Warning)
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ActionData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a code action carries until it is resolved; `range` is in the client's encoding."""
 
     uri: str
@@ -55,57 +53,59 @@ class Refused(JsonRpcException):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A resolved action against the document as it is now."""
+class ResolvedAction:
+    """An action that the client resolves, against the document as it is now."""
 
-    asked: Asked
+    data: ActionData
     document: Document
     engine: Engine
     change: Change
     hole: Hole
 
 
-def register_rewriting(server: Server) -> None:
-    """Offer code actions. The alternatives for one selection come from one fill, which is kept for them; those that are
-    resolved while it is made wait for it together (asks.py)."""
-    last: dict[Asked, Fill] = {}
+def register_code_actions(session: Session) -> None:
+    """Offer code actions.
+
+    The alternatives for one selection come from one fill, which is kept for them; those that are resolved while it is
+    made wait for it together (requests.py).
+    """
+    last: dict[ActionData, Fill] = {}
 
     def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
-        return list(_offered(server, params))
+        return list(_offered(session, params))
 
     async def resolve(action: types.CodeAction) -> types.CodeAction:
-        question = _question(server, action.data)
-        key = msgspec.structs.replace(question.asked, alternative=0)
+        resolved = _resolved(session, action.data)
+        key = msgspec.structs.replace(resolved.data, alternative=0)
         if key not in last:
-            fill = await _fill(server, question)
+            fill = await _fill(session, resolved)
             last.clear()
             last[key] = fill
-        text = _chosen(question, last[key])
-        action.edit = _edit(server, question, text)
+        action.edit = _edit(session, resolved, _chosen(resolved, last[key]))
         return action
 
     kinds = [action.kind for action in ACTIONS]
     options = types.CodeActionOptions(code_action_kinds=kinds, resolve_provider=True)
-    server.feature(types.TEXT_DOCUMENT_CODE_ACTION, options)(code_action)
-    server.feature(types.CODE_ACTION_RESOLVE)(resolve)
+    session.feature(types.TEXT_DOCUMENT_CODE_ACTION, options)(code_action)
+    session.feature(types.CODE_ACTION_RESOLVE)(resolve)
 
 
-def _offered(server: Server, params: types.CodeActionParams) -> Iterator[types.CodeAction]:
+def _offered(session: Session, params: types.CodeActionParams) -> Iterator[types.CodeAction]:
     """What can be done with the selection; nothing is computed yet."""
-    engine, document = server.engine, server.documents.get(params.text_document.uri)
-    if engine is None or document is None or _forbidden(server, engine, document) is not None:
+    engine, document = session.engine, session.documents.get(params.text_document.uri)
+    if engine is None or document is None or _forbidden(session, engine, document) is not None:
         return
-    text_document = server.client_capabilities.text_document
+    text_document = session.client_capabilities.text_document
     client = None if text_document is None else text_document.code_action
     properties = () if client is None or client.resolve_support is None else client.resolve_support.properties
     if client is None or not client.code_action_literal_support or not client.data_support or "edit" not in properties:
-        server.log_once(CANNOT_RESOLVE)
+        session.log_once(CANNOT_RESOLVE)
         return
     tags = client.tag_support
     tagged = tags is not None and types.CodeActionTag.LlmGenerated in tags.value_set
     for action in ACTIONS:
         if action.name in engine.about.actions and _wanted(action, params.context):
-            for one in _at(server, action, document, params):
+            for one in _at(session, action, document, params):
                 one.tags = [types.CodeActionTag.LlmGenerated] if tagged else None
                 if one.disabled is None or client.disabled_support:
                     yield one
@@ -119,30 +119,30 @@ def _wanted(action: Action, context: types.CodeActionContext) -> bool:
 
 
 def _at(
-    server: Server, action: Action, document: Document, params: types.CodeActionParams
+    session: Session, action: Action, document: Document, params: types.CodeActionParams
 ) -> Iterator[types.CodeAction]:
-    """The action at the selection or, if it mends, at each of the errors there."""
+    """The action at the selection; a quick fix at each of the errors there."""
     if action.kind != QUICKFIX:
-        yield from _one(server, action, document, params.range)
+        yield from _one(session, action, document, params.range)
         return
     for diagnostic in params.context.diagnostics:
-        if diagnostic.severity in MENDABLE:
-            for one in _one(server, action, document, diagnostic.range, _message(diagnostic)):
+        if diagnostic.severity in FIXABLE:
+            for one in _one(session, action, document, diagnostic.range, _message(diagnostic)):
                 one.diagnostics = [diagnostic]
                 yield one
 
 
 def _one(
-    server: Server, action: Action, document: Document, range: types.Range, message: str = ""
+    session: Session, action: Action, document: Document, range: types.Range, message: str = ""
 ) -> Iterator[types.CodeAction]:
     """The action at a range, once for each of its alternatives; disabled where the range is too long for it."""
-    start, end = _span(server, document, _numbers(range))
+    start, end = _span(session, document, _numbers(range))
     title = f"midspan: {action.title}"
     if message:
         title += ": " + message.partition("\n")[0][:TITLE_CHARS]
     change = action.plan(document, start, end)
     if change is not None and asks_about_a_key(change.hole):
-        server.log_once(f"no code actions: {KEY_NEAR}")
+        session.log_once(f"no code actions: {KEY_NEAR}")
         return
     if change is None:
         if action.selects and is_too_long(document, start, end):
@@ -150,34 +150,34 @@ def _one(
             yield types.CodeAction(title=title, kind=action.kind, disabled=reason)
         return
     for alternative, ordinal in enumerate(ORDINALS[: action.alternatives]):
-        asked = Asked(document.uri, document.version, action.name, _numbers(range), alternative, message)
-        yield types.CodeAction(title=title + ordinal, kind=action.kind, data=msgspec.to_builtins(asked))
+        data = ActionData(document.uri, document.version, action.name, _numbers(range), alternative, message)
+        yield types.CodeAction(title=title + ordinal, kind=action.kind, data=msgspec.to_builtins(data))
 
 
-def _question(server: Server, data: object) -> Question:
+def _resolved(session: Session, raw: object) -> ResolvedAction:
     """What an action asks for. Raises Refused where it no longer applies, JsonRpcInvalidParams where it is not ours."""
     try:
-        asked = msgspec.convert(data, Asked)
+        data = msgspec.convert(raw, ActionData)
     except msgspec.ValidationError:
         # What is wrong with it could quote a document, and errors are logged.
         raise JsonRpcInvalidParams(NOT_OURS) from None
-    engine, document = server.engine, server.documents.get(asked.uri)
-    if document is None or document.version != asked.version:
+    engine, document = session.engine, session.documents.get(data.uri)
+    if document is None or document.version != data.version:
         raise Refused(f"midspan: the document has changed since the action was offered; {AGAIN}")
     if engine is None:
         raise Refused("midspan: the model is not loaded; wait for it, or run `midspan doctor`")
-    if (reason := _forbidden(server, engine, document)) is not None:
+    if (reason := _forbidden(session, engine, document)) is not None:
         raise Refused(f"midspan: {reason}")
-    action = BY_NAME.get(asked.action)
-    start, end = _span(server, document, asked.range)
+    action = BY_NAME.get(data.action)
+    start, end = _span(session, document, data.range)
     change = action.plan(document, start, end) if action is not None else None
-    if change is None or asked.action not in engine.about.actions:
+    if change is None or data.action not in engine.about.actions:
         raise JsonRpcInvalidParams(NOT_OURS)
     if asks_about_a_key(change.hole):
         raise Refused(f"midspan: {KEY_NEAR}; move it to a file of its own")
-    context = (*server.context.at(document, change.start, change.hole), *_as_comment(document, asked.message))
+    context = (*session.context.at(document, change.start, change.hole), *_as_comment(document, data.message))
     hole = replace(change.hole, context=context)
-    return Question(asked=asked, document=document, engine=engine, change=change, hole=hole)
+    return ResolvedAction(data=data, document=document, engine=engine, change=change, hole=hole)
 
 
 def _as_comment(document: Document, message: str) -> tuple[str, ...]:
@@ -186,35 +186,35 @@ def _as_comment(document: Document, message: str) -> tuple[str, ...]:
     return (" ".join([*marks[:1], *message.split()]),) if message else ()
 
 
-def _forbidden(server: Server, engine: Engine, document: Document) -> str | None:
+def _forbidden(session: Session, engine: Engine, document: Document) -> str | None:
     """Why nothing may be written into a document; None where it may."""
-    if not server.settings.enable:
+    if not session.settings.enable:
         return "switched off by the setting `enable`"
-    if (reason := kept_out_because(document.uri, server.settings.exclude)) is not None:
+    if (reason := session.context.exclusion.reason(document.uri, session.settings.exclude)) is not None:
         return f"no prompt may hold this file's text: {reason}"
-    if not is_on(document.language_id, engine.about.languages, server.settings.languages):
+    if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         return "the checkpoint does not know this language; the setting `languages` turns it on"
     return None
 
 
-async def _fill(server: Server, question: Question) -> Fill:
+async def _fill(session: Session, action: ResolvedAction) -> Fill:
     """The engine's fill, shown as progress. Raises Refused where none came."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    progress = Progress(server, "midspan: rewriting", task.cancel)
-    uri, engine = question.document.uri, question.engine
+    progress = Progress(session, "midspan: rewriting", task.cancel)
     # Another version of the same text, as after an undo, gets another draw.
     budget = Budget(
-        steps=server.settings.steps, candidates=CANDIDATES, deadline_s=DEADLINE_S, seed=question.document.version
+        steps=session.settings.steps, candidates=CANDIDATES, deadline_s=DEADLINE_S, seed=action.document.version
     )
+    request = Request(uri=action.document.uri, hole=action.hole, budget=budget, origin="action")
 
     def on_frame(frame: Frame) -> None:
         loop.call_soon_threadsafe(progress.report, f"step {frame.step} of {frame.steps}")
 
     try:
-        with engine_at_work(server):
-            fill = await server.asks.ask(uri, engine, question.hole, budget, on_frame, origin="action")
+        with session.engine_at_work():
+            fill = await session.requests.ask(action.engine, request, on_frame)
     except EngineFailed as error:
         raise Refused(f"midspan: {error}") from error
     finally:
@@ -226,24 +226,24 @@ async def _fill(server: Server, question: Question) -> Fill:
     return fill
 
 
-def _chosen(question: Question, fill: Fill) -> str:
+def _chosen(action: ResolvedAction, fill: Fill) -> str:
     """The text of the alternative that was asked for. Raises Refused where the model has none."""
-    texts = choices(question.change, fill)
-    if question.asked.alternative >= len(texts):
+    texts = choices(action.change, fill)
+    if action.data.alternative >= len(texts):
         nothing = "no further choice" if texts else "nothing better than what is there"
         raise Refused(f"midspan: the model has {nothing}; select more or less, or rewrite more of it")
-    return texts[question.asked.alternative]
+    return texts[action.data.alternative]
 
 
-def _edit(server: Server, question: Question, text: str) -> types.WorkspaceEdit:
+def _edit(session: Session, action: ResolvedAction, text: str) -> types.WorkspaceEdit:
     """One edit of one document: one undo step. Of this version only, where the client can hold it to that."""
-    document, change = question.document, question.change
+    document, change = action.document, action.change
     start, end = (
-        types.Position(place[0], document.character(place, server.encoding)) for place in (change.start, change.end)
+        types.Position(place[0], document.character(place, session.encoding)) for place in (change.start, change.end)
     )
     new_text = (change.before + text + change.after).replace("\n", document.line_end())
     edit = types.TextEdit(types.Range(start, end), new_text)
-    workspace = server.client_capabilities.workspace
+    workspace = session.client_capabilities.workspace
     if workspace is None or workspace.workspace_edit is None or not workspace.workspace_edit.document_changes:
         return types.WorkspaceEdit(changes={document.uri: [edit]})
     identifier = types.OptionalVersionedTextDocumentIdentifier(uri=document.uri, version=document.version)
@@ -259,9 +259,9 @@ def _numbers(range: types.Range) -> tuple[int, int, int, int]:
     return range.start.line, range.start.character, range.end.line, range.end.character
 
 
-def _span(server: Server, document: Document, numbers: tuple[int, int, int, int]) -> tuple[Place, Place]:
+def _span(session: Session, document: Document, numbers: tuple[int, int, int, int]) -> tuple[Place, Place]:
     """Four numbers of a client as two places, the earlier one first."""
     first_line, first_character, second_line, second_character = numbers
-    first = document.place(first_line, first_character, server.encoding)
-    second = document.place(second_line, second_character, server.encoding)
+    first = document.place(first_line, first_character, session.encoding)
+    second = document.place(second_line, second_character, session.encoding)
     return min(first, second), max(first, second)

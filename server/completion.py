@@ -1,4 +1,4 @@
-"""Inline completion without I/O: the request becomes a question, the engine's fill becomes items."""
+"""Inline completion without I/O: from the client's request to a hole, from the engine's fill to items."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from lsprotocol import types
 from midspan.engine.api import Fill, Hole
 from midspan.server.postprocess.trim import trim
 from midspan.server.telemetry import Offer
-from midspan.server.text.documents import Document, Encoding, Place
+from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
+from midspan.server.text.line_index import Place
 
 DID_ACCEPT = "midspan.didAccept"
-# Characters, blanks around them left out, of what is shown by itself: for one a key is saved by nobody.
+# The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
 WORTH_A_KEY = 2
 See = Callable[[Document, Place, Hole], Hole]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """Where a request wants text: in place of a span, empty at a cursor, and behind a menu's entry if there is one.
+    """Where a request wants text: the span to replace (empty at a cursor), behind a menu's entry if there is one.
 
     `range` is the span in the client's encoding.
     """
@@ -35,8 +36,8 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A request, as it was when it came; `range` is in the client's encoding and holds what an item replaces."""
+class Completion:
+    """A completion request as it came; `range`, in the client's encoding, is what an item replaces."""
 
     uri: str
     version: int
@@ -50,9 +51,9 @@ class Question:
 
 
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
-    """The request's place in the document as it is now; None when the menu's entry would replace several lines.
+    """The request's place in the document as it is now; None if the menu's entry would replace several lines.
 
-    A range that a client sends backwards is put in order.
+    A backward range is put in order.
     """
     info = params.context.selected_completion_info
     here = types.Range(params.position, params.position) if info is None else info.range
@@ -65,10 +66,10 @@ def spot_of(document: Document, params: types.InlineCompletionParams, encoding: 
     return Spot(start=start, end=end, range=range, selected=selected)
 
 
-def question(document: Document, spot: Spot, see: See, *, invoked: bool) -> Question:
-    """A request against the document as it is now, with what else the engine should `see`."""
+def completion_at(document: Document, spot: Spot, see: See, *, invoked: bool) -> Completion:
+    """The request against the document as it is now; `see` adds other text to the hole."""
     hole = see(document, spot.start, build_hole(document, spot.start, spot.end, spot.selected))
-    return Question(
+    return Completion(
         uri=document.uri,
         version=document.version,
         hole=replace(hole, prefix=encodable(hole.prefix), suffix=encodable(hole.suffix)),
@@ -83,31 +84,33 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
     return types.Position(place[0], document.character(place, encoding))
 
 
-def answer(question: Question, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
-    """What to put in place of the range, best first, each with its row; only an explicit request gets those below the
-    threshold, and those that are typed as quickly as taken."""
+def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
+    """What to put in place of the range, best first, each with its row.
+
+    Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
+    """
     texts = set()
     for number, candidate in enumerate(fill.candidates):
-        text = trim(question.hole, candidate.text)
+        text = trim(completion.hole, candidate.text)
         if not text or text in texts:
             continue
-        if not question.invoked and (candidate.confidence < threshold or len(text.strip()) < WORTH_A_KEY):
+        if not completion.invoked and (candidate.confidence < threshold or len(text.strip()) < WORTH_A_KEY):
             continue
         texts.add(text)
-        id = f"{question.id}-{number}" if number else question.id
+        id = f"{completion.id}-{number}" if number else completion.id
         yield (
             # A menu's entry goes back as the client has it.
-            question.selected + text.replace("\n", question.line_end),
+            completion.selected + text.replace("\n", completion.line_end),
             Offer(
                 id=id,
-                uri=question.uri,
-                language=question.hole.language,
-                kind=question.hole.kind,
-                trigger="invoked" if question.invoked else "automatic",
+                uri=completion.uri,
+                language=completion.hole.language,
+                kind=completion.hole.kind,
+                trigger="invoked" if completion.invoked else "automatic",
                 confidence=candidate.confidence,
                 chars=len(text),
                 lines=text.count("\n") + 1,
-                latency_ms=1000 * (time.perf_counter() - question.began),
+                latency_ms=1000 * (time.perf_counter() - completion.began),
                 engine_ms=fill.latency.total,
                 steps=fill.steps,
                 checkpoint=checkpoint,
@@ -116,6 +119,6 @@ def answer(question: Question, fill: Fill, threshold: float, checkpoint: str) ->
 
 
 def item_of(id: str, text: str, range: types.Range) -> types.InlineCompletionItem:
-    """The item that puts a text in place of a range."""
+    """The item that replaces a range by a text."""
     command = types.Command(title="midspan: accepted", command=DID_ACCEPT, arguments=[id])
     return types.InlineCompletionItem(insert_text=text, range=range, command=command)

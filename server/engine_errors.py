@@ -1,19 +1,11 @@
-"""What an error of the engine means to the user: one line with the mend."""
+"""What an error of the engine means to the user: one line with the fix."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from midspan.engine.api import CheckpointError, DeviceError
-
-if TYPE_CHECKING:
-    from midspan.server.app import Server
-
-log = logging.getLogger(__name__)
+from midspan.server.requests import Unanswered
 
 # What torch and triton say in a plain RuntimeError; an accelerator's memory has an error of its own too.
 NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|CUBLAS_STATUS_ALLOC_FAILED")
@@ -23,30 +15,8 @@ MEMORY = "close other programs, or give another --device or a smaller --checkpoi
 RESTART = "the GPU failed and answers this process no more; restart midspan, with --device cpu if it happens again"
 
 
-class Unanswered(Exception):
-    """The engine has not come back from a question."""
-
-
 class EngineFailed(Exception):
     """The engine has not answered; the message is what the user has been told."""
-
-
-@contextmanager
-def engine_at_work(server: Server) -> Iterator[None]:
-    """Around a question to the engine, atop a handler: the status says that it works, and what failed.
-
-    Raises EngineFailed for whatever went wrong.
-    """
-    if server.replaced is not None and (replaced := server.replaced.message()) is not None:
-        server.degrade("checkpoint", replaced)
-    try:
-        with server.status.work():
-            yield
-    except Exception as error:  # atop a handler
-        log.exception("the engine failed on a request")
-        server.degrade("engine", failed_request(error))
-        raise EngineFailed(failed_request(error)) from error
-    server.status.well("engine")
 
 
 def failed_load(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""Questions to the engine: at most one a document, and the newest wins.
+"""Pending engine requests: at most one per document, newest wins.
 
-The engine keeps the newest question of all documents. One that somebody has asked for explicitly is not to be lost to
-what an editor asks by itself in another document: that waits until it is answered.
+The engine itself keeps only the newest request of all documents. An explicit request must not be lost to an automatic
+one in another document, so the automatic one waits for its answer.
 
-While nothing is asked the engine may look ahead: one question that is likely to come is put to it before it comes.
+While nothing is pending the engine may look ahead: it gets one request that is likely to come, before it comes.
 """
 
 from __future__ import annotations
@@ -15,44 +15,40 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
-from midspan.engine.api import About, Budget, Fill, Hole, OnFrame
-from midspan.server.engine_errors import Unanswered
+from midspan.engine.api import Budget, Engine, Fill, Hole, OnFrame
 
-# Beyond the deadline, which the engine looks at between steps: so long may one step of a large model take on a CPU.
+# Beyond the deadline, which the engine checks between steps: one step of a large model may take this long on a CPU.
 PATIENCE_S = 120.0
 # The next key of a burst comes about when the last one did: somewhat later there is none.
 BURST = 1.5
-# A client that asks as soon as it has told of an edit does so well within this time.
+# A client that asks right after an edit does so well within this time.
 AHEAD_S = 0.01
-# How much the newest fill counts in what fills take.
+# The newest fill's weight in the running mean of fill times.
 SHARE = 0.3
-# What asks: an editor by itself as somebody types, or somebody explicitly, for a completion or by a code action.
+# Who asks: an editor by itself while somebody types, or a person, for a completion or by a code action.
 Origin = Literal["typing", "invoked", "action"]
 
 
-class Engine(Protocol):
-    """What the server needs of an engine."""
+class Unanswered(Exception):
+    """The engine has not come back from a request."""
 
-    @property
-    def about(self) -> About:
-        """What is loaded."""
 
-    def fill(
-        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
-    ) -> Future[Fill]:
-        """Begin a fill; `on_frame` is called on the engine's thread."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the engine is asked about a document; `debounce_s` bounds the wait for the next key, see Pace."""
 
-    def close(self) -> None:
-        """End the engine's thread."""
+    uri: str
+    hole: Hole
+    budget: Budget
+    origin: Origin = "typing"
+    debounce_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Ask:
-    hole: Hole
-    budget: Budget
-    origin: Origin
+class _Pending:
+    request: Request
     stop: threading.Event = field(default_factory=threading.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Event = field(default_factory=asyncio.Event)  # set when it may be another's turn
@@ -62,19 +58,16 @@ class _Ask:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Ahead:
-    uri: str
-    hole: Hole
-    budget: Budget
+    request: Request
     stop: threading.Event
     future: Future[Fill]
 
 
 class Pace:
-    """How long a question waits for the next key, which would put it out of date.
+    """How long a request waits for the next key, which would put it out of date.
 
-    Not at all as long as fills are done before the next key comes. Where they take longer and a question was overtaken
-    by a key, the next one waits until no further key has come for somewhat longer than the last one took, and never
-    longer than the user allows.
+    It does not wait while fills are done before the next key comes. Where fills take longer and a key has overtaken a
+    request, the next request waits somewhat longer than the last key took, and never longer than the user allows.
     """
 
     def __init__(self) -> None:
@@ -82,7 +75,7 @@ class Pace:
         self._fill_s: float | None = None
 
     def took(self, fill_s: float) -> None:
-        """A fill was waited for, so many seconds."""
+        """Note how long a fill took."""
         self._fill_s = fill_s if self._fill_s is None else self._fill_s + SHARE * (fill_s - self._fill_s)
 
     def wait_s(self, now_s: float, most_s: float, *, overtaken: bool) -> float:
@@ -92,11 +85,11 @@ class Pace:
         return min(most_s, BURST * since) if overtaken and since < most_s and not keeps_pace else 0.0
 
 
-class Asks:
-    """The unanswered questions by document; used on the event loop only."""
+class Requests:
+    """The pending requests by document; used on the event loop only."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._open: dict[str, _Ask] = {}
+        self._pending: dict[str, _Pending] = {}
         self._clock = clock
         self._overtaken = False
         self._ahead: _Ahead | None = None
@@ -106,111 +99,102 @@ class Asks:
     @property
     def busy(self) -> bool:
         """Whether anybody waits for an answer."""
-        return bool(self._open)
+        return bool(self._pending)
 
-    async def ask(
-        self,
-        uri: str,
-        engine: Engine,
-        hole: Hole,
-        budget: Budget,
-        on_frame: OnFrame | None = None,
-        *,
-        origin: Origin = "typing",
-        debounce_s: float = 0.0,
-    ) -> Fill | None:
-        """The engine's fill, or None as soon as the question is out of date; `debounce_s`: see Pace.
+    async def ask(self, engine: Engine, request: Request, on_frame: OnFrame | None = None) -> Fill | None:
+        """The engine's fill, or None as soon as the request is out of date.
 
         Raises what the engine raised, and Unanswered when it has not come back long after the deadline.
         """
-        if (same := self._same(uri, hole, budget, origin)) is not None:
-            return await self._answer(uri, same)
-        ahead = self._take_ahead(hole, budget)
-        self.supersede(uri)
-        ask = self._open[uri] = _Ask(hole=hole, budget=budget, origin=origin)
+        if (same := self._same_action(request)) is not None:
+            return await self._answer(same)
+        ahead = self._take_ahead(request)
+        self.supersede(request.uri)
+        pending = self._pending[request.uri] = _Pending(request=request)
         began = self._clock()
-        wait_s = self._pace.wait_s(began, debounce_s, overtaken=self._overtaken)
+        wait_s = self._pace.wait_s(began, request.debounce_s, overtaken=self._overtaken)
         self._overtaken = False
         if ahead is not None:
-            ask.stop, ask.future = ahead.stop, ahead.future
-            fill = await self._answer(uri, ask)
+            pending.stop, pending.future = ahead.stop, ahead.future
+            fill = await self._answer(pending)
             return fill and _waited(fill, self._clock() - began)
-        with self._waiting(uri, ask):
-            if (wait_s and await _over(ask, wait_s)) or not await self._turn(uri, ask):
+        with self._waiting(pending):
+            if (wait_s and await _superseded_within(pending, wait_s)) or not await self._turn(pending):
                 return None
             began = self._clock()
-            ask.future = engine.fill(hole, budget, stop=ask.stop, on_frame=on_frame)
-            fill = await self._answer(uri, ask)
+            pending.future = engine.fill(request.hole, request.budget, stop=pending.stop, on_frame=on_frame)
+            fill = await self._answer(pending)
         if fill is not None:
             self._pace.took(self._clock() - began)
         return fill
 
-    def _same(self, uri: str, hole: Hole, budget: Budget, origin: Origin) -> _Ask | None:
-        """The code action that is computed already: each of its alternatives is resolved by a request of its own."""
-        ask = self._open.get(uri)
-        if ask is None or ask.future is None or not origin == ask.origin == "action":
+    def _same_action(self, request: Request) -> _Pending | None:
+        """The code action that is computed already: a client resolves each of its alternatives by a request."""
+        pending = self._pending.get(request.uri)
+        if pending is None or pending.future is None or not request.origin == pending.request.origin == "action":
             return None
-        return ask if _is_same(ask.hole, hole) and ask.budget == budget else None
+        return pending if _is_same(pending.request, request) else None
 
-    async def _answer(self, uri: str, ask: _Ask) -> Fill | None:
-        """What the engine says to a question that it has; None if it is out of date by then."""
-        assert ask.future is not None
-        with self._waiting(uri, ask):
-            await _answered(ask, ask.future, ask.budget)
-        return None if ask.stop.is_set() else ask.future.result()
+    async def _answer(self, pending: _Pending) -> Fill | None:
+        """What the engine answers to a request that it has; None if the request is out of date by then."""
+        assert pending.future is not None
+        with self._waiting(pending):
+            await _answered(pending, pending.future)
+        return None if pending.stop.is_set() else pending.future.result()
 
     @contextmanager
-    def _waiting(self, uri: str, ask: _Ask) -> Iterator[None]:
-        """While somebody waits for an answer; the question ends with the last who does."""
-        ask.waiting += 1
+    def _waiting(self, pending: _Pending) -> Iterator[None]:
+        """While somebody waits for an answer; the request ends with the last who does."""
+        pending.waiting += 1
         try:
             yield
         except (asyncio.CancelledError, Unanswered):
-            if ask.waiting == 1:
-                ask.stop.set()
+            if pending.waiting == 1:
+                pending.stop.set()
             raise
         finally:
-            ask.waiting -= 1
-            if not ask.waiting:
-                if self._open.get(uri) is ask:
-                    del self._open[uri]
-                for other in self._open.values():
+            pending.waiting -= 1
+            if not pending.waiting:
+                if self._pending.get(pending.request.uri) is pending:
+                    del self._pending[pending.request.uri]
+                for other in self._pending.values():
                     other.turn.set()
 
-    async def _turn(self, uri: str, ask: _Ask) -> bool:
-        """Wait until the engine may have the question without another one's loss; whether it is still wanted then."""
-        while not ask.stop.is_set() and ask.origin == "typing" and self._is_explicit_elsewhere(uri):
-            ask.turn.clear()
-            await ask.turn.wait()
-        return not ask.stop.is_set()
+    async def _turn(self, pending: _Pending) -> bool:
+        """Wait until the engine may have the request without another one's loss; whether it is still wanted then."""
+        while not pending.stop.is_set() and pending.request.origin == "typing" and self._explicit_elsewhere(pending):
+            pending.turn.clear()
+            await pending.turn.wait()
+        return not pending.stop.is_set()
 
-    def _is_explicit_elsewhere(self, uri: str) -> bool:
-        return any(other.origin != "typing" for at, other in self._open.items() if at != uri)
+    def _explicit_elsewhere(self, pending: _Pending) -> bool:
+        others = (other for other in self._pending.values() if other is not pending)
+        return any(other.request.origin != "typing" for other in others)
 
     def plan_ahead(self, uri: str, look: Callable[[], None]) -> None:
         """Look ahead in a document a moment later, by `look`, unless something is asked or edited there till then.
 
-        An engine that begins at once takes a core from the client's own question, which is often on its way.
+        An engine that begins at once takes a core from the client's own request, which is often on its way.
         """
         self._stop_ahead()
         self._planned = uri, asyncio.get_running_loop().call_later(AHEAD_S, look)
 
-    def look_ahead(self, uri: str, engine: Engine, hole: Hole, budget: Budget) -> None:
-        """Put a question to the engine that is likely to come; not while another one is open, which would suffer."""
-        if self._open:
+    def look_ahead(self, engine: Engine, request: Request) -> None:
+        """Begin a request that is likely to come; not while another one is pending, which would suffer."""
+        if self._pending:
             return
         self._stop_ahead()
         stop = threading.Event()
-        future = engine.fill(hole, budget, stop=stop)
-        self._ahead = _Ahead(uri=uri, hole=hole, budget=budget, stop=stop, future=future)
+        future = engine.fill(request.hole, request.budget, stop=stop)
+        self._ahead = _Ahead(request=request, stop=stop, future=future)
 
-    def _take_ahead(self, hole: Hole, budget: Budget) -> _Ahead | None:
-        """What was asked ahead, if this is the question and all is well; else it is stopped."""
+    def _take_ahead(self, request: Request) -> _Ahead | None:
+        """What was begun ahead, if this is the request and all is well; else it is stopped."""
         self._unplan()
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return None
-        if _is_same(ahead.hole, hole) and ahead.budget == budget:
+        if _is_same(ahead.request, request):
             future = ahead.future
             if not future.done() or (future.exception() is None and future.result().stopped != "cancelled"):
                 return ahead
@@ -229,48 +213,49 @@ class Asks:
             self._ahead = None
 
     def supersede_all(self) -> None:
-        """Stop every question."""
+        """Stop every request."""
         self._stop_ahead()
-        for uri in list(self._open):
+        for uri in list(self._pending):
             self.supersede(uri)
 
     def supersede(self, uri: str) -> None:
-        """Stop the question about this document, if there is one: its answer would be out of date."""
+        """Stop the request about this document, if there is one: its answer would be out of date."""
         if self._planned is not None and self._planned[0] == uri:
             self._unplan()
-        if self._ahead is not None and self._ahead.uri == uri:
+        if self._ahead is not None and self._ahead.request.uri == uri:
             self._stop_ahead()
-        if (ask := self._open.pop(uri, None)) is not None:
+        if (pending := self._pending.pop(uri, None)) is not None:
             self._overtaken = True
-            ask.stop.set()
-            ask.done.set()
-            ask.turn.set()
+            pending.stop.set()
+            pending.done.set()
+            pending.turn.set()
 
 
-async def _answered(ask: _Ask, future: Future[Fill], budget: Budget) -> None:
-    """Wait until the engine is done or the question is out of date. Raises Unanswered."""
+async def _answered(pending: _Pending, future: Future[Fill]) -> None:
+    """Wait until the engine is done or the request is out of date. Raises Unanswered."""
     loop = asyncio.get_running_loop()
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(ask.done.set))
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(pending.done.set))
     try:
-        async with asyncio.timeout(PATIENCE_S + (budget.deadline_s or 0.0)):
-            await ask.done.wait()
+        async with asyncio.timeout(PATIENCE_S + (pending.request.budget.deadline_s or 0.0)):
+            await pending.done.wait()
     except TimeoutError as error:
         raise Unanswered(f"the engine has not answered for {PATIENCE_S:.0f} s") from error
 
 
-async def _over(ask: _Ask, wait_s: float) -> bool:
-    """Whether the question goes out of date within so many seconds."""
+async def _superseded_within(pending: _Pending, wait_s: float) -> bool:
+    """Whether the request goes out of date within so many seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
-            await ask.done.wait()
-    return ask.done.is_set()
+            await pending.done.wait()
+    return pending.done.is_set()
 
 
-def _is_same(one: Hole, other: Hole) -> bool:
-    """Whether two holes are one gap; what comes from elsewhere may have grown between them, as the index does."""
-    return replace(one, context=other.context, elsewhere=other.elsewhere) == other
+def _is_same(one: Request, other: Request) -> bool:
+    """Whether two requests are about one gap; other files' text may have grown between them, as the index does."""
+    hole = replace(one.hole, context=other.hole.context, other_lines=other.hole.other_lines)
+    return hole == other.hole and one.budget == other.budget
 
 
 def _waited(fill: Fill, seconds: float) -> Fill:
-    """A fill that was asked for ahead: the engine's part is what a request has waited for it."""
+    """A fill that was begun ahead: the engine's part is what a request has waited for it."""
     return replace(fill, latency=replace(fill.latency, total=1000 * seconds))

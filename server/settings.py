@@ -12,9 +12,9 @@ import msgspec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What `midspan serve` was started with; without a log file the log goes to stderr.
+    """The command line of `midspan serve`; without a log file the log goes to stderr.
 
-    With `debug` the log also says what prompts are made of, in characters and milliseconds.
+    `debug` logs what prompts are made of, in characters and milliseconds.
     """
 
     checkpoint: str
@@ -25,12 +25,11 @@ class ServeOptions:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the editor may set; `exclude` holds patterns of files that no prompt may hold, see excluded.py.
+    """What the editor may set. `exclude` has patterns of files whose text reaches no prompt, see exclusion.py.
 
-    Nothing is offered unless it is asked for explicitly with `quiet`, and in files that `disable` names, by the same
-    patterns. `debounce_ms` is the longest wait for the next key of a burst, see asks.py; 0 for none.
-    `steps` lowers the checkpoint's own number of denoise steps, `show_threshold` takes the place of its threshold.
-    `languages` turns languages on that the checkpoint was not trained on, or off: `{"go": true, "python": false}`.
+    `quiet`, and `disable` for files by the same patterns, leave only explicit requests. `debounce_ms` is the longest
+    wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
+    steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`.
     """
 
     enable: bool = True
@@ -49,9 +48,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a client's options come to: the settings, and the options that could be used, by key.
+    """A client's options, read: the settings, and the usable options by key.
 
-    `problem` is one line that names all others and the mend; None where there are none.
+    `problem` is one line that names all others and the fix; None if there are none.
     """
 
     settings: Settings
@@ -67,23 +66,23 @@ NAMED = 10  # keys that a message names
 
 
 def read_settings(options: object) -> Reading:
-    """The settings in the `initializationOptions`; a key that cannot be used has its default."""
+    """The settings in the `initializationOptions`; an unusable key has its default."""
     return _read(options, {}, DEFAULTS, "initializationOptions")
 
 
 def changed_settings(before: Settings, first: Mapping[str, object], section: object, where: str) -> Reading:
     """The settings after a change: `section`, which came by `where`, over the `first` options.
 
-    A key that cannot be used stays as it was `before`.
+    An unusable key stays as it was `before`.
     """
     return _read(section, first, before, where)
 
 
 def section_of(configuration: object) -> object:
-    """Our part of what `workspace/didChangeConfiguration` carries; None where it has none.
+    """midspan's section of what `workspace/didChangeConfiguration` carries; None if it has none.
 
-    Clients send `{"midspan": {...}}`, some of them with every other server's part beside it, or our keys alone. These
-    are ours if at least one is known and none holds a table that ours have not: that is another program's section.
+    Clients send `{"midspan": {...}}`, some with every other server's section beside it, or the bare keys. Bare keys are
+    midspan's if at least one is known and none holds a table where midspan has none: that is another program's section.
     """
     if not isinstance(configuration, dict):
         return None
@@ -95,7 +94,7 @@ def section_of(configuration: object) -> object:
 
 
 def _read(options: object, first: Mapping[str, object], before: Settings, where: str) -> Reading:
-    """The usable options over the first ones; nothing changes where `options` is no table at all."""
+    """The usable options over the first ones; nothing changes if `options` is no table."""
     table = _table(options)
     if not isinstance(table, dict):
         return Reading(settings=before, options=first, problem=_problem(where, [], ["not an object"]))
@@ -109,7 +108,7 @@ def _read(options: object, first: Mapping[str, object], before: Settings, where:
             usable[key] = _value(key, table[key])
         except msgspec.ValidationError as error:
             wrong.append(str(error))
-            # Whoever says anything about telemetry rather wants none.
+            # A user who sets telemetry to anything odd rather wants none.
             usable[key] = False if key == "telemetry" else getattr(before, key)
     merged = {**first, **usable}
     return Reading(
@@ -130,7 +129,7 @@ def _value(key: str, given: object) -> object:
     if isinstance(default, dict):
         given = _table(given)
     elif isinstance(default, tuple) and isinstance(given, str):
-        # One pattern that somebody forgot to put into a list.
+        # One pattern, not put into a list.
         given = [given]
     return getattr(msgspec.convert({key: given}, Settings), key)
 

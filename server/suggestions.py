@@ -1,8 +1,8 @@
-"""What was offered in each open document, and what of it still holds: typing along it needs no engine.
+"""Suggestions already offered in each open document. Typing along one needs no engine.
 
-A suggestion stands at a place. What stands there now is its `typed` text: nothing at first, then what the user types,
-and nothing again once that is deleted. It holds as long as the text before and after has not changed; any edit may be
-described in many ways, so each is compared with what it leaves, not with how a client words it.
+A suggestion has a place. `typed` is what stands there now: nothing at first, then what the user types, and nothing
+again once that is deleted. A suggestion holds as long as the text around it does not change. Clients describe the same
+edit in many ways, so an edit is judged by the text that it leaves.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midspan.server.text.documents import Document, Place, Range, split_lines
+from midspan.server.text.documents import Document, split_lines
+from midspan.server.text.line_index import Place, Range
 
+OFFERS_REMEMBERED = 1000
 SPOTS = 16  # places remembered in a document
-BACK = 40  # so many characters beyond a suggestion one may type and still come back
+BACK = 40  # characters that one may type beyond a suggestion and still come back
 NEAR, NEAR_LINES = 2000, 50  # an edit that reaches further from the place than this is another edit
-# What the odds that are asked of a suggestion grow by, for each that was typed past on its line.
+# Each suggestion typed past on a line multiplies the odds that the next one there needs.
 WARIER = 2.0
-# The same within a word: at its beginning nothing was sure enough, or something else.
+# The factor within a word: at its beginning nothing, or something else, was sure enough.
 WITHIN_A_WORD = 1.5
 WORD = re.compile(r"\w")
 AUTO_CLOSED = frozenset(")]}>\"'`")  # what editors put behind the cursor by themselves
@@ -35,7 +37,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """What is left of earlier suggestions, best first; `complete` where a request for several ones needs no more."""
+    """What is left of earlier suggestions, best first; `complete` if an explicit request needs no more."""
 
     offers: tuple[Offered, ...]
     complete: bool
@@ -57,7 +59,7 @@ class _Spot:
         return self.start[0] + len(lines) - 1, column
 
     def follow(self, document: Document, span: Range, text: str) -> bool:
-        """Note an edit that is about to be made; whether the suggestions still hold."""
+        """Note an edit before it is made; returns whether the suggestions still hold."""
         (begin, end), stop = span, self.stop()
         first, last = min(begin, self.start), max(end, stop)
         before, after = _between(document, first, self.start), _between(document, stop, last)
@@ -74,13 +76,13 @@ class _Spot:
 
     @property
     def contradicted(self) -> bool:
-        """Whether what was typed went another way than every suggestion."""
+        """Whether the typed text contradicts every suggestion."""
         return bool(self.offers) and not any(
             offer.text.startswith(self.typed) or self.typed.startswith(offer.text) for offer in self.offers
         )
 
     def rest(self, document: Document, start: Place, end: Place, selected: str) -> tuple[Offered, ...] | None:
-        """What the suggestions say for a span that a menu's entry replaces, or for a cursor; None for nothing."""
+        """What is left of the suggestions at a cursor, or for the span of a menu entry; None if nothing."""
         before, replaced = _between(document, self.start, start), _between(document, start, end)
         if before is None or replaced is None or not self.typed.startswith(before + replaced):
             return None
@@ -110,7 +112,7 @@ class Suggestions:
     def remember(
         self, document: Document, start: Place, end: Place, offers: Sequence[Offered], *, invoked: bool
     ) -> None:
-        """Suggestions that replace a span of the document as it is now; none where nothing was worth offering."""
+        """Keep suggestions that replace a span of the document; no offers if nothing was worth showing."""
         typed = _between(document, start, end)
         at_lone_cr = start[0] > 0 and start[1] == 0 and document.lines[start[0] - 1].endswith("\r")
         if typed is None or at_lone_cr or (typed and not offers):
@@ -120,9 +122,9 @@ class Suggestions:
         self._spots[document.uri] = spots[-SPOTS:]
 
     def recall(self, document: Document, start: Place, end: Place, selected: str = "") -> Recalled | None:
-        """What the newest suggestions say that hold here, as texts that begin with `selected`, in place of the span.
+        """The newest suggestions that hold here, as texts that begin with `selected` and replace the span.
 
-        No offers where it is known that nothing is worth offering, None where nothing is known.
+        No offers if nothing is known to be worth showing; None if nothing is known.
         """
         for spot in reversed(self._spots.get(document.uri, ())):
             left = spot.rest(document, start, end, selected)
@@ -131,16 +133,16 @@ class Suggestions:
         return None
 
     def follow(self, document: Document, span: Range, text: str) -> None:
-        """An edit that is about to be made: `text` in place of a span, in order."""
+        """Note an edit before it is made: `text` replaces a span."""
         spots = self._spots.pop(document.uri, None)
         if spots:
             self._spots[document.uri] = [spot for spot in spots if spot.follow(document, span, text)]
 
     def wary(self, threshold: float, document: Document, place: Place) -> float:
-        """The confidence to ask of what is shown at a place by itself: more where suggestions have been typed past in
-        its line already, and behind a word's letters.
+        """The confidence that an automatic suggestion needs at a place.
 
-        A model that was wrong in a line is likely wrong again, and who has read two wrong ones wants no third.
+        It is higher after suggestions were typed past in the line, and within a word: a model that was wrong in a line
+        is likely wrong again, and who has read two wrong suggestions wants no third.
         """
         line, column = place
         past = sum(spot.contradicted for spot in self._spots.get(document.uri, ()) if spot.start[0] == line)
@@ -149,7 +151,7 @@ class Suggestions:
         return threshold * odds / (1 + threshold * (odds - 1))
 
     def taken(self, uri: str) -> Place | None:
-        """Where a suggestion ends that stands in the document as a whole; None where none does."""
+        """Where a suggestion ends whose whole text stands in the document; None if there is none."""
         for spot in reversed(self._spots.get(uri, ())):
             if any(offer.text == spot.typed for offer in spot.offers):
                 return spot.stop()
@@ -160,12 +162,12 @@ class Suggestions:
         self._spots.pop(uri, None)
 
     def clear(self) -> None:
-        """Other suggestions would be made from now on."""
+        """Forget all: other suggestions would be made from now on."""
         self._spots.clear()
 
 
 def _between(document: Document, start: Place, end: Place) -> str | None:
-    """The text between two places; None where they are far from each other or in the wrong order."""
+    """The text between two places; None if they are far apart or in the wrong order."""
     if start > end or end[0] - start[0] > NEAR_LINES:
         return None
     if start[0] == end[0]:
@@ -175,3 +177,24 @@ def _between(document: Document, start: Place, end: Place) -> str | None:
         return None
     kept = [document.lines[start[0]][start[1] :], *document.lines[start[0] + 1 : end[0]]]
     return "".join(kept) + document.lines[end[0]][: end[1]]
+
+
+class OfferedIds:
+    """The ids of the newest offers, and how many UTF-16 units of each were typed when its latest item was made."""
+
+    def __init__(self) -> None:
+        self._there: dict[str, int] = {}
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._there
+
+    def add(self, id: str, there: int = 0) -> None:
+        """An item was made of this offer."""
+        self._there.pop(id, None)
+        self._there[id] = there
+        if len(self._there) > OFFERS_REMEMBERED:
+            del self._there[next(iter(self._there))]
+
+    def there(self, id: str) -> int:
+        """See the class. Raises KeyError for an unknown id."""
+        return self._there[id]

@@ -10,7 +10,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,7 +22,12 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "telemetry.db"
 SCHEMA_VERSION = 1
-CLOSE_S = BUSY_S = 10.0
+# A store that another program locks for ten seconds loses nothing, even if the server ends then.
+CLOSE_S = 12.0
+# SQLite waits this long for a lock in one go: a server that ends need not wait longer for its thread.
+BUSY_S, AGAIN_S = 0.2, 0.02
+# Events that wait in memory, about a kilobyte each; a person brings about some ten in a second.
+WAITING = 10_000
 # An answer is on its way when its row comes: it goes first. What a client tells of it, as it may end next, is written
 # at once, and the row with it.
 LATER_S = 0.02
@@ -64,19 +73,30 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Write = Callable[[sqlite3.Connection, bytes], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    write: Write
+    may_wait: bool = False  # for an answer that is on its way
+    stored: Future[bool] | None = None  # of an acceptance: whether it has been committed
 
 
 class Telemetry:
-    """The store; every call returns at once, a thread of its own writes. `on_trouble` hears of the first failure,
-    on that thread."""
+    """The store. Every call returns at once; a thread of its own writes the events in their order.
 
-    def __init__(self, state_dir: Path, on_trouble: Callable[[str], object]) -> None:
+    Events wait in memory while another program locks the store, at most WAITING of them. `on_trouble` is told on any
+    thread when the store fails, in one line that names the fix, and None when it works again.
+    """
+
+    def __init__(self, state_dir: Path, on_trouble: Callable[[str | None], object]) -> None:
         self._path = state_dir / FILE_NAME
         self._on_trouble = on_trouble
         self._troubled = False
-        # Each write, and whether it may wait for an answer.
-        self._writes: queue.SimpleQueue[tuple[Write, bool] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
+        self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._work, name="midspan-telemetry", daemon=True)
         self._thread.start()
 
@@ -92,64 +112,95 @@ class Telemetry:
             names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
             store.execute(f"INSERT INTO completion ({names}) VALUES ({holes})", row)
 
-        self._writes.put((write, True))
+        self._put(_Event(write=write, may_wait=True))
 
     def shown(self, id: str) -> None:
         """The client has shown the completion."""
-        self._at_once(lambda store, _: _set(store, id, "shown = 1"))
+        self._put(_Event(write=lambda store, _: _set(store, id, "shown = 1")))
 
     def partially_accepted(self, id: str, chars: int) -> None:
         """The user has taken the completion's first `chars` UTF-16 units, counted from its start."""
-        self._at_once(lambda store, _: _set(store, id, "partial_chars = max(partial_chars, ?)", chars))
+        change = "partial_chars = max(partial_chars, ?)"
+        self._put(_Event(write=lambda store, _: _set(store, id, change, chars)))
 
-    def accepted(self, id: str) -> None:
-        """The user has taken the completion."""
-        now = _now_ms()
-        self._at_once(lambda store, _: _set(store, id, "accepted_ts = coalesce(accepted_ts, ?)", now))
+    def accepted(self, id: str) -> Future[bool]:
+        """The user has taken the completion.
+
+        The future is done when that is committed and survives a power failure, or, with False, when it cannot be.
+        """
+        now, stored = _now_ms(), Future[bool]()
+        change = "accepted_ts = coalesce(accepted_ts, ?)"
+        self._put(_Event(write=lambda store, _: _set(store, id, change, now), stored=stored))
+        return stored
 
     def close(self) -> None:
-        """Write what is still to be written, then close the file; a disk that does not answer is left behind."""
-        self._writes.put(None)
+        """Write what still waits, then close the file; a disk or a lock that takes over CLOSE_S is left behind."""
+        self._give_up_at = time.monotonic() + CLOSE_S
+        self._events.put(None)
         self._hurry.set()
-        self._thread.join(CLOSE_S)
+        self._thread.join(CLOSE_S + 2 * BUSY_S)
 
-    def _at_once(self, write: Write) -> None:
-        self._writes.put((write, False))
-        self._hurry.set()
+    def _put(self, event: _Event) -> None:
+        if self._events.qsize() >= WAITING:
+            self._trouble(f"{WAITING} events wait for it")
+            if event.stored is not None:
+                event.stored.set_result(False)
+            return
+        self._events.put(event)
+        if not event.may_wait:
+            self._hurry.set()
 
-    def _next(self) -> Write | None:
-        """The next write when its time has come; None at the end."""
+    def _next(self) -> _Event | None:
+        """The next event when its time has come; None at the end."""
         self._hurry.clear()
-        if (found := self._writes.get()) is None:
-            return None
-        write, may_wait = found
-        if may_wait and self._writes.empty():
+        event = self._events.get()
+        if event is not None and event.may_wait and self._events.empty():
             self._hurry.wait(LATER_S)
-        return write
+        return event
 
     def _work(self) -> None:
-        try:
-            store, salt = _open(self._path)
-        except (OSError, sqlite3.Error, ValueError) as error:
-            self._trouble(error)
-            while self._writes.get() is not None:
-                pass
-            return
-        while (write := self._next()) is not None:
-            try:
-                with store:
-                    write(store, salt)
-            except (sqlite3.Error, ValueError) as error:
-                self._trouble(error)
-        store.close()
+        opened = self._tried(lambda: _open(self._path))
+        while (event := self._next()) is not None:
+            stored = False
+            # Whoever has made room on the disk need not restart the server.
+            if not self._over and (opened := opened or self._tried(lambda: _open(self._path))) is not None:
+                stored = self._tried(partial(_commit, *opened, event)) is not None
+            if event.stored is not None:
+                event.stored.set_result(stored)
+        if opened is not None:
+            opened[0].close()
 
-    def _trouble(self, error: Exception) -> None:
+    def _tried(self, step: Callable[[], T]) -> T | None:
+        """A step's result; None where it fails. While another program locks the store the step is tried again."""
+        while True:
+            try:
+                result = step()
+            except (OSError, sqlite3.Error, ValueError) as error:
+                if not _is_locked(error) or self._over:
+                    self._trouble(str(error))
+                    return None
+                # SQLite itself waits for most locks, not for all.
+                time.sleep(AGAIN_S)
+            else:
+                self._well()
+                return result
+
+    @property
+    def _over(self) -> bool:
+        """Whether the store has been closed for so long that nothing is tried any more."""
+        return self._give_up_at is not None and time.monotonic() > self._give_up_at
+
+    def _trouble(self, reason: str) -> None:
+        if not self._troubled:
+            self._troubled = True
+            message = f"no telemetry: cannot write {self._path} ({reason}); fix that or choose another --state-dir"
+            log.error(message)
+            self._on_trouble(message)
+
+    def _well(self) -> None:
         if self._troubled:
-            return
-        self._troubled = True
-        message = f"no telemetry: cannot write {self._path} ({error}); mend it or choose another --state-dir"
-        log.error(message)
-        self._on_trouble(message)
+            self._troubled = False
+            self._on_trouble(None)
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
@@ -165,8 +216,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
 
 def _prepare(store: sqlite3.Connection) -> bytes:
     """Make the tables if they are missing, forget what is older than a year; the salt."""
-    _write_ahead(store)
-    store.execute("PRAGMA synchronous = NORMAL")
+    store.execute("PRAGMA journal_mode = WAL")
     with store:
         # Two servers may start on one folder at once: whoever comes second must see the finished schema.
         store.execute("BEGIN IMMEDIATE")
@@ -183,18 +233,18 @@ def _prepare(store: sqlite3.Connection) -> bytes:
     return salt
 
 
-def _write_ahead(store: sqlite3.Connection) -> None:
-    """Switch to WAL. Two servers that start at once lock each other out, and SQLite itself does not wait for this."""
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            store.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
+def _commit(store: sqlite3.Connection, salt: bytes, event: _Event) -> bool:
+    """Write one event. What is committed survives the process's death; an acceptance that of the machine, too."""
+    store.execute(f"PRAGMA synchronous = {'NORMAL' if event.stored is None else 'FULL'}")
+    with store:
+        event.write(store, salt)
+    return True
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether another program holds the store for now. SQLite says so in the lowest byte of its code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _set(store: sqlite3.Connection, id: str, change: str, *values: int) -> None:

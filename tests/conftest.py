@@ -19,4 +19,5 @@ except ImportError as error:
         raise RuntimeError("kernel tests need triton: pip install 'midspan[kernels]', or `make test`") from error
 settings.register_profile("midspan", deadline=None, derandomize="CI" in os.environ)
 settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.register_profile("git", deadline=None, max_examples=2_000)
 settings.load_profile("midspan")

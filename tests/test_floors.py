@@ -16,16 +16,25 @@ SOURCES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.p
 NATIVE = sorted((ROOT / "kernels" / "cpu").iterdir())
 CODE = [*SOURCES, *NATIVE, *sorted((ROOT / "editors").rglob("*.lua")), *sorted((ROOT / "tests").rglob("*.py"))]
 THIRD_PARTY = {
-    "server": {"attrs", "cattrs", "lsprotocol", "msgspec", "pathspec", "pygls", "rich", "tree_sitter"},
+    "server": {"cattrs", "lsprotocol", "msgspec", "pygls", "rich", "tree_sitter"},
     "engine": {"safetensors", "tokenizers", "torch"},
     "kernels": {"torch", "triton"},
 }
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is named and not a folder.
     "engine/weights/load.py": {"huggingface_hub"},
-    "engine/training/": {"matplotlib", "numpy"},
-    "engine/backends/onnx": {"numpy", "onnx", "onnxruntime"},
+    "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
+# Above MOST_PARAMETERS still, each to be cured where it stands; the list may only get shorter.
+MOST_PARAMETERS = 5
+WIDE = {
+    "engine/training/objective.py canvas_loss",
+    "engine/training/run.py __init__",
+    "engine/weights/load.py load_weights",
+}
+# What the engine may know of its backends from outside of their folder: the protocol, and who chooses.
+BACKENDS = "midspan.engine.backends."
+KNOWN_BACKENDS = {BACKENDS + name for name in ("backend", "choose", "process")}
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")
 
 
@@ -72,6 +81,86 @@ def test_functions_stay_short(path: Path) -> None:
     assert {name: count for name, count in lines.items() if count > 40} == {}
 
 
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Without the object or class itself."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
+def holds_kernels(tree: ast.Module) -> bool:
+    """Whether it defines a Triton kernel: its launcher and its reference take what the kernel takes."""
+    return any("jit" in ast.unparse(decorator) for one in functions(tree) for decorator in one.decorator_list)
+
+
+def test_functions_take_few_parameters() -> None:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    wide = {
+        f"{identify(path)} {function.name}"
+        for path, tree in trees.items()
+        if not (identify(path).startswith("kernels/") and holds_kernels(tree))
+        for function in functions(tree)
+        if len(parameters(function)) > MOST_PARAMETERS
+    }
+    assert wide - WIDE == set()
+    assert WIDE - wide == set(), "cured: take it out of the list"
+
+
+def module_of(path: Path) -> str:
+    """Its dotted name below `midspan`."""
+    return identify(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def imported_modules(tree: ast.Module, modules: set[str]) -> set[str]:
+    """Which of `modules` it imports, wherever the import stands, under TYPE_CHECKING too."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    named = {name.removeprefix("midspan.") for name in found if name.startswith("midspan.")}
+    # A package is not imported for its own sake where a module of it is.
+    return {name for name in named & modules if not any(other.startswith(f"{name}.") for other in named & modules)}
+
+
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Modules that reach each other, one set a circle."""
+
+    def reach(start: str) -> set[str]:
+        seen, left = set[str](), [start]
+        while left:
+            for name in imports[left.pop()] - seen:
+                seen.add(name)
+                left.append(name)
+        return seen
+
+    reached = {name: reach(name) for name in imports}
+    found = [{other for other in reached[name] if name in reached[other]} for name in imports]
+    return [circle for number, circle in enumerate(found) if len(circle) > 1 and circle not in found[:number]]
+
+
+def test_no_modules_import_each_other() -> None:
+    modules = {module_of(path) for path in SOURCES}
+    imports = {
+        module_of(path): imported_modules(ast.parse(path.read_text(encoding="utf-8")), modules) - {module_of(path)}
+        for path in SOURCES
+    }
+    assert circles(imports) == []
+
+
+def test_circles_are_found_however_long_they_are() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [{"a", "b", "c"}]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if identify(path).startswith("engine/")], ids=identify)
+def test_nothing_above_the_backends_knows_which_there_are(path: Path) -> None:
+    if identify(path).startswith("engine/backends/"):
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name for name in named if name.startswith(BACKENDS)} <= KNOWN_BACKENDS
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
 def test_classes_are_named_for_their_subject(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -79,15 +168,23 @@ def test_classes_are_named_for_their_subject(path: Path) -> None:
     assert [name for name in classes if name.endswith(WEAK_NAMES)] == []
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_the_code_map_names_every_file(floor: str) -> None:
-    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    section = architecture.split(f"\n### {floor}\n")[1].split("\n#")[0]
-    folder = ROOT / floor
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if not path.name.startswith("__")}
-    assert set(re.findall(r"^\| (\S+\.py) \|", section, re.MULTILINE)) == files
+def test_the_architecture_has_a_line_for_every_wing() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for floor in FLOORS:
+        section = text.split(f"\n### {floor}/\n")[1].split("\n#")[0]
+        wings = {path.parent.name for path in (ROOT / floor).glob("*/*.py")}
+        assert set(re.findall(r"^- `(\w+)/`", section, re.MULTILINE)) == wings
 
 
-def test_the_code_map_names_every_native_file() -> None:
-    section = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("\n`cpu/` ")[1].split("\n\n")[0]
-    assert set(re.findall(r"`(\S+\.(?:h|cpp))`", section)) == {path.name for path in NATIVE}
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=identify)
+def test_a_folder_holds_few_files_beside_its_wings(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= 20
+
+
+def test_the_documents_name_files_that_are_there() -> None:
+    # Experiments name code that lost and is gone.
+    docs = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs/experiments.md"}
+    pages = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "README.md", *docs]
+    named = re.compile(r"`((?:server|engine|kernels|benchmarks|tests|docs)/[\w/.]+)`")
+    gone = {(page.name, name) for page in pages for name in named.findall(page.read_text(encoding="utf-8"))}
+    assert {(page, name) for page, name in gone if not (ROOT / name).exists()} == set()

@@ -1,4 +1,4 @@
-"""Which code computes a checkpoint's network here: chosen once, at load, and told by `midspan doctor`."""
+"""Choose the backend of a checkpoint's network, once, at load; `midspan doctor` reports it."""
 
 from __future__ import annotations
 
@@ -7,62 +7,59 @@ from pathlib import Path
 import torch
 
 from midspan.engine.api import OnProgress
-from midspan.engine.backends import triton as fused
-from midspan.engine.backends.cpu import NativeGemma
+from midspan.engine.backends import triton
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.cpu import CpuBackend
 from midspan.engine.backends.cpu_weights import unfit
-from midspan.engine.backends.triton import FusedGemma
+from midspan.engine.backends.gpu import TritonBackend
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
 from midspan.engine.weights.load import Uninitialised, load_weights
 from midspan.engine.weights.quantized import precision
 from midspan.kernels import native
-
-KERNELS = ("attention", "qkv", "rms_norm", "geglu", "router", "experts", "vocabulary", "settle")
-REFERENCES = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
+from midspan.kernels.native import Library
 
 
-def load_network(
+def load_backend(
     folder: Path, config: ModelConfig, place: torch.device, quantize: Quantize, progress: OnProgress | None = None
-) -> DiffusionGemma:
-    """A checkpoint's network with its weights: over Triton kernels, the CPU's own, in ONNX Runtime, or in plain torch.
+) -> CanvasBackend:
+    """Load a checkpoint's network into a backend: Triton kernels, the CPU's own kernels, or plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
-    kernels = place.type == "cuda" and fused.unsupported(config) is None
-    # What is on `meta` takes no memory yet, but making room for it imports sympy, half a second that a small one saves.
-    small = place.type == "cpu" and one_expert(config) is None
+    # A module on `meta` takes no memory yet, but filling it imports sympy, which costs a small network half a second.
+    small = place.type == "cpu" and unfit_kind(config) is None
     with torch.device("cpu" if small else "meta"), Uninitialised():
-        model = (FusedGemma if kernels else DiffusionGemma)(config)
+        model = DiffusionGemma(config)
     forms = load_weights(model, folder, _dtype(config, place), place, quantize=quantize, progress=progress)
-    if isinstance(model, FusedGemma):
-        model.fuse()
-    elif _plain_reason(model) is None:
-        # Numbers that have been rounded to int8 once are rounded again; others keep all their bits.
-        library = native.library() if "int8" in forms else None
-        if library is not None and unfit(config, library.lanes) is None:
-            return NativeGemma.of(model, library)
-        # Here, so that a machine which never needs ONNX Runtime need not have it.
-        from midspan.engine.backends.onnx import OnnxGemma, multiplies_int8
-
-        return OnnxGemma.of(model, int8="int8" in forms and multiplies_int8())
-    return model
+    return choose(model.eval(), int8="int8" in forms)
 
 
-def chosen(model: DiffusionGemma) -> tuple[tuple[str, str], ...]:
-    """Which path runs each part of a loaded network."""
-    if isinstance(model, FusedGemma):
-        return (*((name, "triton") for name in KERNELS), ("step", "cuda graph"))
-    if isinstance(model, NativeGemma):
-        return (("network", f"native, {model.library.name}"), ("products", "int8"))
-    if (int8 := getattr(model, "int8", None)) is not None:
-        return (("network", f"onnxruntime, as {_no_kernels(model)}"), ("products", "int8" if int8 else "float32"))
+def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:
+    """The fastest backend for a network whose weights are loaded; `int8` says that they were stored in int8."""
     if model.device.type == "cuda":
-        return tuple((name, f"reference, as {fused.unsupported(model.config)}") for name in REFERENCES)
-    return (*((name, "reference") for name in REFERENCES), ("network", f"torch, as {_plain_reason(model)}"))
+        why = triton.unsupported(model.config)
+        return TritonBackend(model) if why is None else TorchCanvasBackend(model, why)
+    library = native.library()
+    why = _no_kernels(model, library, int8=int8)
+    return CpuBackend(model, library) if library is not None and why is None else TorchCanvasBackend(model, why or "")
 
 
-def one_expert(config: ModelConfig) -> str | None:
-    """Why ONNX Runtime does not run a network of these sizes; None where it does. Its graphs know no routing."""
+def _no_kernels(model: DiffusionGemma, library: Library | None, *, int8: bool) -> str | None:
+    """Why a network does not run on the CPU's own kernels; None if it does."""
+    if "+" in precision(model):
+        return "its weights have fewer bits"
+    if (kind := unfit_kind(model.config)) is not None:
+        return kind
+    if library is None:
+        return native.absent()
+    # Only weights that were rounded to int8 already are packed in int8; others keep their precision.
+    return unfit(model.config, library.lanes) or (None if int8 else "its weights are not in int8")
+
+
+def unfit_kind(config: ModelConfig) -> str | None:
+    """Why the CPU's kernels do not know this kind of network; None if they do."""
     if config.experts > 1:
         return "it has more than one expert"
     if {(shape.kv_heads, shape.head_dim) for shape in config.layers} != {(config.heads, config.layers[0].head_dim)}:
@@ -70,29 +67,14 @@ def one_expert(config: ModelConfig) -> str | None:
     return None
 
 
-def _no_kernels(model: DiffusionGemma) -> str:
-    """Why a network on a CPU does not run over our own kernels."""
-    found = native.library()
-    if found is None:
-        return native.absent()
-    return unfit(model.config, found.lanes) or "its weights are not in int8"
-
-
-def _plain_reason(model: DiffusionGemma) -> str | None:
-    """Why a network on a CPU stays in plain torch; None where it goes to ONNX Runtime."""
-    if model.device.type != "cpu":
-        return "it is not on a CPU"
-    return "its weights have fewer bits" if "+" in precision(model) else one_expert(model.config)
-
-
 def _dtype(config: ModelConfig, place: torch.device) -> torch.dtype:
-    """What weights are read as: the graphs are made of float32."""
+    """The dtype that weights are read in: the CPU's kernels are packed from float32."""
     if place.type == "cuda":
         return torch.bfloat16
-    return torch.float32 if one_expert(config) is None else fastest_dtype(place)
+    return torch.float32 if unfit_kind(config) is None else fastest_dtype(place)
 
 
 def fastest_dtype(place: torch.device) -> torch.dtype:
-    """bf16 where matrix units multiply it, float32 elsewhere."""
+    """bf16 if the hardware multiplies it, else float32."""
     units = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if place.type == "cuda" or units else torch.float32

@@ -1,24 +1,30 @@
-"""DiffusionGemma in int8 over the CPU's own kernels (kernels/cpu): the verbs of model.py, one call each.
+"""DiffusionGemma in int8 over the CPU's own kernels (kernels/cpu): each verb of a backend is one call.
 
-Keys and values stay where they are: a text's are written behind the cache's own, a canvas' where its last step's were.
+Keys and values are never copied: a text's are written behind the cache's valid part, a canvas' over its last step's.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 
+from midspan.engine.backends.backend import BranchMask, Description
+from midspan.engine.backends.bound import BoundCanvases
 from midspan.engine.backends.cpu_weights import Weights
-from midspan.engine.backends.trie import Tree
+from midspan.engine.backends.plain import FIRST_CAPACITY
+from midspan.engine.backends.trie import Trie
 from midspan.engine.cache import Cache
-from midspan.engine.model import DiffusionGemma, ModelConfig, product_threads
-from midspan.engine.next_token import Following
-from midspan.engine.sampling import Drawn
-from midspan.engine.weights.load import Uninitialised
+from midspan.engine.canvas import Canvas, Rng
+from midspan.engine.denoise import Denoiser
+from midspan.engine.model import DiffusionGemma, rope_frequencies, rope_tables
+from midspan.engine.next_token import NextToken
+from midspan.engine.sampling import Samples, permitted
+from midspan.engine.weights.quantized import count_parameters
 from midspan.kernels import native
 from midspan.kernels.native import Library
 
@@ -26,7 +32,7 @@ FLOAT = 4  # bytes
 
 
 class Stretch(NamedTuple):
-    """Where `length` keys and values [.., D] lie: addresses by layer, numbers from one head or canvas to the next."""
+    """Addresses, by layer, of `length` keys and values [.., D]; strides, in numbers, from head to head and canvas."""
 
     keys: list[int]
     values: list[int]
@@ -35,76 +41,110 @@ class Stretch(NamedTuple):
     of_canvas: int = 0
 
 
-class NativeGemma(DiffusionGemma):
-    """DiffusionGemma whose layers and vocabulary are C++; `of` makes it of one whose weights are read."""
+@cache
+def product_threads() -> int:
+    """Threads of the kernels' products: as many as torch's at the first load, before a worker gives torch one."""
+    return torch.get_num_threads()
 
-    own_threads = True
-    library: Library
-    _weights: Weights
-    # Room for keys and values, and those of the canvases that were denoised last [2, L, B, H, width, D].
-    _room: torch.Tensor
-    _canvases: torch.Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self._kinds = list(dict.fromkeys(config.layers))
-        self._tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+class CpuBackend:
+    """DiffusionGemma whose layers and vocabulary are C++; see CanvasBackend. Keeps nothing of the model itself."""
 
-    @classmethod
     @torch.no_grad()
-    def of(cls, model: DiffusionGemma, library: Library) -> NativeGemma:
-        """The same network; of the other's weights only the embeddings are kept."""
-        with torch.device("meta"), Uninitialised():
-            made = cls(model.config)
-        made.library, made.embed_tokens, made.embed_scale = library, model.embed_tokens, model.embed_scale
-        made.requires_grad_(False)
-        made._room = made._canvases = torch.empty(0)
-        made._weights = Weights(model, made._kinds, library.lanes, product_threads())
-        return made
+    def __init__(self, model: DiffusionGemma, library: Library) -> None:
+        self.config, self.library = model.config, library
+        self._parameters = count_parameters(model)
+        self._kinds = list(dict.fromkeys(model.shapes))
+        self._frequencies = [rope_frequencies(shape) for shape in self._kinds]
+        self._tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._weights = Weights(model, self._kinds, library.lanes, product_threads())
+        # Memory for keys and values, and its view for the canvases of the last step [2, L, B, H, width, D].
+        self._room = self._canvases = torch.empty(0)
+
+    @property
+    def vocab_size(self) -> int:
+        """See Backend."""
+        return self.config.vocab_size
+
+    @property
+    def canvas_length(self) -> int:
+        """See CanvasBackend."""
+        return self.config.canvas_length
+
+    @property
+    def device(self) -> torch.device:
+        """See Backend."""
+        return torch.device("cpu")
 
     @property
     def network(self) -> native.Network:
-        """What the kernels are given."""
+        """The structure that the kernels read."""
         return self._weights.network
 
-    @property
-    def threads(self) -> int:
-        """See DiffusionGemma."""
-        return product_threads()
+    def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
+        """See Backend."""
+        capacity = min(expected, FIRST_CAPACITY)
+        return Cache(self.config.layers, dtype=torch.float32, device=self.device, capacity=capacity)
+
+    def describe(self) -> Description:
+        """See Backend."""
+        return Description(
+            device="cpu",
+            dtype="float32",
+            threads=product_threads(),
+            parameters=self._parameters,
+            kernels=(("network", f"native, {self.library.name}"), ("products", "int8")),
+            own_threads=True,
+        )
+
+    def warm(self, run: Callable[[], object]) -> None:
+        """See Backend; nothing is compiled at run time."""
+
+    def release(self) -> None:
+        """See Backend."""
+        self._room = self._canvases = torch.empty(0)
+
+    def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
+        """See CanvasBackend."""
+        return CpuCanvases(self, cache, canvas)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """See DiffusionGemma."""
+        """See Backend."""
         rows = _rows(hidden)
         out = torch.empty(len(rows), self.config.vocab_size)
         self._call("logits", rows, len(rows), out)
         return out.view(*hidden.shape[:-1], self.config.vocab_size)
 
     def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """See DiffusionGemma; any weights of ids do, of which those below the last bit of 1 are none."""
+        """The expected embeddings [..., d] of weights of ids [..., V]; those below the last bit of 1 count as none."""
         rows = _rows(probabilities)
         out = torch.empty(len(rows), self.config.hidden_size)
         self._call("soft", rows, len(rows), out)
         return out.view(*probabilities.shape[:-1], self.config.hidden_size)
 
+    def soft(self, logits: torch.Tensor) -> torch.Tensor:
+        """See bound.CanvasReader."""
+        return self.soft_embed(torch.softmax(logits, dim=-1))
+
     def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """See DiffusionGemma."""
+        """See Backend."""
         hidden, out = _rows(hidden), torch.empty(len(wanted))
         room = torch.empty(len(hidden), self.config.vocab_size)
         self._call("log_probabilities", hidden, len(hidden), rows, wanted, len(wanted), room, out)
         return out
 
-    def following(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> Following:
-        """See DiffusionGemma."""
+    def next_token(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
+        """See Backend."""
         rows, count = _rows(hidden), len(hidden)
         logits, values = torch.empty(count, self.config.vocab_size), torch.empty(count, width)
-        ids, (ends, whole) = torch.empty(count, width, dtype=torch.long), torch.empty(2, count)
-        self._call("following", rows, count, inner, stops, width, logits, values, ids, ends, whole)
-        return Following(values, ids, ends, whole, logits)
+        ids, (ends, log_sum) = torch.empty(count, width, dtype=torch.long), torch.empty(2, count)
+        self._call("following", rows, count, inner, stops, width, logits, values, ids, ends, log_sum)
+        return NextToken(values, ids, ends, log_sum, logits)
 
-    def draw(
+    def sample(
         self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor
-    ) -> Drawn:
-        """A denoise step's decisions for hidden rows [R, d]; see draw.draw, which computes the same of logits.
+    ) -> Samples:
+        """A denoise step's samples for hidden rows [R, d]; sampling.sample computes the same from logits.
 
         `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
         """
@@ -113,7 +153,7 @@ class NativeGemma(DiffusionGemma):
         sample, argmax = torch.empty(2, count, dtype=torch.long)
         heat = ctypes.c_float(temperature)
         self._call("draw", rows, count, heat, allowed, first, at, weights, entropy, sample, argmax)
-        return Drawn(
+        return Samples(
             entropy,
             sample,
             argmax,
@@ -121,20 +161,22 @@ class NativeGemma(DiffusionGemma):
         )
 
     def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
-        """One of the library's functions, with the network and these."""
+        """Call one of the library's functions on the network. Raises ValueError, as for ids out of range."""
         given: list[object] = []
         for one in arguments:
             if isinstance(one, torch.Tensor):
-                assert one.is_contiguous(), "the kernels know no strides"
+                assert one.is_contiguous(), "the kernels take no strides"
                 given.append(ctypes.c_void_p(one.data_ptr()))
             elif isinstance(one, ctypes.Structure):
                 given.append(ctypes.byref(one))
             else:
                 given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
-        getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        wrong = getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
+        if wrong is not None:
+            raise ValueError(wrong.decode())
 
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """See DiffusionGemma."""
+        """See Backend."""
         rows = ids.shape[1]
         sees = torch.ones(rows, rows, dtype=torch.bool).tril()
         hidden = self._causal_read(ids, torch.arange(rows), sees, cache)
@@ -142,17 +184,15 @@ class NativeGemma(DiffusionGemma):
         return hidden
 
     def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
-        """See DiffusionGemma; what begins alike is read once."""
-        tree = Tree.of(texts)
-        return self._causal_read(tree.ids[None], tree.depths, tree.sees, cache)[0], tree.rows
+        """See Backend; equal beginnings are read once."""
+        trie = Trie.of(texts)
+        return self._causal_read(trie.ids[None], trie.depths, trie.sees, cache)[0], trie.rows
 
-    def branch(
-        self, ids: torch.Tensor, place: int, cache: Cache, sees: Mapping[int | None, torch.Tensor]
-    ) -> torch.Tensor:
-        """See DiffusionGemma."""
+    def branch(self, ids: torch.Tensor, mask: BranchMask, cache: Cache) -> torch.Tensor:
+        """See Backend."""
         rows = ids.shape[1]
-        masks = [Mask.by_row(sees[shape.window], 0) for shape in self._kinds]
-        hidden = self._read_text(ids, torch.full((rows,), place), cache, masks)
+        masks = [Mask.by_row(mask.within(shape.window), 0) for shape in self._kinds]
+        hidden = self._read_text(ids, torch.full((rows,), mask.place), cache, masks)
         cache.advance(rows)
         return hidden
 
@@ -165,7 +205,7 @@ class NativeGemma(DiffusionGemma):
         *,
         frozen_rows: int = 0,
     ) -> torch.Tensor:
-        """See DiffusionGemma."""
+        """See bound.CanvasReader."""
         (batch, rows), size, heads = ids.shape, self.config.layers[0].head_dim, self.config.heads
         width = rows + frozen_rows
         if not frozen_rows:
@@ -178,15 +218,16 @@ class NativeGemma(DiffusionGemma):
         own = Stretch(at[: cache.layers], at[cache.layers :], width, width * size, heads * width * size)
         positions = torch.arange(cache.length, cache.length + rows)
         masks = [self._sees(shape.window, cache.length, width, valid) for shape in self._kinds]
-        return self._read(ids, positions, _prefix(cache), own, masks, soft, encoder=False)
+        text = Rows(ids, positions, masks, soft, encoder=False)
+        return self._read(text, _prefix(cache), own)
 
-    def keep(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
-        """See DiffusionGemma."""
+    def keep_canvases(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
+        """See bound.CanvasReader."""
         self._canvases = self._canvases[:, :, rows]
 
     @staticmethod
     def _sees(window: int | None, length: int, width: int, valid: torch.Tensor | None) -> Mask:
-        """What canvases see: the last window - 1 of the cache, and of their own what is `valid` [B, width]."""
+        """Canvases see the last window - 1 cached keys, and their own keys where `valid` [B, width]."""
         first = 0 if window is None else max(0, length - window + 1)
         if not first and valid is None:
             return Mask.of_none()
@@ -196,7 +237,7 @@ class NativeGemma(DiffusionGemma):
         return Mask.by_key(torch.cat(((torch.arange(length) >= first).expand(len(own), -1), own), dim=1), 0)
 
     def _causal_read(self, ids: torch.Tensor, depths: torch.Tensor, own: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each may see."""
+        """Read ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each sees."""
         length, positions = cache.length, cache.length + depths
         masks = []
         for shape in self._kinds:
@@ -209,28 +250,19 @@ class NativeGemma(DiffusionGemma):
         return self._read_text(ids, positions, cache, masks)
 
     def _read_text(self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, masks: list[Mask]) -> torch.Tensor:
-        """Ids [1, N] at positions [N] -> hidden [1, N, d]; their keys and values lie behind the cache's length."""
+        """Ids [1, N] at positions [N] -> hidden [1, N, d]; writes keys and values behind the cache's valid part."""
         rows, size = ids.shape[1], self.config.layers[0].head_dim
         cache.reserve(rows)
         before = _prefix(cache)
         behind = FLOAT * cache.length * size
         keys, values = ([address + behind for address in all_of] for all_of in (before.keys, before.values))
         own = Stretch(keys, values, rows, before.of_head)
-        return self._read(ids, positions, before, own, masks, None, encoder=True)
+        return self._read(Rows(ids, positions, masks), before, own)
 
-    def _read(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        before: Stretch,
-        own: Stretch,
-        masks: list[Mask],
-        soft: torch.Tensor | None,
-        *,
-        encoder: bool,
-    ) -> torch.Tensor:
-        """Ids [B, N] at positions [N] -> hidden [B, N, d]."""
-        ids, soft = ids.contiguous(), None if soft is None else soft.contiguous()
+    def _read(self, rows: Rows, before: Stretch, own: Stretch) -> torch.Tensor:
+        """Rows behind the keys and values `before` -> hidden [B, N, d]; theirs are written to `own`."""
+        ids, positions, masks = rows.ids.contiguous(), rows.positions, rows.masks
+        soft = None if rows.soft is None else rows.soft.contiguous()
         out = torch.empty(*ids.shape, self.config.hidden_size)
         lists = [_array(each) for each in (before.keys, before.values, own.keys, own.values)]
         tables = self._turns(int(positions.max()) + 1)
@@ -238,7 +270,13 @@ class NativeGemma(DiffusionGemma):
         sees = (native.Sees * len(masks))(*(mask.sees for mask in masks))
         before_k, before_v, own_k, own_v, cos, sin = map(ctypes.addressof, lists)
         read = native.Read(
-            *(*ids.shape, ids.data_ptr(), None if soft is None else soft.data_ptr(), encoder, positions.data_ptr()),
+            *(
+                *ids.shape,
+                ids.data_ptr(),
+                None if soft is None else soft.data_ptr(),
+                rows.encoder,
+                positions.data_ptr(),
+            ),
             *(before.length, before_k, before_v, before.of_head),
             *(own.length, own_k, own_v, own.of_head, own.of_canvas),
             *(cos, sin, ctypes.addressof(sees), out.data_ptr()),
@@ -246,29 +284,58 @@ class NativeGemma(DiffusionGemma):
         self._call("read", read)
         return out
 
-    def _turns(self, least: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """RoPE's cos and sin [M, D / 2] by kind of layer, for `least` positions or more."""
-        if not self._tables or len(self._tables[0][0]) < least:
-            positions, half = torch.arange(1 << (least - 1).bit_length())[None], self.config.layers[0].head_dim // 2
-            both = [self._rope(shape, positions) for shape in self._kinds]
+    def _turns(self, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """RoPE's cos and sin [M, D / 2] by kind of layer, for at least `count` positions."""
+        if not self._tables or len(self._tables[0][0]) < count:
+            positions, half = torch.arange(1 << (count - 1).bit_length())[None], self.config.layers[0].head_dim // 2
+            both = [rope_tables(frequencies, positions, torch.float32) for frequencies in self._frequencies]
             self._tables = [(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()) for cos, sin in both]
         return self._tables
 
 
+class CpuCanvases(BoundCanvases):
+    """Bound canvases that are sampled by one call of the kernels."""
+
+    _backend: CpuBackend
+    _allowed: torch.Tensor | None = None  # the same in every step
+
+    def sample(
+        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
+    ) -> Samples:
+        """See denoise.Network."""
+        hidden, first = self._hidden(ids, soft, canvas.free), canvas.free.nonzero()[:, 1] == 0
+        if self._allowed is None:
+            self._allowed = permitted(canvas, self.vocab_size)
+        return self._backend.sample(hidden, temperature, self._allowed, first, rng.uniform(len(hidden)))
+
+
+class Rows(NamedTuple):
+    """The input of one call: ids [B, N], positions [N], masks by kind of layer, soft embeddings [B, N, d].
+
+    With `encoder` the layer scalars are those of the causal stack.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    masks: list[Mask]
+    soft: torch.Tensor | None = None
+    encoder: bool = True
+
+
 class Mask(NamedTuple):
-    """Which keys rows see, and the tensor that says so; it must live as long as `sees` is used."""
+    """A mask for the kernels, and the tensor that it points to, which must live as long."""
 
     sees: native.Sees
     seen: torch.Tensor | None = None
 
     @classmethod
     def of_none(cls) -> Mask:
-        """Every row sees every key."""
+        """No mask: every row sees every key."""
         return cls(native.Sees())
 
     @classmethod
     def by_row(cls, seen: torch.Tensor, first: int) -> Mask:
-        """Boolean [N, keys from `first` on]; those before are seen."""
+        """From boolean [N, keys from `first` on]; earlier keys are visible."""
         if len(seen) == 1 and bool(seen.all()):
             return cls.of_none()
         rows, keys = seen.shape
@@ -278,7 +345,7 @@ class Mask(NamedTuple):
 
     @classmethod
     def by_key(cls, seen: torch.Tensor, first: int) -> Mask:
-        """Boolean [1 or B, keys from `first` on], for all rows of a canvas; those before are seen."""
+        """From boolean [1 or B, keys from `first` on] for all rows of a canvas; earlier keys are visible."""
         out = seen.contiguous()
         return cls(native.Sees(out.data_ptr(), first, out.shape[1] if len(out) > 1 else 0, 1, 0), out)
 
@@ -291,7 +358,7 @@ def _prefix(cache: Cache) -> Stretch:
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """[.., d] as [R, d] without gaps."""
+    """[.., d] as contiguous [R, d]."""
     return tensor.reshape(tensor.numel() // tensor.shape[-1], tensor.shape[-1]).contiguous()
 
 

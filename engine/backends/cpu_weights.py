@@ -1,17 +1,17 @@
-"""A one-expert network's weights as the CPU's own kernels read them: int8 in panels; joined.py says what is in each."""
+"""A one-expert network's weights as the CPU's own kernels read them: folded (folding.py), in int8, packed in panels."""
 
 from __future__ import annotations
 
 import torch
 
-from midspan.engine.backends.folding import Joined, condition_gate_up
+from midspan.engine.backends.folding import FoldedLayer, condition_gate_up
 from midspan.engine.model import DiffusionGemma, Layer, LayerShape, ModelConfig
 from midspan.kernels import native
 from midspan.kernels.native import Packed
 
 
 def unfit(config: ModelConfig, lanes: int) -> str | None:
-    """Why the kernels cannot read a network of these sizes; None where they can. Panels and registers must be full."""
+    """Why the kernels cannot run a network of these sizes; None if they can. Panels and registers must be full."""
     panel, size = native.WIDE * lanes, config.layers[0].head_dim
     heads, inner = config.heads * size, config.intermediate_size + config.expert_size
     parts = (
@@ -29,7 +29,7 @@ def unfit(config: ModelConfig, lanes: int) -> str | None:
 
 
 class Weights:
-    """The structure that the kernels are given, and what it points at."""
+    """The structure that the kernels read, and the tensors that it points to."""
 
     def __init__(self, model: DiffusionGemma, kinds: list[LayerShape], lanes: int, threads: int) -> None:
         self._lanes = lanes
@@ -52,12 +52,12 @@ class Weights:
         net.head = self._pack(model.embed_tokens.weight)
 
     def _lay(self, out: native.Layer, layer: Layer) -> None:
-        attention, joined = layer.self_attn, Joined.of(layer)
-        out.qkv = self._pack(joined.qkv)
+        attention, folded = layer.self_attn, FoldedLayer.of(layer)
+        out.qkv = self._pack(folded.qkv)
         out.out = self._pack(attention.o_proj.weight)
-        out.gate_up = self._pack(native.beside(joined.gates, joined.ups, self._lanes))
+        out.gate_up = self._pack(native.beside(folded.gates, folded.ups, self._lanes))
         out.dense_down = self._pack(layer.mlp.down_proj.weight)
-        out.expert_down = self._pack(joined.expert_down)
+        out.expert_down = self._pack(folded.expert_down)
         out.q_norm, out.k_norm = self._keep(attention.q_norm.weight), self._keep(attention.k_norm.weight)
         out.after_attention = self._keep(layer.post_attention_layernorm.weight)
         out.after_dense = self._keep(layer.post_feedforward_layernorm_1.weight)

@@ -1,19 +1,19 @@
-"""One denoise step of a size class: its buffers, its launches, and on a GPU the CUDA graph of all of them.
+"""One denoise step of a size class: its buffers, its launches and, on a GPU, their CUDA graph.
 
 Embedding, self-conditioning, the layers, the vocabulary for free rows, acceptance, fresh noise and the stop flag are
-launches on the device over buffers that stay where they are, so that a step is one replay and nothing of it waits for
-the host. On the CPU, in Triton's interpreter, the same launches run one by one.
+launches over buffers that never move, so that a step is one replay and never waits for the host. On the CPU, in
+Triton's interpreter, the same launches run one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from midspan.engine.backends.triton import FusedGemma, reading
+from midspan.engine.backends.triton import FusedNetwork, reading
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.kernels.settle import settle
@@ -29,7 +29,7 @@ Room = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """A size class: canvases, the leading rows of each that are read, its positions, free rows of all, steps."""
+    """A size class: canvases, leading rows computed of each, positions of each, free rows of all, steps."""
 
     batch: int
     rows: int
@@ -38,15 +38,21 @@ class Size:
     steps: int
 
 
-class StepGraph:
-    """The step of one size class behind one prefix cache; what it decides lies in its tensors, [B, rows] each."""
+class Limits(NamedTuple):
+    """Constants of a step, in nats: the entropy bound, and the threshold below which a canvas counts as settled."""
 
-    def __init__(
-        self, model: FusedGemma, cache: Cache, room: Room, size: Size, *, bound: float, threshold: float
-    ) -> None:
+    entropy_bound: float
+    confidence_threshold: float
+
+
+class StepGraph:
+    """The step of one size class behind one prefix cache; its decisions are in its tensors, [B, rows] each."""
+
+    def __init__(self, network: FusedNetwork, cache: Cache, room: Room, size: Size, limits: Limits) -> None:
+        model = network.model
         shape, device = (size.batch, size.rows), model.device
-        self.size, self._model, self._cache = size, model, cache
-        self._bound, self._threshold = bound, threshold
+        self.size, self._network, self._model, self._cache = size, network, model, cache
+        self._limits = limits
         self._scale = float(model.embed_scale.to(model.dtype))
         self.clean, self.current, self.draft = torch.zeros(3, *shape, dtype=torch.int32, device=device)
         self.free, self.accepted = torch.zeros(2, *shape, dtype=torch.bool, device=device)
@@ -65,7 +71,7 @@ class StepGraph:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def begin(self, canvas: Canvas, noise: torch.Tensor, plan: Plan, seed: int) -> None:
-        """Take canvases [B, C] with their first noise [B, C], C at most the width; what lies behind is void."""
+        """Start canvases [B, C] with their first noise [B, C]; positions from C up to the width are invalid."""
         columns, vocab = canvas.ids.shape[1], self._model.config.vocab_size
         self.free.zero_()
         self.free[:, :columns] = canvas.free
@@ -81,7 +87,7 @@ class StepGraph:
         self.allowed.copy_(anywhere.to(torch.uint8) + 2 * first.to(torch.uint8))
         heat = [plan.temperature(plan.steps - number) for number in range(plan.steps)]
         self.temperatures[: plan.steps] = torch.tensor(heat)
-        # No token: nothing equals the draft before the first one.
+        # -1 is no token, so that no draft equals the one before the first.
         self.draft.fill_(-1)
         self.finished.zero_()
         self.soft.zero_()
@@ -90,7 +96,7 @@ class StepGraph:
         self._settle_down()
 
     def take_over(self, other: StepGraph, rows: torch.Tensor) -> None:
-        """Go on with canvases `rows` [B'] (ascending) of another class's step."""
+        """Continue canvases `rows` [B'] (ascending) of another class's step."""
         here = self.size.rows
         for name in ("clean", "current", "draft", "free", "soft"):
             getattr(self, name).copy_(getattr(other, name)[rows, :here])
@@ -104,7 +110,7 @@ class StepGraph:
         self._settle_down()
 
     def _settle_down(self) -> None:
-        """What follows from the canvases: the list of free rows, and how long the prefix is."""
+        """Set what depends on the canvases: the list of free rows, and the prefix length."""
         free, none = self.free.flatten(), self.free.numel()
         row = torch.arange(none, dtype=torch.int32, device=free.device)
         listed = torch.where(free, row, none).sort().values[: self.size.free]
@@ -112,24 +118,24 @@ class StepGraph:
         self._at.length.fill_(self._cache.length)
 
     def capture(self, pool: Pool | None) -> None:
-        """Make the CUDA graph, in memory that other graphs of the pool use too: they never run at once."""
+        """Capture the CUDA graph, in memory shared with the pool's other graphs, which never run at the same time."""
         side, main = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(main)
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
-                # Kernels are compiled and libraries started here, which a capture does not allow.
+                # Compiling kernels and starting libraries is not allowed during a capture.
                 self.step.zero_()
                 self._launch()
         main.wait_stream(side)
         self.step.zero_()
         graph = torch.cuda.CUDAGraph()
-        # What other threads do on the device, which the strictest mode forbids, is no part of this capture.
+        # The strictest mode would forbid other threads to use the device meanwhile.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._launch()
         self._graph = graph
 
     def run(self) -> None:
-        """One step of the canvases; returns before the device has done it."""
+        """Run one step; returns before the device has finished it."""
         if self._graph is None:
             self._launch()
         else:
@@ -137,7 +143,7 @@ class StepGraph:
 
     def _launch(self) -> None:
         model, shape = self._model, self.free.shape
-        hidden = model.read_canvas(self.current, self.soft, self._at)
+        hidden = self._network.read_canvas(self.current, self.soft, self._at)
         read = vocabulary(
             hidden.flatten(0, 1),
             *(self.order, model.embed_tokens.weight, self.temperatures, self.seed, self.step, self.allowed, self.first),
@@ -149,10 +155,10 @@ class StepGraph:
         accepted = settle(
             *(self.entropy, read.sample.view(shape), read.argmax.view(shape), self.clean, self.free),
             *(self.current, self.draft, self.finished, self.seed, self.step, self.stop),
-            self._bound,
-            self._threshold,
+            self._limits.entropy_bound,
+            self._limits.confidence_threshold,
             model.config.vocab_size,
         )
         self.accepted.copy_(accepted)
-        # A finished canvas keeps what it was last conditioned on, and so says the same again.
+        # A finished canvas keeps its soft embeddings, and so its draft.
         self.soft.copy_(torch.where(self.finished[:, None, None], self.soft, read.soft.view_as(self.soft)))

@@ -1,7 +1,4 @@
-"""A one-expert network's weights for products that run once for all that reads the same rows; model.py says of what.
-
-Norms' scales lie in the columns of the products behind them.
-"""
+"""Fold norm scales into weights and concatenate projections that share an input (QKV, gate and up); for one expert."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ import torch
 from midspan.engine.model import Layer, SelfConditioning
 
 
-class Joined(NamedTuple):
-    """The products of a layer that take more than one of its weights; those of the dense MLP before the expert's."""
+class FoldedLayer(NamedTuple):
+    """A layer's concatenated projections; rows of the dense MLP come before the expert's."""
 
     qkv: torch.Tensor
     gates: torch.Tensor
@@ -21,8 +18,8 @@ class Joined(NamedTuple):
     expert_down: torch.Tensor
 
     @classmethod
-    def of(cls, layer: Layer) -> Joined:
-        """Those of a layer whose weights are read."""
+    def of(cls, layer: Layer) -> FoldedLayer:
+        """Fold a layer whose weights are read."""
         attention, mlp, experts = layer.self_attn, layer.mlp, layer.experts
         # Full layers have no v_proj: V is K before its norm and rotation.
         values = attention.k_proj if attention.v_proj is None else attention.v_proj
@@ -39,7 +36,7 @@ class Joined(NamedTuple):
 
 
 def condition_gate_up(parts: SelfConditioning) -> tuple[torch.Tensor, torch.Tensor]:
-    """Self-conditioning's gate and up."""
+    """Self-conditioning's gate and up, each with the scale of the norm before them."""
     scale = parts.pre_norm.weight
     return _folded(parts.gate_proj.weight, scale), _folded(parts.up_proj.weight, scale)
 

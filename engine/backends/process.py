@@ -1,21 +1,38 @@
-"""Keep large CPU blocks in the process: glibc otherwise maps every big temporary anew, and page faults dominate.
+"""Process settings that must precede torch's import: how memory is kept, and how threads wait for each other.
 
-In one arena: each thread would keep blocks of its own, and what one lets go no other could take.
+By default glibc maps every large temporary anew, and page faults dominate. Here it keeps large blocks, in one arena:
+with an arena per thread, no thread could reuse a block that another has freed.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import warnings
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+# Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its default of 300,000 keeps a core busy for
+# milliseconds after each product, when the editor needs it. With 0 every product would have to wake its threads.
+SPIN = "50000"
+
+
+def prepare() -> None:
+    """Set both. Threads that exist already keep their arenas, so this comes first in a process."""
+    # torch says so as it is imported; nothing here needs numpy.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+    spin_briefly()
+    keep_large_blocks()
+
+
+def spin_briefly() -> None:
+    """Let idle worker threads sleep soon, unless the user's environment sets how they wait."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
 
 
 def keep_large_blocks() -> bool:
-    """Tell glibc's malloc to reuse large blocks; returns False where the C library is not glibc.
-
-    Threads that have begun before keep their arenas.
-    """
+    """Tell glibc's malloc to reuse large blocks; returns False where the C library is not glibc."""
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)

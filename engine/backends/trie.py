@@ -1,4 +1,4 @@
-"""Texts as a tree: what begins alike is there once, so that a network reads it once."""
+"""Texts as a trie: a common beginning is one path, so that a network reads it once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 
-class Tree(NamedTuple):
-    """M nodes, each behind its parent: `ids` and `depths` [M], and `sees` [M, M], each itself and those it is behind.
+class Trie(NamedTuple):
+    """M nodes: `ids` and `depths` [M], and `sees` [M, M], in which a node sees itself and its ancestors.
 
     `rows` [R] are the nodes of each text's ids, text after text.
     """
@@ -20,8 +20,8 @@ class Tree(NamedTuple):
     rows: torch.Tensor
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int]]) -> Tree:
-        """The tree of these texts' ids; empty ones have no node."""
+    def of(cls, texts: Sequence[Sequence[int]]) -> Trie:
+        """The trie of these texts' ids; empty ones have no node."""
         nodes: dict[tuple[int, int], int] = {}
         rows: list[int] = []
         for text in texts:
@@ -34,7 +34,7 @@ class Tree(NamedTuple):
             seen.append(bytearray(seen[parent]) if parent >= 0 else bytearray(len(nodes)))
             seen[node][node] = True
             depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        # A buffer of nothing is refused.
+        # An empty buffer is refused.
         sees = torch.frombuffer(bytearray().join(seen) or bytearray(1), dtype=torch.bool)[: len(nodes) ** 2]
         ids = [token for _, token in nodes]
         return cls(

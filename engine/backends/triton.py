@@ -1,9 +1,9 @@
-"""DiffusionGemma over the Triton kernels: the same weights and verbs as model.py, every op a launch.
+"""DiffusionGemma over the Triton kernels: the weights of model.py, every op a launch.
 
-Chosen once, at load, where there is a GPU. What reads the same rows is one product (q, k and v; gate and up), a layer's
-end and the next one's first norm are one kernel, and keys and values are written where they stay. FP8 and 4-bit weights
-(quantized.py) go to kernels of their own. What is denoised step by step is captured in graph.py; `run`, which beams of
-an autoregressive checkpoint take, stays the torch path's.
+Projections that share an input are one product (QKV; gate and up), a layer's end and the next one's first norm are one
+kernel, and keys and values are written where they stay. FP8 and 4-bit weights (weights/quantized.py) go to kernels of
+their own. Denoise steps are captured as CUDA graphs (graph_loop.py); `branch`, which a beam search takes, stays plain
+torch's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Mixture = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def unsupported(config: ModelConfig) -> str | None:
-    """Why the kernels cannot run this network here; None where they can."""
+    """Why the kernels cannot run this network here; None if they can."""
     if not INSTALLED:
         return "triton is not installed"
     sizes = sorted({shape.head_dim for shape in config.layers})
@@ -46,10 +46,10 @@ def unsupported(config: ModelConfig) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Where B requests' keys and values lie: a prefix, read only, and their own, written and read.
+    """Keys and values of B requests: a prefix, read only, and their own, written and read.
 
-    By layer: keys, values [1, G, M, D] of which length [B] are valid, and own_keys, own_values [B, G, C, D]. valid
-    [B, C] is None where every own position may be seen. length and causal [B] are on the device.
+    By layer: keys, values [1, G, M, D], valid up to length [B], and own_keys, own_values [B, G, C, D]. valid [B, C] is
+    None if every own position is visible. length and causal [B] are on the device.
     """
 
     keys: Sequence[torch.Tensor]
@@ -59,15 +59,15 @@ class Reading:
     length: torch.Tensor
     causal: torch.Tensor
     valid: torch.Tensor | None
-    slot: torch.Tensor  # zeros [B]: every request stands behind the one prefix
-    place: torch.Tensor  # 0 .. B - 1: each writes its own keys and values
-    start: torch.Tensor  # zeros [B]: from their first position on
+    slot: torch.Tensor  # zeros [B]: all requests share the one prefix
+    place: torch.Tensor  # 0 .. B - 1: where each writes its keys and values
+    start: torch.Tensor  # zeros [B]: each writes from its first position on
 
 
 def reading(
     cache: Cache, own: Sequence[tuple[torch.Tensor, torch.Tensor]], *, causal: bool, valid: torch.Tensor | None = None
 ) -> Reading:
-    """A reading behind the valid part of `cache`, of the keys and values of `own`, a pair a layer."""
+    """A reading behind the valid part of `cache`, with a pair of own keys and values per layer."""
     batch, device = own[0][0].shape[0], own[0][0].device
     whole = [cache.whole(layer) for layer in range(cache.layers)]
     zeros = torch.zeros(batch, dtype=torch.int32, device=device)
@@ -85,19 +85,11 @@ def reading(
     )
 
 
-def own_room(
-    layers: Sequence[LayerShape], batch: int, width: int, like: torch.Tensor
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Room for keys and values of `batch` canvases [B, G, width, D], a pair a layer, as `like` in dtype and device."""
-    shapes = [(batch, layer.kv_heads, width, layer.head_dim) for layer in layers]
-    return [(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
-
-
 class FusedLayer:
-    """What `Layer` computes, between the norm of its input and the norm of the next layer's."""
+    """A `Layer`, from its normed input to the next layer's normed input."""
 
-    def __init__(self, layer: Layer, shape: LayerShape) -> None:
-        self._layer, self._eps, self._window = layer, layer.eps, shape.window
+    def __init__(self, layer: Layer, shape: LayerShape, number: int) -> None:
+        self._layer, self._eps, self._window, self._number = layer, layer.eps, shape.window, number
         self._project, self._out = _projection(layer.self_attn), product(layer.self_attn.o_proj)
         self._dense = dense(layer.mlp)
         self._mixture = mixture(layer.experts)
@@ -107,14 +99,15 @@ class FusedLayer:
         x: torch.Tensor,
         normed: torch.Tensor,
         rope: tuple[torch.Tensor, torch.Tensor],
-        scalar: torch.Tensor,
-        following: torch.Tensor,
+        scalars: tuple[torch.Tensor, torch.Tensor],
         at: Reading,
-        number: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Residual rows x and their norm [B, N, d] -> the layer's x and its norm by the `following` weight [d]."""
-        layer, eps = self._layer, self._eps
-        attended = self._attend(normed, rope, at, number)
+        """Residual rows x and their norm [B, N, d] -> the layer's x and its norm for the next layer.
+
+        `scalars` are the layer's own [1] and the weight [d] of the next norm.
+        """
+        layer, eps, (scalar, next_norm) = self._layer, self._eps, scalars
+        attended = self._attend(normed, rope, at)
         x, dense_in, expert_in = rms_norm_residual(
             attended,
             layer.post_attention_layernorm.weight,
@@ -130,12 +123,11 @@ class FusedLayer:
         pair = (self._dense(dense_in), self._mixture(expert_in.flatten(0, 1), weights, index).view_as(x))
         pair_weights = (layer.post_feedforward_layernorm_1.weight, layer.post_feedforward_layernorm_2.weight)
         outer = layer.post_feedforward_layernorm.weight
-        x, normed = rms_norm_join(pair, pair_weights, outer, x, scalar, (following,), eps)
+        x, normed = rms_norm_join(pair, pair_weights, outer, x, scalar, (next_norm,), eps)
         return x, normed
 
-    def _attend(
-        self, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], at: Reading, number: int
-    ) -> torch.Tensor:
+    def _attend(self, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], at: Reading) -> torch.Tensor:
+        number = self._number
         parts, own = self._layer.self_attn, (at.own_keys[number], at.own_values[number])
         q, k, v = self._project(normed)
         turned = qkv(q, k, v, parts.q_norm.weight, parts.k_norm.weight, *rope, *own, at.place, at.start, self._eps)
@@ -147,89 +139,82 @@ class FusedLayer:
         return self._out(mixed.transpose(1, 2).flatten(2))
 
 
-class FusedGemma(DiffusionGemma):
-    """DiffusionGemma whose causal readings run through the kernels once `fuse` has seen the weights."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self._fused: list[FusedLayer] = []
-        self._condition: Product | None = None
+class FusedNetwork:
+    """DiffusionGemma's stack over the kernels; made from loaded weights, which it lays out anew."""
 
     @torch.no_grad()
-    def fuse(self) -> None:
-        """Lay the weights out for the kernels; once, when they are in place."""
-        pairs = zip(self.layers, self.config.layers, strict=True)
-        self._fused = [FusedLayer(layer, shape) for layer, shape in pairs if isinstance(layer, Layer)]
-        self._condition = dense(self.self_conditioning)
+    def __init__(self, model: DiffusionGemma) -> None:
+        self.model = model
+        layers = enumerate(zip(model.layers, model.shapes, strict=True))
+        self._fused = [
+            FusedLayer(layer, shape, number) for number, (layer, shape) in layers if isinstance(layer, Layer)
+        ]
+        self._condition = dense(model.self_conditioning)
 
     @torch.no_grad()
     def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """See DiffusionGemma."""
+        """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
         begin, rows = cache.length, ids.shape[1]
         cache.reserve(rows)
         own = [cache.read(layer, begin, begin + rows) for layer in range(cache.layers)]
         positions = torch.arange(begin, begin + rows, device=ids.device)[None]
-        at = reading(cache, own, causal=True)
-        hidden = self.read(self.embed(ids), positions, self.scalars(encoder=True), at)
+        hidden = self.read(self.model.embed(ids), positions, reading(cache, own, causal=True), encoder=True)
         cache.advance(rows)
         return hidden
 
     @torch.no_grad()
-    def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """See DiffusionGemma."""
+    def score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Texts padded to one length [B, N], each read causally behind the cache -> hidden [B, N, d]."""
         batch, rows = ids.shape
-        own = own_room(self.config.layers, batch, rows, self.embed_tokens.weight)
         positions = torch.arange(cache.length, cache.length + rows, device=ids.device)[None]
-        at = reading(cache, own, causal=True)
-        return self.read(self.embed(ids), positions, self.scalars(encoder=True), at)
+        at = reading(cache, self.room(batch, rows), causal=True)
+        return self.read(self.model.embed(ids), positions, at, encoder=True)
 
     @torch.no_grad()
     def denoise(
-        self,
-        ids: torch.Tensor,
-        cache: Cache,
-        soft: torch.Tensor | None = None,
-        valid: torch.Tensor | None = None,
-        *,
-        frozen_rows: int = 0,
+        self, ids: torch.Tensor, cache: Cache, soft: torch.Tensor | None = None, valid: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """See DiffusionGemma; one reading that keeps nothing, so without `frozen_rows`."""
-        assert frozen_rows == 0, "graph.py holds the keys of frozen rows"
+        """A forward pass over canvases; see bound.CanvasReader. It keeps nothing, so there are no frozen rows."""
         batch, rows = ids.shape
-        own = own_room(self.config.layers, batch, rows, self.embed_tokens.weight)
+        own, weight = self.room(batch, rows), self.model.embed_tokens.weight
         at = reading(cache, own, causal=False, valid=None if valid is None else valid.contiguous())
-        none = self.embed_tokens.weight.new_zeros(batch, rows, self.config.hidden_size)
+        none = weight.new_zeros(batch, rows, self.model.config.hidden_size)
         return self.read_canvas(ids, none if soft is None else soft, at)
 
-    def read_canvas(self, ids: torch.Tensor, soft: torch.Tensor, at: Reading) -> torch.Tensor:
-        """Canvases [B, N] and soft embeddings [B, N, d] (zeros at first) -> hidden [B, N, d]; nothing on the host."""
-        assert self._condition is not None, "fuse comes first"
-        parts = self.self_conditioning
-        conditioned = self._condition(rms_norm(soft, parts.pre_norm.weight, parts.pre_norm.eps))
-        x = rms_norm(self.embed(ids) + conditioned, None, parts.pre_norm.eps)
-        positions = (at.length[:1, None] + torch.arange(ids.shape[1], device=ids.device)).contiguous()
-        return self.read(x, positions, self.scalars(encoder=False), at)
+    def room(self, batch: int, width: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Memory for keys and values of `batch` canvases [B, G, width, D], a pair per layer."""
+        like = self.model.embed_tokens.weight
+        shapes = [(batch, layer.kv_heads, width, layer.head_dim) for layer in self.model.shapes]
+        return [(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
 
-    def read(self, x: torch.Tensor, positions: torch.Tensor, scalars: list[torch.Tensor], at: Reading) -> torch.Tensor:
+    def read_canvas(self, ids: torch.Tensor, soft: torch.Tensor, at: Reading) -> torch.Tensor:
+        """Canvases [B, N] and soft embeddings [B, N, d] (zeros at first) -> hidden [B, N, d], without the host."""
+        parts = self.model.self_conditioning
+        conditioned = self._condition(rms_norm(soft, parts.pre_norm.weight, parts.pre_norm.eps))
+        x = rms_norm(self.model.embed(ids) + conditioned, None, parts.pre_norm.eps)
+        positions = (at.length[:1, None] + torch.arange(ids.shape[1], device=ids.device)).contiguous()
+        return self.read(x, positions, at, encoder=False)
+
+    def read(self, x: torch.Tensor, positions: torch.Tensor, at: Reading, *, encoder: bool) -> torch.Tensor:
         """The stack: embeddings x [B, N, d] at positions [1, N] -> the last norm's rows [B, N, d]."""
-        tables = {shape: self._rope(shape, positions) for shape in dict.fromkeys(self.config.layers)}
-        inputs = [layer.get_submodule("input_layernorm").get_parameter("weight") for layer in self.layers]
-        normed = rms_norm(x, inputs[0], self.config.eps)
-        for number, layer in enumerate(self._fused):
-            following = [*inputs, self.norm.weight][number + 1]
-            rope = tables[self.config.layers[number]]
-            x, normed = layer(x, normed, rope, scalars[number], following, at, number)
+        model = self.model
+        tables = {shape: model.rope(shape, positions) for shape in dict.fromkeys(model.shapes)}
+        inputs = [layer.get_submodule("input_layernorm").get_parameter("weight") for layer in model.layers]
+        pairs = zip(model.scalars(encoder=encoder), [*inputs[1:], model.norm.weight], strict=True)
+        normed = rms_norm(x, inputs[0], model.config.eps)
+        for layer, shape, scalars in zip(self._fused, model.shapes, pairs, strict=True):
+            x, normed = layer(x, normed, tables[shape], scalars, at)
         return normed
 
 
 def dense(mlp: MLP) -> Product:
     """A dense MLP [.., d] -> [.., d] whose gate and up are one product."""
-    both, down = joined(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
+    both, down = concatenated(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
     return lambda x: down(geglu(both(x).flatten(0, -2))).view_as(x)
 
 
 def mixture(layer: nn.Module) -> Mixture:
-    """The experts of a layer, of whichever form."""
+    """The experts of a layer, in any form."""
     if isinstance(layer, Fp8Experts):
         gate_up, down = (layer.gate_up_proj, layer.gate_up_scale), (layer.down_proj, layer.down_scale)
         return lambda x, weights, index: experts_fp8(x, weights, index, *gate_up, *down)
@@ -241,8 +226,8 @@ def mixture(layer: nn.Module) -> Mixture:
     return lambda x, weights, index: experts(x, weights, index, *plain)
 
 
-def joined(*layers: nn.Module) -> Product:
-    """Products of the same rows as one, their results side by side; where all are of one form, else one by one."""
+def concatenated(*layers: nn.Module) -> Product:
+    """Projections of the same rows as one product, if all have the same form, else one by one."""
     if len({type(layer) for layer in layers}) > 1:
         each = [product(layer) for layer in layers]
         return lambda x: torch.cat([one(x) for one in each], dim=-1)
@@ -255,15 +240,15 @@ def joined(*layers: nn.Module) -> Product:
 
 def product(layer: nn.Module) -> Product:
     """One product."""
-    return joined(layer)
+    return concatenated(layer)
 
 
 def _whole(layers: Sequence[nn.Module], name: str) -> torch.Tensor:
-    """The layers' tensors of this name, one below the other in memory; theirs become views of it."""
+    """The layers' tensors of this name, stacked in memory; their own become views of it."""
     own: list[torch.Tensor] = [getattr(layer, name).detach() for layer in layers]
     if len(own) == 1:
         return own[0]
-    # FP8 is joined as bytes: not every device joins it as numbers.
+    # FP8 is concatenated as bytes: not every device concatenates it as numbers.
     raw = torch.cat([one.view(torch.uint8) if one.element_size() == 1 else one for one in own])
     whole = raw.view(own[0].dtype)
     for layer, part in zip(layers, whole.split([len(one) for one in own]), strict=True):
@@ -279,7 +264,7 @@ def _fp8(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Te
 def _projection(parts: Attention) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     """Rows [B, N, d] -> q [B, N, H, D] and k, v [B, N, G, D], slices of one product; v None where V comes from K."""
     layers = [layer for layer in (parts.q_proj, parts.k_proj, parts.v_proj) if layer is not None]
-    widths, whole, size = [len(layer.weight) for layer in layers], joined(*layers), parts.head_dim
+    widths, whole, size = [len(layer.weight) for layer in layers], concatenated(*layers), parts.head_dim
 
     def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         q, k, *v = (part.unflatten(-1, (-1, size)) for part in whole(x).split(widths, dim=-1))

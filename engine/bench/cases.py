@@ -1,4 +1,4 @@
-"""Every kernel at one network's sizes: inputs made on the device, its reference, and the least that it must move.
+"""Every kernel at one network's sizes: inputs on the device, the reference, and the least memory traffic.
 
 `bytes` counts each input and output once where the op can hold it that long, `flops` the products; together with a
 GPU's rates they bound the time from below.

@@ -1,6 +1,6 @@
-"""Times kernels on a GPU, each against its reference first: what differs is not timed.
+"""Time kernels on a GPU; each is compared with its reference first, and not timed if it differs.
 
-A time is one call between two events, with the second-level cache emptied before it; p20, p50 and p80 of `repeats`.
+A time is one call between two events, with the second-level cache flushed before it: p20, p50 and p80 of `repeats`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RATES: dict[str, dict[str, float]] = {
 
 
 def gpu(name: str = "cuda") -> torch.device:
-    """The GPU. Raises DeviceError with one line that names the mend where there is none."""
+    """The GPU. Raises DeviceError with one line that names the fix if there is none."""
     if name == "cpu" or not torch.cuda.is_available():
         found = "torch sees no GPU here" if name != "cpu" else "--device cpu"
         raise DeviceError(
@@ -41,7 +41,7 @@ def gpu(name: str = "cuda") -> torch.device:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """What a row says of where it was measured."""
+    """The columns that say where a row was measured."""
     if device.type == "cpu":
         return {"gpu": "none (interpreter)", "driver": "none", "torch": torch.__version__}
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -109,7 +109,7 @@ def _between_events(run: Callable[[], object], repeats: int) -> list[float]:
 
 
 def share(case: Case, ms: float, name: str) -> float | None:
-    """The least time that the GPU's rates allow, over the time taken; None for a GPU whose rates are not listed."""
+    """The least time that the GPU's rates allow over the measured time; None for a GPU that is not listed."""
     rates = next((rates for part, rates in RATES.items() if part in name), None)
     if rates is None:
         return None

@@ -1,58 +1,43 @@
-"""An early exit: where beams and lines near by make an answer sure, or hopeless, no canvas is denoised."""
+"""The early exit: no canvas is denoised if proposals alone are confident enough, or hopeless."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from midspan.engine.api import Hole, Judge
-from midspan.engine.hypotheses.ranking import Gap, Rivals, Scored, judged, rank_rivals
-from midspan.engine.prompts.prompt import Layout, Prompt
+from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
+from midspan.engine.hypotheses.task import Task
 from midspan.engine.settings import EarlyExit
 
 
-class Checked:
-    """A judge's verdicts on one hole's hypotheses; each is asked for once."""
-
-    def __init__(self, judge: Judge | None, hole: Hole, prompt: Prompt, layout: Layout) -> None:
-        self._judge, self._hole, self._prompt, self._layout = judge, hole, prompt, layout
-        self._errors: dict[Gap, tuple[tuple[int, int], ...]] = {}
-        self._texts: dict[Gap, str] = {}
-
-    def text(self, ids: Gap) -> str:
-        """What a hypothesis inserts."""
-        if ids not in self._texts:
-            self._texts[ids] = self._prompt.text(list(ids), self._layout)
-        return self._texts[ids]
-
-    def errors(self, ids: Gap) -> tuple[tuple[int, int], ...]:
-        """Where the inserted text is wrong, as character ranges of it; none without a judge."""
-        if self._judge is None:
-            return ()
-        if ids not in self._errors:
-            self._errors[ids] = self._judge(self._hole, self.text(ids))
-        return self._errors[ids]
-
-    def parses(self, one: Scored) -> bool:
-        """Whether nothing is wrong with a hypothesis."""
-        return not self.errors(one.ids)
-
-    def ordered(self, ranked: list[Scored], penalty: float, wanted: int) -> list[Scored]:
-        """See `judged`; known are the `wanted` first texts to insert, and how far the last stands before the next."""
-
-        def enough(order: list[Scored]) -> bool:
-            return len({text for one in order if (text := self.text(one.ids)).strip()}) > wanted
-
-        return judged(ranked, self.parses, penalty, enough)
+def ends_early(task: Task) -> bool:
+    """Whether proposals alone decide, if only a sure fill is wanted; `task.out` then holds the answer."""
+    out, rule = task.out, task.settings.show.early_exit
+    if not out.proposals.reach(task.search_floor):
+        out.stopped = "empty"
+        return True
+    if rule is None or not task.only_sure or task.budget.candidates > 1:
+        return False
+    with out.timed("rank"):
+        found, out.proposals = decide(out.proposals, rule, task.checker, task.budget.min_confidence)
+    if found is None:
+        return False
+    out.ranked, out.stopped = found, "settled" if found else "empty"
+    return True
 
 
-def early(rivals: Rivals, rule: EarlyExit, checked: Checked, least: float) -> tuple[list[Scored] | None, Rivals]:
-    """The fill of which canvases would change nothing, if that is sure and has `least` confidence.
+def decide(
+    proposals: Proposals, rule: EarlyExit, checker: SyntaxChecker, min_confidence: float
+) -> tuple[list[Hypothesis] | None, Proposals]:
+    """[best] if proposals alone are confident enough, [] if hopeless, None if canvases must decide.
 
-    An empty list where they would not make it sure, None where they have to be asked; and the rivals as they were read.
+    Also returns the proposals with the readings that this took.
     """
-    ranked, read = rank_rivals(rivals, rule.ranking)
-    ranked = judged(ranked, checked.parses, rule.ranking.syntax, lambda order: len(order) > 1)
+    ranked, read = rank_proposals(proposals, rule.ranking)
+    ranked = with_syntax(ranked, checker.parses, rule.ranking.syntax, lambda order: len(order) > 1)
     confidence = ranked[0].confidence(rule.calibration) if ranked else 0.0
     if confidence < rule.reject:
         return [], read
-    return ([replace(ranked[0], early=confidence)] if confidence >= max(rule.accept, least) else None), read
+    sure = confidence >= max(rule.accept, min_confidence)
+    return ([replace(ranked[0], early_confidence=confidence)] if sure else None), read

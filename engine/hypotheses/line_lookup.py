@@ -1,5 +1,7 @@
-"""Lines of other files that may be what the gap's line is to become: those that begin like it, or follow one like the
-line above it. Kept sorted, so that a question costs a few searches by halves, however many files there are."""
+"""Look up lines of other files that begin like the gap's line, or follow a line like the one above it.
+
+Lines are kept sorted, so that a lookup costs a few binary searches, however many files there are.
+"""
 
 from __future__ import annotations
 
@@ -9,38 +11,40 @@ from itertools import chain
 
 from midspan.engine.api import Hole, Line
 
-# What is kept in all, and which lines of a file: a bracket says nothing, and a long line is data.
-MAX_LINES, LEAST_CHARS, MOST_CHARS = 40_000, 3, 200
-# So many that begin alike are looked at, and so many on either side of where the line above would stand.
+# The most lines kept in all. Shorter lines than MIN_CHARS are brackets, longer ones than MAX_CHARS are data.
+MAX_LINES, MIN_CHARS, MAX_CHARS = 40_000, 3, 200
+# How many lines with the same beginning are returned, and how many on either side of a line are compared.
 ALIKE, BESIDE = 64, 24
-# So many characters two lines must begin with for one to stand for the other.
-LEAST_ALIKE = 6
+# Two lines are alike if so many first characters are equal.
+MIN_COMMON = 6
 LAST = "\U0010ffff"
 
-# As Line has them; plain tuples of text, which the garbage collector need not look at.
+# As in Line, but plain tuples of text, which the garbage collector does not have to visit.
 _Entry = tuple[str, str, str]
 
 
-class Elsewhere:
-    """The lines of some files, by what they begin with; a file's text is given afresh when it has changed."""
+class LineIndex:
+    """The lines of some files, sorted; a changed file's lines are put in again."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: int = 1) -> None:
+        """It keeps MAX_LINES lines, divided by how many there are of its kind."""
+        self._most = MAX_LINES // shares
         self._files: dict[str, Sequence[str]] = {}
-        self._keys: dict[_Entry, tuple[str, ...]] = {}  # of the files that a line stands in, as often as it does
+        self._keys: dict[_Entry, tuple[str, ...]] = {}  # a line's files, each as often as the line stands in it
         self._sorted: dict[str, list[_Entry]] = {}  # by their first character
         self._count = 0
 
     def __len__(self) -> int:
-        """How many lines there are in all."""
+        """The number of lines in all."""
         return self._count
 
     def put(self, key: str, lines: Sequence[str]) -> None:
-        """What a file holds now, without indents and blank lines; nothing of it where there is no room left.
+        """Replace a file's lines (no indents, no blank lines); beyond MAX_LINES the file is left out.
 
-        Costs by what has changed, but for finding that out.
+        Apart from finding what has changed, the cost grows with the changed lines only.
         """
         old = self._files.pop(key, ())
-        if self._count - len(old) + len(lines) > MAX_LINES:
+        if self._count - len(old) + len(lines) > self._most:
             lines = ()
         self._count += len(lines) - len(old)
         if lines:
@@ -52,43 +56,43 @@ class Elsewhere:
             self._add(line, key)
 
     def drop(self, key: str) -> None:
-        """A file is no more."""
+        """Remove a file."""
         self.put(key, ())
 
     def near(self, hole: Hole, key: str) -> tuple[Line, ...]:
-        """Lines of other files than `key` that the line of a gap may become, by what stands before the gap in it.
+        """Lines of files other than `key` that begin like the gap's line.
 
-        Where there is nothing yet, those that follow a line like the one above.
+        Also lines that follow a line like the one above the gap, which is all there is for an empty line.
         """
         before, _, stem = hole.prefix.rpartition("\n")
         stem, above = stem.lstrip(), before.rstrip().rpartition("\n")[2].strip()
         found = dict[Line, None]()
         for line in self._begun(stem) if stem else ():
-            if self._is_elsewhere(line, key):
+            if self._is_in_another_file(line, key):
                 found[Line(*line)] = None
-        for line in self._beside(above) if len(above) >= LEAST_ALIKE else ():
+        for line in self._beside(above) if len(above) >= MIN_COMMON else ():
             text, _, below = line
-            if below.startswith(stem) and len(below) > len(stem) and self._is_elsewhere(line, key):
+            if below.startswith(stem) and len(below) > len(stem) and self._is_in_another_file(line, key):
                 found[Line(below, text, "")] = None
         return tuple(found)
 
-    def _is_elsewhere(self, line: _Entry, key: str) -> bool:
+    def _is_in_another_file(self, line: _Entry, key: str) -> bool:
         return any(other != key for other in self._keys[line])
 
     def _begun(self, stem: str) -> Iterator[_Entry]:
-        """Lines that go on behind a stem, drawn evenly from among them where there are many."""
+        """Lines longer than a stem that begin with it, evenly spaced if there are many."""
         lines = self._sorted.get(stem[0], [])
         first, last = bisect_left(lines, (stem + "\0",)), bisect_left(lines, (stem + LAST,))
         step = max(1, -(-(last - first) // ALIKE))
         return (lines[at] for at in range(first, last, step))
 
     def _beside(self, text: str) -> Iterator[_Entry]:
-        """Lines that begin like a text, those that are it first."""
+        """Lines that begin like a text, equal ones first."""
         lines = self._sorted.get(text[0], [])
         at = bisect_left(lines, (text,))
         after, before = range(at, min(len(lines), at + BESIDE)), range(at - 1, max(-1, at - 1 - BESIDE), -1)
-        least = text[:LEAST_ALIKE]
-        return (lines[number] for number in chain(after, before) if lines[number][0].startswith(least))
+        common = text[:MIN_COMMON]
+        return (lines[number] for number in chain(after, before) if lines[number][0].startswith(common))
 
     def _add(self, line: _Entry, key: str) -> None:
         keys = self._keys.get(line, ())
@@ -108,21 +112,21 @@ class Elsewhere:
 
 
 def bare_lines(text: str) -> tuple[str, ...]:
-    """A text's lines without indents and blank ones."""
+    """A text's non-blank lines, without indents."""
     return tuple(bare for line in text.split("\n") if (bare := line.strip()))
 
 
 def _changed(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
-    """How many lines from the beginning and then from the end are as they were, and stand beside one that is too."""
-    least = min(len(old), len(new))
-    first = next((at for at in range(least) if old[at] != new[at]), least)
-    last = next((at for at in range(least - first) if old[-1 - at] != new[-1 - at]), least - first)
+    """How many first and last lines are unchanged and have unchanged neighbours."""
+    shorter = min(len(old), len(new))
+    first = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    last = next((at for at in range(shorter - first) if old[-1 - at] != new[-1 - at]), shorter - first)
     return max(0, first - 1), max(0, last - 1)
 
 
 def _entries(lines: Sequence[str], first: int, end: int) -> Iterator[_Entry]:
-    """The lines [first, end) of a file with their neighbours, but for those that are too short or too long."""
+    """The lines [first, end) of a file with the lines above and below; too short and too long ones are left out."""
     for at in range(first, end):
-        if LEAST_CHARS <= len(lines[at]) <= MOST_CHARS:
+        if MIN_CHARS <= len(lines[at]) <= MAX_CHARS:
             above, below = lines[at - 1] if at else "", lines[at + 1] if at + 1 < len(lines) else ""
-            yield lines[at], above[:MOST_CHARS], below[:MOST_CHARS]
+            yield lines[at], above[:MAX_CHARS], below[:MAX_CHARS]

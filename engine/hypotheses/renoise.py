@@ -1,27 +1,26 @@
-"""A draft partly renoised: which of its tokens are thrown again, in what pieces, and the canvas of one piece."""
+"""A draft partly renoised: which of its tokens are denoised again, and in what pieces."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
-
-from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.canvases import Block
+from midspan.engine.hypotheses.hypothesis import Proposals
+from midspan.engine.hypotheses.task import MAX_EACH, Task
 from midspan.engine.prompts.prompt import Layout, Prompt
 
-DRAWS = 3
-# About the tokens of one argument or one short expression.
+CANVASES = 3  # of each piece
+# About as many tokens as one argument or one short expression.
 RUN = 6
-# A share such as 0.1 of 30 is 3, whatever floats make of it.
+# 0.1 of 30 is 3, although its product in floats is a little more.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """The tokens that stand in the gap, healed text included, and which of them are free."""
+    """The tokens that stand in the gap, with the healed text, and which of them are free."""
 
     ids: tuple[int, ...]
     free: tuple[bool, ...]
@@ -30,14 +29,14 @@ class Draft:
     def of(cls, prompt: Prompt, text: str, layout: Layout, strength: float, seed: int) -> Draft:
         """The draft `text` of a gap, with ceil(strength * n) of its n tokens free.
 
-        What writes nothing but healed text is no token of the draft: it stays, and does not count.
+        Tokens that write nothing but healed text stay frozen and do not count.
         """
         ids = prompt.encode(layout.heal + text.removesuffix(layout.append))
         healed = _healed(prompt, ids, len(layout.heal))
         return cls(ids=tuple(ids), free=(False,) * healed + choose_free(len(ids) - healed, strength, seed))
 
     def pieces(self, size: int) -> list[tuple[int, int]]:
-        """Spans [begin, end) of at most `size` tokens that hold all free ones, each from a free token to a free one."""
+        """Spans [begin, end) of at most `size` tokens that cover all free ones; free tokens begin and end each."""
         spans: list[tuple[int, int]] = []
         for at, is_free in enumerate(self.free):
             if is_free and spans and at < spans[-1][0] + size:
@@ -50,14 +49,14 @@ class Draft:
 def choose_free(count: int, strength: float, seed: int) -> tuple[bool, ...]:
     """Which of `count` tokens are renoised: exactly ceil(strength * count), the same for the same seed.
 
-    They lie in runs of about RUN that do not touch each other, as what is worth changing (a name, an argument, a
-    condition) is several tokens long. A single token between two that stay is all but determined by them: salt and
-    pepper would hand back what stood there.
+    They lie in separate runs of about RUN tokens, because what is worth changing (a name, an argument, a condition) is
+    several tokens long. A single free token between two frozen ones is nearly determined by them, and would come back
+    unchanged.
     """
     wanted = min(count, math.ceil(strength * count - ROUNDING))
     frozen = count - wanted
     runs = min(frozen + 1, -(-wanted // RUN))
-    # Each run stands before another frozen token, or behind the last, so that no two of them meet.
+    # Each run stands before a different frozen token, or behind the last, so that no two runs touch.
     places = sorted(random.Random(seed).sample(range(frozen + 1), runs))
     free = [False] * count
     begin = 0
@@ -68,31 +67,35 @@ def choose_free(count: int, strength: float, seed: int) -> tuple[bool, ...]:
     return tuple(free)
 
 
-def lay_draft(
-    prompt: Prompt, ids: Sequence[int], free: Sequence[bool], draws: int, layout: Layout, width: int,
-    device: torch.device,
-) -> Canvas:  # fmt: skip
-    """`draws` canvases of one piece [draws, at most width], the layout's suffix behind it.
+def rewrite(task: Task, strength: float) -> None:
+    """Renoise a share of the hole's draft, piece by piece; later pieces keep the draft's tokens until their turn.
 
-    No slot may hold filler or the end of a turn: as many tokens come out as went in.
+    If the time runs out before the last piece, nothing is ranked: half a rewrite is useless.
     """
-    row = [*ids, *layout.suffix][:width]
-    frees = torch.zeros(draws, len(row), dtype=torch.bool)
-    frees[:, : len(free)] = torch.tensor(free, dtype=torch.bool)
-    allowed = prompt.allowed_first(layout.heal)
-    return Canvas(
-        ids=torch.tensor(row).expand(draws, -1).to(device),
-        free=frees.to(device),
-        allowed_first=None if allowed is None else allowed.to(device),
-        banned=tuple({*prompt.banned, *prompt.special_ids}),
-        gap=torch.full((draws,), len(ids)),
-    )
+    out, hole, laid = task.out, task.hole, task.layout
+    draft = Draft.of(task.prompt, hole.draft, laid, strength, task.budget.seed)
+    ids, size = list(draft.ids), max(task.settings.layout.block_slots)
+    each, pieces = max(CANVASES, min(MAX_EACH, task.budget.candidates)), draft.pieces(size)
+    for number, (begin, end) in enumerate(pieces):
+        before, behind = ids[:begin], ids[end:]
+        prefix, suffix = [*laid.prefix, *before], [*behind, *laid.suffix]
+        layout = Layout(prefix=prefix, suffix=suffix, heal="" if begin else laid.heal, append=laid.append)
+        block = Block(task, layout, number)
+        canvas = block.layout(2 * size).lay_draft(ids[begin:end], draft.free[begin:end], each)
+        ranked = block.denoise(canvas, task.plan, Proposals())
+        interrupted = task.observer.interrupted()
+        if interrupted or (out.stopped == "deadline" and end < pieces[-1][1]):
+            out.ranked, out.stopped = [], "cancelled" if interrupted else "deadline"
+            return
+        whole = task.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
+        out.ranked = [out.ranked[0].combined(one) for one in whole] if out.ranked else whole
+        ids = list(whole[0].ids)
 
 
 def _healed(prompt: Prompt, ids: list[int], characters: int) -> int:
-    """How many leading ids must stay for the healed characters to be repeated.
+    """How many leading ids must stay frozen for the healed characters to be repeated.
 
-    The first id may be free if it goes on behind them: token healing holds it to what begins with them.
+    The first id may be free if it extends beyond them: token healing only allows tokens that begin with them.
     """
     count = 0
     while count < len(ids) and len(prompt.decode(ids[: count + 1])) <= characters:

@@ -1,38 +1,39 @@
-"""Parse-guided renoising: the tokens of a fill that stand in a syntax error are thrown again, the others stay."""
+"""Parse-guided renoising: the tokens of a fill that stand in a syntax error are denoised again, the others stay."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
-
-from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.canvases import Block
+from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.prompts.prompt import Layout, Prompt
 
-DRAWS = 3
+REPAIRS = 3  # canvases
+REPAIR_STEPS = 2
 
 
-def spoilt_slots(prompt: Prompt, ids: Sequence[int], layout: Layout, spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which of a gap's ids write characters of `spans` [begin, end) of the inserted text."""
-    shift, slots, written = len(layout.heal), [], 0
+def repair(block: Block) -> list[Hypothesis]:
+    """A block's hypotheses and the repairs of the best one, in their final order."""
+    task, ordered = block.task, block.ranked
+    best = ordered[0]
+    wrong = wrong_tokens(task.prompt, best.ids, task.layout, task.checker.errors(best.ids))
+    if not any(wrong):
+        return ordered
+    # A similar line may be longer than the largest slot size.
+    layout = block.layout(2 * max(*task.settings.layout.slots, len(best.ids)))
+    canvas = layout.lay_repairs(best.ids, wrong, REPAIRS)
+    # The proposals are among `ordered` already; only their readings are needed.
+    only_readings = Proposals(read=task.out.proposals.read)
+    more = block.denoise(canvas, replace(task.plan, steps=REPAIR_STEPS), only_readings)
+    known = {one.ids for one in ordered}
+    return task.order([*ordered, *(one for one in more if one.ids not in known)])
+
+
+def wrong_tokens(prompt: Prompt, ids: Sequence[int], layout: Layout, spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each of a gap's ids writes characters in `spans` [begin, end) of the inserted text."""
+    shift, wrong, written = len(layout.heal), [], 0
     for count in range(1, len(ids) + 1):
         begin, written = written, len(prompt.decode(list(ids[:count])))
-        slots.append(any(begin - shift < stop and start < written - shift for start, stop in spans))
-    return slots
-
-
-def lay_repairs(
-    prompt: Prompt, ids: Sequence[int], spoilt: Sequence[bool], layout: Layout, width: int, device: torch.device
-) -> Canvas:
-    """DRAWS canvases of one fill [DRAWS, width] whose spoilt tokens are free; the suffix follows the gap at once."""
-    row = [*ids, *layout.suffix][:width]
-    free = torch.zeros(DRAWS, len(row), dtype=torch.bool)
-    free[:, : len(ids)] = torch.tensor(spoilt, dtype=torch.bool)
-    allowed = prompt.allowed_first(layout.heal)
-    return Canvas(
-        ids=torch.tensor(row).expand(DRAWS, -1).to(device),
-        free=free.to(device),
-        allowed_first=None if allowed is None else allowed.to(device),
-        banned=prompt.banned,
-        gap=torch.full((DRAWS,), len(ids)),
-    )
+        wrong.append(any(begin - shift < stop and start < written - shift for start, stop in spans))
+    return wrong

@@ -1,9 +1,8 @@
-"""Drafts from the neighbourhood: what stands, in lines near by, where the gap stands in its own.
+"""Similar lines: a line that begins like the gap's, or stands between lines like those around it, proposes a fill.
 
-Code repeats itself. A line that shares its beginning with the gap's, or stands between lines that look like those
-around the gap, is a hypothesis of what is missing; it competes with what the canvas came to under the same score. Lines
-of other files count as those near by do, but for their nearness. The idea is prompt lookup
-(github.com/apoorvumang/prompt-lookup-decoding) with the text after the gap read as well.
+Code repeats itself. Such a proposal is ranked beside canvases by the same score. Lines of other files count like lines
+of the hole's own text, without the bonus for distance. The idea is prompt lookup
+(github.com/apoorvumang/prompt-lookup-decoding); here the text after the gap is compared, too.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ from dataclasses import dataclass, field
 from midspan.engine.api import Hole
 
 WORD = re.compile(r"\w+|\s+|[^\w\s]")
+# Points for: the whole beginning shared, a character shared with a line around, no distance, another such line.
 WHOLE_BEGINNING, AROUND, NEAR, AGAIN = 6.0, 0.3, 2.0, 1.0
-LEAD, LEAST_EVIDENCE, ALONE = 0.45, 2.1, 10.0
-# For what both a line near by and one of another file say: as the logit of 6,000 held-out gaps has it.
+LEAD, OFFSET, ALONE = 0.45, 2.1, 10.0
+# Evidence added where the hole's own text and another file agree: a logistic fit over 6,000 held-out gaps.
 BOTH = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
-    """A text that may stand in the gap, and how much speaks for it: 0 for next to nothing, 3 for a line's twin."""
+class SimilarLine:
+    """A text proposed for the gap, and its evidence: 0 for hardly any, 3 for an identical line."""
 
     text: str
     evidence: float
@@ -31,7 +31,7 @@ class Neighbour:
 
 @dataclass(slots=True)
 class _Lines:
-    """The lines around a gap without indents and blank lines; `lines[at]` is the first after the gap."""
+    """The non-blank lines around a gap, without indents; `lines[at]` is the first after the gap."""
 
     stem: str
     tail: str
@@ -40,7 +40,7 @@ class _Lines:
     ends: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """`ends`: the ends of the stem, a word longer each."""
+        """Set `ends`: the ends of the stem, each one word longer."""
         words = WORD.findall(self.stem)
         ends = ["".join(words[first:]) for first in reversed(range(len(words)))]
         self.ends = [end for end in ends if end.strip()]
@@ -54,14 +54,14 @@ class _Lines:
         return cls(stem.lstrip(), tail.rstrip(), before + after, len(before))
 
     def said_by(self, line: str) -> tuple[str, float] | None:
-        """What a line puts in the gap's place, up to where the gap's own line goes on, and how much they share."""
+        """The text that a line has in the gap's place, up to the gap line's own tail, and how much both lines share."""
         if (found := self._rest(line)) is None or not (text := found[0].rstrip()).endswith(self.tail):
             return None
         text = text[: len(text) - len(self.tail)].rstrip()
         return (text, found[1]) if text.strip() else None
 
     def _rest(self, line: str) -> tuple[str, float] | None:
-        """What stands in a line behind the longest end of the gap's own beginning, and how much they share."""
+        """What follows in a line behind the longest end of the stem that it contains, and how much both share."""
         if not self.stem:
             return line, 0.0
         best = None
@@ -76,35 +76,35 @@ class _Lines:
 
     @property
     def above(self) -> str:
-        """The line above the gap; empty at the text's beginning."""
+        """The line above the gap; empty at the beginning of the text."""
         return self.lines[self.at - 1] if self.at else ""
 
     def likeness(self, number: int) -> float:
-        """How much the lines around a line are like those around the gap, and how near it is."""
+        """How similar the lines around line `number` and around the gap are, with a bonus for a short distance."""
         lines, at = self.lines, self.at
         above = lines[number - 1] if number not in (0, at) else ""
         below = lines[number + 1] if number + 1 < len(lines) and number != at - 1 else ""
         return self.around(above, below) + NEAR / (1 + abs(number - at))
 
     def around(self, above: str, below: str) -> float:
-        """How much two lines are like those around the gap."""
+        """How similar these two lines are to those around the gap."""
         own_below = self.lines[self.at] if self.at < len(self.lines) else ""
         return (_common(above, self.above) + _common(below, own_below)) * (AROUND if self.stem else 1.0)
 
 
-def neighbours(hole: Hole, count: int) -> list[Neighbour]:
-    """At most `count` distinct texts that may stand in a gap within one line, the likeliest first.
+def similar_lines(hole: Hole, count: int) -> list[SimilarLine]:
+    """At most `count` distinct texts for a gap within one line, the likeliest first.
 
-    Each ends where the gap's line goes on. Looks at the hole's own text, a few thousand characters, and at the lines of
-    other files that came with it. The evidence is the logarithm of what a line shares with the gap's, for the best of
-    its lead over the second, and more where lines near by and elsewhere say the same.
+    Each ends where the gap's line goes on. Searched are the hole's own text, a few thousand characters, and the lines
+    of other files that came with it. The evidence is the logarithm of what a line shares with the gap's. The best text
+    gains by its lead over the second, and any text by occurring both here and in other files.
     """
     lines = _Lines.of(hole)
     near, far = dict[str, float](), dict[str, float]()
     for number, line in enumerate(lines.lines):
         if (said := lines.said_by(line)) is not None:
             _count(near, said, lines.likeness(number))
-    for one in hole.elsewhere:
+    for one in hole.other_lines:
         if (said := lines.said_by(one.text)) is not None:
             _count(far, said, lines.around(one.above, one.below))
     both = {text: max(near[text], far[text]) + AGAIN for text in near.keys() & far.keys()}
@@ -112,20 +112,20 @@ def neighbours(hole: Hole, count: int) -> list[Neighbour]:
     lead = best[0][1] - best[1][1] if len(best) > 1 else ALONE
     out = []
     for place, (text, score) in enumerate(best[:count]):
-        evidence = math.log1p(score) + (LEAD * math.log1p(lead) if place == 0 else 0.0) - LEAST_EVIDENCE
+        evidence = math.log1p(score) + (LEAD * math.log1p(lead) if place == 0 else 0.0) - OFFSET
         evidence += BOTH * (text in both)
-        out.append(Neighbour(text=text, evidence=max(0.0, evidence)))
+        out.append(SimilarLine(text=text, evidence=max(0.0, evidence)))
     return out
 
 
 def _count(found: dict[str, float], said: tuple[str, float], more: float) -> None:
-    """One more line says a text, so well."""
+    """Count one more line that proposes a text."""
     text, score = said
     found[text] = max(found.get(text, 0.0), score + more) + AGAIN
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters two texts begin alike."""
+    """The length of the common beginning, in characters."""
     shorter = min(len(one), len(other))
     return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 

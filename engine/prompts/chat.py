@@ -2,12 +2,12 @@
 
     <bos><|turn>user\\n REQUEST <turn|>\\n<|turn>model\\n<|channel>thought\\n<channel|> ```language\\n BEGINNING  CANVAS
 
-The thought is empty, as thinking is off; with `empty_thinking` false there is none. We begin the answer, as a code
-block whose marks no line of the file closes, so that the canvas goes on with the text right before the gap and token
-healing works as elsewhere. `prompted`: the request shows the file with the gap marked, the beginning is the gap's line
-so far, and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows how the file ends,
-the beginning is the file up to the gap, and the canvas holds the gap, of a length that is tried, and what follows,
-frozen.
+The thought is empty, because thinking is off; with `thought` false there is none. We write the beginning of the answer:
+a code fence that is longer than any in the file, then the text right before the gap. So the canvas continues that text,
+and token healing works as in other layouts. `prompted`: the request shows the file with its gap marked, the beginning
+is the gap's line so far, and the canvas holds the rest of the answer and the turn's end. `clamped`: the request shows
+how the file ends, the beginning is the file up to the gap, and the canvas holds a gap of one of the tried lengths and
+the frozen suffix.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
 from midspan.engine.settings import LayoutSettings
 
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
-# What a canvas may hold behind an answer.
+# Tokens that may stand in a canvas behind an answer.
 ENDS = (TURN_END, "<eos>", "<pad>")
 FENCE = re.compile("`{3,}")
-# Tokens that stand for nothing yet, or for what is no text.
+# Tokens without a meaning yet, or without text.
 PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
 SOME_LINES: tuple[GapKind, ...] = ("span", "block")
 ONE_BLOCK = "Answer with one code block and nothing else."
@@ -38,14 +38,14 @@ EXTENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLayout(Layout):
-    """As Layout, with the hole that the answer is cut to, and the mark that closes its code block."""
+    """A Layout with the hole that the answer is cut to, and the fence that closes its code block."""
 
     hole: Hole
     fence: str
 
 
 class ChatPrompt(Prompt):
-    """One instruction-tuned checkpoint's tokenizer and turns."""
+    """The tokenizer and the turns of an instruction-tuned checkpoint."""
 
     def __init__(self, tokenizer_file: Path, layout: LayoutSettings) -> None:
         super().__init__(
@@ -60,17 +60,17 @@ class ChatPrompt(Prompt):
         found = {name: self._tokenizer.token_to_id(name) for name in needed}
         absent = [name for name, token in found.items() if token not in self.special_ids]
         if absent:
-            fix = "give its midspan.json another layout.kind (see ARCHITECTURE.md)"
-            raise CheckpointError(f"{tokenizer_file}: {absent[0]} is no special token, as chats need; {fix}")
+            advice = "give its midspan.json another layout (see ARCHITECTURE.md)"
+            raise CheckpointError(f"{tokenizer_file}: {absent[0]} is no special token, as chats need; {advice}")
         self.many_lines = SOME_LINES
         self._turns = {name: token for name, token in found.items() if token is not None}
         self._ends = frozenset(self._turns[name] for name in ENDS) if self._prompted else frozenset[int]()
-        # Gemma's vocabulary has them as ordinary text.
+        # Gemma's vocabulary lists them as ordinary text.
         placeholders = (i for i in range(self.vocab_size) if PLACEHOLDER.fullmatch(self.cell_text(i)))
         self.banned = (*(i for i in self.special_ids if i not in self._ends), *placeholders)
 
     def lay_out(self, hole: Hole) -> ChatLayout:
-        """The hole's ids; see the module. The suffix is what comes after the gap's own ids, up to the turn's end."""
+        """The hole's ids; see the module. The suffix is all that follows the gap, up to the turn's end."""
         plain, fence = super().lay_out(hole), fence_of(hole)
         line_end = "" if hole.suffix.endswith("\n") and not self._prompted else "\n"
         closing = [*self.encode(line_end + fence), self._turns[TURN_END]]
@@ -79,12 +79,12 @@ class ChatPrompt(Prompt):
         if not self._prompted:
             suffix = [*(plain.suffix if hole.suffix else ()), *closing]
         else:
-            # An answer closes its block itself; a draft that is renoised has no end of its own.
+            # An answer closes its code block itself; a renoised draft does not.
             suffix = closing if hole.strength is not None else closing[-1:]
         return ChatLayout(prefix=prefix, suffix=suffix, heal=heal, append=plain.append, hole=hole, fence=fence)
 
     def question(self, request: Iterable[int]) -> list[int]:
-        """The user's turn with a request in ids, and the model's turn up to the answer."""
+        """The user's turn with a request (ids), and the model's turn up to the answer."""
         turn, end = self._turns[TURN], self._turns[TURN_END]
         empty = [self._turns[CHANNEL], *self.encode("thought\n"), self._turns[CHANNEL_END]]
         thought = empty if self._empty_thinking else []
@@ -92,12 +92,12 @@ class ChatPrompt(Prompt):
         return [BOS_ID, *asked, turn, *self.encode("model\n"), *thought]
 
     def gap_ids(self, slots: list[int]) -> list[int]:
-        """The slots up to the end of the turn; in `clamped` all of them."""
+        """The slots before the end of the turn; in `clamped`, all slots."""
         ends = (place for place, token in enumerate(slots) if token in self._ends)
         return slots[: next(ends, len(slots))]
 
     def text(self, gap: list[int], layout: Layout) -> str:
-        """What is inserted at the cursor: the answer without code fence and without what stands around the gap."""
+        """The text to insert at the cursor: the answer without code fence and without the text around the gap."""
         assert isinstance(layout, ChatLayout)
         text, hole = self.decode(gap), layout.hole
         if not text.startswith(layout.heal):
@@ -111,15 +111,15 @@ class ChatPrompt(Prompt):
         return text + layout.append if text.strip() and not text.endswith("\n") else text
 
     def _beginning(self, hole: Hole, plain: Layout) -> tuple[list[int], str]:
-        """The answer's first ids, which we write, and the text that the canvas must repeat."""
+        """The answer's first ids, which we write, and the healed text that the canvas must repeat."""
         if not self._prompted:
             kept = plain.prefix[1 + len(self._context_ids(hole.context)) :]
             return kept, plain.heal
         head = hole.prefix[hole.prefix.rfind("\n") + 1 :]
-        return self._heal(head)
+        return self.heal(head)
 
     def _request(self, hole: Hole, fence: str) -> list[int]:
-        """What the user asks for."""
+        """The request in ids."""
         ids = list[int]()
         if context := self._context_ids(hole.context):
             ids += [*self.encode(f"Code of the same project:\n\n{fence}\n"), *context, *self.encode(f"{fence}\n\n")]
@@ -139,7 +139,7 @@ class ChatPrompt(Prompt):
 
 
 def marker(hole: Hole) -> str:
-    """What stands for the gap in a request, of a kind that the file does not hold."""
+    """The mark of the gap in a request; the file does not contain it."""
     number, mark = 0, "<gap>"
     while mark in hole.prefix or mark in hole.suffix:
         number += 1
@@ -148,6 +148,6 @@ def marker(hole: Hole) -> str:
 
 
 def fence_of(hole: Hole) -> str:
-    """The mark of a code block that holds the hole's text: longer than any such mark in it."""
+    """A code fence for the hole's text: longer than any fence in it."""
     found = FENCE.findall("\n".join((hole.prefix, hole.draft, hole.suffix, *hole.context)))
     return "`" * max(3, 1 + max(map(len, found), default=0))

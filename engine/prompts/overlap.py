@@ -1,4 +1,4 @@
-"""Cuts an answer down to the gap: what a chat model writes again of the text around it, and code blocks' marks."""
+"""Cut a chat model's answer down to the gap: remove repeated surrounding text and code fences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from midspan.engine.api import Hole
 
-# A model that begins its file again goes back so many lines at most.
-MOST_LINES = 12
+# The most lines before the gap that an answer is checked for repeating.
+MAX_LINES = 12
 
 
 def up_to_the_fence(text: str, fence: str = "```") -> str:
-    """Up to the mark that closes the code block; an answer that opens one of its own begins behind its opening line."""
+    """The text before the closing fence, and behind the opening line of a fence of the answer's own."""
     opened = re.match(rf"\s*{fence}\w*[ \t]*\n", text)
     if opened is not None:
         text = text[opened.end() :]
@@ -20,9 +20,9 @@ def up_to_the_fence(text: str, fence: str = "```") -> str:
 
 
 def without_prefix(hole: Hole, text: str) -> str:
-    """Without the gap's line so far, or the last lines of the prefix, where the answer begins with them once more."""
+    """The text without the last lines of the prefix, if the answer begins by repeating them."""
     lines = hole.prefix.split("\n")
-    for count in range(min(MOST_LINES, len(lines)), 0, -1):
+    for count in range(min(MAX_LINES, len(lines)), 0, -1):
         again = "\n".join(lines[-count:])
         for begin in (again, again.lstrip()):
             if telling(begin) and text.startswith(begin):
@@ -31,10 +31,10 @@ def without_prefix(hole: Hole, text: str) -> str:
 
 
 def without_suffix(hole: Hole, text: str, *, same_line: bool) -> str:
-    """Without the longest end of the answer that the suffix begins with.
+    """The text without the longest end that repeats the beginning of the suffix.
 
-    With `same_line` the answer was asked to go to its line's end, so that what stands there already counts however
-    short it is; elsewhere only what says something does.
+    With `same_line` the model was asked for the whole line, so that a repeated rest of the line is removed however
+    short it is; otherwise only a telling repetition is.
     """
     rest = hole.suffix.split("\n", 1)[0].rstrip()
     for size in range(min(len(text), len(hole.suffix)), 0, -1):
@@ -46,5 +46,5 @@ def without_suffix(hole: Hole, text: str, *, same_line: bool) -> str:
 
 
 def telling(text: str) -> bool:
-    """Whether a text that stands there twice is likely a repetition: it holds two letters or digits at least."""
+    """Whether a text that occurs twice is likely a repetition: it has at least two letters or digits."""
     return len(re.findall(r"\w", text)) >= 2

@@ -1,7 +1,7 @@
-"""Hole <-> token ids.
+"""Hole <-> token ids; only this folder knows tokenizers.
 
-The text before the gap ends in the middle of a token more often than not. So its last word is taken back and the gap's
-first slot may only hold tokens that begin with that word (token healing).
+Token healing: the text before the gap often ends in the middle of a token. So its last word is removed from the prefix,
+and the gap's first slot may only hold tokens that begin with that word.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from midspan.engine.prompts.tokenizer_json import open_tokenizer
 
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
-# Text beyond so many characters a token is hardly ever wanted; it is left out in steps, as the prefix cache needs it.
+# Text beyond so many characters per token is dropped before it is encoded, in steps that keep the prefix cache valid.
 CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
-# A text is cut for good behind a line's last mark; so much of it at most is read again at every key.
+# Encoded ids are reused up to a line's end; at most so many characters are encoded again at every key.
 LINE_END, REST_CHARS = re.compile(r"(?<=\S)\n"), 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, the text to repeat, the line end we supply."""
+    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, healed text, and the line end that we append."""
 
     prefix: list[int]
     suffix: list[int]
@@ -35,9 +35,9 @@ class Layout:
 
 
 class Prompt:
-    """One checkpoint's tokenizer and how it sees a hole; gaps of a kind in `many_lines` may hold more than one line."""
+    """A checkpoint's tokenizer and its layout of holes; gaps of a kind in `many_lines` may have several lines."""
 
-    # A block of its own gets its first line only: the tiny network has no more to say that is likely right.
+    # A block gets its first line only: the small network is rarely right beyond it.
     many_lines: tuple[GapKind, ...] = ("span",)
 
     def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int, context_tokens: int = 0) -> None:
@@ -49,7 +49,7 @@ class Prompt:
         self.filler_id = filler_id
         known = set(self._tokenizer.get_vocab().values())
         self.vocab_size = max(known) + 1
-        # Gemma's tokenizer has ordinary text among its added tokens: line ends and runs of blanks.
+        # Gemma's added tokens include ordinary text: line ends and runs of blanks.
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
         special = set(self.special_ids)
@@ -57,16 +57,16 @@ class Prompt:
             if token not in special:
                 fix = "copy it from the checkpoint's source"
                 raise CheckpointError(f"{tokenizer_file}: id {token} is no special token, {name}; {fix}")
-        # An id that stands for no token may not come either.
+        # Ids without a token are banned like special tokens.
         self.banned = tuple(i for i in range(self.vocab_size) if (i in special or i not in known) and i != filler_id)
         self._texts = ["" if i in special else self.decode([i]) for i in range(self.vocab_size)]
-        # Tokens that begin alike stand together.
+        # Sorted by text, so that tokens with the same beginning are neighbours.
         self._order = sorted(range(self.vocab_size), key=self._texts.__getitem__)
         self._longest = max(map(len, self._texts))
         self._allowed: dict[str, torch.Tensor] = {}
 
     def widen(self, vocab_size: int) -> None:
-        """Let the network know more ids than the tokenizer: no slot may take them. Raises CheckpointError for fewer."""
+        """Ban the ids that only the network has. Raises CheckpointError if it has fewer than the tokenizer."""
         if vocab_size < self.vocab_size:
             have = f"{self._file.parent}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
             raise CheckpointError(f"{have}; copy both from one checkpoint")
@@ -77,27 +77,27 @@ class Prompt:
         self.vocab_size = vocab_size
 
     def lay_out(self, hole: Hole) -> Layout:
-        """The hole's ids. A gap of whole lines gets its last line end from us, so that the suffix begins with it."""
+        """The hole's ids. For a gap of whole lines we append the last line end, so that the suffix begins with it."""
         suffix, append = hole.suffix, ""
         at_line_start = not hole.prefix or hole.prefix.endswith("\n")
-        # A draft that does not end with its line is a part of it.
+        # A draft without a line end is part of a line.
         at_line_start &= not hole.draft or hole.draft.endswith("\n")
         if not suffix:
             suffix, append = "\n", "\n" if at_line_start else ""
         elif at_line_start and not suffix.startswith("\n"):
             suffix, append = "\n" + suffix, "\n"
-        # The same from key to key.
+        # Usually the same from key to key.
         if suffix != self._suffix[0]:
             self._suffix = (suffix, self.encode(suffix))
         suffix_ids = list(self._suffix[1])
         if not hole.suffix:
             suffix_ids.append(EOS_ID)
-        prefix_ids, heal = self._heal(self._near(hole.prefix))
+        prefix_ids, heal = self.heal(self._near(hole.prefix))
         prefix_ids = [BOS_ID, *self._context_ids(hole.context), *self._cut(prefix_ids)]
         return Layout(prefix=prefix_ids, suffix=suffix_ids, heal=heal, append=append)
 
     def allowed_first(self, heal: str) -> torch.Tensor | None:
-        """Boolean [V]: tokens whose text begins with `heal`; None where nothing was taken back."""
+        """Boolean [V]: tokens whose text begins with `heal`; None if no text was healed."""
         if not heal:
             return None
         if heal not in self._allowed:
@@ -108,7 +108,7 @@ class Prompt:
         return self._allowed[heal]
 
     def _beginning_with(self, text: str) -> list[int]:
-        """The tokens whose text begins so."""
+        """The tokens whose text begins with `text`."""
         begin = bisect_left(self._order, text, key=self._texts.__getitem__)
         end = bisect_right(self._order, text, lo=begin, key=lambda token: self._texts[token][: len(text)])
         return self._order[begin:end]
@@ -118,38 +118,45 @@ class Prompt:
         return slots[: slots.index(self.filler_id)] if self.filler_id in slots else slots
 
     def text(self, gap: list[int], layout: Layout) -> str:
-        """What is inserted at the cursor for these gap ids; empty where the healed text is not repeated."""
+        """The text to insert at the cursor for these gap ids; empty if they do not repeat the healed text."""
         text = self.decode(gap)
         if not text.startswith(layout.heal):
             return ""
         return text[len(layout.heal) :] + layout.append
 
     def decode(self, ids: list[int]) -> str:
-        """Ids to text; special ids have none."""
+        """Ids to text; special ids have no text."""
         out: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return out
 
     def cell_text(self, token: int) -> str:
-        """One token as a person may see it, also a special one."""
+        """The text of one token, for display."""
         return self._texts[token]
 
     def encode(self, text: str) -> list[int]:
-        """Text to ids, without special ones."""
-        # A batch lets the server's threads run meanwhile, a single text does not.
+        """Text to ids, without special ids."""
+        # Encoding a batch releases the interpreter lock, encoding a single text does not.
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
+    def special_id(self, token: str) -> int:
+        """A special token's id. Raises CheckpointError where the tokenizer has no such token."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        if found is None:
+            raise CheckpointError(f"{self._file}: no token `{token}`; copy it from the checkpoint's source")
+        return found
+
     def _near(self, prefix: str) -> str:
-        """The end of a text from a line's start on, long enough for `prefix_tokens`; from key to key the same start."""
+        """The end of a text, from a line's start on, long enough for `prefix_tokens`; typing keeps the start."""
         beyond = len(prefix) - CHARS_A_TOKEN * self._prefix_tokens
         if beyond <= 0:
             return prefix
         return prefix[prefix.rfind("\n", 0, beyond - beyond % ANCHOR_CHARS) + 1 :]
 
-    def _heal(self, prefix: str) -> tuple[list[int], str]:
-        """Prefix ids without the last word's tokens, and their text, which a single token must be able to begin.
+    def heal(self, prefix: str) -> tuple[list[int], str]:
+        """Prefix ids without the last word's tokens, and the text of these tokens, with which some token must begin.
 
-        Where no token begins with the whole word, only its last tokens are taken back, or none.
+        If no token begins with the whole word, only its last tokens are removed, or none.
         """
         if not prefix:
             return [], ""
@@ -158,7 +165,7 @@ class Prompt:
         words, offsets = encoding.word_ids, encoding.offsets
         starts = [i for i, word in enumerate(words) if word == words[-1]]
         for first in starts:
-            # A character split over several tokens begins where the one before it ends.
+            # This token begins in the middle of a character that is split over several tokens.
             if first and offsets[first - 1][1] > offsets[first][0]:
                 continue
             if len(prefix) - offsets[first][0] > self._longest:
@@ -169,9 +176,9 @@ class Prompt:
         return [*before, *encoding.ids], ""
 
     def _begun(self, prefix: str) -> tuple[list[int], str]:
-        """The ids of what stands before a line's end, and what is left: from key to key only that is new.
+        """The ids up to a line's end, cached from key to key, and the text behind it.
 
-        Cut where tokens are the same on both sides whether they are read together or apart: behind a line of text.
+        The cut is behind a line of text, if encoding both sides apart gives the same tokens as encoding them together.
         """
         text, ids = self._before
         if prefix.startswith(text + "\n") and len(prefix) - len(text) < REST_CHARS:
@@ -188,10 +195,10 @@ class Prompt:
         return self._before[1], prefix[cut:]
 
     def _context_ids(self, context: tuple[str, ...]) -> list[int]:
-        """The last snippets that fit into `context_tokens` together, each with a line end; no part of a snippet."""
+        """Ids of the last snippets that fit into `context_tokens` together, each whole and with a line end."""
         if not self._context_tokens:
             return []
-        # The same from key to key, as the cache needs it.
+        # Usually the same from key to key.
         if context != self._context[0]:
             ids: list[int] = []
             for snippet in reversed(context):
@@ -203,7 +210,7 @@ class Prompt:
         return self._context[1]
 
     def _cut(self, ids: list[int]) -> list[int]:
-        """At most `prefix_tokens` of the end, begun at a multiple of a quarter so that the cache survives typing."""
+        """At most the last `prefix_tokens` ids, cut at multiples of a quarter, so that the cache survives typing."""
         limit = self._prefix_tokens
         if len(ids) <= limit:
             return ids

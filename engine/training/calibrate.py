@@ -9,7 +9,6 @@ confidences are by the regression of the other half.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,20 @@ from torch import nn
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT
+from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.settings import FEATURES
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.weights.midspan_json import write_settings
 
 FEWEST_SHOWN = 40
 
 
-def observe(
-    folder: Path, heldout: Path, count: int, seed: int, judge: Judge | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def observe(folder: Path, heldout: HeldOut, judge: Judge | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of each hole: FEATURES of the best hypothesis [N, F], whether it is right [N], whether the gap is a line [N]."""
     infiller = load_infiller(str(folder), "cpu")
     infiller.judge = judge
     features, right, whole = [], [], []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
+    for number, (hole, truth) in enumerate(heldout.holes()):
         out = infiller.infill(hole, Budget(seed=number), PATIENT)
         if not out.ranked:
             continue
@@ -41,8 +38,6 @@ def observe(
         features.append(out.ranked[0].features)
         right.append(text.rstrip() == truth.rstrip())
         whole.append(hole.kind == "line")
-        if number % 50 == 49:
-            print(f"{number + 1}/{count} holes, {100 * sum(right) / len(right):.1f} % right", file=sys.stderr)
     return torch.tensor(features), torch.tensor(right, dtype=torch.float32), torch.tensor(whole)
 
 
@@ -66,7 +61,7 @@ def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
 
 
 def confidences(calibration: tuple[float, ...], features: torch.Tensor) -> torch.Tensor:
-    """The logistic of features [N, F]; see hypotheses/ranking.py."""
+    """The logistic of features [N, F]; see hypotheses/hypothesis.py."""
     return torch.sigmoid(calibration[0] + features @ torch.tensor(calibration[1:]))
 
 
@@ -97,11 +92,9 @@ def threshold(confidence: torch.Tensor, right: torch.Tensor, precision: float) -
     return round(float(confidence[order][enough[-1]]), 3) if enough else 0.9
 
 
-def calibrate(
-    folder: Path, heldout: Path, holes: int, seed: int, precision: float, judge: Judge | None
-) -> dict[str, Any]:
+def calibrate(folder: Path, heldout: HeldOut, precision: float, judge: Judge | None) -> dict[str, Any]:
     """Observe, fit, write `midspan.json` and `calibration.json`. Returns the figures."""
-    features, right, whole = observe(folder, heldout, holes, seed, judge)
+    features, right, whole = observe(folder, heldout, judge)
     confidence = by_the_other_half(features, right)
     calibration = [round(value, 5) for value in fit(features, right)]
     kinds = {"lines": whole, "ends_of_lines": ~whole}

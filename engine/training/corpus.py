@@ -19,7 +19,8 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, distributions
+from email.message import Message
+from importlib.metadata import Distribution, PackageMetadata, distributions
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,11 @@ def rank(distribution: Distribution, held_out: set[str]) -> tuple[bool, str]:
 
 def licence_of(distribution: Distribution) -> str | None:
     """The licence that the metadata state; None where it is unknown or not permissive."""
-    meta = distribution.metadata
+    return licence_in(distribution.metadata)
+
+
+def licence_in(meta: PackageMetadata | Message) -> str | None:
+    """The licence that core-metadata headers state; None where it is unknown or not permissive."""
     classifiers = [
         c.removeprefix("License :: ") for c in meta.get_all("Classifier") or () if c.startswith("License ::")
     ]

@@ -7,7 +7,6 @@ while as many of the accepted are right as in the end, and nearly all of them wo
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import torch
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.early_exit import Checked
-from midspan.engine.hypotheses.ranking import FARTHEST, rank_rivals
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.syntax import FARTHEST, SyntaxChecker
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, EarlyExit, Ranking
 from midspan.engine.training import calibrate, ranking
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.weights.midspan_json import write_settings
 
 GRID = tuple(step / 100 for step in range(1, 100))
@@ -38,14 +38,14 @@ class Seen:
     right: bool
 
 
-def observe(infiller: Infiller, heldout: Path, count: int, seed: int, judge: Judge | None) -> list[Seen]:
-    """`count` holes, each as the engine fills it, without those that have no hypothesis before a canvas."""
+def observe(infiller: Infiller, heldout: HeldOut, judge: Judge | None) -> list[Seen]:
+    """The holes, each as the engine fills it, without those that have no hypothesis before a canvas."""
     out = []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
+    for number, (hole, truth) in enumerate(heldout.holes(), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
-        checked = Checked(judge, hole, infiller.prompt, found.layout)
-        ranked, _ = rank_rivals(found.rivals, infiller.settings.hypotheses.ranking)
-        first = [(one, checked.parses(one)) for one in ranked]
+        checker = SyntaxChecker(judge, hole, infiller.prompt, found.layout)
+        ranked, _ = rank_proposals(found.proposals, infiller.settings.hypotheses.ranking)
+        first = [(one, checker.parses(one)) for one in ranked]
         texts = [infiller.prompt.text(list(one.ids), found.layout).rstrip() == truth.rstrip() for one, _ in first]
         if first:
             signs = [[*ranking.signs_of(one)[:-1], -float(not parses)] for one, parses in first]
@@ -60,8 +60,6 @@ def observe(infiller: Infiller, heldout: Path, count: int, seed: int, judge: Jud
                     right=text == truth.rstrip(),
                 )
             )
-        if number % 50 == 0:
-            sys.stderr.write(f"{number}/{count} holes\n")
     return out
 
 
@@ -114,14 +112,12 @@ def fit(seen: list[Seen], most: float) -> tuple[EarlyExit, dict[str, float]]:
     return EarlyExit(ranking=weights, calibration=calibration, reject=reject, accept=accept), figures
 
 
-def fit_folder(
-    folder: Path, heldout: Path, holes: int, seed: int, most: float, judge: Judge | None
-) -> dict[str, object]:
+def fit_folder(folder: Path, heldout: HeldOut, most: float, judge: Judge | None) -> dict[str, object]:
     """Observe, fit and write `midspan.json`. Returns the figures."""
     infiller = load_infiller(str(folder), "cpu")
     assert isinstance(infiller, Infiller), "a checkpoint of canvases"
     infiller.judge = judge
-    seen = observe(infiller, heldout, holes, seed, judge)
+    seen = observe(infiller, heldout, judge)
     rule, figures = fit(seen, most)
     write_settings(folder, show={"early_exit": asdict(rule)})
     return {"holes": len(seen), "early_exit": asdict(rule), **figures}

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midspan.engine.api import GapKind, Hole
-from midspan.engine.hypotheses.line_lookup import Elsewhere, bare_lines
+from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Holes to fit on: `count` of them, cut into the held-out files of a corpus by a seed."""
+
+    file: Path
+    count: int
+    seed: int
+
+    def holes(self) -> Iterator[tuple[Hole, str]]:
+        """Holes within a line and their true text; every 50th is told on stderr."""
+        for number, found in enumerate(heldout_holes(self.file, self.count, self.seed), 1):
+            yield found
+            if number % 50 == 0:
+                sys.stderr.write(f"{number}/{self.count} holes\n")
 
 
 def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
@@ -38,7 +55,7 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
         kind: GapKind = "line" if column == indent else "rest_of_line"
         hole = Hole(prefix=prefix[-PREFIX_CHARS:], suffix=suffix[:SUFFIX_CHARS], kind=kind)
         package, path = found.get("package", ""), found.get("path", "")
-        yield replace(hole, elsewhere=packages[package].near(hole, path)), lines[row][column:]
+        yield replace(hole, other_lines=packages[package].near(hole, path)), lines[row][column:]
         count -= 1
 
 
@@ -63,9 +80,9 @@ def _files(file: Path) -> list[dict[str, str]]:
     return [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
 
 
-def _packages(files: Sequence[dict[str, str]]) -> dict[str, Elsewhere]:
+def _packages(files: Sequence[dict[str, str]]) -> dict[str, LineIndex]:
     """The lines of each package's files, by package; rows that name no package are left out."""
-    out = defaultdict[str, Elsewhere](Elsewhere)
+    out = defaultdict[str, LineIndex](LineIndex)
     for file in files:
         if "package" in file and "path" in file:
             out[file["package"]].put(file["path"], bare_lines(file["text"]))

@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from midspan.engine.api import CheckpointError, DeviceError, Hole
-from midspan.engine.canvas import Draws
+from midspan.engine.canvas import Rng
 from midspan.engine.engine import load_infiller
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.infill import Infiller
 from midspan.engine.training.holes import heldout_holes, heldout_spans
@@ -26,17 +27,16 @@ from midspan.engine.weights.midspan_json import write_settings
 
 def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[int, ...]) -> list[float]:
     """The bias in nats of each of `lengths` (`slots` or `block_slots`), from holes of their kind."""
-    settings, longest = infiller.settings, infiller.model.config.canvas_length
+    settings, longest = infiller.settings, infiller.backend.canvas_length
     tried = fitting(settings, lengths, longest)
     width = canvas_width(settings, tried, longest)
     scores = defaultdict[int, list[float]](list)
     for number, (hole, truth) in enumerate(holes):
         layout = infiller.prompt.lay_out(hole)
         infiller.prefix.encode(layout.prefix)
-        memory, draws = infiller.prefix.memory, Draws(number, infiller.model.device)
-        read = read_lengths(
-            infiller.model, memory, layout, infiller.prompt, tried, width, settings.denoise.draws, draws
-        )
+        memory, rng = infiller.prefix.memory, Rng(number, infiller.backend.device)
+        laid = CanvasLayout(prompt=infiller.prompt, layout=layout, width=width, device=infiller.backend.device)
+        read = read_lengths(infiller.backend, memory, laid.lay_canvases(tried, settings.denoise.draws), rng)
         size = len(infiller.prompt.encode(layout.heal + truth))
         right = min(tried, key=lambda length: abs(length - size))
         for length, (gap, _) in read.items():

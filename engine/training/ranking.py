@@ -6,7 +6,6 @@ likeliest. Its coefficients are the weights of Ranking, so a score is a logit.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from torch import nn
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.early_exit import Checked
-from midspan.engine.hypotheses.ranking import Scored
-from midspan.engine.infill import PATIENT, Infiller
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.syntax import SyntaxChecker
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, Ranking
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.weights.midspan_json import write_settings
 
 RIDGE = 0.1
@@ -36,7 +36,7 @@ class Choice:
     right: int | None
 
 
-def signs_of(one: Scored) -> list[float]:
+def signs_of(one: Hypothesis) -> list[float]:
     """The terms of one hypothesis that Ranking weighs, in the order of its fields."""
     known = dict(zip(FEATURES, one.features, strict=True))
     known["suffix_sum"] = one.log_probability - known["gap_sum"]
@@ -44,20 +44,18 @@ def signs_of(one: Scored) -> list[float]:
     return [*(weight.score(known) for weight in alone), -float(not one.parses)]
 
 
-def observe(infiller: Infiller, heldout: Path, count: int, seed: int) -> list[Choice]:
-    """The hypotheses of `count` holes, as the engine finds them."""
+def observe(infiller: Infiller, heldout: HeldOut) -> list[Choice]:
+    """The hypotheses of the holes, as the engine finds them."""
     out = []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed), 1):
+    for number, (hole, truth) in enumerate(heldout.holes(), 1):
         found = infiller.infill(hole, Budget(seed=number), PATIENT)
         texts = [infiller.prompt.text(list(one.ids), found.layout).rstrip() for one in found.ranked]
         if texts:
             right = texts.index(truth.rstrip()) if truth.rstrip() in texts else None
             # The engine asks the judge about the likeliest only.
-            checked = Checked(infiller.judge, hole, infiller.prompt, found.layout)
-            signs = [signs_of(replace(one, parses=checked.parses(one))) for one in found.ranked]
+            checker = SyntaxChecker(infiller.judge, hole, infiller.prompt, found.layout)
+            signs = [signs_of(replace(one, parses=checker.parses(one))) for one in found.ranked]
             out.append(Choice(signs=torch.tensor(signs), right=right))
-        if number % 50 == 0:
-            sys.stderr.write(f"{number}/{count} holes\n")
     return out
 
 
@@ -90,12 +88,12 @@ def accuracy(choices: list[Choice], ranking: Ranking) -> float:
     return sum(int((choice.signs @ weights).argmax()) == choice.right for choice in choices) / len(choices)
 
 
-def fit_folder(folder: Path, heldout: Path, holes: int, seed: int, judge: Judge | None) -> dict[str, object]:
+def fit_folder(folder: Path, heldout: HeldOut, judge: Judge | None) -> dict[str, object]:
     """Observe, fit and write `midspan.json`. Returns the figures, of each half by the fit of the other half."""
     infiller = load_infiller(str(folder), "cpu")
     assert isinstance(infiller, Infiller), "a checkpoint of canvases"
     infiller.judge = judge
-    choices = observe(infiller, heldout, holes, seed)
+    choices = observe(infiller, heldout)
     ranking, half = fit(choices), len(choices) // 2
     crossed = (accuracy(choices[:half], fit(choices[half:])) + accuracy(choices[half:], fit(choices[:half]))) / 2
     write_settings(folder, hypotheses={"ranking": asdict(ranking)})

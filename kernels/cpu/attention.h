@@ -28,8 +28,8 @@ struct Mask {
     }
 };
 
-constexpr int FEW = 6;  // rows that are fewer than a register's
-constexpr int TOGETHER = LANES == 16 ? 8 : 4;  // keys, or numbers of a head, that are summed side by side
+constexpr int FEW = LANES == 4 ? 2 : 6;  // rows that are fewer than a register's
+constexpr int TOGETHER = REGISTERS == 32 ? 8 : 4;  // keys, or numbers of a head, that are summed side by side
 
 // Scores [count, SIDES, LANES] of queries [size, SIDES, LANES] with `COUNT` keys.
 template <int SIDES, int COUNT>

@@ -9,8 +9,8 @@
 namespace midspan {
 namespace {
 
+constexpr int64_t MOST = MIDDLE ? 48 : 32;  // rows of a piece: beside a panel they fit the first-level cache
 constexpr int64_t SIDES = 2;   // registers of rows that attention takes together
-constexpr int64_t MOST = 48;   // rows of a piece
 constexpr int64_t LEAST = 8;   // that another thread is woken for
 constexpr int64_t WEIGHTS = 8; // rows' time that reading the weights takes
 
@@ -54,7 +54,7 @@ struct Scratch {
     void fit(const Network& net, int64_t keys) {
         const int64_t heads = net.heads * net.head_dim, inner = net.dense + net.expert;
         const int64_t widest = std::max({3 * heads, inner, net.condition_down.k, net.hidden});
-        bytes.resize(MOST * widest);
+        bytes.resize(MOST * row_bytes(widest));
         wide.resize(MOST * widest);
         narrow.resize(MOST * net.hidden);
         other.resize(MOST * net.hidden);
@@ -142,7 +142,7 @@ private:
 
     // Rows [count, size], `step` numbers apart, into own.bytes and own.top.
     static void quantise_rows(const float* x, int64_t count, int64_t size, int64_t step, Scratch& own) {
-        for (int64_t r = 0; r < count; ++r) own.top[r] = quantise(x + r * step, size, own.bytes.data() + r * size);
+        for (int64_t r = 0; r < count; ++r) own.top[r] = quantise(x + r * step, size, own.bytes.data() + r * row_bytes(size));
     }
 
     // Queries, keys and values of a piece; their norms make good for the length that its rows happen to have.
@@ -279,7 +279,9 @@ private:
 }  // namespace
 }  // namespace midspan
 
-extern "C" void midspan_read(const Network* net, const Read* read) {
+extern "C" const char* midspan_read(const Network* net, const Read* read) {
+    if (auto wrong = midspan::outside(read->ids, read->canvases * read->rows, net->head.n, "token id")) return wrong;
     thread_local std::vector<float> queries;
     midspan::Reading(*net, *read, queries).run();
+    return nullptr;
 }

@@ -1,8 +1,11 @@
-// What Python lays out: weights, and one reading. Every size is an int64 and every pointer is of a row-major array, so
-// that kernels/native.py can say the same of each field.
+// What Python lays out: weights, and one reading. Every size is an int64 and every pointer is of a row-major array.
+// kernels/native.py says the same of each field, and compares the two by the table in library.cpp.
+//
+// Functions that Python calls return NULL, or a line that says what is wrong with what they were given.
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 
 constexpr int LARGEST_HEAD = 512;  // head_dim at most
 
@@ -62,3 +65,18 @@ struct Read {
 };
 
 }
+
+namespace midspan {
+
+// What is wrong with ids [count] of which there are `size`; NULL where nothing is. The line lasts until the next call.
+inline const char* outside(const int64_t* ids, int64_t count, int64_t size, const char* what) {
+    thread_local char line[128];
+    for (int64_t i = 0; i < count; ++i) {
+        if (ids[i] >= 0 && ids[i] < size) continue;
+        std::snprintf(line, sizeof line, "%s %lld is not one of %lld", what, (long long)ids[i], (long long)size);
+        return line;
+    }
+    return nullptr;
+}
+
+}  // namespace midspan

@@ -3,30 +3,14 @@
 
 #include <cmath>
 
+#include "bytes.h"
 #include "network.h"
-#include "simd.h"
 
 namespace midspan {
 
 constexpr int WIDE = 4;               // registers of columns in a panel
 constexpr int PANEL = WIDE * LANES;   // columns that are computed at once
-constexpr int GROUP = LANES == 16 ? 6 : 2;  // rows that are: as many sums as there are registers for
-constexpr float STEPS = 127.0f;
-constexpr int MIDDLE = 128;
-
-// x [size] as bytes around MIDDLE, over its largest number, which is returned. A row of zeros is one of zeros.
-inline float quantise(const float* x, int size, uint8_t* out) {
-    Floats most = all(0.0f);
-    for (int i = 0; i < size; i += LANES) {
-        const Floats v = floats(x + i);
-        most = larger(most, larger(v, -v));
-    }
-    const float top = largest(most), scale = top > 0 ? STEPS / top : 0.0f;
-    for (int i = 0; i < size; i += LANES) {
-        store(out + i, __builtin_convertvector(nearest(floats(x + i) * scale) + MIDDLE, Bytes));
-    }
-    return top;
-}
+constexpr int GROUP = REGISTERS == 32 ? 6 : 3;  // rows that are: as many sums as there are registers for
 
 // 1 over the root of the mean square of x [size].
 inline float inverse_norm(const float* x, int size, float eps) {
@@ -41,21 +25,22 @@ inline void norm(const float* x, const float* scale, int size, float eps, float*
     for (int i = 0; i < size; i += LANES) store(out + i, floats(x + i) * by * floats(scale + i));
 }
 
+// ROWS rows from `first` on times a panel. A function of its own, so that all sums have registers.
 template <int ROWS, class Out>
-inline void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
+[[gnu::noinline]] void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
+    const int64_t step = row_bytes(p.k);
+    rows += first * step;
     Ints sums[ROWS][WIDE];
     for (int c = 0; c < WIDE; ++c) {
-        const Ints start = load<Ints>(p.start + panel * PANEL + c * LANES);
-        for (int r = 0; r < ROWS; ++r) sums[r][c] = start;
+        const Ints start = MIDDLE ? load<Ints>(p.start + panel * PANEL + c * LANES) : all(0);
+        for (int r = 0; r < ROWS; ++r) sums[r][c] = start + left_out(rows + r * step, p.k);
     }
     const int8_t* weight = p.weight + panel * PANEL * p.k;
     for (int64_t i = 0; i < p.k; i += 4, weight += 4 * PANEL) {
         Ints w[WIDE];
         for (int c = 0; c < WIDE; ++c) w[c] = load<Ints>(weight + c * 4 * LANES);
         for (int r = 0; r < ROWS; ++r) {
-            int32_t four;
-            std::memcpy(&four, rows + r * p.k + i, 4);
-            const Ints a = all(four);
+            const Four a = four(rows + r * step, i);
             for (int c = 0; c < WIDE; ++c) sums[r][c] = dot(sums[r][c], a, w[c]);
         }
     }
@@ -75,20 +60,19 @@ template <class Out>
 inline void panels(const Product& p, const uint8_t* rows, int count, int64_t panel, int64_t end, Out&& out) {
     for (; panel < end; ++panel) {
         for (int first = 0; first < count;) {
-            const uint8_t* at = rows + first * p.k;
             const int left = count - first;
             if (GROUP == 6 && (left >= 9 || left == 6)) {
-                group<GROUP>(p, panel, at, first, out), first += GROUP;
+                group<6>(p, panel, rows, first, out), first += 6;
             } else if (GROUP == 6 && left == 5) {
-                group<5>(p, panel, at, first, out), first += 5;
+                group<5>(p, panel, rows, first, out), first += 5;
             } else if (GROUP == 6 && (left == 8 || left == 7 || left == 4)) {
-                group<4>(p, panel, at, first, out), first += 4;
-            } else if (GROUP == 6 && left == 3) {
-                group<3>(p, panel, at, first, out), first += 3;
+                group<4>(p, panel, rows, first, out), first += 4;
+            } else if (left == 3 || left > 4) {
+                group<3>(p, panel, rows, first, out), first += 3;
             } else if (left >= 2) {
-                group<2>(p, panel, at, first, out), first += 2;
+                group<2>(p, panel, rows, first, out), first += 2;
             } else {
-                group<1>(p, panel, at, first, out), first += 1;
+                group<1>(p, panel, rows, first, out), first += 1;
             }
         }
     }

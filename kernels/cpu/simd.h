@@ -1,19 +1,26 @@
 // One register's worth of numbers, and what the kernels do with it; as wide as the compiler's flags allow.
 #pragma once
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 
 #include <cstdint>
 #include <cstring>
 
 namespace midspan {
 
+// Numbers in a register, and registers.
 #if defined(__AVX512VNNI__)
-constexpr int LANES = 16;
-#elif defined(__AVXVNNI__)
-constexpr int LANES = 8;
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr int LANES = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, REGISTERS = 32;
 #else
-#error "needs -mavx512vnni or -mavxvnni: sums of four int8 products in one instruction"
+#error "needs AVX2 with FMA, or 64-bit ARM: kernels/builds.py has the flags"
 #endif
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
@@ -38,9 +45,10 @@ inline Ints all(int32_t value) { return Ints{} + value; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
-inline float sum(Floats v) {
-    float out = 0;
-    for (int lane = 0; lane < LANES; ++lane) out += v[lane];
+template <class V>
+inline auto sum(V v) {
+    auto out = v[0];
+    for (int lane = 1; lane < LANES; ++lane) out += v[lane];
     return out;
 }
 
@@ -54,17 +62,10 @@ inline float largest(Floats v) {
 inline bool any(Ints v) {
 #if defined(__AVX512VNNI__)
     return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
-#else
+#elif defined(__AVX2__)
     return !_mm256_testz_si256((__m256i)v, (__m256i)v);
-#endif
-}
-
-// Sums of four products each: unsigned bytes of a, signed ones of b, into c.
-inline Ints dot(Ints c, Ints a, Ints b) {
-#if defined(__AVX512VNNI__)
-    return (Ints)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a, (__m512i)b);
 #else
-    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)c, (__m256i)a, (__m256i)b);
+    return vmaxvq_u32((uint32x4_t)v) != 0;
 #endif
 }
 

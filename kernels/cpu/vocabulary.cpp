@@ -21,12 +21,12 @@ int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * size) / net.softcap;
+    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / net.softcap;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * PARTS; ++task) {
         const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
         panels(
-            net.head, bytes + first * size, rows, whole * part / PARTS, whole * (part + 1) / PARTS,
+            net.head, bytes + first * row_bytes(size), rows, whole * part / PARTS, whole * (part + 1) / PARTS,
             [&](int row, int64_t panel, const Floats* values) {
                 float* to = logits + (first + row) * net.head.n + panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
@@ -163,19 +163,22 @@ extern "C" {
 using namespace midspan;
 
 // Hidden [rows, d] -> logits [rows, V].
-void midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+const char* midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     head(*net, hidden, rows, bytes.data(), top.data(), logits);
+    return nullptr;
 }
 
 // Log-probabilities [count] of ids `wanted` [count] after rows `at` [count] of hidden [rows, d]. `logits` [rows, V] is
 // room for them.
-void midspan_log_probabilities(
+const char* midspan_log_probabilities(
     const Network* net, const float* hidden, int64_t rows, const int64_t* at, const int64_t* wanted, int64_t count,
     float* logits, float* out) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    if (auto wrong = outside(wanted, count, net->head.n, "token id")) return wrong;
+    if (auto wrong = outside(at, count, rows, "row")) return wrong;
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows), sums(rows);
 #pragma omp parallel num_threads(team(*net))
     {
@@ -184,15 +187,16 @@ void midspan_log_probabilities(
         for (int64_t r = 0; r < rows; ++r) sums[r] = log_sum(logits + r * net->head.n, net->head.n);
     }
     for (int64_t i = 0; i < count; ++i) out[i] = logits[at[i] * net->head.n + wanted[i]] - sums[at[i]];
+    return nullptr;
 }
 
 // What may follow hidden [rows, d]: of the ids that go on, `inner` [V], the likeliest [rows, width] and their
 // log-probabilities; those of all ids that end, `stops` [V], together, `ends` [rows]; the log of the sum of e^x over the
 // `logits` [rows, V] of both, `whole` [rows].
-void midspan_following(
+const char* midspan_following(
     const Network* net, const float* hidden, int64_t rows, const uint8_t* inner, const uint8_t* stops, int64_t width,
     float* logits, float* values, int64_t* ids, float* ends, float* whole) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
     const int64_t size = net->head.n;
 #pragma omp parallel num_threads(team(*net))
@@ -213,16 +217,17 @@ void midspan_following(
             }
         }
     }
+    return nullptr;
 }
 
 // Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and
 // `weights` [rows, V], which probabilities are shares of. `allowed` [2, V] says which ids any row and a `first` one [rows] may have, `uniform` [rows]
 // below 1 where in the cumulative distribution samples are.
-void midspan_draw(
+const char* midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
     const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
     int64_t* likeliest) {
-    std::vector<uint8_t> bytes(rows * net->hidden);
+    std::vector<uint8_t> bytes(rows * row_bytes(net->hidden));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     {
@@ -236,16 +241,13 @@ void midspan_draw(
             entropy[r] = drawn.entropy, sample[r] = drawn.sample, likeliest[r] = drawn.likeliest;
         }
     }
+    return nullptr;
 }
 
 // Weights [rows, V] of ids, probabilities too -> expected embeddings [rows, d].
-void midspan_soft(const Network* net, const float* weights, int64_t rows, float* out) {
+const char* midspan_soft(const Network* net, const float* weights, int64_t rows, float* out) {
 #pragma omp parallel for num_threads(std::min(net->threads, rows)) schedule(dynamic, 1)
     for (int64_t r = 0; r < rows; ++r) expected(*net, weights + r * net->head.n, out + r * net->hidden);
+    return nullptr;
 }
-
-int64_t midspan_lanes() { return LANES; }
-
-// What Python's own structures must take.
-int64_t midspan_bytes() { return sizeof(Network) + sizeof(Layer) + sizeof(Read) + sizeof(Sees); }
 }

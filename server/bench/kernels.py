@@ -1,4 +1,4 @@
-"""`midspan bench kernels`: every kernel timed on this GPU, but none that is not what its reference is."""
+"""`midspan bench kernels`: times every kernel on this GPU whose result equals its reference's."""
 
 from __future__ import annotations
 

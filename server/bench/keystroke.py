@@ -1,18 +1,16 @@
 """`midspan bench keystroke`: types recorded files through the real server process over stdio.
 
 Every keystroke is a `didChange` and an `inlineCompletion` whose answer is awaited. Response times run on the pipes,
-from the request's first byte to the answer's last: what this client takes to write and to read JSON is not the
-server's. The server's own share is the response time less the engine's time for that request, which the server's
-telemetry row states. A keystroke is saved where a suggestion at or above the shipped threshold is exactly the rest of
-the line: it counts one key instead of many.
-A line is emptied, and the server has heard of it, before its keys count.
-`server_long_ms` is that share in the longest file, which has as many lines as --lines says and is typed in for longer,
-as a percentile of few keys is one of them; `offered_long` says of how many. Each file is opened, and asked about once,
-before its keys count. `start_ms` is from the process's start to its first answer, `initialize_ms`
-what that request takes then. `typed_along_ms` is the response time where the key ran along the suggestion on screen,
-which takes no engine; null where none did. The cancel's time runs to the request's answer. `rss_mb` is the peak
-resident memory of the server process up to the end of the typing, in MB of 10^6 bytes, as Linux states it (VmHWM);
-null on other systems.
+from the request's first byte to the answer's last, without the client's own time for JSON. The server's share is the
+response time less the engine's time for that request, which the telemetry row states. A keystroke is saved if a
+suggestion at or above the shipped threshold is exactly the rest of the line: accepting it costs one key. A line is
+emptied, and a file is opened and asked about once, before keys count.
+
+`server_long_ms` is the server's share in the longest file, which has --lines lines and gets more keys than the others;
+`offered_long` counts them. `start_ms` runs from the process's start to its first answer; `initialize_ms` is that
+request alone. `typed_along_ms` is the response time of keys that ran along the suggestion on screen, which needs no
+engine; null if none did. A cancel's time runs to the request's answer. `rss_mb` is the server's peak resident memory
+in MB of 10^6 bytes, as Linux states it (VmHWM); null on other systems.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ from midspan.server.telemetry import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")
 LONG = "long.py"
-# So many times as many keys as in another file.
+# The factor of its keys over another file's.
 LONG_KEYS = 4
 CANCELS = 10
-# Every fill is offered, so that every request to the engine has its telemetry row.
+# Offer every fill, so that every engine request has its telemetry row.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000}
 
 
@@ -67,7 +65,7 @@ async def type_file(typist: Typist, uri: str, text: str, limit: int, progress: P
 
 
 def saved(seen: Sequence[tuple[str, str, str]], confidence: dict[str, float], threshold: float) -> float:
-    """The share of keys that accepting right suggestions would have saved, one key an acceptance."""
+    """The share of keys that accepting right suggestions saves, at one key an acceptance."""
     keys, index = 0, 0
     while index < len(seen):
         id, suggestion, rest = seen[index]
@@ -94,7 +92,7 @@ def recorded(folder: Path, long_lines: int) -> dict[str, str]:
 async def type_all(typist: Typist, files: dict[str, str], limit: int) -> tuple[list[tuple[str, str, str]], set[str]]:
     """Retype all files, see `type_file`; also the ids of what was offered in the long one."""
     seen, of_long = list[tuple[str, str, str]](), set[str]()
-    # Drawn between two lines: a thread that draws would take a core from the server.
+    # Drawn between lines: a drawing thread would take a core from the server.
     with Progress(console=Console(stderr=True), auto_refresh=False) as progress:
         for name, text in files.items():
             keys = LONG_KEYS * limit if name == LONG else limit
@@ -105,7 +103,7 @@ async def type_all(typist: Typist, files: dict[str, str], limit: int) -> tuple[l
 
 
 async def measure(files: dict[str, str], serve: Sequence[str], limit: int, threshold: float) -> dict[str, Any]:
-    """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
+    """All figures of one run; `serve` is the server's command line without its state folder."""
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         async with typing([*serve, "--state-dir", folder], OPTIONS) as typist:
             seen, of_long = await type_all(typist, files, limit)

@@ -1,4 +1,4 @@
-"""`midspan bench quality`: fills for tasks in HumanEval-Infilling's schema, each run against the task's tests.
+"""`midspan bench quality`: fills tasks in HumanEval-Infilling's schema, and runs each task's tests.
 
 Schema and protocol: github.com/openai/human-eval-infilling (Bavarian et al. 2022, arXiv:2207.14255).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import random
 import sys
 import time
@@ -26,6 +25,7 @@ from midspan.engine.api import About, Budget, GapKind, Hole
 from midspan.server.bench.sandbox import passes
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.loading import load_shown
+from midspan.server.statistics import quantile
 
 RESAMPLES = 2000
 
@@ -133,7 +133,7 @@ def summarise(outcomes: Sequence[Outcome], about: About, seed: int) -> dict[str,
 
 
 def interval(outcomes: Sequence[Outcome], seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of pass@1, resampling functions, since the tasks of one function hang together."""
+    """95 % bootstrap interval of pass@1 over functions, since the tasks of one function are not independent."""
     groups = defaultdict[str, list[bool]](list)
     for outcome in outcomes:
         groups[outcome.entry_point].append(outcome.passed)
@@ -149,11 +149,6 @@ def interval(outcomes: Sequence[Outcome], seed: int) -> tuple[float, float]:
 def mean(values: Sequence[float]) -> float:
     """The arithmetic mean of at least one value."""
     return sum(values) / len(values)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The nearest-rank quantile of at least one value."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def lines(summary: dict[str, Any], layout: str) -> Iterator[str]:

@@ -1,18 +1,16 @@
 """`midspan bench replay`: retypes lines of held-out files through the real server process over stdio.
 
-Lines are drawn by seed: a file, then one of its lines that is not blank, comments and docstrings too. The line is
-emptied but for its indent while the rest of the file stands, and typed key by key without the blanks at its end. As
-an editor does, the client asks after Enter (which opened the line) and after every key, an acceptance too; each
-answer takes the place of what was shown before. What is not accepted is typed past. Settings are the server's own:
-nothing is shown below the checkpoint's threshold, or one that is given. A suggestion of several lines is never
-accepted. Where the checkpoint looks at other files, those of the file's package are open as a workspace, in which the
-line itself is only in its own file.
+A seed draws the lines: a file, then one of its lines that is not blank, comments and docstrings included. The line is
+emptied but for its indent, while the rest of the file stands, and typed key by key. Like an editor, the client asks
+after Enter (which opened the line) and after every key or acceptance; each answer replaces what was shown. A
+suggestion that is not accepted is typed past. Settings are the server's own, but for a threshold that may be given. A
+suggestion of several lines is never accepted. If the checkpoint looks at other files, the file's package is open as a
+workspace.
 
-Every line is typed under both RULES of acceptance; an acceptance costs one key. Under the second rule the line goes its
-own way from the first suggestion that only this rule accepts. `saved` is the share of the lines' characters (without
-indent) that no key was pressed for: 1 - (characters typed + acceptances) / characters, with a 95 % bootstrap interval
-over files. What is shown and not accepted counts as wrong, after every key after which it stands there;
-`suggestions` counts each once, however long it stood.
+Every line is typed under both RULES of acceptance; an acceptance costs one key. `saved` is the share of the lines'
+characters (without indent) that no key was pressed for: 1 - (characters typed + acceptances) / characters, with a 95 %
+bootstrap interval over files. A suggestion that is shown and not accepted counts as wrong after every key that leaves
+it on screen; `suggestions` counts each once.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from lsprotocol import types
 from rich.console import Console
 from rich.progress import Progress
 
-from midspan.server.bench.quality import RESAMPLES, quantile
+from midspan.server.bench.quality import RESAMPLES
 from midspan.server.client.typist import (
     Typist,
     about_of,
@@ -43,6 +41,7 @@ from midspan.server.client.typist import (
     typing,
 )
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 
 LEAST_PREFIX = 3
 RULES = {
@@ -67,7 +66,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One question to the server, after one key: the column it was asked at, and what was shown (empty for nothing).
+    """One request after one key: its column, and what was shown (empty for nothing).
 
     A suggestion that is typed along keeps its `id`.
     """
@@ -79,7 +78,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What one retyped line came to: its file, its characters without indent, the questions under each rule."""
+    """One retyped line: its file, its characters without indent, the requests under each rule."""
 
     uri: str
     characters: int
@@ -118,7 +117,7 @@ def read_files(file: Path) -> list[File]:
 
 
 def draw(files: Sequence[File], limit: int, seed: int) -> list[tuple[File, list[int]]]:
-    """`limit` lines, or all there are: each a file by chance, then a line of it by chance; in the files' order."""
+    """`limit` lines, or all there are, drawn as a random file and a random line of it; in the files' order."""
     chance = random.Random(seed)
     left = {}
     for index, file in enumerate(files):
@@ -137,7 +136,7 @@ def draw(files: Sequence[File], limit: int, seed: int) -> list[tuple[File, list[
 
 
 def ghost(item: types.InlineCompletionItem | None, line: str, column: int) -> str:
-    """What a client shows behind the cursor; nothing for an item that does not begin with the text it replaces."""
+    """What a client shows behind the cursor; empty for an item that does not begin with the text it replaces."""
     if item is None:
         return ""
     start = column if item.range is None else item.range.start.character
@@ -145,12 +144,20 @@ def ghost(item: types.InlineCompletionItem | None, line: str, column: int) -> st
     return text[len(replaced) :] if text.startswith(replaced) else ""
 
 
-async def type_on(typist: Typist, uri: str, row: int, line: str, column: int, rule: Rule) -> list[Ask]:
-    """Type a line to its end from `column` on, up to which it stands in the document; every question on the way."""
-    asks = []
+class Typed(NamedTuple):
+    """A line to type: its document, its row, and its text."""
+
+    uri: str
+    row: int
+    text: str
+
+
+async def type_on(typist: Typist, line: Typed, column: int, rule: Rule) -> list[Ask]:
+    """Type a line from `column` to its end; returns every request on the way."""
+    asks, (uri, row, text) = list[Ask](), line
     while True:
         item = await typist.ask(uri, types.Position(row, column))
-        suggestion, rest = ghost(item, line, column), line[column:]
+        suggestion, rest = ghost(item, text, column), text[column:]
         accepted = rule(suggestion, rest)
         asks.append(Ask(column, suggestion, accepted, identify(item) if item is not None and suggestion else ""))
         if item is not None and suggestion:
@@ -168,18 +175,19 @@ async def type_on(typist: Typist, uri: str, row: int, line: str, column: int, ru
 
 
 async def retype(typist: Typist, uri: str, row: int, line: str) -> Line:
-    """One line under both rules; the document holds it before, and after without blanks at its end."""
+    """Type one line under both rules; the document holds it before and after."""
     body = line.rstrip()
     indent = len(body) - len(body.lstrip())
     typist.replace(uri, row, indent, len(line), "")
-    exact = await type_on(typist, uri, row, body, indent, accepts_exact)
+    typed = Typed(uri, row, body)
+    exact = await type_on(typist, typed, indent, accepts_exact)
     prefix = exact
     for number, ask in enumerate(exact):
         if not ask.accepted and accepts_prefix(ask.suggestion, body[ask.column :]):
             typist.replace(uri, row, ask.column, len(body), ask.suggestion)
             ways_part = [*exact[:number], Ask(ask.column, ask.suggestion, accepted=True, id=ask.id)]
             on = ask.column + len(ask.suggestion)
-            prefix = ways_part + await type_on(typist, uri, row, body, on, accepts_prefix)
+            prefix = ways_part + await type_on(typist, typed, on, accepts_prefix)
             break
     return Line(uri, len(body) - indent, exact, prefix)
 
@@ -199,10 +207,9 @@ async def measure(
     workspace: Sequence[File] = (),
     options: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """All figures of one run; `serve` is the server's command line, which a state folder is added to, `options` are its
-    settings.
+    """All figures of one run; `serve` is the server's command line without its state folder, `options` its settings.
 
-    Of the files in `workspace` those of the package are open as a folder while its files are typed.
+    While a file is typed, the files of its package in `workspace` are open as a folder.
     """
     typed = list[Line]()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
@@ -235,12 +242,12 @@ async def measure(
 
 
 def cost(line: Line, asks: Sequence[Ask]) -> tuple[int, int]:
-    """A line's characters, and the keys that it took: one a question but for the first, which Enter led to."""
+    """A line's characters, and the keys that it took: one a request but for the first, which follows Enter."""
     return line.characters, len(asks) - 1
 
 
 def saved_share(costs: Sequence[tuple[int, int]]) -> float:
-    """The share of characters without a key of their own."""
+    """The share of characters that no key was pressed for."""
     return 1 - sum(keys for _, keys in costs) / sum(characters for characters, _ in costs)
 
 
@@ -263,7 +270,7 @@ def summarise(typed: Sequence[tuple[Line, list[Ask]]], seed: int) -> dict[str, A
 
 
 def interval(typed: Sequence[tuple[Line, list[Ask]]], seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the saved share, resampling files, since the lines of one file hang together."""
+    """95 % bootstrap interval of the saved share over files, since the lines of one file are not independent."""
     groups = defaultdict[str, list[tuple[int, int]]](list)
     for line, asks in typed:
         groups[line.uri].append(cost(line, asks))

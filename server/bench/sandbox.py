@@ -1,7 +1,6 @@
-"""Runs a completed benchmark program in a process that can do little: no network, no children, no files but new ones in
-a folder that is thrown away, little of anything.
+"""Runs a completed benchmark program in a restricted process: no network, no children, files in a scratch folder only.
 
-It guards against what a wrong fill does by accident (endless loops, memory, `exit`), not against an attacker.
+It guards against a wrong fill's accidents (endless loops, memory, `exit`), not against an attacker.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ os.write(out, nonce.encode())
 
 
 def passes(program: str, *, wall_s: float = WALL_S) -> bool:
-    """Whether a whole program, its checks included, comes to its end within the limits."""
+    """Whether a whole program, its checks included, ends within the limits."""
     nonce = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         process = subprocess.Popen(

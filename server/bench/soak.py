@@ -1,11 +1,10 @@
-"""`midspan bench soak`: hours of typing in time-lapse through the real server process, and what its memory does.
+"""`midspan bench soak`: the server's memory over hours of typing, in time-lapse, through the real process.
 
-It works in a folder of Python files, midspan's own, unless it is told to open none or the checkpoint has no use for
-one. A minute of typing is KEYS_A_MINUTE keys, each a `didChange` and an `inlineCompletion` whose answer is awaited,
-with no pause in between. Every CANCEL_EVERY keys a request is cancelled while the engine works; every KEYS_A_DOCUMENT
-keys the document is closed and another opened. The first tenth of the keys is the warm-up. `growth` compares the median
-resident memory of the last tenth with that of the tenth after the warm-up, as a fraction; `rss_mb` holds the medians of
-all ten, in MB of 10^6 bytes, as Linux states them (VmRSS).
+It opens a folder of Python files, midspan's own, unless told otherwise or the checkpoint has no use for one. A minute
+of typing is KEYS_A_MINUTE keys without pauses, each a `didChange` and an awaited `inlineCompletion`. Every
+CANCEL_EVERY keys a request is cancelled while the engine works; every KEYS_A_DOCUMENT keys another document is opened.
+The first tenth of the keys is the warm-up. `growth` compares the median resident memory of the last tenth with that of
+the second, as a fraction; `rss_mb` has the medians of all ten, in MB of 10^6 bytes, as Linux states them (VmRSS).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ SOURCES = Path(__file__).parents[1]
 
 
 async def keys(typist: Typist, files: Sequence[str], folder: str) -> AsyncIterator[None]:
-    """Type for ever, document after document of a folder (its URI); yields after every key's answer."""
+    """Type without end, document after document of a folder (its URI); yields after every key's answer."""
     for number in itertools.count():
         uri, text = f"{folder}/{number}.py", files[number % len(files)]
         typist.open(uri, text)
@@ -63,7 +62,7 @@ async def keys(typist: Typist, files: Sequence[str], folder: str) -> AsyncIterat
 async def soak(
     files: Sequence[str], serve: Sequence[str], minutes: float, *, workspace: bool = False
 ) -> dict[str, Any]:
-    """All figures of one run; `serve` is the server's command line, which a state folder is added to."""
+    """All figures of one run; `serve` is the server's command line without its state folder."""
     count = max(PARTS, round(minutes * KEYS_A_MINUTE))
     rss: list[float] = []
     began = time.perf_counter()
@@ -95,7 +94,7 @@ async def soak(
 
 
 def resident_mb(process: int) -> float:
-    """The memory that a running process holds now, in MB of 10^6 bytes."""
+    """A running process's resident memory now, in MB of 10^6 bytes."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     (kib,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(kib) * 1024 / 1e6

@@ -1,7 +1,4 @@
-"""A server's standard input and output as pygls's client uses them, timed: an answer's time is the server's alone.
-
-What the client itself takes to write a message as JSON and to make a typed object of one is no part of it.
-"""
+"""A server's pipes as pygls's client uses them, timed without the client's own time for JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from asyncio import StreamReader, StreamWriter
 
 
 class Pipes:
-    """`sent` is when the newest message to the server began to be written, `came` when the newest from it had come."""
+    """`sent`: when the newest message to the server began to be written. `came`: when the newest from it had come."""
 
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
         self.sent = self.came = 0.0  # of time.perf_counter

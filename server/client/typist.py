@@ -18,16 +18,16 @@ from pygls.lsp.client import LanguageClient
 
 import midspan.engine
 from midspan.engine.api import About
-from midspan.server.bench.quality import quantile
 from midspan.server.client.pipes import Pipes
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 
 CANCEL_AFTER_S = 0.02
 PATIENCE_S = 120.0
 
 
 class _Client(LanguageClient):
-    """pygls's client, which says why the server ended."""
+    """pygls's client, extended by why the server ended."""
 
     def __init__(self) -> None:
         super().__init__("midspan-bench", "1")
@@ -64,22 +64,22 @@ class _Client(LanguageClient):
         await LanguageClient.stop(self)
 
     async def server_exit(self, server: asyncio.subprocess.Process) -> None:
-        """The server's last words are its error line."""
+        """Keep the server's last line: it is its error."""
         assert server.stderr is not None
         words = (await server.stderr.read()).decode(errors="replace").strip().splitlines()
         self.news.put_nowait(("error", words[-1] if words else f"the server ended with exit code {server.returncode}"))
 
 
 def about_of(checkpoint: str, device: str) -> About:
-    """What an engine says of itself once it is loaded. Raises CheckpointError or DeviceError."""
+    """A loaded engine's own description. Raises CheckpointError or DeviceError."""
     engine = midspan.engine.load(checkpoint, device)
     engine.close()
     return engine.about
 
 
 def reads_workspace(about: About) -> bool:
-    """Whether an engine has a use for other files than the gap's."""
-    return about.elsewhere or about.context_tokens > 0
+    """Whether an engine uses other files than the gap's."""
+    return about.reads_other_lines or about.context_tokens > 0
 
 
 class Typist:
@@ -106,18 +106,18 @@ class Typist:
         self._client.text_document_did_open(types.DidOpenTextDocumentParams(text_document=item))
 
     async def read(self, uri: str, text: str) -> None:
-        """Open a document and wait until the server has read it: until its first answer, which is not counted."""
+        """Open a document and wait for its first answer, which is not counted."""
         self.open(uri, text)
         await self._client.ask(_params(uri, types.Position(0, 0)))
 
     async def heard(self) -> None:
-        """Wait until the server has handled all that was sent: it answers what it does not know in its turn."""
+        """Wait until the server has handled all that was sent, by a request that it does not know."""
         await _refused(self._client)
 
     async def open_folder(self, folder: Path) -> None:
-        """Open a folder in place of the one before, and wait until the server has read the files in it.
+        """Replace the open folder, and wait until the server has read its files.
 
-        Raises CommandError where the server says what keeps it from that.
+        Raises CommandError if the server says why it cannot.
         """
         removed = [self._folder] if self._folder is not None else []
         self._folder = types.WorkspaceFolder(uri=folder.as_uri(), name=folder.name)
@@ -147,12 +147,12 @@ class Typist:
         )
 
     async def complete(self, uri: str, at: types.Position) -> tuple[str, str]:
-        """Ask for a completion; its id and text, empty where nothing was offered."""
+        """Ask for a completion; its id and text, empty if nothing was offered."""
         item = await self.ask(uri, at)
         return ("", "") if item is None else (identify(item), str(item.insert_text))
 
     async def ask(self, uri: str, at: types.Position, *, invoked: bool = False) -> types.InlineCompletionItem | None:
-        """Ask for a completion, as a key does or explicitly; the first item, or None where nothing was offered."""
+        """Ask for a completion, as a key does or explicitly; the first item, or None if nothing was offered."""
         answer, elapsed = await self._client.ask(_params(uri, at, invoked=invoked))
         self.all_ms.append(elapsed)
         items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or ()
@@ -185,9 +185,9 @@ class Typist:
         return [one.title for one in found or ()]
 
     async def cancel(self, uri: str, at: types.Position, id: str) -> float | None:
-        """Ask, cancel when the engine is at work; milliseconds from the cancel to the answer.
+        """Ask, then cancel while the engine works; milliseconds from the cancel to the answer.
 
-        None where the answer was there before the cancel.
+        None if the answer came before the cancel.
         """
         future = asyncio.wrap_future(
             self._client.protocol.send_request("textDocument/inlineCompletion", _params(uri, at), msg_id=id)
@@ -205,7 +205,7 @@ class Typist:
         return None
 
     def peak_rss_mb(self) -> float | None:
-        """The most memory that the server process has held so far, see `peak_rss_mb`."""
+        """The server's peak resident memory so far, see `peak_rss_mb`."""
         assert self._client.process is not None
         return peak_rss_mb(self._client.process.pid)
 
@@ -230,7 +230,7 @@ def identify(item: types.InlineCompletionItem) -> str:
 async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIterator[Typist]:
     """A typist whose server has loaded its model; `options` are initializationOptions.
 
-    Raises CommandError where the server says what keeps it from loading.
+    Raises CommandError if the server says why it cannot load.
     """
     client = _Client()
 
@@ -255,13 +255,13 @@ async def typing(serve: Sequence[str], options: Mapping[str, object]) -> AsyncIt
 
 
 async def _listening(client: _Client, began: float) -> float:
-    """Milliseconds until the server answers: an error at first, as nothing may be asked before `initialize`."""
+    """Milliseconds until the server answers: an error, as nothing may be asked before `initialize`."""
     await _refused(client)
     return 1000 * (time.perf_counter() - began)
 
 
 async def _refused(client: _Client) -> None:
-    """Ask for what no server knows, and wait for the error. Raises CommandError where none comes."""
+    """Send a request that no server knows, and wait for the error. Raises CommandError if none comes."""
     asked = asyncio.wrap_future(client.protocol.send_request("midspan/unknown", None))
     await asyncio.wait({asked}, timeout=PATIENCE_S)
     if not asked.done():
@@ -271,7 +271,7 @@ async def _refused(client: _Client) -> None:
 
 
 async def _ready(client: _Client, options: Mapping[str, object]) -> float:
-    """Wait for the model; the milliseconds that `initialize` took."""
+    """Wait for the model; returns the milliseconds that `initialize` took."""
     encodings = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
     params = types.InitializeParams(
         capabilities=types.ClientCapabilities(general=encodings), initialization_options={**options, "status": True}
@@ -301,7 +301,7 @@ def _params(uri: str, at: types.Position, *, invoked: bool = False) -> types.Inl
 
 
 def server_command(checkpoint: str, device: str, log_file: Path | None) -> list[str]:
-    """The server's command line up to its state folder; a log file keeps its stderr free of all but its last words."""
+    """The server's command line without its state folder; with a log file, stderr has its last line alone."""
     log = str(log_file or os.devnull)
     serve = [sys.executable, "-m", "midspan.server", "serve", "--log-file", log]
     return [*serve, "--checkpoint", checkpoint, "--device", device]

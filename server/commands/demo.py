@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from midspan.engine.api import Budget, Fill
+from midspan.engine.api import Budget, Engine, Fill
 from midspan.server.commands.watch import Watched
 from midspan.server.postprocess.trim import trim
-from midspan.server.requests import Engine
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
-from midspan.server.text.syntax_check import load_judged
+from midspan.server.text.syntax_check import load_with_syntax
 
 FILE = Path("fixtures/demo/inventory.py")
 # What is cut out of the file: (the line's beginning up to the cursor, the rest of that line). Chosen to show both what
@@ -31,13 +30,13 @@ GAPS = (
 
 
 def main() -> int:
-    """Fill every gap, drawing the canvas as it settles; 0 whether the fills are right or wrong."""
+    """Fill every gap, drawing the canvas as it settles; returns 0 whether the fills are right or wrong."""
     console = Console(highlight=False, soft_wrap=True)
     if not FILE.is_file():
         console.print(f"midspan: {FILE}: no such file; run this from the repository's root")
         return 1
     text = FILE.read_text(encoding="utf-8")
-    engine = load_judged()
+    engine = load_with_syntax()
     about = engine.about
     console.print(
         f"{about.checkpoint} model, {about.parameters / 1e6:.1f} M parameters, {about.dtype} on {about.device}, "

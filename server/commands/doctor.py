@@ -19,9 +19,9 @@ from midspan.server.commands.errors import CommandError
 from midspan.server.commands.round_trip import round_trip
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.text.languages import TABLE
-from midspan.server.text.syntax_check import load_judged
+from midspan.server.text.syntax_check import load_with_syntax
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
+PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
 
@@ -64,7 +64,7 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
 
 def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
     """Load and fill twice; what runs, and its times. Raises CheckpointError, DeviceError or TimeoutError."""
-    engine = load_judged(checkpoint, device)
+    engine = load_with_syntax(checkpoint, device)
     try:
         fill = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)
         again = engine.fill(SELF_TEST, Budget()).result(PATIENCE_S)

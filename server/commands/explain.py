@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
@@ -14,11 +16,13 @@ from midspan.engine.api import About, Hole, Line
 from midspan.server.context.context import CHARS_A_TOKEN, Used, collect
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
 from midspan.server.text.languages import name_of
-from midspan.server.workspace.index import Index, key_of
-from midspan.server.workspace.indexer import Scan, Workspace
-from midspan.server.workspace.indexer_client import opened
+from midspan.server.text.line_index import Place
+from midspan.server.text.uris import key_of
+from midspan.server.workspace.index import Index
+from midspan.server.workspace.indexer import Workspace
+from midspan.server.workspace.indexer_client import opened, scan_of
 
 SCAN_S = 10.0
 # What is shown for a checkpoint that reads no context, in tokens.
@@ -28,16 +32,16 @@ SHOWN_TOKENS = 2000
 def gather(
     document: Document, place: Place, hole: Hole, about: About, *, tokens: int
 ) -> tuple[list[Used], tuple[Line, ...]]:
-    """What an editor's server would give the engine from other files: context within `tokens`, and lines.
+    """The context, within `tokens`, and the lines of other files that an editor's server would give the engine.
 
-    The file's repository is read first, for at most 10 s of this process.
+    It reads the file's repository first, for at most 10 s.
     """
     root = _root(Path(key_of(document.uri)))
-    workspace, index, documents = Workspace(), Index(), Documents()
-    lines = (name_of(document.language_id),) if about.elsewhere else ()
-    for finding in workspace.scan(Scan((str(root),), (), definitions=tokens > 0, lines=lines, seconds=SCAN_S)):
+    lines = (name_of(document.language_id),) if about.reads_other_lines else ()
+    scan = replace(scan_of((root,), (), definitions=tokens > 0, lines=lines), seconds=SCAN_S)
+    workspace, index, documents = Workspace(), Index(scan.roots), Documents()
+    for finding in chain(workspace.scan(scan), workspace.opened(opened(document))):
         index.take(finding)
-    index.take(workspace.opened(opened(document)))
     gap = Gap(document=document, place=place, hole=hole, index=index, documents=documents, edits=Edits(), roots=(root,))
     used = collect(gap, CHARS_A_TOKEN * tokens, patience_s=SCAN_S) if tokens else []
     return used, index.lines_near(hole, gap.key)
@@ -59,8 +63,8 @@ def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None
         console.print(Text(f"{one.source}: {one.chars} characters in {one.ms:.1f} ms", "bold"))
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))
-    if about.elsewhere:
-        texts = dict.fromkeys(line.text for line in hole.elsewhere)
+    if about.reads_other_lines:
+        texts = dict.fromkeys(line.text for line in hole.other_lines)
         console.print(Text(f"lines of other files that may be what this one becomes: {len(texts)}", "bold"))
         for text in texts:
             console.print(Text(f"    {text}", "dim"))

@@ -19,10 +19,11 @@ from midspan.server.commands.loading import load_shown
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
 from midspan.server.postprocess.trim import trim
-from midspan.server.text.documents import Document, Place
+from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
-from midspan.server.workspace.exclusion import KEY_NEAR, asks_about_a_key
+from midspan.server.text.line_index import Place
+from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
 
@@ -45,7 +46,7 @@ def open_document(file: Path) -> Document:
 
 
 def place_of(document: Document, position: tuple[int, int], file: Path) -> Place:
-    """A 1-based position as line and column; a column past the line's end is its end, and said so on stderr."""
+    """A 1-based position as line and column; a column past the line's end becomes the end, with a word on stderr."""
     line, column = position[0] - 1, position[1] - 1
     if line >= len(document.lines):
         raise CommandError(f"{file}: line {line + 1} is past the last one, {len(document.lines)}; give a smaller line")
@@ -97,22 +98,22 @@ def fill_command(arguments: argparse.Namespace) -> int:
 
 
 def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:
-    """The hole with what the checkpoint reads of other files, explained if the user asks for it.
+    """The hole with what the checkpoint reads of other files, explained if the user asks.
 
-    A checkpoint that reads no context is shown, there alone, what another would read.
+    For a checkpoint that reads no context, the explanation shows what another one would read.
     """
-    if not about.context_tokens and not about.elsewhere and not arguments.explain:
+    if not about.context_tokens and not about.reads_other_lines and not arguments.explain:
         return hole
     tokens = about.context_tokens or (SHOWN_TOKENS if arguments.explain else 0)
     used, lines = gather(document, start, hole, about, tokens=tokens)
-    hole = replace(hole, context=in_order(used) if about.context_tokens else (), elsewhere=lines)
+    hole = replace(hole, context=in_order(used) if about.context_tokens else (), other_lines=lines)
     if arguments.explain:
         explain(used, hole, about, sys.stderr if arguments.json else sys.stdout)
     return hole
 
 
 def in_place(document: Document, start: Place, end: Place, text: str) -> Text:
-    """The fill, marked, between the lines that stand around it."""
+    """The fill, marked, between the lines around it."""
     first, last = max(0, start[0] - CONTEXT_LINES), end[0] + CONTEXT_LINES + 1
     before = "".join([*document.lines[first : start[0]], document.lines[start[0]][: start[1]]])
     after = "".join([document.lines[end[0]][end[1] :], *document.lines[end[0] + 1 : last]])

@@ -1,8 +1,8 @@
-"""`midspan report`: what became of the suggestions, out of the telemetry store, which holds no code and no file names.
+"""`midspan report`: what became of the suggestions, from the telemetry store, which holds no code and no file names.
 
-A suggestion that stays while somebody types along is one; `accepted` are those that were taken whole, and
-`acceptance_rate` is their share of those offered. `chars_accepted` counts what was taken in part, too. `confidence`
-holds, for each fifth of the scale that has any, how many were offered there and which share of them was accepted.
+A suggestion that stays while the user types along counts once. `accepted` counts those taken whole, `acceptance_rate`
+is their share of those offered, and `chars_accepted` includes partial acceptances. `confidence` has, for each fifth of
+the scale, how many were offered and which share of them was accepted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from midspan.server.bench.quality import quantile
 from midspan.server.commands.errors import CommandError
+from midspan.server.statistics import quantile
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
 
 GROUPS = ("language", "kind", "trigger", "checkpoint")
@@ -72,7 +72,7 @@ def read(file: Path, since: datetime) -> list[Row]:
 
 
 def report(rows: Sequence[Row]) -> dict[str, Any]:
-    """Every figure, and the same by language, kind of gap, trigger and checkpoint."""
+    """All figures, in total and by language, kind of gap, trigger and checkpoint."""
     by: dict[str, dict[str, Any]] = {}
     for name in GROUPS:
         parts = defaultdict[str, list[Row]](list)
@@ -83,7 +83,7 @@ def report(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """What became of some suggestions; the rate and the latency are None where there are none."""
+    """The figures of some suggestions; rate and latency are None for none."""
     accepted = [row for row in rows if row.accepted_ts is not None]
     part = [row for row in rows if row.accepted_ts is None and row.partial_chars]
     waits = [row.latency_ms for row in rows]
@@ -132,7 +132,7 @@ def as_text(found: dict[str, Any]) -> Iterator[str]:
 
 
 def as_html(found: dict[str, Any]) -> str:
-    """A page that needs nothing else."""
+    """A self-contained page."""
     names = [name for name, _ in _lines(found)]
     lines = [("all", found), *((key, part) for parts in found["by"].values() for key, part in parts.items())]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *names))

@@ -1,4 +1,4 @@
-"""One server process, asked as an editor asks it."""
+"""One completion through a real server process, for `midspan doctor`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from midspan.server.telemetry import FILE_NAME
 
 URI = "file:///doctor.py"
 TEXT = "def add(a, b):\n    return a\n"
-# Everything is shown, so that the way from the engine to the store can be walked to its end.
+# Everything is shown, so that every round trip reaches the store.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000, "languages": {"python": True}}
 
 
 async def round_trip(checkpoint: str, device: str) -> float:
     """Milliseconds of one completion through `midspan serve`.
 
-    On the way: initialize with settings, the model's status, open, edit, complete, show, accept, the row of it, code
-    actions, cancel, leave. Raises CommandError with the server's own words or what was not as it must be, and
-    TimeoutError.
+    The trip: initialize with settings, await the model, open, edit, complete, show, accept, read the row, ask for code
+    actions, cancel, leave. Raises TimeoutError, or CommandError with the server's own words or what was wrong.
     """
     with TemporaryDirectory(prefix="midspan-doctor-") as folder:
         serve = [*server_command(checkpoint, device, None), "--state-dir", folder]
@@ -52,7 +51,7 @@ async def _edit(typist: Typist) -> float:
 
 
 def _accepted(folder: Path) -> int:
-    """How many suggestions were shown and accepted, by the store; none, where the server could not make one."""
+    """How many suggestions the store has as shown and accepted; none if the server could not make a store."""
     store = sqlite3.connect(folder / FILE_NAME)
     try:
         (count,) = store.execute("SELECT count(*) FROM completion WHERE shown AND accepted_ts NOT NULL").fetchone()

@@ -1,4 +1,4 @@
-"""The canvas in the terminal as it settles: settled, free, filler and frozen tokens told apart."""
+"""The canvas in the terminal as it settles; settled, free, filler and frozen tokens look different."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES: dict[CellState, str] = {
     "filler": "dim",
     "frozen": "cyan",
 }
-# Without colours the state is told by what stands around a token.
+# Without colours, marks around a token tell its state.
 MARKS: dict[CellState, tuple[str, str]] = {
     "settled": ("[", "]"),
     "free": ("?", "?"),
@@ -47,7 +47,7 @@ def legend(*, coloured: bool) -> Text:
 
 
 class Watched:
-    """Draws every frame that `on_frame` gets: in place on a terminal, a line a step elsewhere."""
+    """Draws frames: in place on a terminal, a line a step elsewhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, soft_wrap=True, highlight=False)

@@ -19,12 +19,13 @@ from midspan.server.context import sources
 from midspan.server.context.diagnostics import Diagnosed, Diagnosis
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap, Order, Source
-from midspan.server.text.documents import Document, Documents, Place, Range
-from midspan.server.workspace.exclusion import has_private_key
-from midspan.server.workspace.index import key_of
-from midspan.server.workspace.indexer import Scan
-from midspan.server.workspace.indexer_client import Background
-from midspan.server.workspace.kept_out import forget_rules
+from midspan.server.text.documents import Document, Documents
+from midspan.server.text.languages import language_of
+from midspan.server.text.line_index import Place, Range
+from midspan.server.text.uris import key_of
+from midspan.server.workspace.exclusion import Exclusion
+from midspan.server.workspace.indexer_client import Background, Warn, scan_of
+from midspan.server.workspace.secrets_in_text import has_private_key, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
         room += share * chars
         began, kept = time.thread_time(), list[tuple[Order, str]]()
         for order, snippet in source(gap):
-            # The indexer may not have seen yet what has just been pasted.
-            if snippet not in seen and len(snippet) < room and not has_private_key(snippet):
+            snippet = _without_secrets(snippet, gap.hole.language)
+            if snippet and snippet not in seen and len(snippet) < room:
                 seen.add(snippet)
                 kept.append((order, snippet))
                 room -= len(snippet) + 1
@@ -78,6 +79,21 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
         snippets = tuple(_uncovered([snippet for _, snippet in sorted(kept)]))
         used.append(Used(name, snippets, 1000 * (time.thread_time() - began)))
     return used
+
+
+def _without_secrets(snippet: str, language: str) -> str:
+    """A snippet without the lines that may hold a secret, whatever its source; "" where nothing else is left.
+
+    The indexer may not have seen yet what has just been pasted.
+    """
+    if has_private_key(snippet):
+        return ""
+    lines = snippet.split("\n")
+    kept = without_secrets(lines, language)
+    if len(kept) == len(lines):
+        return snippet
+    marks = (*language_of(language).line_comments, *(begin for begin, _ in language_of(language).block_comments))
+    return "\n".join(kept) if any(line.strip() and not line.strip().startswith(marks) for line in kept) else ""
 
 
 def _uncovered(snippets: Sequence[str]) -> Iterator[str]:
@@ -96,13 +112,21 @@ def in_order(used: Sequence[Used]) -> tuple[str, ...]:
 class Context:
     """The context of a session; used on the event loop only. It does nothing until an engine has a use for it."""
 
-    def __init__(self, documents: Documents, tokens: int = 0, tell: Callable[[str], None] = lambda _: None) -> None:
-        """`tell` hears how far the workspace has been read."""
-        self.background = Background(documents, tell)
+    def __init__(
+        self,
+        documents: Documents,
+        tokens: int = 0,
+        tell: Callable[[str], None] = lambda _: None,
+        warn: Warn = lambda _, lasting: None,
+    ) -> None:
+        """`tell` hears how far the workspace has been read, `warn` what is wrong with the indexer, see Background."""
+        self.background = Background(documents, tell, warn)
         self.edits = Edits()
+        self.exclusion = Exclusion()
         self._diagnosed = Diagnosed()
         self._documents = documents
         self._tokens = tokens
+        self._roots: tuple[Path, ...] = ()
         self._held: tuple[str, int, tuple[str, ...]] | None = None
         self._following = asyncio.Lock()
 
@@ -111,7 +135,9 @@ class Context:
 
         From these folders, but for what the user excludes.
         """
-        scan = Scan(tuple(map(str, roots)), tuple(exclude), definitions=tokens > 0, lines=tuple(lines))
+        self._roots = tuple(roots)
+        self.exclusion.open_folders(roots)
+        scan = scan_of(roots, exclude, definitions=tokens > 0, lines=lines)
         self._tokens, self._held = tokens, None
         if not tokens and not lines:
             return
@@ -127,7 +153,7 @@ class Context:
     def see(self, document: Document, place: Place, hole: Hole) -> Hole:
         """A gap with its context, and with the lines of other files that its line may become."""
         elsewhere = self.background.index.lines_near(hole, key_of(document.uri))
-        return replace(hole, context=self.at(document, place, hole), elsewhere=elsewhere)
+        return replace(hole, context=self.at(document, place, hole), other_lines=elsewhere)
 
     def at(self, document: Document, place: Place, hole: Hole) -> tuple[str, ...]:
         """The context of a gap; the same for every gap on a line while only that line changes."""
@@ -149,20 +175,25 @@ class Context:
             documents=self._documents,
             edits=self.edits,
             diagnosed=self._diagnosed,
-            roots=tuple(map(Path, self.background.scan.roots)),
+            roots=self._roots,
         )
 
     def opened(self, uri: str) -> None:
         """A document was opened."""
-        forget_rules()
+        self.exclusion.forget()
         self._held = None
         self.background.changed(uri)
 
     def rules_changed(self) -> None:
         """What git ignores may be something else now."""
-        forget_rules()
+        self.exclusion.forget()
         self._held = None
         self.background.look_again()
+
+    def changed_on_disk(self, changed: Sequence[str], gone: Sequence[str] = ()) -> None:
+        """Files have come, changed or gone; documents that are open are what the client says."""
+        self._held = None
+        self.background.changed_on_disk(changed, gone)
 
     def changed(self, uri: str, changes: Sequence[tuple[Range | None, str]]) -> None:
         """A document was edited, by ranges in any encoding: only their lines count."""

@@ -1,45 +1,13 @@
-"""What the editor's other servers find wrong in open documents, as the client passes it on: `midspan/diagnostics`."""
+"""What the editor's other servers find wrong in open documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import msgspec
+from midspan.server.text.line_index import Range
 
-from midspan.server.text.documents import Range
-
-if TYPE_CHECKING:
-    from midspan.server.app import Server
-
-DIAGNOSTICS = "midspan/diagnostics"
-# Errors and warnings, and what no severity is known of.
-TOLD = (None, 1, 2)
-MOST, MESSAGE_CHARS = 200, 200
-
-
-class _Markup(msgspec.Struct, frozen=True):
-    value: str
-
-
-class _Place(msgspec.Struct, frozen=True):
-    line: int
-
-
-class _Span(msgspec.Struct, frozen=True):
-    start: _Place
-
-
-class _Diagnostic(msgspec.Struct, frozen=True):
-    range: _Span
-    message: str | _Markup
-    severity: int | None = None
-
-
-class _Diagnostics(msgspec.Struct, frozen=True):
-    uri: str
-    diagnostics: list[_Diagnostic]
+MOST = 200  # kept of a document
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +40,3 @@ class Diagnosed:
     def around(self, uri: str, first: int, last: int) -> list[Diagnosis]:
         """Those of lines [first, last]."""
         return [one for one in self._of.get(uri, ()) if first <= one.line <= last]
-
-
-def diagnosed(server: Server, params: object) -> None:
-    """The params name a document and its diagnostics, as `textDocument/publishDiagnostics` would."""
-    pushed = msgspec.convert(params, _Diagnostics)
-    found = [Diagnosis(one.range.start.line, _line(one.message)) for one in pushed.diagnostics if one.severity in TOLD]
-    if server.documents.get(pushed.uri) is not None:
-        server.context.diagnosed_in(pushed.uri, found)
-
-
-def _line(message: str | _Markup) -> str:
-    """A message on one line, no longer than it needs to be."""
-    return " ".join((message if isinstance(message, str) else message.value).split())[:MESSAGE_CHARS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from midspan.server.text.documents import Range
+from midspan.server.text.line_index import Range
 
 KEPT = 16
 # An edit so near to a region, in lines, widens it.

@@ -15,10 +15,12 @@ from pathlib import Path
 from midspan.engine.api import Hole
 from midspan.server.context.diagnostics import Diagnosed
 from midspan.server.context.recent_edits import Edits
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
 from midspan.server.text.hole import encodable, lf
 from midspan.server.text.languages import Language, language_of
-from midspan.server.workspace.index import WORDS, Index, key_of
+from midspan.server.text.line_index import Place
+from midspan.server.text.uris import key_of
+from midspan.server.workspace.index import WORDS, Index
 from midspan.server.workspace.tags import Definition
 
 # Of a file's statements so many are looked at for so many imports; of a header so many lines are shown.
@@ -30,6 +32,7 @@ LINE_CHARS = 400
 NEAR_LINES = 12
 EDIT_CHARS = 600
 HEADER = re.compile(r"class|function|method|impl|interface|struct|trait|module|namespace|constructor")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 NAME = re.compile(r"[^\W\d]\w{2,}(\s*\()?")
 
 
@@ -193,7 +196,9 @@ def _headed(gap: Gap, key: str, text: str) -> str:
 def _name_in(key: str, roots: tuple[Path, ...]) -> str:
     """A file's path below the folder that it is in, else its name."""
     root = next((root for root in roots if Path(key).is_relative_to(root)), None)
-    return Path(key).name if root is None else Path(key).relative_to(root).as_posix()
+    name = Path(key).name if root is None else Path(key).relative_to(root).as_posix()
+    # A name may hold a line end, which would end the comment that it is shown in.
+    return CONTROL.sub("?", name)
 
 
 def _comment(language: Language, text: str) -> str:

@@ -6,9 +6,12 @@ import asyncio
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Optional, Union
 
 import cattrs
+from cattrs.gen import make_dict_structure_fn, override
 from lsprotocol import converters, types
 from pygls.exceptions import (
     FeatureNotificationError,
@@ -28,6 +31,7 @@ from pygls.protocol import (
 
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.stdio import WireError, read_messages
+from midspan.server.lsp.trigger_kinds import structure_kind
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,10 @@ OWN_DOCUMENTS = (
     types.NOTEBOOK_DOCUMENT_DID_CHANGE,
     types.NOTEBOOK_DOCUMENT_DID_CLOSE,
 )
+# Stands for a document's version that is null, as it may be before LSP 3.16.
+NO_VERSION = -(2**31)
+# Of a server that ends: what still waits then has no more to wait for.
+KEPT_S = 1.0
 MALFORMED = (cattrs.BaseValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 # One keystroke's messages, as small as they get, and an answer.
@@ -68,7 +76,10 @@ NOTIFICATIONS = frozenset(method for method, kinds in types.METHOD_TO_TYPES.item
 
 
 def strict_converter() -> cattrs.Converter:
-    """lsprotocol's converter, without its taking "3", 1.5 or true for an integer and anything for a string."""
+    """lsprotocol's converter, without its taking "3", 1.5 or true for an integer and anything for a string.
+
+    It takes two things that other drafts of LSP have: a document's version that is null, and a trigger kind of 0.
+    """
     converter = converters.get_converter()
     converter.register_structure_hook(int, _integer)
     converter.register_structure_hook(bool, _boolean)
@@ -76,6 +87,10 @@ def strict_converter() -> cattrs.Converter:
     # lsprotocol takes anything at all for an id or a token, over which pygls would end.
     converter.register_structure_hook(Union[int, str], _identifier)  # noqa: UP007
     converter.register_structure_hook(Optional[Union[int, str]], _identifier_or_none)  # noqa: UP007, UP045
+    converter.register_structure_hook(types.InlineCompletionTriggerKind, structure_kind)
+    versioned = types.VersionedTextDocumentIdentifier
+    version = override(struct_hook=lambda value, _: NO_VERSION if value is None else _integer(value, int))
+    converter.register_structure_hook(versioned, make_dict_structure_fn(versioned, converter, version=version))
     return converter
 
 
@@ -88,6 +103,7 @@ class Protocol(LanguageServerProtocol):
         self._lenient = converters.get_converter()
         self._initialized = False
         self._exited = False
+        self._kept = set[object]()
 
     def warm(self) -> None:
         """Read and write a keystroke's messages once: the converter makes its code for a kind when that first comes."""
@@ -100,6 +116,7 @@ class Protocol(LanguageServerProtocol):
         super()._register_builtin_features()  # type: ignore[no-untyped-call]
         for method in OWN_DOCUMENTS:
             self.fm.builtin_features.pop(method)
+        self.fm.add_builtin_feature(types.SHUTDOWN, self._shut_down)
         self.fm.add_builtin_feature(types.EXIT, self._exit)
 
     async def serve(self, stdin: BinaryIO, stdout: BinaryIO) -> int:
@@ -204,8 +221,39 @@ class Protocol(LanguageServerProtocol):
         # lsprotocol leaves out an id that is null, which the specification wants.
         self._send_data({"jsonrpc": "2.0", "id": id, "error": error.to_response_error()})
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Stands in a handler whose request is answered in its time: `shutdown` does not cancel it."""
+        # pygls knows a command by its request's id, and what it runs by a task.
+        mine = {self.msg_id, asyncio.current_task()}
+        self._kept |= mine
+        try:
+            yield
+        finally:
+            self._kept -= mine
+
+    async def answer_kept(self) -> None:
+        """Wait for the answers of handlers that `shutdown` did not cancel."""
+        if tasks := [task for task in self._kept if isinstance(task, asyncio.Task)]:
+            await asyncio.wait(tasks, timeout=KEPT_S)
+
+    def _shut_down(self, *_: object) -> None:
+        self._shutdown = True
+        # Cancelling an answer takes it out of the table.
+        for id, future in list(self._request_futures.items()):
+            if id not in self._kept and future not in self._kept:
+                future.cancel()
+
     def _exit(self, *_: object) -> None:
         self._exited = True
+
+    def _run_generator(self, future: Any, *, gen: Any, result_future: Any) -> None:
+        """pygls's own, for a handler that was cancelled: pygls takes the cancellation for an error of the loop."""
+        if future is not None and future.cancelled():
+            gen.close()
+            result_future.cancel()
+        else:
+            super()._run_generator(future, gen=gen, result_future=result_future)
 
 
 def _is_answer(data: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One piece of work the server began itself, shown by the client as progress."""
+"""Work that the server began itself, shown by the client as progress."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pygls.lsp.server import LanguageServer
 
 from midspan.engine.api import OnProgress
 
-# Less is read before a person has seen that it has begun.
+# A smaller file is read before a person sees the progress.
 LONG_BYTES = 1_000_000_000
 
 
 class Progress:
-    """A `$/progress` with one beginning and one end; nothing at all for a client without the capability.
+    """A `$/progress` with one beginning and one end; nothing for a client without the capability.
 
-    With `cancel`, which is called when the user cancels the work, the client offers to.
+    With `cancel`, the client offers to cancel the work; `cancel` is called when the user does.
     """
 
     def __init__(self, server: LanguageServer, title: str, cancel: Callable[[], object] | None = None) -> None:

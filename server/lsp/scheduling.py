@@ -1,8 +1,8 @@
-"""How soon Linux lets a thread run that has something to do, while every core is busy with the engine's products.
+"""Short scheduler slices for threads that answer keystrokes, while the engine's products keep every core busy.
 
-A thread that wakes waits until one that runs has used up its slice, some milliseconds, and a keystroke with it. One
-that asks for short slices is let in at once, and gets no more of the cores than before. From Linux 6.12 on (EEVDF, see
-sched_setattr(2) and the kernel's Documentation/scheduler/sched-eevdf.rst); older ones take the request and do nothing.
+A thread that wakes up waits until a running one has used up its slice, some milliseconds. A thread that asks for short
+slices runs at once, and gets no larger share of the cores. This needs Linux 6.12 (EEVDF, see sched_setattr(2) and the
+kernel's Documentation/scheduler/sched-eevdf.rst); older kernels take the request and do nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import platform
 import struct
 import sys
 
-# The least that Linux takes.
+# The shortest slice that Linux takes.
 SLICE_NS = 100_000
-# What this thread starts, engine and indexer, is scheduled as usual.
+# Threads and processes that this thread starts are scheduled as usual.
 RESET_ON_FORK = 1
 # The system calls' numbers, for which Python and glibc have no names.
 SET, GET = {"x86_64": 314, "aarch64": 274}, {"x86_64": 315, "aarch64": 275}
@@ -25,11 +25,11 @@ SIZE = struct.calcsize(ATTRIBUTES)
 
 
 def wake_soon() -> bool:
-    """Ask for short slices for the calling thread; whether it has them now. Elsewhere than on Linux it has not."""
+    """Ask for short slices for the calling thread; returns whether it has them. Never outside Linux."""
     if sys.platform != "linux" or platform.machine() not in SET:
         return False
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
-        # Whoever started the server has said how it is to be scheduled.
+        # Whoever started the server chose its scheduling.
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     wanted = struct.pack(ATTRIBUTES, SIZE, os.SCHED_OTHER, RESET_ON_FORK, nice, 0, SLICE_NS, 0, 0)
@@ -38,7 +38,7 @@ def wake_soon() -> bool:
 
 
 def attributes(thread: int = 0) -> tuple[int, ...]:
-    """A thread's struct sched_attr as the kernel states it, zeros where it states nothing; 0 is the calling thread."""
+    """A thread's struct sched_attr as the kernel states it, zeros if it states nothing; 0 is the calling thread."""
     found = ctypes.create_string_buffer(SIZE)
     ctypes.CDLL(None).syscall(GET[platform.machine()], thread, found, SIZE, 0)
     return struct.unpack(ATTRIBUTES, found.raw)

@@ -13,9 +13,9 @@ WORKING_AFTER_S = 0.2
 
 
 class Status:
-    """The state, from what is known; used on the event loop only.
+    """The state of the server; used on the event loop only.
 
-    `off` and `error` come first, then `loading`, `working`, `degraded` (it runs, but something needs a mend), `ready`.
+    `off` and `error` come first, then `loading`, `working`, `degraded` (it runs, but something needs a fix), `ready`.
     """
 
     def __init__(self, send: Callable[[State, str], None]) -> None:
@@ -53,21 +53,21 @@ class Status:
         self._become("ready", message)
 
     def add(self, more: str) -> None:
-        """What else there is to say while all is well; it takes the place of what was added before."""
+        """Add a line to the ready state; it replaces the one before."""
         self._more = more
         self._tell()
 
     def error(self, message: str) -> None:
-        """Nothing can be filled; the message names the mend."""
+        """Nothing can be filled; the message names the fix."""
         self._become("error", message)
 
     def follow(self, *, enabled: bool, wanted: bool) -> None:
-        """Whether the user has midspan switched on, and whether the client wants to hear of the status at all."""
+        """Note whether midspan is switched on, and whether the client wants the status at all."""
         self._enabled, self._wanted = enabled, wanted
         self._tell()
 
     def trouble(self, of: str, message: str) -> None:
-        """Something does not work while the rest goes on; the message names the mend."""
+        """Something does not work while the rest goes on; the message names the fix."""
         self._troubles[of] = message
         self._tell()
 
@@ -78,7 +78,7 @@ class Status:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """The engine is at work; shown when it takes long enough to be noticed."""
+        """The engine works; shown once that takes long enough to be noticed."""
         self._open += 1
         if self._open == 1:
             self._timer = asyncio.get_running_loop().call_later(WORKING_AFTER_S, self._show_work)

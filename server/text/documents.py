@@ -1,6 +1,6 @@
-"""The text of open documents: LSP line ends only, three position encodings, edits in O(lines touched).
+"""Open documents: LSP line ends only, three position encodings, edits in O(lines touched).
 
-A client that sends its whole text at every change is taken to have sent what differs.
+A change of the whole text is reduced to what differs.
 
 Lines are numbered from 0 and keep their line end; the last one has none. Columns count code points, characters count
 the units of an encoding. Form feed, NEL, U+2028 and their like are ordinary characters.
@@ -10,61 +10,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from midspan.server.text.line_index import Offsets
+from midspan.server.text.languages import name_in
+from midspan.server.text.line_index import Edit, Offsets, Place, Range, byte_length
 from midspan.server.text.syntax import Syntax, syntax_of
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
-Place = tuple[int, int]
-Range = tuple[Place, Place]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 WORD = re.compile(r"\w*")
-# Text that does not parse can make the parser go through the whole file; nobody should wait for that at every key.
+# Text that does not parse can make the parser read the whole file; no keystroke should wait for that.
 PATIENCE_S = 0.001  # of this thread's processor time
-# The first parse may take so many times as long: enough for most files, and not felt by who types in another one.
+# The first parse may take this many times as long: enough for most files, and not felt while typing in another one.
 FIRST = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """One replacement in UTF-8: bytes, and (line, byte in the line), of its start, its old end and its new end."""
-
-    start: int
-    old_end: int
-    new_end: int
-    start_point: Place
-    old_end_point: Place
-    new_end_point: Place
-
-
 class Document:
-    """One open document; `version` is the client's. Its text is `lost` when an edit could not be understood."""
+    """One open document; `version` is the client's. Its text is `lost` after an edit that could not be understood.
+
+    `language_id` is the table's name of the language, or the client's id where no table knows it (languages.py).
+    """
 
     def __init__(self, uri: str, language_id: str, version: int, text: str) -> None:
-        self.uri, self.language_id, self.version = uri, language_id, version
+        self.uri, self.language_id, self.version = uri, name_in(language_id, uri), version
         self.lost = False
         self.lines = split_lines(text)
         self.offsets = Offsets(map(byte_length, self.lines))
-        self._syntax = syntax_of(language_id)
+        self._syntax = syntax_of(self.language_id)
         self._parsed = self._tried = self._laborious = self._only_words = False
         self.parse(FIRST * PATIENCE_S)
 
     @property
     def syntax(self) -> Syntax | None:
-        """The tree; None for plain text, and as long as there is none: the document is as good as plain text then.
+        """The syntax tree; None for plain text, and until a first parse has ended.
 
-        It is brought up to date here, as not every keystroke needs it: letters in a word make and end nothing around.
-
-        Where that took too long the last time, it is left to `parse`, and the tree is that of an older text.
+        The tree is updated here rather than at every edit, as letters within a word change nothing around it. If that
+        took too long the last time, `parse` does it, and this is the tree of an older text.
         """
         if not self._tried and not self._laborious and not self._only_words:
             self.parse(PATIENCE_S)
         return self._syntax if self._syntax is not None and self._syntax.has_tree else None
 
     def parse(self, patience_s: float) -> bool:
-        """Go on with the tree for so much processor time; whether it is up to date."""
+        """Continue the parse for so many seconds of processor time; returns whether the tree is up to date."""
         if self._syntax is not None and not self._parsed:
             self._parsed = self._syntax.parse(self.lines, self.offsets, patience_s)
             self._laborious = self._tried or not self._parsed
@@ -78,7 +66,7 @@ class Document:
 
     @property
     def text(self) -> str:
-        """The whole text; costs a join, so not for the path of a keystroke."""
+        """The whole text. It costs a join: not for the path of a keystroke."""
         return "".join(self.lines)
 
     def content(self, line: int) -> str:
@@ -93,7 +81,7 @@ class Document:
         return max(counts, key=counts.__getitem__)
 
     def place(self, line: int, character: int, encoding: Encoding) -> Place:
-        """A client's position as line and column: past a line's end is its end, past the last line the text's end."""
+        """A client's position as line and column, clamped to the line's end and to the text's end."""
         if line >= len(self.lines):
             return len(self.lines) - 1, len(self.content(len(self.lines) - 1))
         return line, column_of(self.content(line), character, encoding)
@@ -113,9 +101,9 @@ class Document:
         self.edit(*self.edit_of(span, text, encoding))
 
     def edit_of(self, span: Range | None, text: str, encoding: Encoding) -> tuple[Range, str]:
-        """A client's change as an edit; one of the whole text as what it changes, as if only that had been sent.
+        """A client's change as an edit; a whole text as the part that differs.
 
-        Then the tree and all that is known by places lasts.
+        So the tree, and all that is known by places, survives a whole text.
         """
         if span is not None:
             return self.places(span, encoding), text
@@ -123,7 +111,7 @@ class Document:
         return (self._place_at(old[:head]), self._place_at(old[: len(old) - tail])), text[head : len(text) - tail]
 
     def _place_at(self, before: str) -> Place:
-        """The place behind a beginning of the text."""
+        """The place where a beginning of the text ends."""
         size = byte_length(before)
         line = min(self.offsets.line_at(size), len(self.lines) - 1)
         return line, column_of(self.lines[line], size - self.offsets.before(line), "utf-8")
@@ -172,7 +160,7 @@ class Documents:
         self._open: dict[str, Document] = {}
 
     def open(self, uri: str, language_id: str, version: int, text: str) -> Document:
-        """The client owns this text from now on."""
+        """Take the client's text of a document."""
         self._open[uri] = document = Document(uri, language_id, version, text)
         return document
 
@@ -184,8 +172,9 @@ class Documents:
         encoding: Encoding,
         before_each: Callable[[Document, Range, str], object] | None = None,
     ) -> None:
-        """Apply changes in order; a lost text comes back with a change of the whole. Raises KeyError for a document
-        that is not open. `before_each` hears of every edit that is about to be made, in places."""
+        """Apply changes in order; a change of the whole text brings a lost one back.
+
+        `before_each` hears of every edit before it is made. Raises KeyError for a document that is not open."""
         document = self._open[uri]
         for span, text in changes:
             document.lost = document.lost and span is not None
@@ -201,7 +190,7 @@ class Documents:
         return list(self._open)
 
     def lose(self, uri: str) -> None:
-        """An edit of this document could not be understood: what we hold is no longer what the client shows."""
+        """Mark a document's text as lost: the client shows something else than is held here."""
         if uri in self._open:
             self._open[uri].lost = True
 
@@ -228,7 +217,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def unchanged(old: str, new: str) -> tuple[int, int]:
-    """How many characters two texts have in common at their beginning, and how many at their end; no CRLF is cut."""
+    """How many characters two texts share at their beginning and at their end; no CRLF is cut."""
     head = _alike(old, new, min(len(old), len(new)), lambda text, low, high: text[low:high])
     if head and old[head - 1] == "\r" and "\n" in (old[head : head + 1], new[head : head + 1]):
         head -= 1
@@ -240,7 +229,7 @@ def unchanged(old: str, new: str) -> tuple[int, int]:
 
 
 def _alike(one: str, other: str, most: int, part: Callable[[str, int, int], str]) -> int:
-    """How far the parts of two texts from 0 on are alike; by halves, as a comparison of long parts is quick."""
+    """How many leading characters are alike, found by halving, as comparing long parts is quick."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -249,11 +238,6 @@ def _alike(one: str, other: str, most: int, part: Callable[[str, int, int], str]
         else:
             high = middle - 1
     return low
-
-
-def byte_length(text: str) -> int:
-    """Bytes of UTF-8; a lone surrogate, which JSON can carry, counts three."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def units(text: str, encoding: Encoding) -> int:
@@ -267,7 +251,7 @@ def column_of(content: str, character: int, encoding: Encoding) -> int:
     """Code points before `character` units; inside a character rounds down, past the end is the end."""
     if content.isascii() or encoding == "utf-32":
         return min(character, len(content))
-    # A column more than there can be; what it is too far gives a bound on how many characters to go back.
+    # One column more than there can be; the excess bounds how many characters to go back.
     column, widest = min(character, len(content)), 4 if encoding == "utf-8" else 2
     while (excess := units(content[:column], encoding) - character) > 0:
         column -= -(-excess // widest)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from midspan.engine.api import GapKind, Hole
-from midspan.server.text.documents import Document, Place, byte_length
+from midspan.server.text.documents import Document
 from midspan.server.text.languages import literals_of
+from midspan.server.text.line_index import Place, byte_length
 from midspan.server.text.syntax import Syntax
 
 PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000

@@ -10,8 +10,11 @@ import importlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
+
+from midspan.server.text.language_ids import spellings
 
 if TYPE_CHECKING:
     from tree_sitter import Language as Grammar
@@ -25,7 +28,7 @@ DOUBLED = r'"(?:""|[^"\n])*"|' + r"'(?:''|[^'\n])*'"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """One language. `name` is what settings and checkpoints call it; `ids` are LSP's other names for it.
+    """One language. `name` is what settings and checkpoints call it; language_ids.py knows what editors call it.
 
     `strings`, `comments`, `interpolations` (code within a string), `arguments` (lists in which no statement stands) and
     `imports` are node types. A node of `blocks` without a child that begins on a later row is an empty block; `headers`
@@ -37,7 +40,6 @@ class Language:
     name: str
     package: str = ""
     function: str = "language"
-    ids: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
     strings: Words = frozenset()
     open_strings: Words = frozenset()
@@ -100,7 +102,6 @@ PYTHON = Language(
 JAVASCRIPT = Language(
     name="javascript",
     package="tree_sitter_javascript",
-    ids=("javascriptreact",),
     extensions=(".js", ".jsx", ".mjs", ".cjs"),
     strings=_set("string template_string regex"),
     comments=_set("comment html_comment"),
@@ -118,13 +119,12 @@ TYPESCRIPT = replace(
     name="typescript",
     package="tree_sitter_typescript",
     function="language_typescript",
-    ids=(),
     extensions=(".ts", ".mts", ".cts"),
     interpolations=JAVASCRIPT.interpolations | {"template_type"},
     blocks=JAVASCRIPT.blocks | {"interface_body", "enum_body", "object_type"},
     arguments=JAVASCRIPT.arguments | {"type_arguments"},
 )
-TSX = replace(TYPESCRIPT, name="tsx", function="language_tsx", ids=("typescriptreact",), extensions=(".tsx",))
+TSX = replace(TYPESCRIPT, name="tsx", function="language_tsx", extensions=(".tsx",))
 GO = Language(
     name="go",
     package="tree_sitter_go",
@@ -188,7 +188,6 @@ CPP = replace(
     C,
     name="cpp",
     package="tree_sitter_cpp",
-    ids=("cuda-cpp",),
     extensions=(".cc", ".cpp", ".cxx", ".hpp", ".hh", ".cu"),
     strings=C.strings | {"raw_string_literal"},
     blocks=C.blocks | {"requirement_seq"},
@@ -244,7 +243,6 @@ PHP = Language(
 BASH = Language(
     name="bash",
     package="tree_sitter_bash",
-    ids=("shellscript", "sh", "shell", "zsh"),
     extensions=(".sh", ".bash"),
     strings=_set("string raw_string ansi_c_string heredoc_body"),
     comments=_set("comment"),
@@ -262,7 +260,6 @@ BASH = Language(
 JSON = Language(
     name="json",
     package="tree_sitter_json",
-    ids=("jsonc",),
     extensions=(".json", ".jsonc"),
     strings=_set("string"),
     comments=_set("comment"),
@@ -274,7 +271,6 @@ JSON = Language(
 YAML = Language(
     name="yaml",
     package="tree_sitter_yaml",
-    ids=("dockercompose", "github-actions-workflow"),
     extensions=(".yaml", ".yml"),
     strings=_set("single_quote_scalar double_quote_scalar block_scalar"),
     open_strings=_set("block_scalar"),
@@ -357,18 +353,26 @@ TABLE = (
     PYTHON, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, C_SHARP, RUBY, PHP, BASH, JSON, YAML, TOML, HTML, CSS,
     MARKDOWN, SQL, LUA,
 )  # fmt: skip
-BY_ID = {id: language for language in TABLE for id in (language.name, *language.ids)}
+BY_NAME = {language.name: language for language in (PLAIN, *TABLE)}
 BY_EXTENSION = {extension: language.name for language in TABLE for extension in language.extensions}
 
 
 def language_of(language_id: str) -> Language:
     """The language of an LSP languageId; a language that the table does not know is plain text."""
-    return BY_ID.get(language_id, PLAIN)
+    return BY_NAME.get(name_of(language_id), PLAIN)
 
 
+@lru_cache(256)
 def name_of(language_id: str) -> str:
-    """One name for all ids of a language; an id that the table does not know stands for itself."""
-    return BY_ID[language_id].name if language_id in BY_ID else language_id
+    """One name for all ids of a language, as editors spell them; an id that is in no table stands for itself."""
+    return next((name for name in spellings(language_id) if name in BY_NAME), language_id)
+
+
+def name_in(language_id: str, uri: str) -> str:
+    """The name of a document's language: by its id or, where no table knows that, by how its URI's path ends."""
+    name = name_of(language_id)
+    ending = PurePosixPath(uri.partition("#")[0].partition("?")[0]).suffix.lower()
+    return name if name in BY_NAME else BY_EXTENSION.get(ending, name)
 
 
 def is_on(language_id: str, trained: Collection[str], chosen: Mapping[str, bool]) -> bool:
@@ -378,8 +382,10 @@ def is_on(language_id: str, trained: Collection[str], chosen: Mapping[str, bool]
 
 
 def off_because(language_id: str, checkpoint: str, trained: Collection[str]) -> str:
-    """Why no gap of a language is filled, and the mend, in one line."""
-    name = name_of(language_id)[:40]
+    """Why no gap of a language is filled, and the fix, in one line; an unknown id is a client's text: not quoted."""
+    name = name_of(language_id)
+    if name not in BY_NAME:
+        return 'no fills in a language that midspan has no grammar of; "languages": {"its LSP id": true} turns it on'
     known = "was trained on it, but it is off" if name in map(name_of, trained) else f"knows {', '.join(trained)} only"
     return f'no fills in {name}: {checkpoint} {known}; the setting "languages": {{"{name}": true}} turns it on'
 

@@ -1,17 +1,33 @@
-"""Where lines begin, in bytes of UTF-8, while lines are edited: what an edit costs does not grow with the text."""
+"""Where lines begin in UTF-8 bytes, under edits; an edit's cost does not grow with the text."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 
-# So many lines are added up at a time, when a place is looked for behind what is known.
+# Lines that are summed at a time, when a place is looked up behind what is known.
 AT_A_TIME = 1000
+
+Place = tuple[int, int]
+Range = tuple[Place, Place]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One replacement in UTF-8: bytes, and (line, byte in the line), of its start, its old end and its new end."""
+
+    start: int
+    old_end: int
+    new_end: int
+    start_point: Place
+    old_end_point: Place
+    new_end_point: Place
 
 
 class Offsets:
-    """Sizes of lines in bytes; the sums before them are kept up to the last edit, and made again when asked for."""
+    """Sizes of lines in bytes; prefix sums are kept up to the last edit, and remade on demand."""
 
     def __init__(self, sizes: Iterable[int]) -> None:
         self._sizes = list(sizes)
@@ -25,7 +41,7 @@ class Offsets:
         return self._sizes[line]
 
     def before(self, line: int) -> int:
-        """The bytes of all lines before this one, which may be the one behind the last."""
+        """The bytes of all lines before this one, which may be one past the last."""
         if line > self._known:
             del self._sums[self._known + 1 :]
             more = accumulate(self._sizes[self._known : line], initial=self._sums.pop())
@@ -34,12 +50,17 @@ class Offsets:
         return self._sums[line]
 
     def line_at(self, offset: int) -> int:
-        """The line that holds the byte at an offset; behind the last for an offset behind the text."""
+        """The line that holds the byte at an offset; one past the last for an offset past the text."""
         while self._known < len(self._sizes) and self._sums[self._known] <= offset:
             self.before(min(len(self._sizes), self._known + AT_A_TIME))
         return bisect_right(self._sums, offset, hi=self._known + 1) - 1
 
     def replace(self, first: int, end: int, sizes: Iterable[int]) -> None:
-        """Other lines in place of those from `first` to before `end`."""
+        """Replace the lines [first, end)."""
         self._sizes[first:end] = sizes
         self._known = min(self._known, first)
+
+
+def byte_length(text: str) -> int:
+    """Bytes of UTF-8; a lone surrogate, which JSON can carry, counts three."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

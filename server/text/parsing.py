@@ -1,9 +1,8 @@
-"""Pieces of a text as a tree-sitter parser reads them, and what the binding forgets to let go of.
+"""Parsing a text in pieces, without the memory that the binding leaks.
 
-py-tree-sitter (0.25.2 to 0.26.1 at least) keeps two references too many to every piece that a callback gives it, so
-that what was read for one key after another would be kept for ever. A parse of the whole text in one piece keeps
-none, but cannot be interrupted. So the references that are too many are dropped once the parser has returned, by
-which time it needs no piece any more; of a binding that keeps none, none is dropped.
+py-tree-sitter (0.25.2 to 0.26.1 at least) keeps two references too many to every piece that a callback returns: memory
+would grow at every key. A parse of the whole text in one piece leaks nothing, but cannot be interrupted. So the excess
+references are dropped once the parser has returned and needs no piece any more. A binding that leaks none loses none.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from collections.abc import Callable
 
 from tree_sitter import Parser, Tree
 
-# Shorter ones are Python's own, there once for ever.
+# Python keeps shorter ones itself, once for ever.
 LEAST = 2
 _drop = ctypes.pythonapi.Py_DecRef
 _drop.argtypes, _drop.restype = [ctypes.py_object], None
 
 
 class Pieces:
-    """What one call of a parser has read by `read`: (offset in bytes) -> the text from there on, empty at its end."""
+    """The pieces that one parse has read. `read`: (offset in bytes) -> the text from there on, empty at its end."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -36,7 +35,7 @@ class Pieces:
         return piece
 
     def let_go(self) -> None:
-        """The parser has returned: nobody but us holds a piece."""
+        """Drop the excess references; the parser has returned and needs no piece."""
         plain = bytes(LEAST + len(self._given))
         while self._given:
             piece = self._given.pop()
@@ -47,10 +46,10 @@ class Pieces:
 def parse_in_pieces(
     parser: Parser, read: Callable[[int], bytes], old: Tree | None = None, stop: Callable[[], bool] = lambda: False
 ) -> Tree:
-    """The tree of the text that `read` gives; `old` is that of an older text, told what moved.
+    """The tree of the text that `read` gives; `old` is an older text's tree, moved by the edits since.
 
-    The parser calls back again and again: other threads have the interpreter meanwhile, and ValueError is raised where
-    `stop` says so. The next call goes on from there unless the parser is reset.
+    The parser calls back often, so other threads get the interpreter meanwhile. It raises ValueError once `stop` says
+    so; the next call continues from there unless the parser is reset.
     """
     pieces = Pieces(read)
     try:

@@ -1,4 +1,4 @@
-"""Trees made and brought up to date while nobody types, so that no keystroke waits for more of a parse than it must."""
+"""Updates syntax trees while nobody types, so that keystrokes wait for as little parsing as possible."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ QUIET_S = 0.03
 SLICE_S = 0.002
 
 
-class Idle:
-    """One timer for all documents whose trees wait, the one that was edited last first; used on the event loop only.
+class Reparse:
+    """One timer for all documents with a parse to continue, the last edited first; used on the event loop only.
 
-    While the server is `busy` with a question it waits: a parse would hold up the engine's thread and the answer. So it
-    does for a while behind it, when the next key is about to come.
+    It waits while the server is `busy` with a request: a parse would hold up the engine's thread and the answer. It
+    also waits a while after the answer, when the next key is about to come.
     """
 
     def __init__(self, documents: Documents, busy: Callable[[], bool]) -> None:
@@ -28,11 +28,11 @@ class Idle:
         self._was_busy = False
 
     def start(self) -> None:
-        """From now on there is a running event loop."""
+        """Begin; there is a running event loop from now on."""
         self._loop = asyncio.get_running_loop()
 
     def edited(self, uri: str) -> None:
-        """A document was opened or edited: its tree is gone on with when it has been quiet for a while."""
+        """A document was opened or edited: continue its parse when nobody has typed for a while."""
         self._pending.pop(uri, None)
         self._pending[uri] = None
         self._go_on_in(QUIET_S)

@@ -1,7 +1,7 @@
-"""tree-sitter trees kept beside the text, and what they say of a place.
+"""tree-sitter trees kept beside the text, and what they say about a place.
 
-Trees are parsed from UTF-8 bytes read a hundred lines at a time; an edit re-reads only what the parser asks for. What
-takes longer than a keystroke may, the first parse of a large file too, is gone on with while nobody types (idle.py).
+Trees are parsed from UTF-8 bytes, a hundred lines at a time; after an edit the parser re-reads only what it asks for.
+A parse that takes longer than a keystroke may take continues while nobody types (reparse.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from midspan.server.text.languages import Language, language_of
 from midspan.server.text.parsing import parse_in_pieces
 
 if TYPE_CHECKING:
-    from midspan.server.text.documents import Edit
-    from midspan.server.text.line_index import Offsets
+    from midspan.server.text.line_index import Edit, Offsets
 
 # A call from the parser costs more than a few kilobytes.
 LINES_A_READ = 100
@@ -41,7 +40,7 @@ class Syntax:
         self._halfway = False
 
     def edit(self, edit: Edit) -> None:
-        """Tell the old tree what moved."""
+        """Move the old tree's places by an edit."""
         self._start_afresh()
         if self._tree is not None:
             points = (edit.start_point, edit.old_end_point, edit.new_end_point)
@@ -49,14 +48,14 @@ class Syntax:
 
     @property
     def has_tree(self) -> bool:
-        """Whether a parse has come to its end yet; until then nothing can be said of any place."""
+        """Whether a parse has ended yet; until then nothing is known of any place."""
         return self._tree is not None
 
     def parse(self, lines: list[str], offsets: Offsets, patience_s: float) -> bool:
-        """Bring the tree up to date with the lines, whose places `offsets` knows.
+        """Update the tree to the lines, whose places `offsets` has; returns whether it is up to date.
 
-        Returns whether it is. If not, the old tree, whose places `edit` has moved, serves until another call, which
-        goes on from there, has come to the end; the first time there is none.
+        If not, the old tree, moved by `edit`, serves until a later call, which continues from here, has ended. The
+        first time there is no old tree.
         """
         self._lines = lines
 
@@ -75,7 +74,7 @@ class Syntax:
         return True
 
     def _start_afresh(self) -> None:
-        """What was parsed of the text before an edit is no use behind it."""
+        """Drop an unfinished parse: an edit has made it useless."""
         if self._halfway:
             self._parser.reset()
             self._halfway = False
@@ -91,7 +90,7 @@ class Syntax:
         return self._tree is not None and self._tree.root_node.has_error
 
     def surroundings(self, offset: int) -> Surroundings:
-        """What a byte offset stands in; at a token's end it stands in the token."""
+        """What a byte offset stands in; a token's end belongs to the token."""
         for node in self.around(offset):
             if node.type in self.language.comments and self._in_comment(node, offset):
                 return "comment"
@@ -104,7 +103,7 @@ class Syntax:
         return "code"
 
     def in_empty_block(self, offset: int, above: int) -> bool:
-        """Whether an offset on a blank line is all there is of a block; `above` is where the code above it ends."""
+        """Whether the blank line at an offset is a whole block; `above` is where the code above it ends."""
         assert self._tree is not None
         opener: Node | None = self._tree.root_node.descendant_for_byte_range(max(0, above - 1), above)
         header = None if opener is None else opener.parent

@@ -1,4 +1,4 @@
-"""Whether a fill breaks the syntax: the engine's judge, by tree-sitter, for the languages of the table."""
+"""Whether a fill breaks the syntax, by tree-sitter: the engine's judge, for every language with a grammar."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 from tree_sitter import Node, Parser, Tree
 
 import midspan.engine
-from midspan.engine.api import Hole, OnProgress
+from midspan.engine.api import Engine, Hole, OnProgress
 from midspan.server.text.languages import language_of
 from midspan.server.text.parsing import parse_in_pieces
 
 if TYPE_CHECKING:
-    from midspan.server.requests import Engine
     from midspan.server.text.languages import Language
 
 # Between two pieces other threads have the interpreter: no keystroke waits for a parse.
 PIECE = 1024
 
 
-def load_judged(checkpoint: str = "embedded", device: str = "auto", progress: OnProgress | None = None) -> Engine:
-    """`midspan.engine.load` with the judge of this floor; see there for what it raises."""
+def load_with_syntax(checkpoint: str = "embedded", device: str = "auto", progress: OnProgress | None = None) -> Engine:
+    """`midspan.engine.load` with this file's judge; raises what that raises."""
     if progress is None:
         return midspan.engine.load(checkpoint, device, SyntaxJudge())
     return midspan.engine.load(checkpoint, device, SyntaxJudge(), progress)

@@ -1,8 +1,8 @@
 """The workspace's definitions and lines, gathered in a process of their own at the lowest priority: `python -m` this
 module.
 
-It reads requests and writes findings, both as a length of four bytes and msgpack behind it, and ends with its input.
-A process, as the parser holds the interpreter for as long as a file takes, and its crash must not be the server's.
+It reads requests and writes findings (messages.py), and ends with its input. A process, as the parser holds the
+interpreter for as long as a file takes, and its crash must not be the server's.
 """
 
 from __future__ import annotations
@@ -14,224 +14,152 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import msgspec
 
 from midspan.engine import bare_lines
 from midspan.server.text.languages import BY_EXTENSION, language_of
-from midspan.server.workspace.exclusion import has_private_key, is_excluded, may_hold_secret
-from midspan.server.workspace.ignored import Ignored
-from midspan.server.workspace.tags import Definition, definitions, has_tags
+from midspan.server.text.uris import key_of_path, path_of_key
+from midspan.server.workspace.exclusion import Exclusion
+from midspan.server.workspace.messages import (
+    LENGTH_BYTES,
+    Changed,
+    Closed,
+    Finding,
+    Found,
+    Gone,
+    Opened,
+    Ping,
+    Pong,
+    Reading,
+    Request,
+    Scan,
+    Scanned,
+    write,
+)
+from midspan.server.workspace.plain_files import read_plain, stamp
+from midspan.server.workspace.secrets_in_text import has_private_key, without_secrets
+from midspan.server.workspace.tags import definitions
+from midspan.server.workspace.walk import in_turn, is_read, may_be_read, walk
 
 # A file that is larger is shown to no gap in another one; of an open one so much is read for the gaps in itself.
 MAX_FILE_BYTES, MAX_OPEN_BYTES = 256 * 1024, 1024 * 1024
-MAX_FILES, MAX_ENTRIES, MAX_DEPTH = 5000, 100_000, 24
-MAX_SCAN_S = 120.0  # of this process's time
-# Folders that no rules name everywhere, and whose text is not the user's.
-SKIPPED = frozenset(("node_modules", "__pycache__", "site-packages", "venv", "vendor"))
-LENGTH_BYTES = 4
+MAX_FILES = 5000
 UNREAD = (-1, -1)
-
-
-class Scan(msgspec.Struct, frozen=True, tag=True):
-    """Look through these folders; files that have not changed since the last time are left alone.
-
-    `afresh` has all of them told again: who asks has forgotten what it knew, as other rules may hold. Definitions are
-    looked for only where they are wanted, and lines in languages that are named.
-    """
-
-    roots: tuple[str, ...]
-    exclude: tuple[str, ...] = ()
-    definitions: bool = True
-    lines: tuple[str, ...] = ()
-    seconds: float = MAX_SCAN_S
-    afresh: bool = False
-
-
-class Opened(msgspec.Struct, frozen=True, tag=True):
-    """A document's text, which stands in place of the file's until it is closed; its key is a path or a URI."""
-
-    key: str
-    language: str
-    text: str
-
-
-class Closed(msgspec.Struct, frozen=True, tag=True):
-    """The file counts again."""
-
-    key: str
-
-
-class Found(msgspec.Struct, frozen=True, tag=True):
-    """All definitions of one file; `hidden` says that nothing of it may be shown to a model, which has none.
-
-    `large` says that nothing of it may be shown for gaps in other files. `lines` are without indents and blank ones.
-    """
-
-    key: str
-    language: str
-    definitions: tuple[Definition, ...] = ()
-    lines: tuple[str, ...] = ()
-    hidden: bool = False
-    large: bool = False
-
-
-class Gone(msgspec.Struct, frozen=True, tag=True):
-    """A file that is no more, or no longer to be shown."""
-
-    key: str
-
-
-class Scanned(msgspec.Struct, frozen=True, tag=True):
-    """A scan has come to its end."""
-
-
-Request = Scan | Opened | Closed
-Finding = Found | Gone | Scanned
-
-
-def write(message: Request | Finding) -> bytes:
-    """A message as it goes through a pipe."""
-    body = msgspec.msgpack.encode(message)
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 class Workspace:
     """What may be shown of the files below some folders, and of open documents."""
 
     def __init__(self) -> None:
-        self._roots: tuple[Path, ...] = ()
-        self._exclude: tuple[str, ...] = ()
-        self._definitions, self._lines = True, tuple[str, ...]()
-        self._rules: dict[Path, Ignored] = {}
+        self._scan = Scan(())
+        self._roots: tuple[str, ...] = ()
+        self._exclusion = Exclusion()
         self._stamps: dict[str, tuple[int, int]] = {}
         self._open: set[str] = set()
 
     def scan(self, request: Scan) -> Iterator[Finding]:
         """What is new below the folders, a file at a time, within the limits above; the rules hold from here on."""
-        self._roots, self._exclude = tuple(map(Path, request.roots)), request.exclude
-        self._definitions, self._lines = request.definitions, request.lines
+        self._scan = request
+        self._roots = tuple(path for path in map(path_of_key, request.roots) if path is not None)
+        self._exclusion = Exclusion(self._roots)
         if request.afresh:
             # What may not be shown any more may still be on its way, so it is not forgotten here: it goes by name.
             self._stamps = dict.fromkeys(self._stamps, UNREAD)
-        self._rules = {root: Ignored(root) for root in self._roots}
-        return self._scan(request)
+        return self._look()
 
-    def _scan(self, request: Scan) -> Iterator[Finding]:
-        until, seen = time.process_time() + request.seconds, set[str]()
-        for root in self._roots:
-            for path in walk(root, self._rules[root], self._exclude):
-                if not self._definitions and BY_EXTENSION[path.suffix.lower()] not in self._lines:
-                    continue
-                if len(seen) >= MAX_FILES or time.process_time() > until:
-                    yield Scanned()
-                    return
-                seen.add(str(path))
-                if (found := self._read(path)) is not None:
-                    yield found
+    def _look(self) -> Iterator[Finding]:
+        until, seen = time.process_time() + self._scan.seconds, set[str]()
+        for path in in_turn(walk(root, self._exclusion, self._scan.exclude) for root in self._roots):
+            if not self._wants(path) or (key := key_of_path(path)) in seen:
+                continue
+            if len(seen) >= MAX_FILES or time.process_time() > until:
+                yield Scanned()
+                return
+            seen.add(key)
+            yield from self._read(key, path)
         for key in sorted(self._stamps.keys() - seen):
             del self._stamps[key]
             if key not in self._open:
                 yield Gone(key)
         yield Scanned()
 
-    def opened(self, request: Opened) -> Finding:
+    def opened(self, request: Opened) -> Iterator[Finding]:
         """What may be shown of an open document."""
+        yield Reading(request.key)
         self._open.add(request.key)
         data = request.text.encode("utf-8", "replace")
-        if self._hidden(request.key) or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
-            return Found(request.key, request.language, hidden=True)
-        return self._found(request.key, request.language, data, request.text)
+        hidden = self._exclusion.reason(request.uri, self._scan.exclude) is not None
+        if hidden or len(data) > MAX_OPEN_BYTES or has_private_key(request.text):
+            yield Found(request.key, request.language, hidden=True)
+        else:
+            yield self._found(request.key, request.language, data, request.text)
 
-    def closed(self, request: Closed) -> Finding:
-        """What may be shown of the file now that it is closed: nothing, unless it stands below one of the folders."""
+    def closed(self, request: Closed) -> Iterator[Finding]:
+        """What may be shown of the file now that it is closed: nothing, unless a scan would find it."""
         self._open.discard(request.key)
-        self._stamps.pop(request.key, None)
-        path = Path(request.key)
-        below = any(path.is_relative_to(root) for root in self._roots)
-        if not below or path.is_symlink() or path.suffix.lower() not in BY_EXTENSION or self._hidden(request.key):
-            return Gone(request.key)
-        return self._read(path) or Gone(request.key)
+        return self._again(request.key)
 
-    def _hidden(self, key: str) -> bool:
-        if not Path(key).is_absolute():
-            return is_excluded(key, self._exclude)
-        path = Path(key)
-        root = next((root for root in self._roots if path.is_relative_to(root)), path.parent)
-        if root not in self._rules:
-            self._rules[root] = Ignored(root)
-        return is_excluded(path.as_uri(), self._exclude) or self._rules[root](path)
+    def changed(self, request: Changed) -> Iterator[Finding]:
+        """What may be shown of files that are no longer what they were."""
+        for key in request.keys:
+            yield from self._again(key)
 
-    def _read(self, path: Path) -> Found | None:
-        """A file's definitions; None for one that is open, unchanged, unreadable, too large, binary or holds a key."""
-        key, language = str(path), BY_EXTENSION[path.suffix.lower()]
-        try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-            if key in self._open or self._stamps.get(key) == stamp:
-                return None
-            self._stamps[key] = stamp
-            data = path.read_bytes() if status.st_size <= MAX_FILE_BYTES else b"\0"
-        except OSError:
-            return None
+    def _again(self, key: str) -> Iterator[Finding]:
+        path = path_of_key(key)
+        if key in self._open:
+            return
+        self._stamps.pop(key, None)
+        if path is None or not may_be_read(path, self._roots, self._exclusion, self._scan.exclude):
+            yield from self._gone(key)
+        elif os.path.isdir(path):
+            for file in walk(path, self._exclusion, self._scan.exclude):
+                if self._wants(file) and len(self._stamps) < MAX_FILES:
+                    yield from self._read(key_of_path(file), file)
+        elif key in self._scan.skip or not is_read(path) or not self._wants(path) or stamp(path) is None:
+            yield from self._gone(key)
+        else:
+            yield from self._read(key, path)
+
+    def _gone(self, key: str) -> Iterator[Finding]:
+        """A file is no more, or a folder with all that was below it."""
+        yield Gone(key)
+        for other in [other for other in self._stamps if other.startswith(key + os.sep) and other not in self._open]:
+            del self._stamps[other]
+            yield Gone(other)
+
+    def _wants(self, path: str) -> bool:
+        return self._scan.definitions or BY_EXTENSION[os.path.splitext(path)[1].lower()] in self._scan.lines
+
+    def _read(self, key: str, path: str) -> Iterator[Finding]:
+        """A file's definitions; nothing for one that is open, unchanged or unreadable, hidden if it is binary."""
+        language, now = BY_EXTENSION[os.path.splitext(path)[1].lower()], stamp(path)
+        if key in self._open or key in self._scan.skip or now is None or self._stamps.get(key) == now:
+            return
+        yield Reading(key)
+        self._stamps[key] = now
+        data = read_plain(path, MAX_FILE_BYTES + 1)
+        if data is None:
+            yield Gone(key)
+            return
         text = data.decode("utf-8", "replace")
-        if b"\0" in data or has_private_key(text):
-            return Found(key, language, hidden=True)
-        return self._found(key, language, data, text)
+        if len(data) > MAX_FILE_BYTES or b"\0" in data or has_private_key(text):
+            yield Found(key, language, hidden=True)
+        else:
+            yield self._found(key, language, data, text)
 
     def _found(self, key: str, language_id: str, data: bytes, text: str) -> Found:
         """What is wanted of a text, which is given in UTF-8 too."""
         language, large = language_of(language_id), len(data) > MAX_FILE_BYTES
-        found = tuple(definitions(language, data)) if self._definitions else ()
-        lines = _told(text) if language.name in self._lines and not large else ()
+        found = tuple(definitions(language, data)) if self._scan.definitions else ()
+        wanted = language.name in self._scan.lines and not large
+        lines = without_secrets(bare_lines(text), language.name) if wanted else ()
         return Found(key, language_id, found, lines, large=large)
 
 
-def _told(text: str) -> tuple[str, ...]:
-    """A text's lines, but for those with a literal like a key or a password."""
-    return tuple(line for line in bare_lines(text) if not may_hold_secret(line))
-
-
-def walk(root: Path, ignored: Ignored, exclude: Sequence[str]) -> Iterator[Path]:
-    """The files below a folder whose language has definitions, nearest first; no links, nothing hidden or ignored."""
-    entries = 0
-    level = [root]
-    for _ in range(MAX_DEPTH):
-        below: list[Path] = []
-        for folder in level:
-            for path, is_folder in _entries(folder):
-                entries += 1
-                if entries > MAX_ENTRIES:
-                    return
-                if path.name.startswith(".") or path.name in SKIPPED:
-                    continue
-                if is_folder:
-                    if not ignored(path, folder=True):
-                        below.append(path)
-                elif _has_definitions(path) and not is_excluded(path.as_uri(), exclude) and not ignored(path):
-                    yield path
-        level = below
-
-
-def _has_definitions(path: Path) -> bool:
-    language = BY_EXTENSION.get(path.suffix.lower())
-    return language is not None and has_tags(language_of(language))
-
-
-def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    """The folders and plain files in a folder by name; none where it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            plain = [entry for entry in entries if not entry.is_symlink() and (entry.is_dir() or entry.is_file())]
-            return sorted((Path(entry.path), entry.is_dir()) for entry in plain)
-    except OSError:
-        return []
-
-
-def serve(requests: queue.SimpleQueue[Request], out: BinaryIO) -> None:
+def serve(requests: queue.SimpleQueue[Request], send: Callable[[Finding], None]) -> None:
     """Answer requests for ever, documents before files."""
     workspace = Workspace()
     scan: Iterator[Finding] | None = None
@@ -239,19 +167,24 @@ def serve(requests: queue.SimpleQueue[Request], out: BinaryIO) -> None:
         request = _next(requests, wait=scan is None)
         if isinstance(request, Scan):
             scan = workspace.scan(request)
-            continue
-        if isinstance(request, Opened):
-            finding: Finding | None = workspace.opened(request)
-        elif isinstance(request, Closed):
-            finding = workspace.closed(request)
-        else:
-            assert scan is not None
-            finding = next(scan, None)
-        if finding is None:
-            scan = None
-        else:
-            out.write(write(finding))
-            out.flush()
+        elif request is not None:
+            for finding in _answer(workspace, request):
+                send(finding)
+        elif scan is not None:
+            found = next(scan, None)
+            if found is None:
+                scan = None
+            else:
+                send(found)
+
+
+def _answer(workspace: Workspace, request: Request) -> Iterator[Finding]:
+    if isinstance(request, Opened):
+        return workspace.opened(request)
+    if isinstance(request, Closed):
+        return workspace.closed(request)
+    assert isinstance(request, Changed)
+    return workspace.changed(request)
 
 
 def _next(requests: queue.SimpleQueue[Request], *, wait: bool) -> Request | None:
@@ -261,13 +194,17 @@ def _next(requests: queue.SimpleQueue[Request], *, wait: bool) -> Request | None
         return None
 
 
-def _read_requests(requests: queue.SimpleQueue[Request], source: BinaryIO) -> None:
+def _read_requests(requests: queue.SimpleQueue[Request], source: BinaryIO, send: Callable[[Finding], None]) -> None:
     """Queue what comes; the process ends with its input, whatever it is doing."""
     decoder = msgspec.msgpack.Decoder(Request)
     while len(length := source.read(LENGTH_BYTES)) == LENGTH_BYTES:
         body = source.read(int.from_bytes(length, "big"))
         if len(body) == int.from_bytes(length, "big"):
-            requests.put(decoder.decode(body))
+            request = decoder.decode(body)
+            if isinstance(request, Ping):
+                send(Pong())
+            else:
+                requests.put(request)
     os._exit(0)
 
 
@@ -277,10 +214,17 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(19)
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests, sys.stdin.buffer), daemon=True).start()
+    out, writing = sys.stdout.buffer, threading.Lock()
+
+    def send(finding: Finding) -> None:
+        with writing:
+            out.write(write(finding))
+            out.flush()
+
+    threading.Thread(target=_read_requests, args=(requests, sys.stdin.buffer, send), daemon=True).start()
     # A parent that has gone is no error.
     with contextlib.suppress(BrokenPipeError):
-        serve(requests, sys.stdout.buffer)
+        serve(requests, send)
 
 
 if __name__ == "__main__":

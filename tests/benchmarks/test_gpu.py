@@ -85,7 +85,7 @@ def test_what_fails_is_a_row_and_the_run_goes_on(
             yield Case(op=name, shape="2", run=once, reference=lambda: (right,), bytes=8)
 
     monkeypatch.setattr(script, "cases", three)
-    monkeypatch.setattr(script, "random_model", refused)
+    monkeypatch.setattr(script, "random_backend", refused)
     monkeypatch.setattr(script, "decisions_row", refused)
     ends = time.monotonic() + 600
     told = script.Run(extent=script.SMALL, device=torch.device("cpu"), ends=ends, out=tmp_path / "rows.jsonl")

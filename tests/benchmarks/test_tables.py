@@ -1,4 +1,4 @@
-"""The README's table of figures: it is what the recorded rows say."""
+"""The tables of figures: they are what the recorded rows say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from benchmarks.record import as_row, benchmark
-from benchmarks.tables import BEGIN, END, ROWS, latest, main, placed, render, render_card, render_tried
+from benchmarks.tables import (
+    BEGIN,
+    END,
+    ROWS,
+    latest,
+    main,
+    placed,
+    render,
+    render_card,
+    render_others,
+    render_short,
+    render_tried,
+)
 
 MS = {"p50": 93.6, "p95": 123.4}
 QUALITY: dict[str, Any] = {
@@ -103,7 +115,7 @@ def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
-def test_the_readme_is_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_are_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -184,14 +196,31 @@ def test_the_latest_row_of_a_command_counts() -> None:
     assert latest([old, KEYSTROKE, new]) == [new, KEYSTROKE]
 
 
-def test_another_checkpoint_stands_beside_the_embedded_one() -> None:
+def test_another_checkpoint_has_a_table_of_its_own() -> None:
     twin = QUALITY | {"checkpoint": "twin", "pass@1": 0.5, "command": f"{QUALITY['command']} --checkpoint twin"}
     gpu = QUALITY | {"device": "cuda:0", "command": f"{QUALITY['command']} --device cuda"}
-    found = table(QUALITY, twin, KEYSTROKE, gpu)
-    assert found[""] == ["embedded", "twin", "embedded on cuda:0"]
-    shares = [cell.split(" (")[0] for cell in found["pass@1, `mbpp-single-line`"]]
-    assert shares == ["25.0 %", "50.0 %", "25.0 %"]
-    assert found["request to response, typed files"] == ["p50 94 ms, p95 123 ms", "–", "–"]
+    rows = [QUALITY, twin, KEYSTROKE, gpu]
+    assert table(*rows)[""] == ["embedded"]
+    assert table(*rows) == table(QUALITY, KEYSTROKE)
+    others = render_others(rows)
+    heads = [line for line in others.splitlines() if line.startswith("| |")]
+    assert heads == ["| | twin |", "| | embedded on cuda:0 |"]
+    assert others.count("request to response") == 0
+    assert "50.0 % (95 % interval" in others
+
+
+def test_the_readme_has_five_figures() -> None:
+    typed = KEYSTROKE | {"from_engine_ms": MS | {"p99": 200.0}, "rss_mb": 551.2}
+    few = REPLAY | {"command": "midspan bench replay --limit 9", "lines": 9}
+    sample = QUALITY | {"command": f"{QUALITY['command']} --limit 9", "n": 9}
+    lines = render_short([few, sample, QUALITY, typed, REPLAY]).splitlines()
+    assert [line.split(" | ")[1].rstrip(" |") for line in lines[2:]] == [
+        "25.0 % of 200",
+        "35.0 % of 40 suggestions",
+        "p50 94 ms, p95 123 ms",
+        "551 MB",
+        "10.0 % (100 lines)",
+    ]
 
 
 def test_a_row_of_no_figure_of_the_table_is_left_out() -> None:
@@ -199,23 +228,26 @@ def test_a_row_of_no_figure_of_the_table_is_left_out() -> None:
 
 
 def test_writing_changes_what_stands_between_the_markers_only(tmp_path: Path) -> None:
-    rows, readme, tried = tmp_path / "rows.jsonl", tmp_path / "README.md", tmp_path / "tried.md"
-    rows.write_text(json.dumps(QUALITY) + "\n" + json.dumps(VARIANTS) + "\n")
-    tried.write_text(f"{BEGIN}\n{END}\n")
-    card = tmp_path / "card.md"
-    card.write_text(f"{BEGIN}\n{END}\n")
+    keys = KEYSTROKE | {"from_engine_ms": MS, "rss_mb": 551.2}
+    recorded = [QUALITY, keys, REPLAY, VARIANTS]
+    rows, readme, card = tmp_path / "rows.jsonl", tmp_path / "README.md", tmp_path / "card.md"
+    full, tried = tmp_path / "docs/benchmarks.md", tmp_path / "docs/experiments.md"
+    full.parent.mkdir()
+    rows.write_text("".join(json.dumps(row) + "\n" for row in recorded))
+    for page in (full, tried, card):
+        page.write_text(f"{BEGIN}\n{END}\n")
     (tmp_path / "log.jsonl").write_text(json.dumps(LOGGED) + "\n")
-    pages = (rows, readme, tried, card)
     readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    assert main(["--check"], *pages) == 1
+    assert main(["--check"], rows, tmp_path, card) == 1
     assert "old" in readme.read_text()
-    assert main([], *pages) == 0
-    assert readme.read_text() == f"before\n\n{BEGIN}\n{render([QUALITY])}{END}\n\nafter\n"
+    assert main([], rows, tmp_path, card) == 0
+    assert readme.read_text() == f"before\n\n{BEGIN}\n{render_short(recorded)}{END}\n\nafter\n"
+    assert full.read_text() == f"{BEGIN}\n{render(recorded)}{END}\n"
     assert tried.read_text() == f"{BEGIN}\n{render_tried([VARIANTS])}{END}\n"
-    assert card.read_text() == f"{BEGIN}\n{render_card([QUALITY], [LOGGED])}{END}\n"
-    assert main(["--check"], *pages) == 0
-    rows.write_text(json.dumps(QUALITY | {"n": 201}) + "\n" + json.dumps(VARIANTS) + "\n")
-    assert main(["--check"], *pages) == 1
+    assert card.read_text() == f"{BEGIN}\n{render_card(recorded, [LOGGED])}{END}\n"
+    assert main(["--check"], rows, tmp_path, card) == 0
+    rows.write_text("".join(json.dumps(row) + "\n" for row in [*recorded, QUALITY | {"n": 201}]))
+    assert main(["--check"], rows, tmp_path, card) == 1
 
 
 def test_the_card_has_the_embedded_column_and_what_training_cost() -> None:

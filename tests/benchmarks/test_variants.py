@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from benchmarks import variants
-from benchmarks.variants import Gap, Warm, behind
+from benchmarks.variants import Begun, Gap, Warm, behind
 from midspan.engine.api import Hole
-from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Plan, Rng
 from midspan.engine.denoise import Step
 from midspan.engine.infill import Infiller
 from tests.engine.tiny import SOURCE, tiny_checkpoint
@@ -45,14 +44,14 @@ def test_what_is_left_of_a_fill_behind_the_key_that_goes_against_it(
 
 
 def test_warm_canvases_begin_with_what_is_left_and_go_on_with_noise() -> None:
-    cold, warm = Draws(3), Warm(Draws(3), [7, 8, 9])
+    cold, warm = Rng(3), Warm(Rng(3), [7, 8, 9])
     first, begun = cold.noise((2, 5), 100), warm.noise((2, 5), 100)
     assert begun[:, :3].tolist() == [[7, 8, 9]] * 2
     assert torch.equal(begun[:, 3:], first[:, 3:])
     assert torch.equal(cold.noise((2, 5), 100), warm.noise((2, 5), 100))
     rows = torch.softmax(torch.arange(12.0).view(3, 4), dim=-1)
     assert torch.equal(cold.sample(rows), warm.sample(rows))
-    assert Warm(Draws(3), [7, 8, 9]).noise((1, 2), 100).tolist() == [[7, 8]]
+    assert Warm(Rng(3), [7, 8, 9]).noise((1, 2), 100).tolist() == [[7, 8]]
 
 
 def test_a_run_tries_every_variant_on_the_same_gaps(
@@ -64,13 +63,14 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
 
     def listening(infiller: Infiller, *arguments: Any) -> None:
         plain(infiller, *arguments)
-        loop = infiller.loop
+        bind = infiller.backend.bind
 
-        def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-            started.append(isinstance(draws, Warm))
-            return loop(cache, canvas, plan, draws, later_rows)
+        class Listening(Begun):
+            def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+                started.append(isinstance(rng, Warm))
+                return self._canvases.steps(plan, rng)
 
-        infiller.loop = run
+        infiller.backend.bind = lambda cache, canvas: Listening(bind(cache, canvas), [])  # type: ignore[method-assign]
 
     monkeypatch.setattr(Infiller, "__init__", listening)
     # A judge would have what does not parse denoised again.
@@ -90,7 +90,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
 
 
 def test_warm_canvases_are_refused_where_steps_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variants, "CapturedLoop", object)
+    monkeypatch.setattr(variants, "TritonBackend", object)
     argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"denoise": {"steps": 1}}', '{"warm": true}']
     with pytest.raises(SystemExit, match="draw their own noise"):
         variants.main(argv)

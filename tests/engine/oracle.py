@@ -22,7 +22,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from midspan.engine.canvas import Draws, Plan
+from midspan.engine.canvas import Plan, Rng
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.weights.load import load_weights, read_config
 
@@ -168,7 +168,7 @@ def outputs_of(modules: Iterator[torch.nn.Module] | torch.nn.ModuleList) -> Iter
         hook.remove()
 
 
-class InjectedDraws(Draws):
+class InjectedRng(Rng):
     """Noise and uniform numbers from one list each, so that two loops make the same random choices."""
 
     def __init__(self, seed: int) -> None:
@@ -212,7 +212,7 @@ class Trace:
 class Recorded(DiffusionGemmaForBlockDiffusion):
     """transformers' own generate, watched; only its random numbers are ours."""
 
-    draws: InjectedDraws
+    draws: InjectedRng
     trace: Trace
 
     def _prepare_sampler(self, generation_config: DiffusionGemmaGenerationConfig) -> EntropyBoundSampler:
@@ -253,7 +253,7 @@ class Recorded(DiffusionGemmaForBlockDiffusion):
 
 def generate(theirs: Recorded, prompt: torch.Tensor, canvases: int, plan: Plan, seed: int) -> Trace:
     """Run transformers' generate over `canvases` canvases behind prompt [B, N] with injected draws."""
-    theirs.draws, theirs.trace = InjectedDraws(seed), Trace()
+    theirs.draws, theirs.trace = InjectedRng(seed), Trace()
     rules = DiffusionGemmaGenerationConfig(
         max_new_tokens=canvases * CANVAS,
         max_denoising_steps=plan.steps,

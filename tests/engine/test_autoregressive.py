@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import Engine
-from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
-from midspan.engine.hypotheses.branches import Branches
-from midspan.engine.infill import Watch
+from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS, BeamCache
+from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
@@ -22,13 +22,13 @@ from tests.engine.tiny import SOURCE, config_json, random_model, tiny_infiller
 from tests.engine.tiny import settings as tiny_settings
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 ONE_LINE: tuple[GapKind, ...] = ("rest_of_line", "line", "string", "comment")
 
 
 def twin_of(folder: Path, *, slots: tuple[int, ...] = (8,), draws: int = 4) -> Autoregressive:
     infiller = tiny_infiller(folder)
-    return Autoregressive(infiller.model, infiller.prompt, tiny_settings(kind="fim", slots=slots, draws=draws))
+    return Autoregressive(infiller.backend, infiller.prompt, tiny_settings(kind="fim", slots=slots, draws=draws))
 
 
 @pytest.fixture(scope="module")
@@ -49,36 +49,36 @@ class Eager(DiffusionGemma):
 
 def eager_twin(folder: Path, longed_for: tuple[int, ...]) -> Autoregressive:
     twin = twin_of(folder)
-    model = Eager(twin.model.config)
-    model.load_state_dict(twin.model.state_dict())
+    assert isinstance(twin.backend, TorchCanvasBackend)
+    model = Eager(twin.backend.model.config)
+    model.load_state_dict(twin.backend.model.state_dict())
     model.longed_for = longed_for
-    return Autoregressive(model.eval(), twin.prompt, twin.settings)
+    return Autoregressive(TorchCanvasBackend(model.eval()), twin.prompt, twin.settings)
 
 
 def plain(twin: Autoregressive, ids: list[int]) -> torch.Tensor:
     """Logits [N, V] of one uncached pass."""
     with torch.no_grad():
-        return twin.model.logits(twin.model.prefill(torch.tensor([ids]), twin.model.new_cache()))[0]
+        return twin.backend.logits(twin.backend.prefill(torch.tensor([ids]), twin.backend.new_cache()))[0]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 90), st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[list[int]]) -> None:
-    model = random_model(config_json(64))
+    model = TorchCanvasBackend(random_model(config_json(64)))
     ids = [(7 * i) % 60 + 4 for i in range(prefix)]
     cache = PrefixCache(model)
     cache.encode(ids)
-    texts, branches = [ids], Branches(model, cache.memory)
-    with torch.inference_mode():
+    texts = [ids]
+    with torch.inference_mode(), BeamCache(model, cache.memory) as beams:
         for depth, level in enumerate(levels):
             parents = [parent % len(texts) for parent in level]
             tokens = [(5 * depth + 11 * row) % 60 + 4 for row in range(len(level))]
             texts = [[*texts[parent], token] for parent, token in zip(parents, tokens, strict=True)]
-            hidden = branches.grow(parents, tokens)
+            hidden = beams.grow(parents, tokens)
             for row, text in enumerate(texts):
                 alone = model.prefill(torch.tensor([text]), model.new_cache())[0, -1]
                 torch.testing.assert_close(hidden[row], alone, atol=1e-4, rtol=1e-4)
-    branches.drop()
     assert cache.memory.length == len(ids)
 
 
@@ -87,9 +87,8 @@ def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path:
     layout = twin.prompt.lay_out(HOLE)
     rules = twin.fim.rules(layout, "span")
     twin.fim.encode(layout)
-    with torch.inference_mode():
-        branches = Branches(twin.model, twin.prefix.memory)
-        steps = [beams[0].ids for beams, _ in twin.fim.steps(branches, layout, "span", 1, 11)]
+    with torch.inference_mode(), twin.fim.beam_cache() as cache:
+        steps = [beams[0].ids for beams, _ in twin.fim.gap(layout, "span").steps(cache, 1, 11)]
     expected = list[int]()
     for _ in range(11):
         logits = plain(twin, [*twin.fim.prompt_ids(layout), *expected])[-1]
@@ -123,10 +122,8 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
 def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int) -> None:
     out = twin.infill(HOLE, Budget(candidates=wanted), PATIENT)
     twin.fim.encode(out.layout)
-    branches = Branches(twin.model, twin.prefix.memory)
-    with torch.inference_mode():
-        *_, (_, ended) = twin.fim.steps(branches, out.layout, HOLE.kind, 4, 8)
-    branches.drop()
+    with torch.inference_mode(), twin.fim.beam_cache() as cache:
+        *_, (_, ended) = twin.fim.gap(out.layout, HOLE.kind).steps(cache, 4, 8)
     assert [beam.ids for beam in ended[:wanted]] == [one.ids for one in out.ranked[:wanted]]
     if wanted == 1:
         assert out.steps < 8
@@ -199,7 +196,7 @@ def test_a_keystroke_encodes_only_the_tail_and_changes_no_answer(twin: Autoregre
 def test_stopping_between_tokens_leaves_the_twin_ready(twin: Autoregressive, at: int) -> None:
     whole = twin.infill(HOLE, Budget(candidates=4), PATIENT)
     frames = list[Frame]()
-    hasty = Watch(interrupted=lambda: len(frames) >= at, late=lambda: False, on_frame=frames.append)
+    hasty = FillObserver(interrupted=lambda: len(frames) >= at, late=lambda: False, on_frame=frames.append)
     cut = twin.infill(HOLE, Budget(candidates=4), hasty)
     assert (cut.stopped, cut.ranked, cut.steps, len(frames)) == ("cancelled", [], at, at)
     again = twin.infill(HOLE, Budget(candidates=4), PATIENT)
@@ -208,13 +205,15 @@ def test_stopping_between_tokens_leaves_the_twin_ready(twin: Autoregressive, at:
 
 def test_a_request_that_nobody_waits_for_costs_nothing(twin: Autoregressive) -> None:
     before = twin.prefix.encoded_tokens
-    out = twin.infill(Hole(prefix="y = ", suffix=""), Budget(), Watch(interrupted=lambda: True, late=lambda: False))
+    out = twin.infill(
+        Hole(prefix="y = ", suffix=""), Budget(), FillObserver(interrupted=lambda: True, late=lambda: False)
+    )
     assert (out.stopped, out.ranked, twin.prefix.encoded_tokens) == ("cancelled", [], before)
 
 
 def test_a_deadline_returns_the_best_so_far_and_frames_count_tokens(twin: Autoregressive) -> None:
     frames = list[Frame]()
-    late = Watch(interrupted=lambda: False, late=lambda: len(frames) == 2, on_frame=frames.append)
+    late = FillObserver(interrupted=lambda: False, late=lambda: len(frames) == 2, on_frame=frames.append)
     out = twin.infill(HOLE, Budget(candidates=4), late)
     assert (out.stopped, out.steps, [frame.step for frame in frames]) == ("deadline", 2, [1, 2])
     assert [len(frame.cells) for frame in frames] == [1, 2]

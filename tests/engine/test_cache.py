@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
 from midspan.engine.model import DiffusionGemma
 from tests.engine.tiny import config_json, random_model
@@ -18,8 +19,8 @@ def ids(rows: int, count: int, seed: int) -> torch.Tensor:
 
 
 def fresh(model: DiffusionGemma, text: torch.Tensor) -> Cache:
-    cache = model.new_cache(4)
-    model.prefill(text, cache)
+    cache = TorchCanvasBackend(model).new_cache(4)
+    TorchCanvasBackend(model).prefill(text, cache)
     return cache
 
 
@@ -36,12 +37,14 @@ def test_a_cache_that_lived_on_reads_as_a_fresh_one(edits: list[tuple[int, int, 
             kept = min(kept, text.shape[1])
             text = torch.cat((text[:, :kept], ids(1, typed, number)), dim=1)
             lived.truncate(kept)
-            model.prefill(text[:, kept:], lived)
+            TorchCanvasBackend(model).prefill(text[:, kept:], lived)
             canvas = ids(batch, width, 99 + number)
-            expected = model.denoise(canvas, fresh(model, text))
-            torch.testing.assert_close(model.denoise(canvas, lived), expected, atol=1e-5, rtol=1e-5)
-            expected, _ = model.score(canvas.tolist(), fresh(model, text))
-            torch.testing.assert_close(model.score(canvas.tolist(), lived)[0], expected, atol=1e-5, rtol=1e-5)
+            expected = TorchCanvasBackend(model).denoise(canvas, fresh(model, text))
+            torch.testing.assert_close(TorchCanvasBackend(model).denoise(canvas, lived), expected, atol=1e-5, rtol=1e-5)
+            expected, _ = TorchCanvasBackend(model).score(canvas.tolist(), fresh(model, text))
+            torch.testing.assert_close(
+                TorchCanvasBackend(model).score(canvas.tolist(), lived)[0], expected, atol=1e-5, rtol=1e-5
+            )
 
 
 def test_one_more_canvas_is_not_another_memory() -> None:
@@ -51,7 +54,7 @@ def test_one_more_canvas_is_not_another_memory() -> None:
         cache = fresh(model, ids(1, 10, 0))
         sizes = []
         for batch in (5, 6, 8, 3, 9):
-            model.score(ids(batch, 4, 1).tolist(), cache)
+            TorchCanvasBackend(model).score(ids(batch, 4, 1).tolist(), cache)
             keys, _ = cache.canvases.put(0, 0, 4, *[torch.zeros(1, 2, 1, 8)] * 2)
             sizes.append(keys.untyped_storage().nbytes())
     assert len(set(sizes[:4])) == 1
@@ -62,14 +65,14 @@ def test_frozen_rows_keep_the_keys_and_values_of_the_last_call() -> None:
     model, canvas = random_model(config_json(VOCAB)), ids(3, 12, 1)
     with torch.inference_mode():
         cache = fresh(model, ids(1, 10, 0))
-        whole = model.denoise(canvas, cache)
-        again = model.denoise(canvas[:, :7], cache, frozen_rows=5)
+        whole = TorchCanvasBackend(model).denoise(canvas, cache)
+        again = TorchCanvasBackend(model).denoise(canvas[:, :7], cache, frozen_rows=5)
         torch.testing.assert_close(again, whole[:, :7], atol=1e-5, rtol=1e-5)
         changed = ids(3, 7, 2)
-        first = model.denoise(changed, cache, frozen_rows=5)
+        first = TorchCanvasBackend(model).denoise(changed, cache, frozen_rows=5)
         # The frozen rows did not follow the change, so the same call gives the same again, and not a full read's rows.
-        assert torch.equal(model.denoise(changed, cache, frozen_rows=5), first)
-        full = model.denoise(torch.cat((changed, canvas[:, 7:]), dim=1), cache)[:, :7]
+        assert torch.equal(TorchCanvasBackend(model).denoise(changed, cache, frozen_rows=5), first)
+        full = TorchCanvasBackend(model).denoise(torch.cat((changed, canvas[:, 7:]), dim=1), cache)[:, :7]
         assert float((first - full).abs().max()) > 1e-4
 
 
@@ -78,8 +81,10 @@ def test_kept_canvases_bring_what_the_last_step_left_of_them() -> None:
     rows = torch.tensor([1, 3, 4])
     with torch.inference_mode():
         cache = fresh(model, ids(1, 10, 0))
-        model.denoise(canvas, cache)
-        expected = model.denoise(changed, cache, frozen_rows=5)[rows]
-        model.denoise(canvas, cache)
+        TorchCanvasBackend(model).denoise(canvas, cache)
+        expected = TorchCanvasBackend(model).denoise(changed, cache, frozen_rows=5)[rows]
+        TorchCanvasBackend(model).denoise(canvas, cache)
         cache.canvases.keep(rows, 12)
-        torch.testing.assert_close(model.denoise(changed[rows], cache, frozen_rows=5), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            TorchCanvasBackend(model).denoise(changed[rows], cache, frozen_rows=5), expected, atol=1e-5, rtol=1e-5
+        )

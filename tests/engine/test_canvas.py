@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.engine.canvas import Draws, Plan, accept, settled
+from midspan.engine.canvas import Plan, Rng, accept, settled
 
 
 def test_accepts_in_order_of_entropy_until_the_ones_before_exceed_the_bound() -> None:
@@ -58,7 +58,7 @@ def test_temperature_falls_linearly_with_the_steps_that_remain() -> None:
 
 
 def test_draws_follow_the_probabilities() -> None:
-    draws = Draws(seed=1)
+    draws = Rng(seed=1)
     ids = draws.sample(torch.tensor([[0.0, 0.25, 0.75, 0.0]]).expand(4000, -1))
     counts = ids.bincount(minlength=4)
     assert counts[0] == counts[3] == 0
@@ -67,7 +67,7 @@ def test_draws_follow_the_probabilities() -> None:
 
 
 def test_noise_covers_the_vocabulary_evenly() -> None:
-    noise = Draws(seed=2).noise((100, 100), 10)
+    noise = Rng(seed=2).noise((100, 100), 10)
     counts = noise.flatten().bincount(minlength=10)
     assert counts.shape == (10,)
     assert int((counts - 1000).abs().max()) < 5 * (10000 * 0.1 * 0.9) ** 0.5

@@ -10,14 +10,15 @@ import pytest
 
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.engine import Engine
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.prompts.prompt import BOS_ID
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.tiny import SOURCE, rewrite_settings, tiny_checkpoint, tiny_infiller
 
 CONTEXT = ("# store.py\ndef load(path):", "import json", "class Shop:\n    def sell(self):")
 HOLE = Hole(prefix=SOURCE + "\nx = 1", suffix="\ny = 2\n", context=CONTEXT)
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 MANY = 1000
 
 

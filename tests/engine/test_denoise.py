@@ -6,14 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.sampling import ByLogits
+from midspan.engine.sampling import LogitsNetwork
 
 VOCAB = 24
 
 
-class Scripted(ByLogits):
+class Scripted(LogitsNetwork):
     """Logits that depend on the canvas it is shown, as a real network's do; remembers what it was shown."""
 
     vocab_size = VOCAB
@@ -72,7 +72,7 @@ def canvases(draw: st.DrawFn) -> Canvas:
 
 
 def run(network: Scripted, canvas: Canvas, seed: int = 0, steps: int = 5) -> list[Step]:
-    return list(denoise(network, canvas, Plan(steps=steps), Draws(seed)))
+    return list(denoise(network, canvas, Plan(steps=steps), Rng(seed)))
 
 
 @given(canvases(), st.integers(0, 2**31))
@@ -176,7 +176,7 @@ def test_only_the_surest_canvases_go_on_after_the_first_step() -> None:
     free = torch.tensor([[True] * size + [False] * (6 - size) for size in (6, 3, 1, 4, 2)])
     canvas = Canvas(ids=torch.arange(30).view(5, 6) % VOCAB, free=free)
     network = Uneven([0.1, 0.2, 0.1, 0.5, 0.05])
-    steps = list(denoise(network, canvas, Plan(steps=3, keep=2, t_min=1.0, t_max=1.0), Draws(0)))
+    steps = list(denoise(network, canvas, Plan(steps=3, survivors=2, t_min=1.0, t_max=1.0), Rng(0)))
     total = steps[0].entropy.sum(dim=-1)
     surest = sorted(total.argsort()[:2].tolist())
     assert surest == [2, 4]
@@ -193,5 +193,5 @@ def test_only_the_surest_canvases_go_on_after_the_first_step() -> None:
 def test_no_canvas_is_dropped_where_no_more_are_there_than_are_kept() -> None:
     canvas = Canvas(ids=torch.zeros(3, 4, dtype=torch.long), free=torch.ones(3, 4, dtype=torch.bool))
     network = Scripted()
-    steps = list(denoise(network, canvas, Plan(steps=3, keep=3), Draws(0)))
+    steps = list(denoise(network, canvas, Plan(steps=3, survivors=3), Rng(0)))
     assert (network.kept, [len(step.rows) for step in steps]) == ([], [3, 3, 3])

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from midspan.engine.backends.runner import CanvasNetwork
+from midspan.engine.backends.bound import BoundCanvases
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Step, denoise
@@ -15,7 +16,7 @@ from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,
     VOCAB,
-    InjectedDraws,
+    InjectedRng,
     Recorded,
     Trace,
     distance,
@@ -51,11 +52,11 @@ class Ours:
         self.raw: list[list[torch.Tensor]] = []
 
 
-class Listening(CanvasNetwork):
+class Listening(BoundCanvases):
     """Keeps the logits it hands out."""
 
-    def __init__(self, model: DiffusionGemma, cache: Cache) -> None:
-        super().__init__(model, cache, None)
+    def __init__(self, model: DiffusionGemma, cache: Cache, canvas: Canvas) -> None:
+        super().__init__(TorchCanvasBackend(model), cache, canvas)
         self.raw: list[torch.Tensor] = []
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
@@ -66,17 +67,17 @@ class Listening(CanvasNetwork):
 
 def our_generation(model: DiffusionGemma, prompt: torch.Tensor, canvases: int, plan: Plan, seed: int) -> Ours:
     """What transformers' generate does, with our loop: denoise, then encode the draft."""
-    draws, cache, out = InjectedDraws(seed), model.new_cache(), Ours()
-    model.prefill(prompt[:1], cache)
+    draws, cache, out = InjectedRng(seed), TorchCanvasBackend(model).new_cache(), Ours()
+    TorchCanvasBackend(model).prefill(prompt[:1], cache)
     shape = (len(prompt), CANVAS)
     for number in range(canvases):
-        network = Listening(model, cache)
         canvas = Canvas(ids=torch.zeros(shape, dtype=torch.long), free=torch.ones(shape, dtype=torch.bool))
+        network = Listening(model, cache, canvas)
         steps = list(denoise(network, canvas, plan, draws))
         out.steps.append(steps)
         out.raw.append(network.raw)
         if number + 1 < canvases:
-            model.prefill(steps[-1].draft, cache)
+            TorchCanvasBackend(model).prefill(steps[-1].draft, cache)
     return out
 
 

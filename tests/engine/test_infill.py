@@ -13,14 +13,16 @@ import torch
 
 from midspan.engine.api import Budget, CheckpointError, Frame, Hole
 from midspan.engine.engine import Engine
-from midspan.engine.hypotheses.ranking import Scored, rank
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.ranking import Ranker
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import SearchFloor
 from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 WAIT_S = 60
 
 
@@ -56,7 +58,7 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
     out = infiller.infill(hole, Budget(), PATIENT)
     best = out.ranked[0]
     text = [*out.layout.prefix, *best.ids, *out.layout.suffix[:6]]
-    model = infiller.model
+    model = infiller.backend
     hidden = model.prefill(torch.tensor([text]), model.new_cache())
     read = model.logits(hidden)[0, :-1].log_softmax(dim=-1)
     begin = len(out.layout.prefix) - 1
@@ -65,21 +67,21 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
 
 
 def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = infiller.model
+    model = infiller.backend
     plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
-    monkeypatch.setattr("midspan.engine.model.LOGITS", 3 * model.config.vocab_size)
-    whole, logits = rank, model.logits
+    monkeypatch.setattr("midspan.engine.backends.plain.LOGITS", 3 * model.vocab_size)
+    whole, logits = Ranker.rank, model.logits
 
     def counted(hidden: torch.Tensor) -> torch.Tensor:
         rows.append(hidden.shape[:-1].numel())
         return logits(hidden)
 
-    def rank_counted(*given: Any) -> list[Scored]:
+    def rank_counted(*given: Any) -> list[Hypothesis]:
         with monkeypatch.context() as patch:
             patch.setattr(model, "logits", counted)
             return whole(*given)
 
-    monkeypatch.setattr("midspan.engine.infill.rank", rank_counted)
+    monkeypatch.setattr(Ranker, "rank", rank_counted)
     again = infiller.infill(HOLE, Budget(steps=1), PATIENT)
     assert max(rows[1:]) == 3
     assert [one.ids for one in again.ranked] == [one.ids for one in plain.ranked]
@@ -248,7 +250,7 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     # Where a sure fill is wanted or none, what is not one already is left as it is.
     infiller.settings = changed(infiller.settings, beams=2, search_floor=SearchFloor(log_prob=-1000.0, evidence=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
-    sure = Budget(least=infiller.settings.show.show_threshold)
+    sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 

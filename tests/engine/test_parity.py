@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from midspan.engine.backends.runner import CanvasNetwork
+from midspan.engine.backends.bound import BoundCanvases
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
+from midspan.engine.canvas import Canvas
 from midspan.engine.model import DiffusionGemma
 from tests.engine.oracle import (
     CANVAS,
@@ -89,8 +91,12 @@ class Pair:
 
     def caches(self, length: int, seed: int = 0) -> tuple[Cache, Any]:
         """Both encoders' caches after the same random text."""
-        ids, ours, theirs = some_ids(1, length, seed), self.ours.new_cache(4), new_cache(self.theirs)
-        self.ours.prefill(ids, ours)
+        ids, ours, theirs = (
+            some_ids(1, length, seed),
+            TorchCanvasBackend(self.ours).new_cache(4),
+            new_cache(self.theirs),
+        )
+        TorchCanvasBackend(self.ours).prefill(ids, ours)
         prefill(self.theirs, ids, theirs)
         return ours, theirs
 
@@ -123,7 +129,7 @@ def deviation(left: torch.Tensor, right: torch.Tensor) -> float:
 def test_the_encoder_is_theirs_layer_by_layer(pair: Pair, length: int) -> None:
     ids = some_ids(1, length)
     with outputs_of(pair.ours.layers) as mine:
-        hidden = pair.ours.prefill(ids, pair.ours.new_cache())
+        hidden = TorchCanvasBackend(pair.ours).prefill(ids, TorchCanvasBackend(pair.ours).new_cache())
     with outputs_of(pair.theirs.model.encoder.language_model.layers) as other:
         expected = prefill(pair.theirs, ids, new_cache(pair.theirs))
     assert len(mine) == len(pair.ours.config.layers)
@@ -145,9 +151,9 @@ def test_the_cache_holds_their_keys_and_values(pair: Pair, length: int) -> None:
 
 def test_a_text_in_chunks_is_the_text_in_one(pair: Pair) -> None:
     ids = some_ids(1, 41)
-    ours, theirs = pair.ours.new_cache(), new_cache(pair.theirs)
+    ours, theirs = TorchCanvasBackend(pair.ours).new_cache(), new_cache(pair.theirs)
     expected = prefill(pair.theirs, ids, theirs)
-    chunks = [pair.ours.prefill(chunk, ours) for chunk in ids.split((5, 20, 1, 15), dim=1)]
+    chunks = [TorchCanvasBackend(pair.ours).prefill(chunk, ours) for chunk in ids.split((5, 20, 1, 15), dim=1)]
     assert distance(torch.cat(chunks, dim=1), expected) <= TOLERANCE
 
 
@@ -156,11 +162,12 @@ def test_denoise_logits_with_and_without_self_conditioning(pair: Pair, length: i
     ours, theirs = pair.caches(length)
     canvas = some_ids(2, CANVAS, 7)
     theirs.batch_repeat_interleave(2)
-    first = pair.ours.logits(pair.ours.denoise(canvas, ours))
+    first = pair.ours.logits(TorchCanvasBackend(pair.ours).denoise(canvas, ours))
     assert distance(first, denoise_logits(pair.theirs, canvas, theirs)) <= TOLERANCE
     conditioning = first / 0.6
-    network = CanvasNetwork(pair.ours, ours, None)
-    second = network.logits(canvas, network.soft(conditioning), torch.ones_like(canvas, dtype=torch.bool))
+    free = torch.ones_like(canvas, dtype=torch.bool)
+    network = BoundCanvases(TorchCanvasBackend(pair.ours), ours, Canvas(ids=canvas, free=free))
+    second = network.logits(canvas, network.soft(conditioning), free)
     expected = denoise_logits(pair.theirs, canvas, theirs, conditioning)
     assert distance(second.view_as(expected), expected) <= TOLERANCE
     assert distance(first, expected) > 0.1, "self-conditioning must matter for this comparison to mean anything"
@@ -170,11 +177,11 @@ def test_denoise_logits_with_and_without_self_conditioning(pair: Pair, length: i
 def test_scoring_a_canvas_is_encoding_it_without_a_trace(pair: Pair, length: int) -> None:
     ours, theirs = pair.caches(length)
     canvas = some_ids(1, CANVAS, 3)
-    scored, rows = pair.ours.score(canvas.expand(2, -1).tolist(), ours)
+    scored, rows = TorchCanvasBackend(pair.ours).score(canvas.expand(2, -1).tolist(), ours)
     expected = prefill(pair.theirs, canvas, theirs)
     assert distance(scored[rows].view(2, CANVAS, -1), expected.expand(2, -1, -1)) <= TOLERANCE
     assert ours.length == length
-    assert distance(pair.ours.prefill(canvas, ours), expected) <= TOLERANCE
+    assert distance(TorchCanvasBackend(pair.ours).prefill(canvas, ours), expected) <= TOLERANCE
 
 
 def test_a_canvas_padded_to_its_batch_is_the_canvas_alone(pair: Pair) -> None:
@@ -182,7 +189,7 @@ def test_a_canvas_padded_to_its_batch_is_the_canvas_alone(pair: Pair) -> None:
     short = some_ids(1, 8, 5)
     padded = torch.cat((short, some_ids(1, CANVAS - 8, 6)), dim=1)
     valid = torch.arange(CANVAS)[None] < 8
-    hidden = pair.ours.denoise(padded, ours, None, valid)[:, :8]
+    hidden = TorchCanvasBackend(pair.ours).denoise(padded, ours, None, valid)[:, :8]
     assert distance(pair.ours.logits(hidden), denoise_logits(pair.theirs, short, theirs)) <= TOLERANCE
 
 
@@ -202,7 +209,7 @@ def test_bf16_logits_are_as_near_to_the_truth_as_theirs(rounded: tuple[Pair, Pai
     (mine, other), (_, truth) = narrow.caches(length), wide.caches(length)
     for cache in (other, truth):
         cache.batch_repeat_interleave(4)
-    ours = narrow.ours.logits(narrow.ours.denoise(canvas, mine))
+    ours = narrow.ours.logits(TorchCanvasBackend(narrow.ours).denoise(canvas, mine))
     theirs = denoise_logits(narrow.theirs, canvas, other)
     exact = denoise_logits(wide.theirs, canvas, truth)
     budget = deviation(theirs, exact)
@@ -226,6 +233,6 @@ def test_every_bf16_layer_alone_on_their_input(rounded: tuple[Pair, Pair]) -> No
 def one_layer(model: DiffusionGemma, index: int, x: torch.Tensor) -> torch.Tensor:
     """Encoder layer `index` on hidden rows x [1, N, d]."""
     layer, shape = model.layers[index], model.config.layers[index]
-    rope = model._rope(shape, torch.arange(x.shape[1])[None])
-    out: torch.Tensor = layer(x, rope, layer.encoder_layer_scalar, index, model._causal)
+    rope = model.rope(shape, torch.arange(x.shape[1])[None])
+    out: torch.Tensor = layer(x, rope, layer.encoder_layer_scalar, index, TorchCanvasBackend(model)._causal)
     return out

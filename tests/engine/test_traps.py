@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 
 from midspan.engine import model as network
-from midspan.engine.backends.runner import CanvasNetwork
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan, accept, settled
+from midspan.engine.canvas import Canvas, Plan, Rng, accept, settled
 from midspan.engine.denoise import denoise
 from midspan.engine.model import DiffusionGemma, LayerShape, ModelConfig
-from midspan.engine.sampling import ByLogits
+from midspan.engine.sampling import LogitsNetwork
 from midspan.kernels.attention import attention_reference
 from midspan.kernels.experts import expert_mlp
 from midspan.kernels.rms_norm import rms_norm_reference
@@ -73,8 +73,8 @@ def ids(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def filled(model: DiffusionGemma, length: int = LENGTH) -> Cache:
-    cache = model.new_cache()
-    model.prefill(ids(length), cache)
+    cache = TorchCanvasBackend(model).new_cache()
+    TorchCanvasBackend(model).prefill(ids(length), cache)
     return cache
 
 
@@ -88,20 +88,20 @@ def spoil(cache: Cache, layer: int, start: int, end: int) -> None:
 def test_01_every_canvas_row_sees_the_same_window_of_the_cache(model: DiffusionGemma) -> None:
     """The window is a rectangle: the last 1023 (here 7) cached keys, for the last canvas row as for the first."""
     cache, canvas = filled(model), ids(12, 1)
-    before = model.denoise(canvas, cache)
+    before = TorchCanvasBackend(model).denoise(canvas, cache)
     for layer in SLIDING_LAYERS:
         spoil(cache, layer, 0, LENGTH - WINDOW + 1)
-    assert torch.equal(model.denoise(canvas, cache), before)
+    assert torch.equal(TorchCanvasBackend(model).denoise(canvas, cache), before)
     spoil(cache, 0, LENGTH - WINDOW + 1, LENGTH - WINDOW + 2)
-    moved = (model.denoise(canvas, cache) - before).abs().amax(dim=-1)
+    moved = (TorchCanvasBackend(model).denoise(canvas, cache) - before).abs().amax(dim=-1)
     assert float(moved.min()) > 1e-4
 
 
 def test_01_full_layers_see_everything(model: DiffusionGemma) -> None:
     cache, canvas = filled(model), ids(12, 1)
-    before = model.denoise(canvas, cache)
+    before = TorchCanvasBackend(model).denoise(canvas, cache)
     spoil(cache, FULL_LAYER, 0, 1)
-    assert float((model.denoise(canvas, cache) - before).abs().amax(dim=-1).min()) > 1e-5
+    assert float((TorchCanvasBackend(model).denoise(canvas, cache) - before).abs().amax(dim=-1).min()) > 1e-5
 
 
 def layers(model: DiffusionGemma) -> list[Any]:
@@ -118,8 +118,8 @@ def first_input(model: DiffusionGemma) -> list[torch.Tensor]:
 
 def test_03_the_post_norm_is_there_on_the_first_step_and_never_in_the_encoder(model: DiffusionGemma) -> None:
     seen, cache, canvas = first_input(model), filled(model), ids(12, 1)
-    model.denoise(canvas, cache)
-    model.score(canvas.tolist(), cache)
+    TorchCanvasBackend(model).denoise(canvas, cache)
+    TorchCanvasBackend(model).score(canvas.tolist(), cache)
     encoded, first_step, scored = seen
     assert torch.allclose(first_step.square().mean(dim=-1), torch.ones(1, 12), atol=1e-4)
     assert torch.equal(encoded, model.embed(ids(LENGTH)))
@@ -171,7 +171,7 @@ def test_07_proportional_rope_turns_64_pairs_with_the_exponent_over_512() -> Non
     shape = LayerShape(
         head_dim=512, kv_heads=1, window=None, rope_theta=1e6, rope_fraction=0.25, rope_proportional=True
     )
-    frequencies = network._rope_frequencies(shape)
+    frequencies = network.rope_frequencies(shape)
     assert frequencies.shape == (256,)
     expected = torch.tensor([1e6 ** (-2 * pair / 512) for pair in range(64)])
     assert torch.allclose(frequencies[:64], expected, rtol=1e-5)
@@ -191,8 +191,8 @@ def test_08_full_layers_take_v_from_k_before_its_norm_and_turn(tmp_path: Path) -
     full = save_checkpoint(tmp_path, seed=5, layer_types=["full_attention"], num_hidden_layers=1)
     model = open_ours(full)
     attention = layers(model)[0].self_attn
-    cache = model.new_cache()
-    model.prefill(torch.full((1, 6), 9), cache)
+    cache = TorchCanvasBackend(model).new_cache()
+    TorchCanvasBackend(model).prefill(torch.full((1, 6), 9), cache)
     keys, values = cache.read(0, 0, 6)
     raw = attention.k_proj(layers(model)[0].input_layernorm(model.embed(torch.tensor([[9]]))))
     assert distance(values, rms_norm_reference(raw, None, 1e-6).view(1, 1, 1, -1).expand_as(values)) < 1e-5
@@ -208,12 +208,12 @@ def test_09_logits_are_rounded_before_the_cap_and_again_for_self_conditioning(fo
     assert logits.dtype == torch.float32
     assert torch.equal(logits, torch.tanh(raw.float() / 30.0) * 30.0)
     logits = 29.0 + logits / 300
-    soft = CanvasNetwork(model, filled(model), None).soft(logits)
+    soft = TorchCanvasBackend(model).soft(logits)
     assert torch.equal(soft, model.soft_embed(torch.softmax(logits.bfloat16(), dim=-1, dtype=torch.float32)))
     assert not torch.equal(soft, model.soft_embed(torch.softmax(logits, dim=-1)))
 
 
-class Fixed(ByLogits):
+class Fixed(LogitsNetwork):
     """A network that always says the same, and keeps the logits it is to be conditioned on."""
 
     vocab_size = 5
@@ -239,14 +239,14 @@ def open_canvas(width: int, **limits: Any) -> Canvas:
 
 def test_10_self_conditioning_uses_the_logits_at_the_steps_temperature() -> None:
     fixed = Fixed([1.0, 0.5, 0.0, -0.5, -1.0])
-    list(denoise(fixed, open_canvas(3), Plan(steps=4), Draws(0)))
+    list(denoise(fixed, open_canvas(3), Plan(steps=4), Rng(0)))
     expected = [fixed.row / temperature for temperature in (0.8, 0.7, 0.6)]
     for logits, row in zip(fixed.conditioned[:3], expected, strict=True):
         assert torch.allclose(logits, row.expand_as(logits))
 
 
 def test_11_the_draft_is_the_argmax_and_not_the_sample() -> None:
-    steps = list(denoise(Fixed([0.1, 0.0, 0.0, 0.0, 0.0]), open_canvas(64), Plan(steps=3, entropy_bound=1e9), Draws(0)))
+    steps = list(denoise(Fixed([0.1, 0.0, 0.0, 0.0, 0.0]), open_canvas(64), Plan(steps=3, entropy_bound=1e9), Rng(0)))
     for step in steps:
         assert not bool(step.draft.any())
         assert bool(step.accepted.all())
@@ -259,7 +259,7 @@ def test_13_the_first_step_never_stops_and_the_second_may() -> None:
     assert settled(draft, None, sure, free, 0.005).tolist() == [False]
     assert settled(draft, draft.clone(), sure, free, 0.005).tolist() == [True]
     assert settled(draft, draft + 1, sure, free, 0.005).tolist() == [False]
-    assert len(list(denoise(Fixed([50.0, 0.0, 0.0, 0.0, 0.0]), open_canvas(4), Plan(steps=9), Draws(0)))) == 2
+    assert len(list(denoise(Fixed([50.0, 0.0, 0.0, 0.0, 0.0]), open_canvas(4), Plan(steps=9), Rng(0)))) == 2
 
 
 def test_15_the_norm_works_in_float32_and_scales_by_the_weight_itself() -> None:
@@ -286,7 +286,7 @@ def test_19_ties_zeros_and_ruled_out_ids_make_no_nan() -> None:
     assert accept(tied + 1.0, free, 0.1).sum(dim=-1).tolist() == [1, 1]
     allowed = torch.tensor([False, False, True, False, False])
     canvas = open_canvas(3, allowed_first=allowed, banned=(0, 4))
-    for step in denoise(Fixed([0.0, 90.0, 0.0, 0.0, 0.0]), canvas, Plan(steps=3), Draws(0)):
+    for step in denoise(Fixed([0.0, 90.0, 0.0, 0.0, 0.0]), canvas, Plan(steps=3), Rng(0)):
         assert bool(step.entropy.isfinite().all())
         assert step.draft.tolist() == [[2, 1, 1]]
 
@@ -294,9 +294,9 @@ def test_19_ties_zeros_and_ruled_out_ids_make_no_nan() -> None:
 def test_20_encoder_and_decoder_have_their_own_layer_scalars(model: DiffusionGemma) -> None:
     cache, canvas = filled(model), ids(12, 1)
     passes: dict[str, Callable[[], torch.Tensor]] = {
-        "prefill": lambda: model.prefill(canvas, filled(model)),
-        "score": lambda: model.score(canvas.tolist(), cache)[0],
-        "denoise": lambda: model.denoise(canvas, cache),
+        "prefill": lambda: TorchCanvasBackend(model).prefill(canvas, filled(model)),
+        "score": lambda: TorchCanvasBackend(model).score(canvas.tolist(), cache)[0],
+        "denoise": lambda: TorchCanvasBackend(model).denoise(canvas, cache),
     }
     before = {name: run() for name, run in passes.items()}
     layers(model)[1].layer_scalar.mul_(1.5)
@@ -310,12 +310,18 @@ def test_20_encoder_and_decoder_have_their_own_layer_scalars(model: DiffusionGem
 
 @pytest.mark.parametrize("split", [(1, 19), (7, 13), (12, 8), (5, 5, 5, 5)])
 def test_21_every_chunk_of_a_prefill_is_causal(model: DiffusionGemma, split: tuple[int, ...]) -> None:
-    whole, text, cache = model.prefill(ids(LENGTH), model.new_cache()), ids(LENGTH), model.new_cache()
-    chunks = [model.prefill(chunk, cache) for chunk in text.split(split, dim=1)]
+    whole, text, cache = (
+        TorchCanvasBackend(model).prefill(ids(LENGTH), TorchCanvasBackend(model).new_cache()),
+        ids(LENGTH),
+        TorchCanvasBackend(model).new_cache(),
+    )
+    chunks = [TorchCanvasBackend(model).prefill(chunk, cache) for chunk in text.split(split, dim=1)]
     assert distance(torch.cat(chunks, dim=1), whole) < 1e-4
     changed = text.clone()
     changed[0, -1] = (changed[0, -1] + 1) % VOCAB
-    assert torch.equal(model.prefill(changed, model.new_cache())[:, :-1], whole[:, :-1])
+    assert torch.equal(
+        TorchCanvasBackend(model).prefill(changed, TorchCanvasBackend(model).new_cache())[:, :-1], whole[:, :-1]
+    )
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(48, (0.8, 0.4 + 0.4 / 48)), (8, (0.8, 0.45)), (1, (0.8, 0.8))])
@@ -325,7 +331,7 @@ def test_22_the_temperature_runs_over_the_planned_steps(steps: int, expected: tu
 
 
 def test_23_noise_covers_special_ids_and_they_embed_as_plain_tokens(folder: Path, model: DiffusionGemma) -> None:
-    assert set(Draws(0).noise((1, 4000), VOCAB).flatten().tolist()) == set(range(VOCAB))
+    assert set(Rng(0).noise((1, 4000), VOCAB).flatten().tolist()) == set(range(VOCAB))
     theirs = open_theirs(folder)
     image = theirs.config.image_token_id
     assert image is not None
@@ -334,5 +340,5 @@ def test_23_noise_covers_special_ids_and_they_embed_as_plain_tokens(folder: Path
     cache = new_cache(theirs)
     prefill(theirs, ids(LENGTH), cache)
     expected = denoise_logits(theirs, canvas, cache)
-    assert distance(model.logits(model.denoise(canvas, filled(model))), expected) < 1e-4
+    assert distance(model.logits(TorchCanvasBackend(model).denoise(canvas, filled(model))), expected) < 1e-4
     assert torch.equal(model.embed(torch.tensor([image]))[0], model.embed_tokens.weight[image] * model.embed_scale)

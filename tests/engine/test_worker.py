@@ -6,15 +6,14 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import torch
 
 from midspan.engine.api import Budget, DeviceError, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine, load_infiller
 from midspan.engine.infill import Infiller
 from tests.engine.tiny import tiny_checkpoint
@@ -33,17 +32,20 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> None:
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
-    before, plain, filled = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.loop, list[weakref.ref[object]]()
+    before, plain, filled = (
+        engine.fill(HOLE, Budget()).result(WAIT_S),
+        infiller.backend.bind,
+        list[weakref.ref[object]](),
+    )
 
-    def full(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def full(cache: Cache, canvas: Canvas) -> Denoiser:
         took = torch.empty(1000)
         filled.extend((weakref.ref(took), weakref.ref(cache)))
         raise torch.OutOfMemoryError("no memory")
-        yield
 
-    infiller.loop = full
+    infiller.backend.bind = full  # type: ignore[method-assign]
     failed = engine.fill(HOLE, Budget()).exception(WAIT_S)
-    infiller.loop = plain
+    infiller.backend.bind = plain  # type: ignore[method-assign]
     gc.collect()
     assert isinstance(failed, torch.OutOfMemoryError)
     assert len(filled) == 2 * 2
@@ -55,16 +57,16 @@ def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> Non
 def test_a_fill_begins_again_once_what_was_kept_is_gone(engine: Engine) -> None:
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
-    before, plain, kept = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.loop, infiller.prefix
+    before, plain, kept = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.backend.bind, infiller.prefix
 
-    def full_at_first(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def full_at_first(cache: Cache, canvas: Canvas) -> Denoiser:
         if infiller.prefix is kept:
             raise torch.OutOfMemoryError("no memory")
-        yield from plain(cache, canvas, plan, draws, later_rows)
+        return plain(cache, canvas)
 
-    infiller.loop = full_at_first
+    infiller.backend.bind = full_at_first  # type: ignore[method-assign]
     again = engine.fill(HOLE, Budget()).result(WAIT_S)
-    infiller.loop = plain
+    infiller.backend.bind = plain  # type: ignore[method-assign]
     assert again.candidates == before.candidates
 
 
@@ -72,18 +74,18 @@ def test_memory_that_is_full_still_fails_one_fill_after_the_other(engine: Engine
     """Nothing is taken where an error is handled: it might fail there, and end the thread."""
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
-    make = infiller.model.new_cache
+    make = infiller.backend.new_cache
 
-    def none_left(capacity: int = 512) -> NoReturn:
+    def none_left(expected: int = 512) -> Cache:
         raise torch.OutOfMemoryError("no memory")
 
     infiller.reset()
-    infiller.model.new_cache = none_left  # type: ignore[method-assign]
+    infiller.backend.new_cache = none_left  # type: ignore[method-assign]
     try:
         for _ in range(3):
             assert isinstance(engine.fill(HOLE, Budget()).exception(WAIT_S), torch.OutOfMemoryError)
     finally:
-        infiller.model.new_cache = make  # type: ignore[method-assign]
+        infiller.backend.new_cache = make  # type: ignore[method-assign]
     assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
 
 
@@ -94,4 +96,4 @@ def test_a_gpu_without_bf16_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     with pytest.raises(DeviceError, match="Tesla T4 has no units for bf16; use --device cpu"):
         load_infiller(folder, "cuda")
-    assert load_infiller(folder, "auto").model.device.type == "cpu"
+    assert load_infiller(folder, "auto").backend.device.type == "cpu"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompts.prompt import Prompt
@@ -157,7 +158,8 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
         filler_id=chosen.layout.filler_id,
         context_tokens=chosen.layout.context_tokens,
     )
-    return Infiller(random_model(config_json(prompt.vocab_size)), prompt, chosen)
+    backend = TorchCanvasBackend(random_model(config_json(prompt.vocab_size)))
+    return Infiller(backend, prompt, chosen)
 
 
 def tiny_checkpoint(folder: Path, **network: Any) -> Path:

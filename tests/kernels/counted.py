@@ -1,4 +1,4 @@
-"""The torch loop with the draws of the kernels: what the captured loop must decide, step by step."""
+"""The torch loop with the random numbers of the kernels: what the captured loop must decide, step by step."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Iterator
 
 import torch
 
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.bound import BoundCanvases, CanvasReader
 from midspan.engine.backends.graph_loop import sizes
-from midspan.engine.backends.runner import CanvasNetwork, Loop
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step, denoise
-from midspan.engine.model import DiffusionGemma
+from midspan.engine.canvas import Canvas, Plan, Rng
+from midspan.engine.denoise import Denoiser, Step, denoise
 from midspan.kernels.counter import DRAW, NOISE, below_reference, gumbel_reference, philox_reference
 
 
-class Counted(Draws):
-    """Draws from counters, as kernels/vocabulary.py and kernels/settle.py number rows, columns and steps."""
+class Counted(Rng):
+    """Rng from counters, as kernels/vocabulary.py and kernels/settle.py number rows, columns and steps."""
 
-    def __init__(self, draws: Draws, device: torch.device) -> None:
+    def __init__(self, rng: Rng, device: torch.device) -> None:
         super().__init__(0)
         self._device = device
         # The first noise comes from the generator in either loop, and before the counters.
-        self._first, self._key, self._step = draws, draws.counter_seed(), -1
+        self._first, self._key, self._step = rng, rng.counter_seed(), -1
         self.rows = torch.empty(0, dtype=torch.long)
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
@@ -46,40 +47,53 @@ class Counted(Draws):
         return philox_reference(self._key, column, row, torch.full_like(column, step), torch.full_like(column, stream))
 
 
-class Numbered(CanvasNetwork):
-    """The torch network, which tells the draws how the captured step numbers the rows that are read."""
+class Numbered(BoundCanvases):
+    """The torch network, which tells the random numbers how the captured step numbers the rows that are read."""
 
-    def __init__(self, model: DiffusionGemma, cache: Cache, canvas: Canvas, plan: Plan, later_rows: int | None) -> None:
-        super().__init__(model, cache, canvas.valid, later_rows)
-        first, later = sizes(canvas.free.cpu(), plan, later_rows)
+    def __init__(self, backend: CanvasReader, cache: Cache, canvas: Canvas) -> None:
+        super().__init__(backend, cache, canvas)
+        self._given = canvas
+        self._widths = [0, 0]
+        self.counted: Counted | None = None
+
+    def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+        """denoise.py, with the random numbers that a captured loop of the same seed takes."""
+        first, later = sizes(self._given.free.cpu(), plan, self._given.later_rows)
         self._widths = [first.rows, (later or first).rows]
-        self.draws: Counted | None = None
+        self.counted = Counted(rng, self._given.free.device)
+        return denoise(self, self._given, plan, self.counted)
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
         """See denoise.Network."""
-        assert self.draws is not None
+        assert self.counted is not None
         canvas, column = free.nonzero().unbind(dim=1)
-        self.draws.rows = canvas * self._widths[min(self._steps, 1)] + column
+        self.counted.rows = canvas * self._widths[min(self._steps, 1)] + column
         return super().logits(ids, soft, free)
 
 
-def counted_loop(model: DiffusionGemma) -> Loop:
-    """denoise.py over plain torch, with the draws that a captured loop of the same seed takes."""
+class CountedBackend(TorchCanvasBackend):
+    """Plain torch, whose canvases are denoised with counted random numbers."""
 
-    def loop(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-        network, counted = Numbered(model, cache, canvas, plan, later_rows), Counted(draws, canvas.free.device)
-        network.draws = counted
-        return denoise(network, canvas, plan, counted)
-
-    return loop
+    def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
+        return Numbered(self, cache, canvas)
 
 
-def recorded(loop: Loop, steps: list[Step]) -> Loop:
-    """The same loop, whose steps are kept."""
+class Recorded:
+    """Canvases whose steps are kept."""
 
-    def run(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
-        for step in loop(cache, canvas, plan, draws, later_rows):
-            steps.append(step)
+    def __init__(self, inner: Denoiser, kept: list[Step]) -> None:
+        self._inner, self._kept = inner, kept
+
+    def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
+        for step in self._inner.steps(plan, rng):
+            self._kept.append(step)
             yield step
 
-    return run
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._inner.read(ids)
+
+
+def record(backend: CanvasBackend, kept: list[Step]) -> None:
+    """Keep all steps of canvases that the backend binds from now on."""
+    bind = backend.bind
+    backend.bind = lambda cache, canvas: Recorded(bind(cache, canvas), kept)  # type: ignore[method-assign]

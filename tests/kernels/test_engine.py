@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, DeviceError, Hole
-from midspan.engine.backends.choose import chosen
-from midspan.engine.backends.cuda_graph import Room, Size, StepGraph
-from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.backends.runner import Loop
-from midspan.engine.backends.triton import FusedGemma, own_room, unsupported
+from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.choose import choose
+from midspan.engine.backends.cuda_graph import Limits, Room, Size, StepGraph
+from midspan.engine.backends.gpu import TritonBackend
+from midspan.engine.backends.plain import TorchCanvasBackend
+from midspan.engine.backends.triton import FusedNetwork, unsupported
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
+from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.weights.midspan_json import read_settings
@@ -26,21 +28,20 @@ from midspan.engine.weights.quantized import Fp8Linear, QuantizedExperts, Stored
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.tiny import config_json, random_model, tiny_infiller
 from tests.kernels.compare import DEVICE
-from tests.kernels.counted import counted_loop, recorded
+from tests.kernels.counted import CountedBackend, record
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 # The interpreter takes seconds for each; a machine that does other things, too, takes minutes.
 pytestmark = pytest.mark.timeout(400)
 HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n")
 HEADS = {"head_dim": 16, "global_head_dim": 32, "sliding_window": 8}
 
 
-def fused(model: DiffusionGemma, config: dict[str, object]) -> FusedGemma:
+def fused(model: DiffusionGemma, config: dict[str, object]) -> TritonBackend:
     """The same weights, run by the kernels."""
-    out = FusedGemma(ModelConfig.from_json(config)).to(DEVICE).eval()
+    out = DiffusionGemma(ModelConfig.from_json(config)).to(DEVICE).eval()
     out.load_state_dict(model.state_dict())
-    out.fuse()
-    return out
+    return TritonBackend(out)
 
 
 def pair(folder: Path, **changes: object) -> tuple[Infiller, Infiller]:
@@ -48,7 +49,9 @@ def pair(folder: Path, **changes: object) -> tuple[Infiller, Infiller]:
     made = tiny_infiller(folder, steps=3, **changes)
     config = config_json(made.prompt.vocab_size, **HEADS)
     model = random_model(config).to(DEVICE)
-    return Infiller(model, made.prompt, made.settings), Infiller(fused(model, config), made.prompt, made.settings)
+    kernels = fused(model, config)
+    plain = CountedBackend(model)
+    return Infiller(plain, made.prompt, made.settings), Infiller(kernels, made.prompt, made.settings)
 
 
 def same(left: list[Step], right: list[Step]) -> None:
@@ -64,7 +67,8 @@ def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: b
     """Prefix, healing, two lengths of which one goes on, self-conditioning, noise, ranking."""
     plain, kernels = pair(tmp_path, slots=(4, 8), survivors=1, reuse_suffix=reuse)
     left, right = list[Step](), list[Step]()
-    plain.loop, kernels.loop = recorded(counted_loop(plain.model), left), recorded(kernels.loop, right)
+    record(plain.backend, left)
+    record(kernels.backend, right)
     outs = [one.infill(HOLE, Budget(seed=3), PATIENT) for one in (plain, kernels)]
     assert len(left) == 3
     assert [len(step.rows) for step in left] == [2, 1, 1]
@@ -83,9 +87,11 @@ def test_the_released_layouts_decide_the_same_at_every_step(tmp_path: Path, layo
     prompt = ChatPrompt(folder / "tokenizer.json", chosen.layout)
     config = config_json(prompt.vocab_size, **HEADS)
     model = random_model(config).to(DEVICE)
-    plain, kernels = Infiller(model, prompt, chosen), Infiller(fused(model, config), prompt, chosen)
+    kernels = Infiller(fused(model, config), prompt, chosen)
+    plain = Infiller(CountedBackend(model), prompt, chosen)
     left, right = list[Step](), list[Step]()
-    plain.loop, kernels.loop = recorded(counted_loop(plain.model), left), recorded(kernels.loop, right)
+    record(plain.backend, left)
+    record(kernels.backend, right)
     outs = [one.infill(HOLE, Budget(seed=3), PATIENT) for one in (plain, kernels)]
     assert len(left) == 2
     same(left, right)
@@ -103,27 +109,27 @@ def laid(vocab: int) -> Canvas:
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[DiffusionGemma, FusedGemma]:
+def small() -> tuple[CountedBackend, TritonBackend]:
     config = config_json(48, **HEADS)
     model = random_model(config)
-    return model.to(DEVICE), fused(model, config)
+    kernels = fused(model, config)
+    return CountedBackend(model.to(DEVICE)), kernels
 
 
-def run(loop: Loop, model: DiffusionGemma, plan: Plan, later_rows: int | None = None) -> list[Step]:
+def run(backend: CanvasBackend, plan: Plan) -> list[Step]:
     """Every step behind a prefix of eleven tokens."""
-    cache = model.new_cache(16)
+    cache = backend.new_cache(16)
     with torch.inference_mode():
-        model.prefill(torch.arange(11, device=DEVICE)[None], cache)
-    return list(loop(cache, laid(48), plan, Draws(0, DEVICE), later_rows))
+        backend.prefill(torch.arange(11, device=DEVICE)[None], cache)
+    return list(backend.bind(cache, laid(48)).steps(plan, Rng(0, DEVICE)))
 
 
 def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
-    small: tuple[DiffusionGemma, FusedGemma],
+    small: tuple[CountedBackend, TritonBackend],
 ) -> None:
     """A threshold under which a canvas settles when its draft has stood for a step; then the others go on alone."""
     plan = Plan(steps=5, t_min=0.05, t_max=0.05, entropy_bound=2.0, confidence_threshold=9.0)
-    left = run(counted_loop(small[0]), small[0], plan)
-    right = run(CapturedLoop(small[1]), small[1], plan)
+    left, right = run(small[0], plan), run(small[1], plan)
     ends = [[False, False, True], [False, True, True], [True, True, True]]
     assert [step.finished.tolist() for step in left] == ends
     same(left, right)
@@ -132,46 +138,46 @@ def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
 
 
 def test_a_full_device_takes_fewer_canvases_then_says_so(
-    small: tuple[DiffusionGemma, FusedGemma], monkeypatch: pytest.MonkeyPatch
+    small: tuple[CountedBackend, TritonBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Room for one of three canvases: some of each length are tried, then one; none: one line with the mend."""
     room = 1
     build = StepGraph.__init__
 
-    def crowded(self: StepGraph, model: FusedGemma, cache: Cache, own: Room, size: Size, **rules: float) -> None:
+    def crowded(self: StepGraph, network: FusedNetwork, cache: Cache, own: Room, size: Size, limits: Limits) -> None:
         if size.batch > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
-        build(self, model, cache, own, size, **rules)
+        build(self, network, cache, own, size, limits)
 
     monkeypatch.setattr(StepGraph, "__init__", crowded)
-    loop = CapturedLoop(small[1])
-    steps = run(loop, small[1], Plan(steps=1))
-    assert loop.most == 1
+    backend = TritonBackend(small[1].model)
+    steps = run(backend, Plan(steps=1))
+    assert backend.loop.most == 1
     assert [step.rows.tolist() for step in steps] == [[0]]
     room = 0
     with pytest.raises(DeviceError, match="no room for one canvas"):
-        run(loop, small[1], Plan(steps=1))
+        run(backend, Plan(steps=1))
 
 
-def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[DiffusionGemma, FusedGemma]) -> None:
-    loop, model = CapturedLoop(small[1]), small[1]
-    cache, plan = model.new_cache(16), Plan(steps=1)
+def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[CountedBackend, TritonBackend]) -> None:
+    backend = TritonBackend(small[1].model)
+    cache, plan, graphs = backend.new_cache(16), Plan(steps=1), backend.loop.graphs
     with torch.inference_mode():
-        model.prefill(torch.arange(5, device=DEVICE)[None], cache)
-    list(loop(cache, laid(48), plan, Draws(5, DEVICE), None))
-    (first,) = loop.graphs.values()
-    list(loop(cache, laid(48), plan, Draws(6, DEVICE), None))
-    assert list(loop.graphs.values()) == [first]
+        backend.prefill(torch.arange(5, device=DEVICE)[None], cache)
+    list(backend.bind(cache, laid(48)).steps(plan, Rng(5, DEVICE)))
+    (first,) = graphs.values()
+    list(backend.bind(cache, laid(48)).steps(plan, Rng(6, DEVICE)))
+    assert list(graphs.values()) == [first]
     cache.reserve(100)
-    list(loop(cache, laid(48), plan, Draws(6, DEVICE), None))
-    assert list(loop.graphs.values()) != [first]
+    list(backend.bind(cache, laid(48)).steps(plan, Rng(6, DEVICE)))
+    assert list(graphs.values()) != [first]
 
 
 def test_other_threads_may_use_the_device_while_a_step_is_captured(
-    small: tuple[DiffusionGemma, FusedGemma], monkeypatch: pytest.MonkeyPatch
+    small: tuple[CountedBackend, TritonBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The strictest mode, torch's default, ends a capture when another thread so much as allocates memory."""
-    model, modes, launched = small[1], list[str](), list[int]()
+    network, modes, launched = small[1].network, list[str](), list[int]()
 
     class Stream:
         def wait_stream(self, stream: Stream) -> None:
@@ -190,10 +196,9 @@ def test_other_threads_may_use_the_device_while_a_step_is_captured(
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(StepGraph, "_launch", lambda self: launched.append(int(self.step)))
-    cache = model.new_cache(16)
-    room = own_room(model.config.layers, 1, 16, model.embed_tokens.weight)
+    cache, room = small[1].new_cache(16), network.room(1, 16)
     size = Size(batch=1, rows=16, width=16, free=16, steps=4)
-    StepGraph(model, cache, room, size, bound=0.1, threshold=0.1).capture(None)
+    StepGraph(network, cache, room, size, Limits(0.1, 0.1)).capture(None)
     assert modes == ["thread_local"]
     assert launched == [0, 0, 0]
 
@@ -223,22 +228,21 @@ def quantised(model: DiffusionGemma, form: str) -> DiffusionGemma:
 def test_weights_of_fewer_bits_go_to_kernels_of_their_own(form: str) -> None:
     """Against the same weights in torch; a value that rounds to FP8 the other way is off by 2^-4, and few do."""
     config = config_json(48, **HEADS)
-    plain = quantised(random_model(config), form).to(DEVICE)
-    kernels = FusedGemma(ModelConfig.from_json(config)).eval()
-    kernels.load_state_dict(random_model(config).state_dict())
-    quantised(kernels, form).to(DEVICE)
-    kernels.fuse()
+    plain = TorchCanvasBackend(quantised(random_model(config), form).to(DEVICE))
+    kernels = TritonBackend(quantised(random_model(config), form).to(DEVICE))
     text = torch.arange(6, device=DEVICE)[None]
     with torch.inference_mode():
         want, got = plain.prefill(text, plain.new_cache()), kernels.prefill(text, kernels.new_cache())
     assert (got - want).abs().mean() < (1e-2 if form == "fp8" else 1e-5) * want.abs().mean()
 
 
-def test_what_runs_is_reported(small: tuple[DiffusionGemma, FusedGemma]) -> None:
-    plain = dict(chosen(small[0]))
-    assert plain.pop("network", "torch, as it has more than one expert") == "torch, as it has more than one expert"
+def test_what_runs_is_reported(small: tuple[CountedBackend, TritonBackend]) -> None:
+    plain = dict(choose(small[0].model.cpu(), int8=False).describe().kernels)
+    small[0].model.to(DEVICE)
+    assert plain.pop("network") == "torch, as it has more than one expert"
     assert set(plain.values()) == {"reference"}
-    assert dict(chosen(small[1])) | {"step": "cuda graph", "attention": "triton"} == dict(chosen(small[1]))
+    kernels = dict(small[1].describe().kernels)
+    assert kernels | {"step": "cuda graph", "attention": "triton"} == kernels
 
 
 def test_heads_that_no_kernel_reads_are_named() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import Budget, GapKind, Hole
-from midspan.engine.backends.graph_loop import CapturedLoop
-from midspan.engine.engine import Engine, warm_up
+from midspan.engine.backends.gpu import TritonBackend
+from midspan.engine.engine import Engine, fill_examples
 from tests.engine.tiny import changed
 from tests.kernels.test_engine import PATIENT, pair
 
@@ -19,11 +19,11 @@ KINDS: tuple[GapKind, ...] = ("rest_of_line", "span")
 def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
     _, infiller = pair(tmp_path, slots=(4,), block_slots=(12,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
-    loop = infiller.loop
-    assert isinstance(loop, CapturedLoop)
-    warm_up(infiller)
+    assert isinstance(infiller.backend, TritonBackend)
+    loop = infiller.backend.loop
+    infiller.backend.warm(lambda: fill_examples(infiller))
     made, memory = dict(loop.graphs), infiller.prefix.memory
-    assert len({size.width for size, _, _ in made}) == len(KINDS)
+    assert len({size.width for size, _ in made}) == len(KINDS)
     for kind in KINDS:
         infiller.infill(
             Hole(prefix="def add(a, b):\n    retu", suffix="\n" + "x = 1\n" * 40, kind=kind), Budget(), PATIENT
@@ -39,8 +39,8 @@ def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkey
     monkeypatch.setattr("midspan.engine.engine.load_infiller", lambda checkpoint, device, progress: infiller)
     engine = Engine.load(str(tmp_path), "cpu")
     engine.close()
-    assert isinstance(infiller.loop, CapturedLoop)
-    assert infiller.loop.graphs
+    assert isinstance(infiller.backend, TritonBackend)
+    assert infiller.backend.loop.graphs
 
 
 def test_a_prefix_that_steps_are_captured_behind_has_room_from_the_start(tmp_path: Path) -> None:

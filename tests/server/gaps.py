@@ -8,10 +8,11 @@ from midspan.engine.api import Hole
 from midspan.server.context.context import Used, collect
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
-from midspan.server.text.documents import Document, Documents, Place
+from midspan.server.text.documents import Document, Documents
+from midspan.server.text.line_index import Place
 from midspan.server.workspace.index import Index
-from midspan.server.workspace.indexer import Scan, Workspace
-from midspan.server.workspace.indexer_client import opened
+from midspan.server.workspace.indexer import Workspace
+from midspan.server.workspace.indexer_client import opened, scan_of
 from tests.server.pictures import place
 
 UNHURRIED_S = 60.0
@@ -25,13 +26,15 @@ def write_files(root: Path, files: dict[str, str]) -> None:
 
 def read_workspace(root: Path, documents: Documents, exclude: tuple[str, ...] = ()) -> Index:
     """What the indexer finds below a folder and in the open documents."""
-    workspace, index = Workspace(), Index()
-    for finding in workspace.scan(Scan((str(root),), exclude, lines=("python",))):
+    scan = scan_of((root,), exclude, lines=("python",))
+    workspace, index = Workspace(), Index(scan.roots)
+    for finding in workspace.scan(scan):
         index.take(finding)
     for uri in documents.uris():
         document = documents.get(uri)
         assert document is not None
-        index.take(workspace.opened(opened(document)))
+        for finding in workspace.opened(opened(document)):
+            index.take(finding)
     return index
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from pygls.io_ import StdoutWriter
 
-from midspan.server.app import Load, ServeOptions, build
+from midspan.server.app import build
 from midspan.server.lsp.stdio import read_message
+from midspan.server.session import Load
+from midspan.server.settings import ServeOptions
 from midspan.server.text.documents import Document
-from midspan.server.text.syntax_check import load_judged
+from midspan.server.text.syntax_check import load_with_syntax
 from tests.server.raw_client import URI, Message, call
 from tests.server.traffic import Traffic
 
@@ -20,7 +22,7 @@ from tests.server.traffic import Traffic
 class Inside:
     """One server that is handed its messages; it has no event loop, so nothing is asked of an engine."""
 
-    def __init__(self, state_dir: Path, load: Load = load_judged) -> None:
+    def __init__(self, state_dir: Path, load: Load = load_with_syntax) -> None:
         self.out = io.BytesIO()
         self.traffic = Traffic()
         self.server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=state_dir, log_file=None), load)

@@ -70,7 +70,7 @@ class ScriptedEngine:
         self._superseded = superseded = threading.Event()
         if self._prompts is not None:
             with self._prompts.open("a") as file:
-                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context, *chain(*hole.elsewhere)]) + "\n")
+                file.write(json.dumps([hole.prefix, hole.suffix, *hole.context, *chain(*hole.other_lines)]) + "\n")
         stops: Stops = (stop or threading.Event(),)
         if "newest" in hole.prefix:
             stops = (*stops, superseded)
@@ -85,7 +85,7 @@ class ScriptedEngine:
         if "history" in script:
             return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
         asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
-        asked |= {"draft": hole.draft, "strength": hole.strength, "least": budget.least}
+        asked |= {"draft": hole.draft, "strength": hole.strength, "least": budget.min_confidence}
         self.history.append(asked)
         if "crash" in script:
             raise RuntimeError("the scripted engine crashed")

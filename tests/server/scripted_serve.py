@@ -14,7 +14,8 @@ from pathlib import Path
 import midspan.server.checkpoint_watch
 import midspan.server.requests
 from midspan.engine.api import CheckpointError, OnProgress
-from midspan.server.app import ServeOptions, serve
+from midspan.server.app import serve
+from midspan.server.settings import ServeOptions
 
 # Run as a script: the repository's root is not on the path yet.
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -85,7 +86,7 @@ def main() -> int:
             bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine(args.prompts)
-        engine.about = replace(engine.about, context_tokens=args.context_tokens, elsewhere=args.elsewhere)
+        engine.about = replace(engine.about, context_tokens=args.context_tokens, reads_other_lines=args.elsewhere)
         if args.threshold_none:
             engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine

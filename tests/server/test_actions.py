@@ -8,7 +8,8 @@ import pytest
 
 from midspan.engine.api import Candidate, Fill, Latency
 from midspan.server.actions import ACTIONS, BY_NAME, SELECTION_CHARS, Change, choices, is_too_long
-from midspan.server.text.documents import Document, Place
+from midspan.server.text.documents import Document
+from midspan.server.text.line_index import Place
 from tests.server.pictures import FIXTURES, cut, named, place
 
 PICTURES = sorted((FIXTURES / "actions").glob("*.txt"))

@@ -17,7 +17,8 @@ from pygls.io_ import StdoutWriter
 
 import midspan.server.requests
 from midspan.server.actions import ACTIONS
-from midspan.server.app import ServeOptions, build, serve
+from midspan.server.app import build, serve
+from midspan.server.settings import ServeOptions
 from tests.server.raw_client import URI, WAIT_S, call, change, command, complete, connected, framed, items
 from tests.server.scripted import TEXT
 
@@ -326,7 +327,7 @@ async def test_a_server_that_ends_looks_ahead_no_more(tmp_path: Path, monkeypatc
     monkeypatch.setattr(midspan.server.requests, "AHEAD_S", 0.0)
     server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=tmp_path, log_file=None))
     looked, over = list[None](), asyncio.Event()
-    server.asks.plan_ahead(URI, lambda: looked.append(None))
+    server.requests.plan_ahead(URI, lambda: looked.append(None))
     await server._close()
     # A timer that is set later comes later.
     asyncio.get_running_loop().call_later(0, over.set)

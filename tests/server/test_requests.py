@@ -11,7 +11,7 @@ import pytest
 
 import midspan.server.requests
 from midspan.engine.api import Budget, Fill, Hole, Latency, OnFrame
-from midspan.server.requests import Asks, Origin, Pace
+from midspan.server.requests import Origin, Pace, Request, Requests
 from tests.server.raw_client import WAIT_S
 from tests.server.scripted import ABOUT
 
@@ -47,10 +47,12 @@ class SlowEngine:
 
 
 async def ask(
-    asks: Asks, engine: SlowEngine, uri: str = "a", origin: Origin = "typing", prefix: str = ""
+    requests: Requests, engine: SlowEngine, uri: str = "a", origin: Origin = "typing", prefix: str = ""
 ) -> asyncio.Task[Fill | None]:
     """A question that the engine has got, unless it has to wait."""
-    task = asyncio.create_task(asks.ask(uri, engine, Hole(prefix=prefix, suffix=""), Budget(), origin=origin))
+    task = asyncio.create_task(
+        requests.ask(engine, Request(uri=uri, hole=Hole(prefix=prefix, suffix=""), budget=Budget(), origin=origin))
+    )
     await asyncio.sleep(0)
     return task
 
@@ -60,8 +62,8 @@ async def result(task: asyncio.Task[Fill | None]) -> Fill | None:
 
 
 async def test_the_answer_is_the_engines() -> None:
-    asks, engine = Asks(), SlowEngine()
-    task = await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    task = await ask(requests, engine)
     [(future, stop)] = engine.asked
     threading.Thread(target=future.set_result, args=(FILL,)).start()
     assert await result(task) is FILL
@@ -69,16 +71,16 @@ async def test_the_answer_is_the_engines() -> None:
 
 
 async def test_a_superseded_question_is_answered_at_once_and_stopped() -> None:
-    asks, engine = Asks(), SlowEngine()
-    task = await ask(asks, engine)
-    asks.supersede("a")
+    requests, engine = Requests(), SlowEngine()
+    task = await ask(requests, engine)
+    requests.supersede("a")
     assert await result(task) is None
     assert engine.asked[0][1].is_set()
 
 
 async def test_a_newer_question_supersedes_the_older_of_its_document_only() -> None:
-    asks, engine = Asks(), SlowEngine()
-    old, other, new = await ask(asks, engine), await ask(asks, engine, "b"), await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    old, other, new = await ask(requests, engine), await ask(requests, engine, "b"), await ask(requests, engine)
     assert await result(old) is None
     assert [stop.is_set() for _, stop in engine.asked] == [True, False, False]
     for future, _ in engine.asked:
@@ -88,16 +90,16 @@ async def test_a_newer_question_supersedes_the_older_of_its_document_only() -> N
 
 
 async def test_an_answer_that_arrives_with_the_edit_is_out_of_date() -> None:
-    asks, engine = Asks(), SlowEngine()
-    task = await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    task = await ask(requests, engine)
     engine.asked[0][0].set_result(FILL)
-    asks.supersede("a")
+    requests.supersede("a")
     assert await result(task) is None
 
 
 async def test_cancelling_stops_the_engine_and_leaves_its_future_alone() -> None:
-    asks, engine = Asks(), SlowEngine()
-    task = await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    task = await ask(requests, engine)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await result(task)
@@ -107,30 +109,32 @@ async def test_cancelling_stops_the_engine_and_leaves_its_future_alone() -> None
 
 
 async def test_what_the_engine_raises_is_raised_and_the_next_question_works() -> None:
-    asks, engine = Asks(), SlowEngine()
-    task = await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    task = await ask(requests, engine)
     engine.asked[0][0].set_exception(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         await result(task)
-    task = await ask(asks, engine)
+    task = await ask(requests, engine)
     engine.asked[1][0].set_result(FILL)
     assert await result(task) is FILL
 
 
 HOLE, BUDGET = Hole(prefix="", suffix=""), Budget()
+REQUEST = Request(uri="a", hole=HOLE, budget=BUDGET)
+PATIENT = replace(REQUEST, debounce_s=60.0)
 
 
 async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
     now = 100.0
-    asks, engine = Asks(clock=lambda: now), SlowEngine()
-    tasks = [await ask(asks, engine)]
+    requests, engine = Requests(clock=lambda: now), SlowEngine()
+    tasks = [await ask(requests, engine)]
     for _ in range(5):
         now += 1.0
-        tasks.append(asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0)))
+        tasks.append(asyncio.create_task(requests.ask(engine, PATIENT)))
         await asyncio.sleep(0)
     # Nothing was overtaken at first, and the last one is asked for explicitly.
     assert len(engine.asked) == 1
-    last = await ask(asks, engine)
+    last = await ask(requests, engine)
     assert len(engine.asked) == 2
     engine.asked[1][0].set_result(FILL)
     assert await result(last) is FILL
@@ -139,11 +143,11 @@ async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
 
 async def test_at_a_bursts_end_the_engine_is_asked() -> None:
     now = 100.0
-    asks, engine = Asks(clock=lambda: now), SlowEngine()
-    first = await ask(asks, engine)
+    requests, engine = Requests(clock=lambda: now), SlowEngine()
+    first = await ask(requests, engine)
     now += 0.01
     engine.heard.clear()
-    task = asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0))
+    task = asyncio.create_task(requests.ask(engine, PATIENT))
     await asyncio.wait_for(engine.heard.wait(), WAIT_S)
     engine.asked[1][0].set_result(FILL)
     assert await result(task) is FILL
@@ -163,17 +167,17 @@ def test_how_long_a_question_waits_for_the_next_key(since: float, most: float, o
 async def test_no_question_waits_while_fills_are_done_before_the_next_key() -> None:
     for fill_s, fills in ((0.5, 3), (1.5, 2)):
         now = 100.0
-        asks, engine = Asks(clock=lambda: now), SlowEngine()  # noqa: B023 - used within its turn
-        first = await ask(asks, engine)
+        requests, engine = Requests(clock=lambda: now), SlowEngine()  # noqa: B023 - used within its turn
+        first = await ask(requests, engine)
         now += fill_s
         engine.asked[0][0].set_result(FILL)
         assert await result(first) is FILL
-        overtaken = await ask(asks, engine)
+        overtaken = await ask(requests, engine)
         now += 1.0
-        task = asyncio.create_task(asks.ask("a", engine, HOLE, BUDGET, debounce_s=60.0))
+        task = asyncio.create_task(requests.ask(engine, PATIENT))
         await asyncio.sleep(0)
         assert len(engine.asked) == fills
-        asks.supersede("a")
+        requests.supersede("a")
         assert [await result(overtaken), await result(task)] == [None, None]
 
 
@@ -188,25 +192,25 @@ def test_what_fills_take_follows_the_newest() -> None:
 
 async def test_a_question_that_was_looked_ahead_for_is_not_asked_again() -> None:
     now = 100.0
-    asks, engine = Asks(clock=lambda: now), SlowEngine()
-    asks.look_ahead("a", engine, HOLE, BUDGET)
+    requests, engine = Requests(clock=lambda: now), SlowEngine()
+    requests.look_ahead(engine, REQUEST)
     engine.asked[0][0].set_result(FILL)
-    fill = await result(await ask(asks, engine))
+    fill = await result(await ask(requests, engine))
     assert fill is not None
     assert (fill.text, fill.latency.total) == (FILL.text, 0)
     assert len(engine.asked) == 1
     # It is asked afresh the next time.
-    await ask(asks, engine)
+    await ask(requests, engine)
     assert len(engine.asked) == 2
 
 
 async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_takes_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asks, engine = Asks(), SlowEngine()
+    requests, engine = Requests(), SlowEngine()
 
     def plan(uri: str) -> None:
-        asks.plan_ahead(uri, lambda: asks.look_ahead(uri, engine, HOLE, BUDGET))
+        requests.plan_ahead(uri, lambda: requests.look_ahead(engine, replace(REQUEST, uri=uri)))
 
     async def timers() -> None:
         # One that is set later comes later.
@@ -216,64 +220,64 @@ async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_
 
     monkeypatch.setattr(midspan.server.requests, "AHEAD_S", 0.0)
     plan("a")
-    task = await ask(asks, engine)
+    task = await ask(requests, engine)
     await timers()
     assert len(engine.asked) == 1
     engine.asked[0][0].set_result(FILL)
     assert await result(task) is FILL
     for uri in ("a", None):
         plan("a")
-        asks.supersede_all() if uri is None else asks.supersede(uri)
+        requests.supersede_all() if uri is None else requests.supersede(uri)
         await timers()
         assert len(engine.asked) == 1
     plan("a")
-    asks.supersede("b")
+    requests.supersede("b")
     await timers()
     assert [stop.is_set() for _, stop in engine.asked] == [False, False]
 
 
 async def test_a_look_ahead_that_still_runs_is_waited_for_and_can_be_superseded() -> None:
-    asks, engine = Asks(), SlowEngine()
-    asks.look_ahead("a", engine, HOLE, BUDGET)
-    task = await ask(asks, engine)
+    requests, engine = Requests(), SlowEngine()
+    requests.look_ahead(engine, REQUEST)
+    task = await ask(requests, engine)
     assert len(engine.asked) == 1
     engine.asked[0][0].set_result(FILL)
     assert (await result(task) or FILL).text == FILL.text
-    asks.look_ahead("a", engine, HOLE, BUDGET)
-    task = await ask(asks, engine)
-    asks.supersede("a")
+    requests.look_ahead(engine, REQUEST)
+    task = await ask(requests, engine)
+    requests.supersede("a")
     assert await result(task) is None
     assert [stop.is_set() for _, stop in engine.asked] == [False, True]
 
 
 async def test_another_question_or_an_edit_stops_the_look_ahead() -> None:
-    asks, engine = Asks(), SlowEngine()
-    asks.look_ahead("a", engine, Hole(prefix="x", suffix=""), BUDGET)
-    task = await ask(asks, engine, "b")
+    requests, engine = Requests(), SlowEngine()
+    requests.look_ahead(engine, replace(REQUEST, hole=Hole(prefix="x", suffix="")))
+    task = await ask(requests, engine, "b")
     assert [stop.is_set() for _, stop in engine.asked] == [True, False]
-    asks.look_ahead("a", engine, HOLE, BUDGET)
+    requests.look_ahead(engine, REQUEST)
     assert len(engine.asked) == 2
     engine.asked[1][0].set_result(FILL)
     await result(task)
-    asks.look_ahead("a", engine, HOLE, BUDGET)
-    asks.supersede("b")
+    requests.look_ahead(engine, REQUEST)
+    requests.supersede("b")
     assert not engine.asked[-1][1].is_set()
-    asks.supersede("a")
+    requests.supersede("a")
     assert engine.asked[-1][1].is_set()
-    asks.look_ahead("a", engine, HOLE, BUDGET)
-    asks.supersede_all()
+    requests.look_ahead(engine, REQUEST)
+    requests.supersede_all()
     assert engine.asked[-1][1].is_set()
 
 
 @pytest.mark.parametrize("bad", [RuntimeError("broken"), replace(FILL, stopped="cancelled")])
 async def test_a_look_ahead_that_came_to_nothing_is_asked_afresh(bad: Fill | Exception) -> None:
-    asks, engine = Asks(), SlowEngine()
-    asks.look_ahead("a", engine, HOLE, BUDGET)
+    requests, engine = Requests(), SlowEngine()
+    requests.look_ahead(engine, REQUEST)
     if isinstance(bad, Exception):
         engine.asked[0][0].set_exception(bad)
     else:
         engine.asked[0][0].set_result(bad)
-    task = await ask(asks, engine)
+    task = await ask(requests, engine)
     engine.asked[1][0].set_result(FILL)
     assert await result(task) is FILL
 
@@ -283,9 +287,9 @@ EXPLICIT: tuple[Origin, ...] = ("invoked", "action")
 
 @pytest.mark.parametrize("origin", EXPLICIT)
 async def test_typing_in_another_document_waits_for_what_was_asked_for_explicitly(origin: Origin) -> None:
-    asks, engine = Asks(), SlowEngine()
-    explicit = await ask(asks, engine, "a", origin)
-    first, typed = await ask(asks, engine, "b", prefix="x"), await ask(asks, engine, "b")
+    requests, engine = Requests(), SlowEngine()
+    explicit = await ask(requests, engine, "a", origin)
+    first, typed = await ask(requests, engine, "b", prefix="x"), await ask(requests, engine, "b")
     assert await result(first) is None
     assert len(engine.asked) == 1
     engine.heard.clear()
@@ -294,36 +298,36 @@ async def test_typing_in_another_document_waits_for_what_was_asked_for_explicitl
     await asyncio.wait_for(engine.heard.wait(), WAIT_S)
     engine.asked[1][0].set_result(FILL)
     assert await result(typed) is FILL
-    assert not asks.busy
+    assert not requests.busy
 
 
 async def test_what_waits_goes_out_of_date_and_can_be_cancelled_as_ever() -> None:
-    asks, engine = Asks(), SlowEngine()
-    explicit = await ask(asks, engine, "a", "action")
-    edited, cancelled = await ask(asks, engine, "b"), await ask(asks, engine, "c")
-    asks.supersede("b")
+    requests, engine = Requests(), SlowEngine()
+    explicit = await ask(requests, engine, "a", "action")
+    edited, cancelled = await ask(requests, engine, "b"), await ask(requests, engine, "c")
+    requests.supersede("b")
     assert await result(edited) is None
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await result(cancelled)
-    off = await ask(asks, engine, "b")
-    asks.supersede_all()
+    off = await ask(requests, engine, "b")
+    requests.supersede_all()
     assert [await result(task) for task in (off, explicit)] == [None, None]
     assert len(engine.asked) == 1
-    assert not asks.busy
+    assert not requests.busy
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed", "edited"])
 async def test_what_waits_is_asked_however_the_explicit_question_ends(how: str) -> None:
-    asks, engine = Asks(), SlowEngine()
-    explicit, typed = await ask(asks, engine, "a", "action"), await ask(asks, engine, "b")
+    requests, engine = Requests(), SlowEngine()
+    explicit, typed = await ask(requests, engine, "a", "action"), await ask(requests, engine, "b")
     assert len(engine.asked) == 1
     if how == "cancelled":
         explicit.cancel()
     elif how == "failed":
         engine.asked[0][0].set_exception(RuntimeError("broken"))
     else:
-        asks.supersede("a")
+        requests.supersede("a")
     engine.heard.clear()
     await asyncio.wait_for(engine.heard.wait(), WAIT_S)
     engine.asked[1][0].set_result(FILL)
@@ -332,44 +336,44 @@ async def test_what_waits_is_asked_however_the_explicit_question_ends(how: str) 
 
 
 async def test_what_is_asked_for_explicitly_waits_for_nothing_and_the_documents_own_typing_overtakes_it() -> None:
-    asks, engine = Asks(), SlowEngine()
-    action, invoked = await ask(asks, engine, "a", "action"), await ask(asks, engine, "b", "invoked")
+    requests, engine = Requests(), SlowEngine()
+    action, invoked = await ask(requests, engine, "a", "action"), await ask(requests, engine, "b", "invoked")
     assert len(engine.asked) == 2
     engine.asked[1][0].set_result(FILL)
     assert await result(invoked) is FILL
-    typed = await ask(asks, engine, "a")
+    typed = await ask(requests, engine, "a")
     assert await result(action) is None
     engine.asked[2][0].set_result(FILL)
     assert await result(typed) is FILL
 
 
 async def test_one_action_that_is_asked_for_several_times_is_one_question() -> None:
-    asks, engine = Asks(), SlowEngine()
-    tasks = [await ask(asks, engine, "a", "action") for _ in range(3)]
+    requests, engine = Requests(), SlowEngine()
+    tasks = [await ask(requests, engine, "a", "action") for _ in range(3)]
     [(future, stop)] = engine.asked
     for task in tasks[:2]:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await result(task)
-    assert asks.busy
+    assert requests.busy
     assert not stop.is_set()
     future.set_result(FILL)
     assert await result(tasks[2]) is FILL
-    assert not asks.busy
+    assert not requests.busy
 
 
 async def test_an_action_ends_with_the_last_who_waits_for_it() -> None:
-    asks, engine = Asks(), SlowEngine()
-    tasks = [await ask(asks, engine, "a", "action") for _ in range(3)]
+    requests, engine = Requests(), SlowEngine()
+    tasks = [await ask(requests, engine, "a", "action") for _ in range(3)]
     for task in reversed(tasks):
         assert not engine.asked[0][1].is_set()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await result(task)
     assert engine.asked[0][1].is_set()
-    assert not asks.busy
-    tasks = [await ask(asks, engine, "a", "action") for _ in range(2)]
-    other = await ask(asks, engine, "a", "action", prefix="x")
+    assert not requests.busy
+    tasks = [await ask(requests, engine, "a", "action") for _ in range(2)]
+    other = await ask(requests, engine, "a", "action", prefix="x")
     assert [await result(task) for task in tasks] == [None, None]
     engine.asked[2][0].set_exception(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):

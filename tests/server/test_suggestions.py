@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.suggestions import BACK, NEAR, SPOTS, Offered, Suggestions
-from midspan.server.text.documents import Document, Place, split_lines
+from midspan.server.text.documents import Document, split_lines
+from midspan.server.text.line_index import Place
 
 URI = "file:///project/a.py"
 PIECES = ["a", "b", "x = 1", "é", "😀", ")", "\t", "\n", "\r\n", "\x0c"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import DeviceError
-from midspan.server.checkpoint_watch import Replaced
+from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.engine_errors import failed_load, failed_request
 from midspan.server.telemetry import FILE_NAME
 from tests.engine.tiny import tiny_checkpoint
@@ -146,7 +146,7 @@ def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> 
 def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("one")
     now = 0.0
-    replaced = Replaced(str(tmp_path), clock=lambda: now)
+    replaced = CheckpointWatch(str(tmp_path), clock=lambda: now)
     assert replaced.message() is None
     (tmp_path / "README.md").write_text("Its card is not read.")
     now = 60.0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import midspan.server.telemetry
-from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION, Offer, Telemetry
+from midspan.server.telemetry import BUSY_S, FILE_NAME, SCHEMA_VERSION, Offer, Telemetry, _Event
 
 URI = "file:///home/someone/secret_project/plan.py"
 
@@ -36,9 +36,9 @@ def offer(id: str = "a1") -> Offer:
 
 
 @contextmanager
-def telemetry(state_dir: Path, troubles: list[str] | None = None) -> Iterator[Telemetry]:
+def telemetry(state_dir: Path, troubles: list[str | None] | None = None) -> Iterator[Telemetry]:
     """A store that must have no trouble, unless a list for them is given."""
-    found: list[str] = []
+    found: list[str | None] = []
     store = Telemetry(state_dir, found.append)
     try:
         yield store
@@ -136,10 +136,11 @@ def test_two_servers_write_to_one_file(tmp_path: Path) -> None:
 def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
         store.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    troubles: list[str] = []
+    troubles: list[str | None] = []
     with telemetry(tmp_path, troubles) as store:
         store.offered(offer())
     [trouble] = troubles
+    assert trouble is not None
     assert "update midspan" in trouble
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw:
         assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -147,25 +148,81 @@ def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_said_once_with_the_mend(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
-    troubles: list[str] = []
+    troubles: list[str | None] = []
     with telemetry(tmp_path / "taken", troubles) as store:
         store.offered(offer("a1"))
         store.offered(offer("a2"))
         store.accepted("a1")
     [trouble] = troubles
+    assert trouble is not None
     assert str(tmp_path / "taken") in trouble
     assert "--state-dir" in trouble
 
 
 def test_a_write_that_fails_is_said_once_and_the_next_is_tried(tmp_path: Path) -> None:
-    troubles: list[str] = []
+    troubles: list[str | None] = []
     with telemetry(tmp_path, troubles) as store:
         store.offered(offer("a1"))
         store.offered(offer("a1"))
         store.offered(offer("a1"))
         store.offered(offer("a2"))
-    assert len(troubles) == 1
+    said, well = troubles
+    assert said is not None
+    assert "fix that or choose another --state-dir" in said
+    assert well is None
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
+
+
+def test_an_acceptance_is_done_when_another_connection_sees_it(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+        assert store.accepted("a1").result(60)
+        [row] = rows(tmp_path)
+        assert row["accepted_ts"]
+
+
+def test_an_acceptance_waits_for_a_lock_and_is_not_lost(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+        store.shown("a1")
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        with telemetry(tmp_path) as store:
+            stored = store.accepted("a1")
+            # Longer than SQLite itself waits in one go.
+            with pytest.raises(TimeoutError):
+                stored.result(2 * BUSY_S)
+            lock.rollback()
+            assert stored.result(60)
+    [row] = rows(tmp_path)
+    assert row["accepted_ts"]
+
+
+def test_an_acceptance_that_cannot_be_stored_says_so(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    troubles: list[str | None] = []
+    with telemetry(tmp_path, troubles) as store:
+        assert store.accepted("a1").result(60) is False
+    [said] = troubles
+    assert said is not None
+    assert FILE_NAME in said
+
+
+def test_more_events_than_memory_may_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(midspan.server.telemetry, "WAITING", 3)
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+        store.shown("a1")
+    troubles: list[str | None] = []
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        with telemetry(tmp_path, troubles) as store:
+            waiting = [store.accepted("a1") for _ in range(9)]
+            assert waiting[-1].result(60) is False
+            lock.rollback()
+            assert waiting[0].result(60)
+    assert troubles[0] is not None
+    assert "events wait" in troubles[0]
 
 
 def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
@@ -225,7 +282,7 @@ def test_what_the_client_tells_is_written_at_once_and_the_row_with_it(
         assert waits.wait(60)
         getattr(store, tell)(*("a1", 3)[: 2 if tell == "partially_accepted" else 1])
         written = threading.Event()
-        store._writes.put((lambda *_: written.set(), False))
+        store._put(_Event(write=lambda *_: written.set()))
         assert written.wait(60)
         [row] = rows(tmp_path)
         assert row["shown"] or row["accepted_ts"] or row["partial_chars"] == 3

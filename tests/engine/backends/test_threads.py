@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.engine.backends.threads import SPIN
+from midspan.engine.backends.process import SPIN
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """

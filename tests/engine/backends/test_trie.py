@@ -1,4 +1,4 @@
-"""A tree of texts holds each of them, and nothing twice."""
+"""A trie of texts holds each of them, and nothing twice."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.engine.backends.trie import Tree
+from midspan.engine.backends.trie import Trie
 
 texts = st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=6)
 
 
 @given(texts)
 def test_every_text_is_read_out_of_it(given_texts: list[list[int]]) -> None:
-    tree = Tree.of(given_texts)
-    rows = iter(tree.rows.tolist())
+    trie = Trie.of(given_texts)
+    rows = iter(trie.rows.tolist())
     for text in given_texts:
         nodes = [next(rows) for _ in text]
-        assert tree.ids[nodes].tolist() == text
-        assert tree.depths[nodes].tolist() == list(range(len(text)))
+        assert trie.ids[nodes].tolist() == text
+        assert trie.depths[nodes].tolist() == list(range(len(text)))
         for depth, node in enumerate(nodes):
             # Itself and what stands before it in its own text, nothing else.
-            assert tree.sees[node].nonzero()[:, 0].tolist() == sorted(nodes[: depth + 1])
+            assert trie.sees[node].nonzero()[:, 0].tolist() == sorted(nodes[: depth + 1])
     assert next(rows, None) is None
 
 
 @given(texts)
 def test_there_is_one_node_for_each_beginning(given_texts: list[list[int]]) -> None:
-    tree = Tree.of(given_texts)
+    trie = Trie.of(given_texts)
     beginnings = {tuple(text[:end]) for text in given_texts for end in range(1, len(text) + 1)}
-    assert len(tree.ids) == len(tree.depths) == len(tree.sees) == len(beginnings)
+    assert len(trie.ids) == len(trie.depths) == len(trie.sees) == len(beginnings)
 
 
 def test_texts_that_begin_alike_share_their_beginning() -> None:
-    tree = Tree.of([[5, 6, 7], [5, 6, 8], [6]])
-    assert tree.ids.tolist() == [5, 6, 7, 8, 6]
-    assert tree.rows.tolist() == [0, 1, 2, 0, 1, 3, 4]
-    assert torch.equal(tree.sees[3], torch.tensor([True, True, False, True, False]))
+    trie = Trie.of([[5, 6, 7], [5, 6, 8], [6]])
+    assert trie.ids.tolist() == [5, 6, 7, 8, 6]
+    assert trie.rows.tolist() == [0, 1, 2, 0, 1, 3, 4]
+    assert torch.equal(trie.sees[3], torch.tensor([True, True, False, True, False]))

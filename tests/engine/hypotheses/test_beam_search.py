@@ -6,25 +6,24 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
-from midspan.engine.hypotheses.beam_search import LEAST, Beam, faint
-from midspan.engine.hypotheses.branches import Branches
-from midspan.engine.hypotheses.lengths import LEAST_WIDTH
-from midspan.engine.hypotheses.ranking import Rivals, Scored
-from midspan.engine.infill import MAX_BLOCKS, Infiller, Infilling, Watch
-from midspan.engine.prompts.prompt import Layout
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
+from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
+from midspan.engine.hypotheses.canvases import Block
+from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.lengths import MIN_WIDTH
+from midspan.engine.hypotheses.task import FillObserver, Infilling
+from midspan.engine.infill import MAX_BLOCKS, Infiller
 from midspan.engine.settings import FEATURES, Ranking, SearchFloor
 from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n", kind="rest_of_line")
 
 
@@ -42,12 +41,12 @@ def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, k
     layout = infiller.prompt.lay_out(HOLE)
     fim = infiller.fim
     fim.encode(layout)
+    gap = fim.gap(layout, kind)
     with torch.inference_mode():
-        branches = Branches(infiller.model, fim.prefix.memory)
-        *_, (_, written) = fim.steps(branches, layout, kind, 4, 8)
-        branches.drop()
+        with fim.beam_cache() as cache:
+            *_, (_, written) = gap.steps(cache, 4, 8)
         # In any order and company, however long the others are.
-        read = {beam.ids: beam for beam in fim.read(layout, kind, [beam.ids for beam in reversed(written)])}
+        read = {beam.ids: beam for beam in gap.read([beam.ids for beam in reversed(written)])}
     assert len({len(beam.ids) for beam in written}) > 1
     for beam in written:
         assert read[beam.ids].values == pytest.approx(beam.values, abs=1e-3)
@@ -56,7 +55,7 @@ def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, k
 
 def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
     both = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
-    beams = set(both.rivals.beams)
+    beams = set(both.proposals.beams)
     infiller.settings = changed(infiller.settings, beams=0)
     alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     assert len(beams) == 4
@@ -69,18 +68,18 @@ def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
     infiller.settings = changed(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, fim=1.0, end=1.0))
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     # The search's best is the likeliest by its own reading, whatever a canvas came to.
-    best = max(out.rivals.beams.values(), key=lambda beam: beam.log_probability)
-    assert out.ranked[0].standing == pytest.approx(best.log_probability, abs=1e-3)
+    best = max(out.proposals.beams.values(), key=lambda beam: beam.log_probability)
+    assert out.ranked[0].score == pytest.approx(best.log_probability, abs=1e-3)
     known = [dict(zip(FEATURES, one.features, strict=True)) for one in out.ranked]
-    assert [one.standing for one in out.ranked] == pytest.approx(
+    assert [one.score for one in out.ranked] == pytest.approx(
         [features["fim_sum"] + features["end"] for features in known], abs=1e-3
     )
     roots = [features["fim_root"] for features in known]
-    assert roots == pytest.approx([math.exp(one.standing / 2) for one in out.ranked], abs=1e-4)
+    assert roots == pytest.approx([math.exp(one.score / 2) for one in out.ranked], abs=1e-4)
     assert 0.0 < max(roots) < 1.0
     infiller.settings = changed(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, root=3.0))
     weighed = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
-    assert [one.standing for one in weighed] == pytest.approx([3 * root for root in roots], abs=1e-3)
+    assert [one.score for one in weighed] == pytest.approx([3 * root for root in roots], abs=1e-3)
     infiller.settings = changed(infiller.settings, beams=0)
     alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
     assert {one.features[FEATURES.index("fim_root")] for one in alone} == {0.0}
@@ -88,7 +87,7 @@ def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
 
 def test_nothing_is_no_likely_middle(infiller: Infiller) -> None:
     out = infiller.infill(HOLE, Budget(), PATIENT)
-    assert out.rivals.middles([()])[()].log_probability == LEAST
+    assert out.proposals.read_all([()])[()].log_probability == LOWEST
 
 
 def test_a_keystroke_reads_only_the_tail_of_both_prompts(infiller: Infiller) -> None:
@@ -110,7 +109,7 @@ def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
         asked.append(True)
         return len(asked) > 2
 
-    out = infiller.infill(HOLE, Budget(), Watch(interrupted=interrupted, late=lambda: False))
+    out = infiller.infill(HOLE, Budget(), FillObserver(interrupted=interrupted, late=lambda: False))
     assert (out.stopped, out.ranked) == ("cancelled", [])
     assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
 
@@ -122,13 +121,13 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
     infiller.settings = changed(infiller.settings, similar_lines=4)
     least = infiller.settings.show.show_threshold
     whole = infiller.infill(HOLE, Budget(), PATIENT)
-    best = max(beam.log_probability for beam in whole.rivals.beams.values())
-    evidence = max(whole.rivals.nearby.values())
+    best = max(beam.log_probability for beam in whole.proposals.beams.values())
+    evidence = max(whole.proposals.similar_lines.values())
 
     def out(pair: tuple[float, float] | None, wanted: float) -> Infilling:
         floor = None if pair is None else SearchFloor(log_prob=pair[0], evidence=pair[1])
         infiller.settings = changed(infiller.settings, search_floor=floor)
-        return infiller.infill(HOLE, Budget(least=wanted), PATIENT)
+        return infiller.infill(HOLE, Budget(min_confidence=wanted), PATIENT)
 
     nothing = out((best + 1e-3, evidence + 1e-3), least)
     assert (nothing.stopped, nothing.ranked, nothing.steps) == ("empty", [], 0)
@@ -144,11 +143,11 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
 def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None:
     """A question that was overtaken, or ran out of time, is not known to have no answer."""
     infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
-    sure = Budget(least=infiller.settings.show.show_threshold)
+    sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).stopped == "empty"
-    overtaken = infiller.infill(HOLE, sure, Watch(interrupted=lambda: True, late=lambda: False))
+    overtaken = infiller.infill(HOLE, sure, FillObserver(interrupted=lambda: True, late=lambda: False))
     assert (overtaken.stopped, overtaken.ranked) == ("cancelled", [])
-    late = infiller.infill(HOLE, sure, Watch(interrupted=lambda: False, late=lambda: True))
+    late = infiller.infill(HOLE, sure, FillObserver(interrupted=lambda: False, late=lambda: True))
     assert late.stopped == "deadline"
     assert late.ranked
 
@@ -156,25 +155,23 @@ def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None
 def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_there(infiller: Infiller) -> None:
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
     fim.encode(layout)
-    with torch.inference_mode():
-        branches = Branches(infiller.model, fim.prefix.memory)
-        seen = [(beams, ended) for beams, ended in fim.steps(branches, layout, HOLE.kind, 4, 8)]
-        branches.drop()
+    with torch.inference_mode(), fim.beam_cache() as cache:
+        seen = [(beams, ended) for beams, ended in fim.gap(layout, HOLE.kind).steps(cache, 4, 8)]
     best = seen[-1][1][0].log_probability
-    assert not any(faint(beams, ended, best) for beams, ended in seen)
-    assert faint(*seen[0], 0.0)
+    assert not any(is_below(beams, ended, best) for beams, ended in seen)
+    assert is_below(*seen[0], 0.0)
     # One step of the search, where nothing could be sure enough from the first token on.
     infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
     grown = list[int]()
 
-    class Counted(Branches):
+    class Counted(BeamCache):
         def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
             grown.append(len(ids))
             return super().grow(parents, ids)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("midspan.engine.infill.Branches", Counted)
-        assert not infiller.infill(HOLE, Budget(least=0.5), PATIENT).ranked
+        patch.setattr("midspan.engine.hypotheses.beam_search.BeamCache", Counted)
+        assert not infiller.infill(HOLE, Budget(min_confidence=0.5), PATIENT).ranked
     assert len(grown) == 1
 
 
@@ -182,41 +179,41 @@ def test_a_span_may_be_written_from_left_to_right_too_over_line_ends(infiller: I
     span = replace(HOLE, kind="span")
     out = infiller.infill(span, Budget(candidates=4), PATIENT)
     found = {one.ids: one.features[FEATURES.index("beam")] for one in out.ranked}
-    assert len(out.rivals.beams) == 4
-    assert {ids for ids, searched in found.items() if searched} == set(out.rivals.beams) < set(found)
+    assert len(out.proposals.beams) == 4
+    assert {ids for ids, searched in found.items() if searched} == set(out.proposals.beams) < set(found)
     rules = infiller.fim.rules(out.layout, "span")
     line_ends = [token for token in range(infiller.prompt.vocab_size) if "\n" in infiller.prompt.cell_text(token)]
     assert bool(rules.inner[line_ends].all())
     assert not bool(rules.stops[line_ends].any())
 
 
-def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(infiller: Infiller) -> None:
+def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(
+    infiller: Infiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     infiller.settings = changed(infiller.settings, slots=(4,), block_slots=(4, 12))
-    depths, steps = list[int](), infiller.fim.steps
+    depths, steps = list[int](), FimGap.steps
 
-    def watched(
-        branches: Branches, layout: Layout, kind: GapKind, width: int, limit: int
-    ) -> Iterator[tuple[list[Beam], list[Beam]]]:
+    def watched(gap: FimGap, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
         depths.append(limit)
-        return steps(branches, layout, kind, width, limit)
+        return steps(gap, cache, width, limit)
 
-    infiller.fim.steps = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(FimGap, "steps", watched)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     infiller.infill(replace(HOLE, kind="line"), Budget(), PATIENT)
     assert depths == [12, 4]
 
 
-def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller) -> None:
+def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind what a block came to, a beam for the whole gap would write it twice."""
-    given, finish = list[Rivals](), infiller._finish
+    given, fill = list[Proposals](), Block.fill
 
-    def watched(*arguments: Any) -> list[Scored]:
-        given.append(arguments[-1])
-        return [replace(one, ended=False) for one in finish(*arguments)]
+    def watched(block: Block, proposals: Proposals) -> list[Hypothesis]:
+        given.append(proposals)
+        return [replace(one, ended=False) for one in fill(block, proposals)]
 
-    infiller._finish = watched  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(Block, "fill", watched)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
-    assert [bool(rivals.beams) for rivals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
+    assert [bool(proposals.beams) for proposals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
 
 
 def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infiller) -> None:
@@ -229,21 +226,21 @@ def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infille
 
 
 def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
-    tried, widths, loop = list[list[int]](), list[int](), infiller.loop
+    tried, widths, bind = list[list[int]](), list[int](), infiller.backend.bind
 
-    def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def watched(cache: Cache, canvas: Canvas) -> Denoiser:
         tried.append(sorted(set(canvas.gap_sizes)))
         widths.append(canvas.ids.shape[1])
-        return loop(cache, canvas, plan, draws, later_rows)
+        return bind(cache, canvas)
 
-    infiller.loop = watched
+    infiller.backend.bind = watched  # type: ignore[method-assign]
     slots = tuple(range(1, 13))
     infiller.settings = changed(infiller.settings, slots=slots, beams=2, length_slack=1)
     out = infiller.infill(HOLE, Budget(), PATIENT)
-    lengths = {len(beam) for beam in out.rivals.beams}
+    lengths = {len(beam) for beam in out.proposals.beams}
     assert tried == [[size for size in slots if min(abs(size - length) for length in lengths) <= 1]]
     assert len(tried[0]) < len(slots)
-    assert widths == [max(LEAST_WIDTH, 2 * max(tried[0]))]
+    assert widths == [max(MIN_WIDTH, 2 * max(tried[0]))]
     infiller.infill(HOLE, Budget(candidates=3), PATIENT)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     infiller.settings = changed(infiller.settings, length_slack=None)

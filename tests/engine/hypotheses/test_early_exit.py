@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,15 +15,19 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Draws, Plan
-from midspan.engine.denoise import Step
+from midspan.engine.canvas import Canvas
+from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.early_exit import Checked, early
-from midspan.engine.hypotheses.ranking import Rivals, Scored, judged, rank_rivals
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.early_exit import decide
+from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, EarlyExit, Ranking
 from midspan.engine.training.early_exit import Seen, best_of, fit, fit_folder
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.ranking import WEIGHTS, Choice
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
@@ -43,13 +46,13 @@ def beam(ids: tuple[int, ...], nats: float) -> Beam:
 def infiller(tmp_path: Path) -> Infiller:
     made = tiny_infiller(tmp_path, beams=4, similar_lines=4, early_exit=RULE)
     made.denoised = list[int]()  # type: ignore[attr-defined]
-    loop = made.loop
+    bind = made.backend.bind
 
-    def watched(cache: Cache, canvas: Canvas, plan: Plan, draws: Draws, later_rows: int | None) -> Iterator[Step]:
+    def watched(cache: Cache, canvas: Canvas) -> Denoiser:
         made.denoised.append(len(canvas.ids))  # type: ignore[attr-defined]
-        return loop(cache, canvas, plan, draws, later_rows)
+        return bind(cache, canvas)
 
-    made.loop = watched
+    made.backend.bind = watched  # type: ignore[method-assign]
     return made
 
 
@@ -61,7 +64,7 @@ def denoised(infiller: Infiller) -> list[int]:
     return out
 
 
-def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> Checked:
+def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> SyntaxChecker:
     """Verdicts by which the texts of `wrong` do not parse."""
 
     class Spelled:
@@ -73,7 +76,7 @@ def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> Chec
             asked.append(text)
         return ((0, 1),) if text == str(list(wrong)) else ()
 
-    return Checked(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
+    return SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
 
 
 @given(
@@ -86,7 +89,7 @@ def test_sure_and_hopeless_end_it_and_what_lies_between_does_not(
     nats: float, reject: float, width: float, least: float
 ) -> None:
     rule = replace(RULE, reject=reject, accept=reject + (1 - reject) * width)
-    found, _ = early(Rivals(beams={(9,): beam((9,), nats)}, read=lambda gaps: []), rule, checked(), least)
+    found, _ = decide(Proposals(beams={(9,): beam((9,), nats)}, read=lambda gaps: []), rule, checked(), least)
     confidence = 1 / (1 + math.exp(-(4 + nats)))
     if confidence < reject:
         assert found == []
@@ -106,71 +109,71 @@ def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
         asked.append(gaps)
         return [beam(gap, -3.0) for gap in gaps]
 
-    rivals = Rivals(nearby={(7,): 2.0, (9,): 0.1}, beams={(9,): beam((9,), -1.5)}, read=read)
-    ranked, known = rank_rivals(rivals, RULE.ranking)
+    rivals = Proposals(similar_lines={(7,): 2.0, (9,): 0.1}, beams={(9,): beam((9,), -1.5)}, read=read)
+    ranked, known = rank_proposals(rivals, RULE.ranking)
     assert [one.ids for one in ranked] == [(7,), (9,)]
-    assert [one.standing for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
+    assert [one.score for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
     both = [one.features[FEATURES.index("similar_root")] for one in ranked]
     assert both == pytest.approx([2.0 * math.exp(-3.5 / 2), 0.1 * math.exp(-2.0 / 2)])
-    assert known.middles([(7,), (9,), (5,)])[(5,)] == beam((5,), -3.0)
+    assert known.read_all([(7,), (9,), (5,)])[(5,)] == beam((5,), -3.0)
     assert asked == [[(7,)], [(5,)]]
 
 
 def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
     asked = list[str]()
     verdicts = checked((9,), asked)
-    rivals = Rivals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
-    found, _ = early(rivals, replace(RULE, accept=0.5), verdicts, 0.0)
+    rivals = Proposals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
+    found, _ = decide(rivals, replace(RULE, accept=0.5), verdicts, 0.0)
     assert found is not None
     assert found[0].ids == (5,)
-    early(rivals, RULE, verdicts, 0.0)
+    decide(rivals, RULE, verdicts, 0.0)
     assert sorted(asked) == ["[5]", "[9]"]
-    assert Checked(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
+    assert SyntaxChecker(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
 
 
 def test_of_those_that_stand_too_far_behind_nobody_is_judged() -> None:
     asked = list[str]()
     beams: dict[tuple[int, ...], Beam] = {(number,): beam((number,), -float(number)) for number in range(1, 6)}
-    found, _ = early(Rivals(beams=beams, read=lambda gaps: []), replace(RULE, accept=0.5), checked((), asked), 0.0)
+    found, _ = decide(Proposals(beams=beams, read=lambda gaps: []), replace(RULE, accept=0.5), checked((), asked), 0.0)
     assert found is not None
     assert asked == ["[1]", "[2]"]
 
 
-def hypotheses(standings: list[float]) -> list[Scored]:
+def hypotheses(scores: list[float]) -> list[Hypothesis]:
     features = (0.0,) * len(FEATURES)
     return [
-        Scored(ids=(number,), log_probability=at, standing=at, features=features, ended=True)
-        for number, at in enumerate(standings)
+        Hypothesis(ids=(number,), log_probability=at, score=at, features=features, ended=True)
+        for number, at in enumerate(scores)
     ]
 
 
 @given(
-    standings=st.lists(st.integers(-20, 0).map(float), min_size=1, max_size=8, unique=True),
+    scores=st.lists(st.integers(-20, 0).map(float), min_size=1, max_size=8, unique=True),
     wrong=st.sets(st.integers(0, 7)),
     penalty=st.integers(0, 15).map(lambda whole: whole + 0.5),
     wanted=st.integers(1, 4),
 )
 def test_the_first_are_as_if_all_had_been_judged(
-    standings: list[float], wrong: set[int], penalty: float, wanted: int
+    scores: list[float], wrong: set[int], penalty: float, wanted: int
 ) -> None:
-    found, asked = hypotheses(standings), list[int]()
+    found, asked = hypotheses(scores), list[int]()
 
-    def parses(one: Scored) -> bool:
+    def parses(one: Hypothesis) -> bool:
         asked.append(one.ids[0])
         return one.ids[0] not in wrong
 
-    whole = judged(found, parses, penalty)
+    whole = with_syntax(found, parses, penalty)
     assert sorted(asked) == list(range(len(found)))
-    ends = {one.ids: one.standing - penalty * (one.ids[0] in wrong) for one in found}
+    ends = {one.ids: one.score - penalty * (one.ids[0] in wrong) for one in found}
     assert [one.ids for one in whole] == sorted(ends, key=lambda ids: -ends[ids])
     asked.clear()
-    some = judged(found, parses, penalty, lambda order: len(order) > wanted)
+    some = with_syntax(found, parses, penalty, lambda order: len(order) > wanted)
     assert some[:wanted] == whole[:wanted]
     assert {one.ids for one in some} == {one.ids for one in whole}
     # Nobody is asked for whom the best that is known to parse leaves no place.
-    best = sorted((at for number, at in enumerate(standings) if number not in wrong), reverse=True)
+    best = sorted((at for number, at in enumerate(scores) if number not in wrong), reverse=True)
     if len(best) > wanted:
-        assert all(standings[number] >= best[wanted] for number in asked)
+        assert all(scores[number] >= best[wanted] for number in asked)
 
 
 def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
@@ -184,40 +187,40 @@ def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
         asked.append(text)
         return ()
 
-    verdicts = Checked(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
-    ranked = verdicts.ordered(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
+    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
     assert asked == ["  ", "same", "same", "[3]"]
     assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
 
 
 def test_nothing_to_choose_from_is_hopeless_only_where_that_is_a_bound() -> None:
-    assert early(Rivals(), RULE, checked(), 0.0)[0] is None
-    assert early(Rivals(), replace(RULE, reject=0.1), checked(), 0.0)[0] == []
+    assert decide(Proposals(), RULE, checked(), 0.0)[0] is None
+    assert decide(Proposals(), replace(RULE, reject=0.1), checked(), 0.0)[0] == []
 
 
 def test_no_canvas_is_denoised_where_the_answer_is_known(infiller: Infiller) -> None:
     least = infiller.settings.show.show_threshold
     sure = replace(RULE, accept=least, calibration=(9.0, *BY_MIDDLE[1:]))
     infiller.settings = changed(infiller.settings, early_exit=sure)
-    out = infiller.infill(HOLE, Budget(least=least), PATIENT)
+    out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
     assert (len(out.ranked), out.stopped, out.steps, denoised(infiller)) == (1, "settled", 0, [])
-    assert out.ranked[0].early is not None
+    assert out.ranked[0].early_confidence is not None
     infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
-    out = infiller.infill(HOLE, Budget(least=least), PATIENT)
+    out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
     assert (out.ranked, out.stopped, denoised(infiller)) == ([], "empty", [])
 
 
 def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> None:
-    between = infiller.infill(HOLE, Budget(least=infiller.settings.show.show_threshold), PATIENT)
+    between = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show.show_threshold), PATIENT)
     assert denoised(infiller)
     infiller.settings = changed(infiller.settings, early_exit=None)
-    plain = infiller.infill(HOLE, Budget(least=infiller.settings.show.show_threshold), PATIENT)
+    plain = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show.show_threshold), PATIENT)
     assert [one.ids for one in between.ranked] == [one.ids for one in plain.ranked]
     for mine, theirs in zip(between.ranked, plain.ranked, strict=True):
         assert mine.features == pytest.approx(theirs.features, abs=1e-3)
 
 
-@pytest.mark.parametrize("budget", [Budget(), Budget(least=0.5, candidates=3)])
+@pytest.mark.parametrize("budget", [Budget(), Budget(min_confidence=0.5, candidates=3)])
 def test_who_asks_for_more_than_a_sure_fill_gets_canvases(infiller: Infiller, budget: Budget) -> None:
     infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     assert infiller.infill(HOLE, budget, PATIENT).ranked
@@ -226,7 +229,7 @@ def test_who_asks_for_more_than_a_sure_fill_gets_canvases(infiller: Infiller, bu
 
 def test_a_search_that_was_broken_off_is_no_answer(infiller: Infiller) -> None:
     infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
-    late = infiller.infill(HOLE, Budget(least=0.5), Watch(interrupted=lambda: False, late=lambda: True))
+    late = infiller.infill(HOLE, Budget(min_confidence=0.5), FillObserver(interrupted=lambda: False, late=lambda: True))
     assert late.ranked
     assert denoised(infiller)
 
@@ -236,7 +239,7 @@ def test_the_engine_gives_an_early_fill_its_own_confidence(infiller: Infiller) -
     infiller.settings = changed(infiller.settings, early_exit=rule)
     engine = Engine(infiller, name="tiny", load_ms=0.0)
     try:
-        fill = engine.fill(HOLE, Budget(least=0.5)).result(60)
+        fill = engine.fill(HOLE, Budget(min_confidence=0.5)).result(60)
     finally:
         engine.close()
     assert fill.confidence == pytest.approx(1 / (1 + math.exp(-9)))
@@ -307,7 +310,7 @@ def test_where_canvases_find_better_ones_nothing_is_sure_without_them() -> None:
 def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     rewrite_settings(tiny_checkpoint(tmp_path), beams=2, similar_lines=4)
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": "x = 1\nab\n" * 6}) + "\n")
-    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.01, judge=None)
+    row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=12, seed=0), 0.01, judge=None)
     rule = read_settings(tmp_path).show.early_exit
     assert rule is not None
     assert json.loads(json.dumps(asdict(rule))) == json.loads(json.dumps(row["early_exit"]))

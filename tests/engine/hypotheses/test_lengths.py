@@ -11,17 +11,27 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget
-from midspan.engine.canvas import Draws
+from midspan.engine.backends.plain import TorchCanvasBackend
+from midspan.engine.canvas import Rng
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.lengths import KEPT_HEAD, around, canvas_width, fitting, likely_lengths, read_lengths
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
+from midspan.engine.hypotheses.lengths import (
+    KEPT_HEAD,
+    canvas_width,
+    fitting,
+    likely_lengths,
+    near_lengths,
+    read_lengths,
+)
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.prompts.test_chat import HOLE
 from tests.engine.tiny import SOURCE, changed, settings
 
 ROOT = Path(__file__).parents[3]
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,8 @@ def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
     folder = chat_checkpoint(tmp_path_factory.mktemp("clamped"), kind="clamped", slots=[1, 2, 5], block_slots=[5, 9])
     made = load_infiller(str(folder), "cpu")
     assert isinstance(made, Infiller)
-    made.model.float()
+    assert isinstance(made.backend, TorchCanvasBackend)
+    made.backend.model.float()
     made.reset()
     return made
 
@@ -48,16 +59,18 @@ def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
 def test_lengths_around_those_of_beams_are_tried(
     lengths: set[int], reach: int | None, expected: tuple[int, ...]
 ) -> None:
-    assert around((1, 2, 3, 4, 8, 16), lengths, reach) == expected
+    assert near_lengths((1, 2, 3, 4, 8, 16), lengths, reach) == expected
 
 
 def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(infiller: Infiller) -> None:
     """Against one canvas at a time, by hand, with the same noise."""
-    model, prompt, layout = infiller.model, infiller.prompt, infiller.prompt.lay_out(HOLE)
+    model, prompt, layout = infiller.backend, infiller.prompt, infiller.prompt.lay_out(HOLE)
+    assert isinstance(model, TorchCanvasBackend)
     infiller.prefix.encode(layout.prefix)
     memory, slots, width, each = infiller.prefix.memory, (1, 2, 5), 30, 2
-    read = read_lengths(model, memory, layout, prompt, slots, width, each, Draws(7))
-    noise = Draws(7).noise((6, width), model.config.vocab_size)
+    laid = CanvasLayout(prompt=prompt, layout=layout, width=width, device=model.device)
+    read = read_lengths(model, memory, laid.lay_canvases(slots, each), Rng(7))
+    noise = Rng(7).noise((6, width), model.vocab_size)
     for number, size in enumerate(slots):
         gaps, heads = [], []
         for row in noise[2 * number : 2 * number + 2]:

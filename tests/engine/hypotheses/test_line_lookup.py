@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Hole, Line
-from midspan.engine.hypotheses.line_lookup import ALIKE, MAX_LINES, MOST_CHARS, Elsewhere, bare_lines
+from midspan.engine.hypotheses.line_lookup import ALIKE, MAX_CHARS, MAX_LINES, LineIndex, bare_lines
 
 OTHER = """
 class Shop:
@@ -31,7 +31,7 @@ PICTURES = {
 }
 
 
-def found(one: Elsewhere, picture: str, key: str = "here.py") -> list[str]:
+def found(one: LineIndex, picture: str, key: str = "here.py") -> list[str]:
     prefix, _, suffix = picture.partition("‸")
     return sorted({line.text for line in one.near(Hole(prefix=prefix, suffix=suffix), key)})
 
@@ -39,13 +39,13 @@ def found(one: Elsewhere, picture: str, key: str = "here.py") -> list[str]:
 @pytest.mark.parametrize("name", PICTURES)
 def test_lines_that_a_gap_may_become(name: str) -> None:
     picture, expected = PICTURES[name]
-    one = Elsewhere()
+    one = LineIndex()
     one.put("shop.py", bare_lines(OTHER))
     assert found(one, picture) == expected
 
 
 def test_each_has_the_lines_around_it() -> None:
-    one = Elsewhere()
+    one = LineIndex()
     one.put("shop.py", bare_lines(OTHER))
     hole = Hole(prefix="        self.till.a", suffix="")
     assert one.near(hole, "here.py") == (Line("self.till.add(total)", "total = price_of(item)", "return total"),)
@@ -54,7 +54,7 @@ def test_each_has_the_lines_around_it() -> None:
 
 
 def test_a_files_own_lines_are_not_elsewhere_unless_another_has_them_too() -> None:
-    one = Elsewhere()
+    one = LineIndex()
     one.put("here.py", bare_lines(OTHER))
     assert found(one, "return ‸") == found(one, "total = price_of(x)\n‸") == []
     one.put("copy.py", bare_lines(OTHER))
@@ -64,14 +64,14 @@ def test_a_files_own_lines_are_not_elsewhere_unless_another_has_them_too() -> No
 
 
 def test_lines_of_little_use_are_left_out() -> None:
-    one = Elsewhere()
-    one.put("a.py", (")", "x = " + "1" * MOST_CHARS, "x = 1"))
+    one = LineIndex()
+    one.put("a.py", (")", "x = " + "1" * MAX_CHARS, "x = 1"))
     assert found(one, "x‸") == ["x = 1"]
     assert found(one, ")‸") == []
 
 
 def test_of_many_that_begin_alike_some_are_drawn_from_all_over() -> None:
-    one = Elsewhere()
+    one = LineIndex()
     one.put("a.py", tuple(f"x = {number:04}" for number in range(10 * ALIKE)))
     numbers = [int(text[4:]) for text in found(one, "x = ‸")]
     assert len(numbers) == ALIKE
@@ -80,7 +80,7 @@ def test_of_many_that_begin_alike_some_are_drawn_from_all_over() -> None:
 
 
 def test_a_file_for_which_there_is_no_room_is_left_out() -> None:
-    one = Elsewhere()
+    one = LineIndex()
     one.put("a.py", tuple(f"a = {number}" for number in range(MAX_LINES - 1)))
     one.put("b.py", ("b = 1", "b = 2"))
     assert (len(one), found(one, "b‸")) == (MAX_LINES - 1, [])
@@ -96,11 +96,11 @@ TEXTS = st.lists(st.sampled_from(["aaa", "aab", "abc", "b", "bbb = 1", "bbb = 2"
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), TEXTS), max_size=12))
 def test_a_file_that_has_changed_is_as_one_put_there_afresh(changes: list[tuple[str, list[str]]]) -> None:
-    one, files = Elsewhere(), dict[str, list[str]]()
+    one, files = LineIndex(), dict[str, list[str]]()
     for key, lines in changes:
         one.put(key, lines)
         files[key] = lines
-        afresh = Elsewhere()
+        afresh = LineIndex()
         for other, there in files.items():
             afresh.put(other, there)
         assert {first: lines for first, lines in one._sorted.items() if lines} == afresh._sorted

@@ -16,11 +16,12 @@ from midspan.engine.api import Budget, CheckpointError, Frame, Hole
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.renoise import RUN, Draft, choose_free
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.tiny import SOURCE, changed, rewrite_settings, tiny_checkpoint, tiny_infiller
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 WAIT_S = 60
 SHARES = st.integers(1, 64).map(lambda n: Fraction(n, 64))
 BEGIN, END = SOURCE.index("result = 0"), SOURCE.index("\n\n\nclass")
@@ -173,7 +174,7 @@ def test_stopping_and_time_running_out_leave_no_half_of_a_rewrite(infiller: Infi
     late = infiller.infill(hole, Budget(), replace(PATIENT, late=lambda: True))
     assert (late.ranked, late.stopped, late.steps) == ([], "deadline", 1)
     frames = list[Frame]()
-    stopping = Watch(interrupted=lambda: len(frames) == 5, late=lambda: False, on_frame=frames.append)
+    stopping = FillObserver(interrupted=lambda: len(frames) == 5, late=lambda: False, on_frame=frames.append)
     cut = infiller.infill(hole, Budget(), stopping)
     assert (cut.ranked, cut.stopped, cut.steps) == ([], "cancelled", 5)
     short = replace(HOLE, prefix="x = ", draft="total", suffix="\n", strength=1.0)
@@ -194,7 +195,7 @@ def test_a_strength_is_a_share(strength: float) -> None:
 
 
 def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
-    twin = Autoregressive(infiller.model, infiller.prompt, changed(infiller.settings, kind="fim"))
+    twin = Autoregressive(infiller.backend, infiller.prompt, changed(infiller.settings, kind="fim"))
     with pytest.raises(ValueError, match="leave the strength out"):
         twin.infill(HOLE, Budget(), PATIENT)
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Hole, Line
-from midspan.engine.hypotheses.similar_lines import Neighbour, neighbours
-from midspan.engine.infill import Infilling, Watch
+from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_lines
+from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import changed, tiny_infiller
 
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
 PICTURES = {
     "the same beginning": ("    self.one = parse(one)\n    self.one‸", [" = parse(one)"]),
@@ -42,19 +42,19 @@ def hole(picture: str) -> Hole:
 @pytest.mark.parametrize("name", PICTURES)
 def test_what_lines_near_by_say(name: str) -> None:
     picture, expected = PICTURES[name]
-    found = [one.text for one in neighbours(hole(picture), 4)]
+    found = [one.text for one in similar_lines(hole(picture), 4)]
     assert found[: len(expected)] == expected
     assert bool(expected) == bool(found)
 
 
 def test_what_is_said_twice_comes_before_what_is_nearer() -> None:
     picture = "x = first(a)\nx = first(a)\ny = 0\ny = 0\nx = other(b)\nx = ‸"
-    assert [one.text for one in neighbours(hole(picture), 2)] == ["first(a)", "other(b)"]
+    assert [one.text for one in similar_lines(hole(picture), 2)] == ["first(a)", "other(b)"]
 
 
 def test_more_speaks_for_a_longer_likeness_and_for_a_greater_lead() -> None:
     def evidence(picture: str) -> float:
-        return neighbours(hole(picture), 2)[0].evidence
+        return similar_lines(hole(picture), 2)[0].evidence
 
     alone, longer = "value = parse(one)\n\nvalue = ‸", "the_value = parse(one)\n\nthe_value = ‸"
     rival = "value = other(two)\nvalue = parse(one)\n\nvalue = ‸"
@@ -62,8 +62,8 @@ def test_more_speaks_for_a_longer_likeness_and_for_a_greater_lead() -> None:
     assert evidence("f(1)\ng(2)\nh(‸") == 0
 
 
-def elsewhere(picture: str, *others: Line) -> list[Neighbour]:
-    return neighbours(replace(hole(picture), elsewhere=others), 4)
+def elsewhere(picture: str, *others: Line) -> list[SimilarLine]:
+    return similar_lines(replace(hole(picture), other_lines=others), 4)
 
 
 def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness() -> None:
@@ -72,7 +72,7 @@ def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness()
     [one, other] = elsewhere(f"x = 1\n{picture}", Line("self.drop(total)", "", ""), twin)[:2]
     assert one.text == "self.add(total)"
     assert one.evidence > other.evidence
-    [near] = neighbours(hole("find(1, 2)\nz = 0\nfind(‸"), 1)
+    [near] = similar_lines(hole("find(1, 2)\nz = 0\nfind(‸"), 1)
     [far] = elsewhere("z = 0\nfind(‸", Line("find(1, 2)", "", "z = 0"))
     assert near.text == far.text == "1, 2)"
     assert near.evidence > far.evidence > 0
@@ -80,7 +80,7 @@ def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness()
 
 def test_what_is_said_near_by_and_elsewhere_has_more_evidence() -> None:
     picture = "value = parse(one)\nvalue = other(two)\nvalue = ‸"
-    near = {one.text: one.evidence for one in neighbours(hole(picture), 4)}
+    near = {one.text: one.evidence for one in similar_lines(hole(picture), 4)}
     both = {one.text: one.evidence for one in elsewhere(picture, Line("value = parse(one)", "", ""))}
     assert near.keys() == both.keys() == {"parse(one)", "other(two)"}
     assert both["parse(one)"] - near["parse(one)"] > 1.0
@@ -97,7 +97,7 @@ LINES = st.lists(st.text("ab (.=", max_size=8), max_size=6).map("\n".join)
 
 @given(prefix=LINES, suffix=LINES, count=st.integers(0, 4))
 def test_each_is_distinct_within_one_line_and_stands_in_the_text(prefix: str, suffix: str, count: int) -> None:
-    found = [one.text for one in neighbours(Hole(prefix=prefix, suffix=suffix), count)]
+    found = [one.text for one in similar_lines(Hole(prefix=prefix, suffix=suffix), count)]
     assert len(found) == len(set(found)) <= count
     for text in found:
         assert "\n" not in text

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from midspan.engine.api import Budget, CheckpointError, Frame, GapKind, Hole
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import Engine, load_infiller
-from midspan.engine.infill import Infiller, Watch
+from midspan.engine.hypotheses.task import FillObserver
+from midspan.engine.infill import Infiller
 from midspan.engine.prompts.chat import ChatPrompt, marker
 from midspan.engine.prompts.overlap import up_to_the_fence
 from midspan.engine.weights.midspan_json import read_settings
@@ -23,7 +25,7 @@ from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint, stand_in
 from tests.engine.tiny import SOURCE, tiny_checkpoint
 
 LAYOUTS = ("prompted", "clamped")
-PATIENT = Watch(interrupted=lambda: False, late=lambda: False)
+PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 WAIT_S = 60
 AT = SOURCE.index("item.price > 0") + len("item.pr")
 HOLE = Hole(prefix=SOURCE[:AT], suffix=SOURCE[AT + len("ice > 0:") :])
@@ -128,9 +130,10 @@ def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) ->
     """Ends of turns are what a network of noise likes as much as anything: it has few other tokens here."""
     infiller = load_infiller(str(chat_checkpoint(tmp_path, kind=layout)), "cpu")
     ends = [SPECIAL.index(name) for name in ("<turn|>", "<eos>", "<pad>")]
+    assert isinstance(infiller.backend, TorchCanvasBackend)
     with torch.no_grad():
         # The head is the embedding: these tokens are likelier than any other.
-        infiller.model.embed_tokens.weight[ends] *= 20.0
+        infiller.backend.model.embed_tokens.weight[ends] *= 20.0
     draft = "ice > 0:\n        total += item.price"
     hole = Hole(prefix=HOLE.prefix, suffix="\n    return total\n", kind="span", draft=draft, strength=0.6)
     laid = infiller.prompt.lay_out(hole)
@@ -271,7 +274,7 @@ def test_a_fill_from_start_to_finish(infillers: dict[str, Infiller], layout: str
 
 def test_frozen_tokens_are_never_changed(infillers: dict[str, Infiller]) -> None:
     frames = list[Frame]()
-    watch = Watch(interrupted=lambda: False, late=lambda: False, on_frame=frames.append)
+    watch = FillObserver(interrupted=lambda: False, late=lambda: False, on_frame=frames.append)
     infillers["clamped"].infill(HOLE, Budget(steps=3), watch)
     for frame in frames:
         frozen = "".join(cell.text for cell in frame.cells if cell.state == "frozen")
@@ -333,7 +336,7 @@ class TestSettings:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ids_beyond_the_tokenizer_never_come(tmp_path: Path, layout: str) -> None:
     infiller = load_infiller(str(chat_checkpoint(tmp_path, more_ids=300, kind=layout)), "cpu")
-    assert infiller.prompt.vocab_size == infiller.model.config.vocab_size
+    assert infiller.prompt.vocab_size == infiller.backend.vocab_size
     known = infiller.prompt.vocab_size - 300
     for seed in range(3):
         ranked = infiller.infill(HOLE, Budget(steps=2, seed=seed), PATIENT).ranked

@@ -11,11 +11,11 @@ import torch
 
 from midspan.engine.api import Hole
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.ranking import Scored
+from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import FEATURES
 from midspan.engine.training.calibrate import by_the_other_half, calibrate, cost, cost_without, fit, threshold
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import HeldOut, heldout_holes
 from midspan.engine.training.package import package
 from midspan.engine.training.run import Recipe, Run
 from midspan.engine.weights.load import load_weights, read_config
@@ -36,7 +36,7 @@ def test_the_fit_finds_the_weights_that_made_the_data() -> None:
 
 
 def test_confidence_is_the_logistic_of_the_features() -> None:
-    scored = Scored(ids=(1,), log_probability=-1.0, standing=-1.0, features=(-1.0, -2.0, -3.0, 0.0, 0.0), ended=True)
+    scored = Hypothesis(ids=(1,), log_probability=-1.0, score=-1.0, features=(-1.0, -2.0, -3.0, 0.0, 0.0), ended=True)
     assert scored.confidence((0.5, 1.0, 0.0, 0.0, 0.0, 0.0)) == pytest.approx(1 / (1 + 2.718281828**0.5))
     assert scored.confidence((0.0, 0.0, 0.0, 1e9, 0.0, 0.0)) == pytest.approx(0.0, abs=1e-9)
 
@@ -81,7 +81,7 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
         judged.append(fill)
         return ()
 
-    row = calibrate(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.6, judge)
+    row = calibrate(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=12, seed=0), 0.6, judge)
     assert judged
     settings = read_settings(tmp_path).show
     assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
@@ -113,7 +113,7 @@ def test_a_run_becomes_a_checkpoint_that_loads(tmp_path: Path) -> None:
     for name in ("loss.png", "log.jsonl"):
         (tmp_path / "run" / name).write_text("")
     package(tmp_path / "run", corpus, tmp_path / "out")
-    assert load_infiller(str(tmp_path / "out"), "cpu").model.device.type == "cpu"
+    assert load_infiller(str(tmp_path / "out"), "cpu").backend.device.type == "cpu"
     loaded = DiffusionGemma(ModelConfig.from_json(read_config(tmp_path / "out")))
     load_weights(loaded, tmp_path / "out", torch.float32, torch.device("cpu"))
     for name, parameter in loaded.named_parameters():

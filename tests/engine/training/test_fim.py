@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import midspan.engine
 from midspan.engine.api import Budget, Hole
 from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import load_infiller
 from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
 from midspan.engine.prompts.prompt import EOS_ID
@@ -108,7 +109,9 @@ def test_the_loss_is_that_of_each_document_read_alone(folder: Path) -> None:
         values, weights, middles = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
         for row in range(3):
             for ids, middle in documents_of(batch, row):
-                read = model.logits(model.prefill(torch.tensor([ids]), model.new_cache()))[0].log_softmax(dim=-1)
+                read = model.logits(
+                    TorchCanvasBackend(model).prefill(torch.tensor([ids]), TorchCanvasBackend(model).new_cache())
+                )[0].log_softmax(dim=-1)
                 values.append(-read[:-1].gather(1, torch.tensor(ids[1:])[:, None]).squeeze(1))
                 middles.append(torch.tensor(middle[1:]))
                 weights.append(torch.where(middles[-1], 4.0, 1.0))

@@ -11,6 +11,7 @@ import torch
 from midspan.engine.api import Budget, Hole
 from midspan.engine.infill import Infiller
 from midspan.engine.settings import Ranking
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.ranking import Choice, accuracy, fit, fit_folder, observe, signs_of
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
@@ -49,7 +50,7 @@ def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> No
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     assert len(out.ranked) > 3
     for one in out.ranked:
-        assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.standing, abs=1e-3)
+        assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.score, abs=1e-3)
 
 
 def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:
         return ((0, 1),)
 
     infiller.judge = wrong
-    choices = observe(infiller, tmp_path / "heldout.jsonl", 6, 0)
+    choices = observe(infiller, HeldOut(file=tmp_path / "heldout.jsonl", count=6, seed=0))
     assert max(len(choice.signs) for choice in choices) > 2
     for choice in choices:
         assert choice.signs[:, -1].tolist() == [-1.0] * len(choice.signs)
@@ -74,7 +75,7 @@ def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     texts = ["x = 1\nab\n" * 6, "total = one + two\n" * 3]
     (tmp_path / "heldout.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     rewrite_settings(tmp_path, similar_lines=4)
-    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 20, 0, judge=None)
+    row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=20, seed=0), judge=None)
     assert read_settings(tmp_path).hypotheses.ranking == Ranking(**row["ranking"])  # type: ignore[arg-type]
     # Every line has a twin near by.
     assert row["any"] > 0.3  # type: ignore[operator]

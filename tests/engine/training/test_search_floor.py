@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.ranking import Rivals
+from midspan.engine.hypotheses.hypothesis import Proposals
 from midspan.engine.settings import SearchFloor
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.search_floor import EVIDENCE, LOG_PROBS, Seen, fit, fit_folder, lost, passed
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.tiny import rewrite_settings, tiny_checkpoint
@@ -17,7 +18,7 @@ from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 def seen(nats: float, evidence: float, *, shown: bool, right: bool) -> Seen:
     """A gap with one beam and one line near by."""
     beam = Beam(ids=(9,), values=(nats,), end=0.0)
-    return Seen(rivals=Rivals(nearby={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
+    return Seen(proposals=Proposals(similar_lines={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
 
 
 GOOD = [seen(-0.5, 0.0, shown=True, right=True), seen(-9.0, 2.6, shown=True, right=True)]
@@ -26,8 +27,8 @@ WRONG = [seen(-4.5, 1.2, shown=True, right=False)] * 2
 
 
 def test_nothing_speaks_for_a_gap_without_beams_and_lines_near_by() -> None:
-    assert Rivals().promise(None)
-    assert not Rivals().promise(SearchFloor(log_prob=-100.0, evidence=-100.0))
+    assert Proposals().reach(None)
+    assert not Proposals().reach(SearchFloor(log_prob=-100.0, evidence=-100.0))
 
 
 def test_the_bounds_let_the_fewest_pass_that_lose_nothing_right() -> None:
@@ -56,7 +57,7 @@ def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     rewrite_settings(tiny_checkpoint(tmp_path), beams=2)
     text = "x = 1\nab\n" * 6
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 6, 0, 0.01, judge=None)
+    row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=6, seed=0), 0.01, judge=None)
     floor = read_settings(tmp_path).show.search_floor
     assert floor is not None
     assert asdict(floor) == row["search_floor"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training import mean, shape
 from midspan.engine.training.gaps import GapRecipe, GapSampler, LineIds
@@ -55,11 +56,11 @@ def test_a_training_canvas_is_read_as_inference_reads_it(conditioned: bool) -> N
             place = 0
             for k, width in enumerate(WIDTHS):
                 own = slice(place, place + width)
-                cache = model.new_cache()
+                cache = TorchCanvasBackend(model).new_cache()
                 begin = int(batch.start[row, k])
-                prefix = model.prefill(batch.text[row : row + 1, :begin], cache)
+                prefix = TorchCanvasBackend(model).prefill(batch.text[row : row + 1, :begin], cache)
                 given = None if soft is None else soft[row, own][None]
-                alone = model.denoise(batch.clean[row, own][None], cache, given)
+                alone = TorchCanvasBackend(model).denoise(batch.clean[row, own][None], cache, given)
                 torch.testing.assert_close(canvas[row, own], alone[0], atol=1e-4, rtol=1e-4)
                 torch.testing.assert_close(text[row, :begin], prefix[0], atol=1e-4, rtol=1e-4)
                 place += width
@@ -259,12 +260,14 @@ def test_a_network_grows_layers_that_add_nothing_until_they_are_taught(before: i
         scalar.mul_(2.0)
     shape.grow(small, large)
     ids = torch.randint(0, 50, (1, 12), generator=torch.Generator().manual_seed(0))
-    caches = small.new_cache(), large.new_cache()
+    caches = TorchCanvasBackend(small).new_cache(), TorchCanvasBackend(large).new_cache()
     with torch.no_grad():
-        small.prefill(ids, caches[0])
-        large.prefill(ids, caches[1])
-        torch.testing.assert_close(large.denoise(ids, caches[1]), small.denoise(ids, caches[0]))
-    large.prefill(ids, large.new_cache()).square().sum().backward()
+        TorchCanvasBackend(small).prefill(ids, caches[0])
+        TorchCanvasBackend(large).prefill(ids, caches[1])
+        torch.testing.assert_close(
+            TorchCanvasBackend(large).denoise(ids, caches[1]), TorchCanvasBackend(small).denoise(ids, caches[0])
+        )
+    TorchCanvasBackend(large).prefill(ids, TorchCanvasBackend(large).new_cache()).square().sum().backward()
     taught = [p.grad for name, p in large.named_parameters() if name.endswith("post_attention_layernorm.weight")]
     assert len(taught) == after
     assert all(gradient is not None and float(gradient.abs().max()) > 0 for gradient in taught)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from midspan.engine.api import Budget, Hole
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT
+from midspan.engine.hypotheses.task import PATIENT
 
 MORE, CPU_S = 1_000_000_000, 5.0
 HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")

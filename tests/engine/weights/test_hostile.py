@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, CheckpointError
 from midspan.engine.engine import load_infiller
-from midspan.engine.infill import PATIENT
+from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.weights.load import EMBEDDED
 from tests.engine.tiny import tiny_checkpoint
 from tests.engine.weights.hostile import DEEP, HOSTILE, changed, holding, link, put
@@ -141,6 +141,6 @@ def refusal(folder: Path) -> str | None:
         infiller = load_infiller(str(folder), "cpu")
     except CheckpointError as error:
         return str(error)
-    infiller.infill(HOLE, Budget(seed=1, least=1.0), PATIENT)
+    infiller.infill(HOLE, Budget(seed=1, min_confidence=1.0), PATIENT)
     infiller.infill(HOLE, Budget(seed=1), PATIENT)
     return None

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.weights.export import export
 from midspan.engine.weights.load import EMBEDDED, load_weights, read_config, resolve, save_weights
@@ -78,9 +79,9 @@ def refusal(folder: Path) -> str:
 
 
 def our_logits(model: DiffusionGemma) -> torch.Tensor:
-    cache = model.new_cache()
-    model.prefill(TEXT, cache)
-    return model.logits(model.denoise(CANVAS, cache))
+    cache = TorchCanvasBackend(model).new_cache()
+    TorchCanvasBackend(model).prefill(TEXT, cache)
+    return model.logits(TorchCanvasBackend(model).denoise(CANVAS, cache))
 
 
 def test_every_tensor_lands_where_its_name_says(released: Path) -> None:
@@ -325,10 +326,14 @@ def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_
     theirs, unread = loaded
     assert not any(unread.values()), unread
     ours, cache = open_ours(EMBEDDED), new_cache(theirs)
-    ours_cache, text, canvas = ours.new_cache(), torch.arange(5, 105)[None], torch.arange(200, 232)[None]
-    ours.prefill(text, ours_cache)
+    ours_cache, text, canvas = (
+        TorchCanvasBackend(ours).new_cache(),
+        torch.arange(5, 105)[None],
+        torch.arange(200, 232)[None],
+    )
+    TorchCanvasBackend(ours).prefill(text, ours_cache)
     prefill(theirs, text, cache)
-    mine = ours.logits(ours.denoise(canvas, ours_cache))
+    mine = ours.logits(TorchCanvasBackend(ours).denoise(canvas, ours_cache))
     assert distance(mine, denoise_logits(theirs, canvas, cache)) <= 1e-4
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from midspan.engine.api import Budget, CheckpointError, DeviceError
+from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import Engine
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
@@ -138,9 +139,9 @@ def load(folder: Path, quantize: Quantize = "none") -> DiffusionGemma:
 
 
 def logits(model: DiffusionGemma) -> torch.Tensor:
-    cache = model.new_cache()
-    model.prefill(IDS, cache)
-    return model.logits(model.denoise(CANVAS, cache))
+    cache = TorchCanvasBackend(model).new_cache()
+    TorchCanvasBackend(model).prefill(IDS, cache)
+    return model.logits(TorchCanvasBackend(model).denoise(CANVAS, cache))
 
 
 def agreement(left: torch.Tensor, right: torch.Tensor) -> float:

@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from midspan.engine.api import About
-from midspan.server.bench.quality import (
-    Outcome,
-    Task,
-    completed,
-    hole_of,
-    interval,
-    lines,
-    quantile,
-    read_tasks,
-    summarise,
-)
+from midspan.server.bench.quality import Outcome, Task, completed, hole_of, interval, lines, read_tasks, summarise
 from midspan.server.cli import main
+from midspan.server.statistics import quantile
 from tests.engine.tiny import tiny_checkpoint
 
 TASKS = Path(__file__).parents[3] / "fixtures" / "bench" / "mbpp-sample.jsonl"

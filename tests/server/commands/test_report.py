@@ -30,7 +30,7 @@ def offer(id: str, **changes: Any) -> Offer:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """Four suggestions: one accepted, one in part, one shown, one of long ago."""
-    troubles = list[str]()
+    troubles = list[str | None]()
     store = Telemetry(tmp_path, troubles.append)
     store.offered(offer("a", confidence=0.95, chars=12, latency_ms=100.0))
     store.offered(offer("b", language="<go>", kind="rest_of_line", confidence=1.0))

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from midspan.server.client_events import MESSAGE_CHARS, diagnosed
 from midspan.server.context.context import SOURCES
-from midspan.server.context.diagnostics import MESSAGE_CHARS, MOST, Diagnosed, Diagnosis, diagnosed
+from midspan.server.context.diagnostics import MOST, Diagnosed, Diagnosis
 from midspan.server.text.hole import build_hole
 from tests.server.gaps import read_workspace
 from tests.server.inside import Inside

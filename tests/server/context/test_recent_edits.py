@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.context.recent_edits import KEPT, MAX_LINES, Edits, Region
-from midspan.server.text.documents import Document, Range
+from midspan.server.text.documents import Document
+from midspan.server.text.line_index import Range
 from tests.server.inside import Inside
 from tests.server.raw_client import call, change
 

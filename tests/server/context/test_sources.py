@@ -8,6 +8,7 @@ import pytest
 
 from midspan.engine.api import Hole
 from midspan.server.context.context import SOURCES, collect
+from midspan.server.context.diagnostics import Diagnosed, Diagnosis
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
 from midspan.server.text.documents import Document, Documents
@@ -111,3 +112,59 @@ def test_edits_of_a_closed_document_are_forgotten(tmp_path: Path) -> None:
     edits.note((tmp_path / "other.py").as_uri(), ((5, 0), (5, 0)), "x")
     edits.forget((tmp_path / "other.py").as_uri())
     assert list(edits.newest()) == []
+
+
+SECRETS = """\
+import os
+from vault import open_vault
+
+API_KEY = "swordfish7"
+TIMEOUT = 30
+
+
+class Client(Base):
+    password = "swordfish7"
+    retries = 3
+
+    def connect(self, host, token="swordfish7swordfish7", timeout=1):
+        return host
+
+
+def login(user, password="swordfish7"):
+    return user
+"""
+
+
+def test_no_source_gives_a_line_with_a_secret(tmp_path: Path) -> None:
+    write_files(tmp_path, {"shop.py": SECRETS, "far.py": SECRETS.replace("Client", "Far").replace("login", "far_in")})
+    documents, edits = Documents(), Edits()
+    text = f"{SECRETS}\nfrom far import Far, far_in\nfrom shop import Client, login, API_KEY\n" + "x = 1\n" * 30
+    here = documents.open((tmp_path / "here.py").as_uri(), "python", 1, text + "Client(Far(login(far_in(API_KEY(")
+    shop = documents.open((tmp_path / "shop.py").as_uri(), "python", 1, SECRETS)
+    for uri, line in ((shop.uri, 3), (shop.uri, 15), (here.uri, 9)):
+        edits.note(uri, ((line, 0), (line, 0)), "x")
+    last = len(here.lines) - 1
+    hole = Hole(prefix="".join(here.lines[-3:]), suffix="")
+    used = used_at(tmp_path, here, (last, len(here.lines[last])), hole, documents, edits)
+    shown = "\n".join(snippet for one in used.values() for snippet in one.snippets)
+    assert "swordfish7" not in shown
+    for wanted in ("class Client(Base):", "retries = 3", "class Far(Base):", "from vault import open_vault"):
+        assert wanted in shown
+    assert [bool(used[source].snippets) for source in ("imports", "this file", "open files", "workspace")] == [True] * 4
+
+
+def test_what_another_server_says_of_a_secret_is_not_shown(tmp_path: Path) -> None:
+    documents = Documents()
+    here = documents.open((tmp_path / "a.py").as_uri(), "python", 1, 'password = "swordfish7"\nx = 1\n')
+    diagnosed = Diagnosed()
+    diagnosed.put(
+        here.uri, [Diagnosis(0, "unused"), Diagnosis(1, "x: the password is swordfish7"), Diagnosis(1, "seen")]
+    )
+    hole = Hole(prefix="", suffix="")
+    gap = Gap(
+        document=here, place=(1, 0), hole=hole, index=read_workspace(tmp_path, documents), documents=documents,
+        edits=Edits(), diagnosed=diagnosed, roots=(),
+    )  # fmt: skip
+    shown = {one.source: one.snippets for one in collect(gap, 20_000, UNHURRIED_S)}["diagnostics"]
+    assert "swordfish7" not in "".join(shown)
+    assert "# seen\nx = 1" in shown

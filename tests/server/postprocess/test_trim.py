@@ -14,8 +14,9 @@ import pytest
 
 from midspan.engine.api import GapKind
 from midspan.server.postprocess.trim import trim
-from midspan.server.text.documents import Document, Place
+from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
+from midspan.server.text.line_index import Place
 from tests.server.pictures import FIXTURES, cut, named, place
 
 PICTURES = sorted((FIXTURES / "trim").glob("*.txt"))

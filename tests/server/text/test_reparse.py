@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from midspan.server.text.documents import Document, Documents
-from midspan.server.text.reparse import Idle
+from midspan.server.text.reparse import Reparse
 
 WAIT_S = 30
 
@@ -38,9 +38,9 @@ class Opened(Documents):
         self._open = {document.uri: document for document in documents}
 
 
-def started(*documents: Document, busy: Callable[[], bool] = lambda: False) -> Idle:
+def started(*documents: Document, busy: Callable[[], bool] = lambda: False) -> Reparse:
     """Of a server that runs."""
-    idle = Idle(Opened(*documents), busy)
+    idle = Reparse(Opened(*documents), busy)
     idle.start()
     return idle
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from midspan.server.text.documents import Document, byte_length
+from midspan.server.text.documents import Document
+from midspan.server.text.line_index import byte_length
 from midspan.server.text.syntax import Syntax, syntax_of
 
 

@@ -88,7 +88,7 @@ def test_folders_come_and_go_while_it_runs(tmp_path: Path, first: str) -> None:
     write_files(tmp_path, {"one/a.py": "", "other/added.py": "def added(count):\n    pass\n"})
     with connected(tmp_path / "state", "--prompts", str(prompts), "--context-tokens", "500") as client:
         client.start(root=one if first == "folder" else other)
-        uri = (one / "a.py").as_uri()
+        uri = ((one if first == "folder" else other) / "a.py").as_uri()
         client.open("from added import added\nadded()\n\nx = \n", uri=uri)
         folder = {"uri": other.as_uri(), "name": "other"}
         event: dict[str, list[dict[str, str]]] = {"added": [folder], "removed": []}

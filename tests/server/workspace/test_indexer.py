@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +13,12 @@ import pytest
 
 from midspan.engine.api import Hole
 from midspan.server.text.documents import Documents
-from midspan.server.workspace import indexer
+from midspan.server.workspace import indexer, walk
 from midspan.server.workspace import indexer_client as background
 from midspan.server.workspace.index import MAX_FILES_A_NAME, Index
-from midspan.server.workspace.indexer import MAX_FILE_BYTES, MAX_OPEN_BYTES, Found, Gone, Scan, Scanned, Workspace
+from midspan.server.workspace.indexer import MAX_FILE_BYTES, MAX_OPEN_BYTES, Workspace
 from midspan.server.workspace.indexer_client import Background
+from midspan.server.workspace.messages import Found, Gone, Scan, Scanned, write
 from tests.server.gaps import read_workspace, write_files
 
 WAIT_S = 60.0
@@ -46,8 +45,8 @@ async def until(running: Background, wanted: Callable[[], object]) -> None:
 
 
 def process_of(running: Background) -> int:
-    assert running._process is not None
-    return running._process.pid
+    assert running.pid is not None
+    return running.pid
 
 
 async def test_a_document_stands_in_place_of_its_file(running: Background, tmp_path: Path) -> None:
@@ -159,24 +158,10 @@ def test_it_needs_neither_torch_nor_the_server() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], timeout=WAIT_S).strip() == b"[]"
 
 
-async def test_an_indexer_that_dies_leaves_what_it_found(
-    running: Background, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    reading = running._reading
-    assert reading is not None
-    with caplog.at_level(logging.WARNING):
-        os.kill(process_of(running), signal.SIGKILL)
-        await asyncio.wait_for(reading, WAIT_S)
-    assert "the indexer ended with code -9" in caplog.text
-    assert running.index.here("on_disk", str(tmp_path / "disk.py"))
-    running.changed("file:///a.py")
-    running.closed("file:///a.py")
-
-
 def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{number}.py": "def f(): pass\n" * 500 for number in range(50)})
     command = [sys.executable, "-P", "-m", "midspan.server.workspace.indexer"]
-    message = indexer.write(Scan((str(tmp_path),)))
+    message = write(Scan((str(tmp_path),)))
     for cut in (len(message), len(message) - 3, 2, 0):
         done = subprocess.run(command, input=message[:cut], capture_output=True, timeout=WAIT_S, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
@@ -188,7 +173,7 @@ def scan(
     """Names of files by the kind of what was found."""
     kinds: dict[str, list[str]] = {"found": [], "gone": []}
     for finding in workspace.scan(Scan(tuple(map(str, roots)), exclude, afresh=afresh)):
-        if not isinstance(finding, Scanned):
+        if isinstance(finding, Found | Gone):
             kinds["gone" if isinstance(finding, Gone) else "found"].append(Path(finding.key).name)
     return kinds
 
@@ -210,7 +195,7 @@ def test_what_has_been_forgotten_is_told_afresh(tmp_path: Path) -> None:
     assert scan(workspace, one) == {"found": ["a.py", "b.py"], "gone": []}
     assert scan(workspace, one, exclude=("a.py",), afresh=True) == {"found": ["b.py"], "gone": ["a.py"]}
     assert scan(workspace, one, exclude=("a.py",)) == {"found": [], "gone": []}
-    assert scan(workspace, one, other, afresh=True) == {"found": ["a.py", "b.py", "c.py"], "gone": []}
+    assert scan(workspace, one, other, afresh=True) == {"found": ["a.py", "c.py", "b.py"], "gone": []}
     assert scan(workspace, other, afresh=True) == {"found": ["c.py"], "gone": ["a.py", "b.py"]}
 
 
@@ -220,7 +205,7 @@ def test_the_limits_of_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(scan(Workspace(), tmp_path)["found"]) == 4
     [end] = Workspace().scan(Scan((str(tmp_path),), seconds=-1.0))
     assert isinstance(end, Scanned)
-    monkeypatch.setattr(indexer, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(walk, "MAX_ENTRIES", 2)
     assert len(scan(Workspace(), tmp_path)["found"]) == 2
 
 

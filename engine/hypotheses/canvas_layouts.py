@@ -1,0 +1,67 @@
+"""Lay out canvases: which slots are free, and the frozen tokens behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from midspan.engine.canvas import Canvas
+from midspan.engine.prompts.prompt import Layout, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasLayout:
+    """Lays out canvases of one hole, `width` positions wide at most, on `device`; the hole's suffix ends each."""
+
+    prompt: Prompt
+    layout: Layout
+    width: int
+    device: torch.device
+
+    def lay_canvases(self, slots: tuple[int, ...], each: int) -> Canvas:
+        """`each` canvases for every slot size: free slots, then frozen suffix up to the width [B, width]."""
+        rows, width = [size for size in slots for _ in range(each)], self.width
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        free = torch.zeros(len(rows), width, dtype=torch.bool)
+        valid = torch.zeros_like(free)
+        for row, size in enumerate(rows):
+            tail = self.layout.suffix[: width - size]
+            free[row, :size] = True
+            ids[row, size : size + len(tail)] = torch.tensor(tail, dtype=torch.long)
+            valid[row, : size + len(tail)] = True
+        return Canvas(
+            ids=ids.to(self.device),
+            free=free.to(self.device),
+            valid=None if bool(valid.all()) else valid.to(self.device),
+            allowed_first=self._allowed_first(),
+            banned=self.prompt.banned,
+        )
+
+    def lay_draft(self, ids: Sequence[int], free: Sequence[bool], each: int) -> Canvas:
+        """`each` canvases of a draft's ids, some of them free [each, at most width].
+
+        No slot may hold filler or the end of a turn, so that the token count does not change.
+        """
+        return self._lay_ids(ids, free, each, tuple({*self.prompt.banned, *self.prompt.special_ids}))
+
+    def lay_repairs(self, ids: Sequence[int], wrong: Sequence[bool], each: int) -> Canvas:
+        """`each` canvases of a fill whose wrong tokens are free [each, at most width]."""
+        return self._lay_ids(ids, wrong, each, self.prompt.banned)
+
+    def _lay_ids(self, ids: Sequence[int], free: Sequence[bool], each: int, banned: tuple[int, ...]) -> Canvas:
+        row = [*ids, *self.layout.suffix][: self.width]
+        mask = torch.zeros(each, len(row), dtype=torch.bool)
+        mask[:, : len(free)] = torch.tensor(free, dtype=torch.bool)
+        return Canvas(
+            ids=torch.tensor(row).expand(each, -1).to(self.device),
+            free=mask.to(self.device),
+            allowed_first=self._allowed_first(),
+            banned=banned,
+            gap=torch.full((each,), len(ids)),
+        )
+
+    def _allowed_first(self) -> torch.Tensor | None:
+        allowed = self.prompt.allowed_first(self.layout.heal)
+        return None if allowed is None else allowed.to(self.device)

@@ -1,0 +1,122 @@
+// Rows as bytes, and their dot products with weights, as each kind of CPU multiplies bytes. All sums are exact.
+#pragma once
+
+#include "simd.h"
+
+namespace midspan {
+
+constexpr float STEPS = 127.0f;  // a row's largest number, in bytes
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+
+// One instruction sums four products of unsigned and signed bytes: rows lie around MIDDLE, which Product.start takes
+// away again.
+constexpr int MIDDLE = 128;
+
+struct Four {
+    Ints bytes;  // the same four of a row in every lane
+};
+
+inline Ints dot(Ints c, Four a, Ints b) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)c, (__m512i)a.bytes, (__m512i)b);
+#else
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)c, (__m256i)a.bytes, (__m256i)b);
+#endif
+}
+
+#elif defined(__AVX2__)
+
+// Two products of unsigned and signed bytes are summed in 16 bits, where 2 * 127 * 128 has room and 2 * 255 * 127 has
+// not: rows lie without their signs, which go to the weights.
+constexpr int MIDDLE = 0;
+#define MIDSPAN_SIGNS_APART
+
+struct Four {
+    Ints bytes, below;  // -1 in each byte of `below` whose number is below zero
+};
+
+// A number below zero makes its weight -b - 1 in place of -b; left_out counts the ones.
+inline Ints dot(Ints c, Four a, Ints b) {
+    const __m256i pairs = _mm256_maddubs_epi16((__m256i)a.bytes, (__m256i)(a.below ^ b));
+    const Ints sums = (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    // Said so, or the compiler adds after all products of a group, for which there are no registers.
+    asm("vpaddd %1, %0, %0" : "+x"(c) : "x"(sums));
+    return c;
+}
+
+#else
+
+constexpr int MIDDLE = 0;
+
+struct Four {
+    Ints bytes;
+};
+
+inline Ints dot(Ints c, Four a, Ints b) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return (Ints)vdotq_s32((int32x4_t)c, (int8x16_t)a.bytes, (int8x16_t)b);
+#else
+    const int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)a.bytes), vget_low_s8((int8x16_t)b));
+    const int16x8_t high = vmull_high_s8((int8x16_t)a.bytes, (int8x16_t)b);
+    return c + (Ints)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+#endif
+}
+
+#endif
+
+inline Ints everywhere(const uint8_t* four) {
+    int32_t bytes;
+    std::memcpy(&bytes, four, sizeof bytes);
+    return all(bytes);
+}
+
+// Of a row of `size` numbers: its bytes, its numbers from i on (i a multiple of 4), what `dot` leaves out of it. `put`
+// lays a register of numbers down at i, from -127 to 127, and returns what is left out of them; `end` lays down that.
+#ifdef MIDSPAN_SIGNS_APART
+
+inline int64_t row_bytes(int64_t size) { return 2 * size + 4; }
+inline Four four(const uint8_t* row, int64_t i) { return {everywhere(row + 2 * i), everywhere(row + 2 * i + 4)}; }
+inline Ints left_out(const uint8_t* row, int64_t size) { return everywhere(row + 2 * size); }
+
+inline Ints put(uint8_t* row, int64_t i, Ints numbers) {
+    const Ints below = numbers < 0, bytes = below ? -numbers : numbers;
+    // The bytes of four lanes come together in each half of a register.
+    const __m256i words = _mm256_packs_epi32((__m256i)bytes, (__m256i)below), both = _mm256_packs_epi16(words, words);
+    store(row + 2 * i, _mm256_extract_epi64(both, 0));
+    store(row + 2 * i + 8, _mm256_extract_epi64(both, 2));
+    return below & bytes;
+}
+
+inline void end(uint8_t* row, int64_t size, Ints left_out) { store(row + 2 * size, sum(left_out)); }
+
+#else
+
+inline int64_t row_bytes(int64_t size) { return size; }
+inline Four four(const uint8_t* row, int64_t i) { return {everywhere(row + i)}; }
+inline Ints left_out(const uint8_t*, int64_t) { return all(0); }
+
+inline Ints put(uint8_t* row, int64_t i, Ints numbers) {
+    store(row + i, __builtin_convertvector(numbers + MIDDLE, Bytes));
+    return all(0);
+}
+
+inline void end(uint8_t*, int64_t, Ints) {}
+
+#endif
+
+// x [size] as a row, over its largest number, which is returned. Zeros make a row of zeros.
+inline float quantise(const float* x, int64_t size, uint8_t* row) {
+    Floats most = all(0.0f);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Floats v = floats(x + i);
+        most = larger(most, larger(v, -v));
+    }
+    const float top = largest(most), scale = top > 0 ? STEPS / top : 0.0f;
+    Ints out = all(0);
+    for (int64_t i = 0; i < size; i += LANES) out += put(row, i, nearest(floats(x + i) * scale));
+    end(row, size, out);
+    return top;
+}
+
+}  // namespace midspan

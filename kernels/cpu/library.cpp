@@ -1,0 +1,51 @@
+// What Python asks of a library before it calls the rest: how wide its registers are, and where it sees each field.
+#include <cstddef>
+
+#include "network.h"
+#include "simd.h"
+
+namespace {
+
+// A field of a structure, or a whole one: its bytes from the structure's beginning, and how many there are of it.
+struct Field {
+    const char* name;
+    int64_t offset, size;
+};
+
+#define WHOLE(type) {#type, 0, sizeof(type)}
+#define FIELD(type, name) {#type "." #name, offsetof(type, name), sizeof(type::name)}
+
+const Field FIELDS[] = {
+    WHOLE(Product), FIELD(Product, weight), FIELD(Product, scale), FIELD(Product, start), FIELD(Product, n),
+    FIELD(Product, k),
+
+    WHOLE(Layer), FIELD(Layer, qkv), FIELD(Layer, out), FIELD(Layer, gate_up), FIELD(Layer, dense_down),
+    FIELD(Layer, expert_down), FIELD(Layer, q_norm), FIELD(Layer, k_norm), FIELD(Layer, after_attention),
+    FIELD(Layer, after_dense), FIELD(Layer, after_expert), FIELD(Layer, after_both), FIELD(Layer, scalars),
+    FIELD(Layer, kind),
+
+    WHOLE(Network), FIELD(Network, hidden), FIELD(Network, heads), FIELD(Network, head_dim), FIELD(Network, dense),
+    FIELD(Network, expert), FIELD(Network, layers), FIELD(Network, threads), FIELD(Network, eps),
+    FIELD(Network, softcap), FIELD(Network, layer), FIELD(Network, norm), FIELD(Network, embeddings),
+    FIELD(Network, condition_gate_up), FIELD(Network, condition_down), FIELD(Network, head),
+
+    WHOLE(Sees), FIELD(Sees, at), FIELD(Sees, first), FIELD(Sees, of_canvas), FIELD(Sees, of_key), FIELD(Sees, of_row),
+
+    WHOLE(Read), FIELD(Read, canvases), FIELD(Read, rows), FIELD(Read, ids), FIELD(Read, soft), FIELD(Read, encoder),
+    FIELD(Read, positions), FIELD(Read, before), FIELD(Read, before_k), FIELD(Read, before_v),
+    FIELD(Read, before_head), FIELD(Read, own), FIELD(Read, own_k), FIELD(Read, own_v), FIELD(Read, own_head),
+    FIELD(Read, own_canvas), FIELD(Read, cos), FIELD(Read, sin), FIELD(Read, sees), FIELD(Read, out),
+};
+
+}  // namespace
+
+extern "C" {
+
+// Numbers in a register.
+int64_t midspan_lanes() { return midspan::LANES; }
+
+// One of the fields; NULL behind the last.
+const Field* midspan_field(int64_t number) {
+    return number < int64_t(sizeof FIELDS / sizeof *FIELDS) ? FIELDS + number : nullptr;
+}
+}

@@ -1,0 +1,388 @@
+"""Lines that may hold a password, a key or a token: the one filter for all text that leaves its own file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from midspan.engine.api import Hole
+from midspan.server.workspace.secret_patterns import (
+    ABOUT,
+    ACCOUNT,
+    BARE_LANGUAGES,
+    COMMENT,
+    CONNECTION,
+    HARMLESS,
+    ISSUED,
+    LITERAL,
+    NAME,
+    PAIR,
+    SENTENCE,
+    TOLD,
+    UNQUOTED,
+    WEBHOOK,
+    WORDS_BEHIND_IS,
+)
+
+# How the first and the last line of a key end; a text with a part of one has either, or is all within it.
+PRIVATE_KEY = re.compile(r"PRIVATE KEY(?: BLOCK)?-----")
+KEY_NEAR = "a private key stands near the gap, and no prompt may hold one"
+# Without one of these, in lower case, no rule of its kind can match; that is found out in a tenth of the time.
+NAME_WORDS = (
+    "pass", "pw", "psw", "secret", "token", "key", "cred", "auth", "geheim", "dsn", "conn", "jwt", "otp", "pin",
+    "salt", "senha", "clave", "parola", "hasło", "haslo", "heslo", "salasana", "jelsz", "şifre", "sifre", "mdp",
+    "wort", "woord", "senord", "contrase", "bearer", "seed", "nonce", "iv", "пароль", "密", "口令", "パス", "비밀",
+)  # fmt: skip
+TOLD_WORDS = (
+    "://", "&", "?", ";", "authorization", "bearer", "basic", "--", " -u", " -p", "identified", "</", "fernet",
+    "secretstr", "secretbytes", "secretkeyspec", "hmac", "aes", "chacha", "jwt.", "fromhex", "hexlify", "b64",
+    "a2b_", "decodestring", "from_hex", "atob", "with password",
+)  # fmt: skip
+PAIR_WORDS = ("auth", "logon", "login", "log_in", "log in", "sign", "credential", "userpwd", "account", "user")
+ISSUED_RUN = re.compile(r"[\w/+.=:-]{16}|\$\w+\$")
+LITERALS = re.compile(LITERAL)
+RUN = re.compile(r"[\w+/=-]{20,}", re.ASCII)
+UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+WORD = re.compile(r"[^\W\d_]+")
+HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+PUT_IN = re.compile(r"\$?\{[^}]*\}|\$\(?\w+\)?|%(?:\(\w+\))?[a-z]|<[^>]*>|\[[A-Z_]+\]")
+CODE = re.compile(r"\\(?:x|u00)([0-9a-fA-F]{2})")
+ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)")
+PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+(?:/[\w.-]*)+|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){2,}|\d+(?:\.\d+)+")
+# Between a name and its value: an assignment with or without a type, an entry, what comes after a quoted name.
+TAIL = re.compile(
+    r"\w*(?P<closing>[\"'`]?)\s*[\])]{0,2}\s*"
+    r"(?P<how>(?::\s*[^=:\"'`,(){}]{1,40}?\s*)?(?:\|\||\?\?|[:?+|])?=(?![=~>])|=>|:(?![:=])|,|\(|\{|===?|!==?|\.equals\(|)\s*"
+)
+CALL, UNLIKE_WORDS = re.compile(r"[\w.]+\(.*"), re.compile(r"[\d!@$%^&*?+~]")
+OPEN_END = re.compile(r"[\[({]*\s*(?:[\w.]+\()?\s*[bru]?\\?\s*(?:(?:#|//).*)?$")
+BLOCK = re.compile(r"[\w.-]*[\"']?\s*:\s*[|>][+-]?\s*$")
+LOOKUP = re.compile(r"[A-Za-z_][\w.:/-]*")
+WRAPPED = re.compile(r"(?:str|bytes|String|Secret\w*|b64decode|unhexlify|fromhex|quote\w*|encode\w*|decrypt\w*)\($")
+OPEN_TEXT = re.compile(r"\s*[bBfFrRuU]{0,2}(\"\"\"|'''|`)(?:(?!\1).)*$")
+CODERS = (".encode(", ".decode(", ".join(", ".split(", ".startswith(", ".endswith(")
+NO_VALUE, COMPARED = ("", "==", "===", "!=", "!==", ".equals("), ("==", "===", "!=", "!==", ".equals(")
+TARGETS = re.compile(r"\s*[\w.]+(?:\s*,\s*[\w.]+)+\s*=(?!=)")
+TELLING = (
+    " is ",
+    " was ",
+    " ist ",
+    " est ",
+    " es ",
+    " s\u00e3o ",
+    " \u00e4r ",
+    " \u00e9 ",
+    ":",
+    "=",
+    "->",
+    "\u2192",
+    "/",
+)
+# A longer line is data, and costs too much.
+MAX_CHARS, MAX_VALUES, MAX_OPEN_LINES = 600, 8, 400
+
+
+class _Words(NamedTuple):
+    """What is looked for in a line before anything else, by kind of rule."""
+
+    names: tuple[str, ...]
+    told: tuple[str, ...]
+    pairs: tuple[str, ...]
+
+    def those_in(self, text: str) -> _Words:
+        """Those that a text has at all: of most files' lines few are to be looked for."""
+        return _Words(*(tuple(word for word in words if word in text) for words in self))
+
+
+WORDS = _Words(NAME_WORDS, TOLD_WORDS, PAIR_WORDS)
+
+
+def has_private_key(text: str) -> bool:
+    """Whether a text holds a private key in PEM's form, or the mark of one."""
+    return PRIVATE_KEY.search(text) is not None
+
+
+def asks_about_a_key(hole: Hole) -> bool:
+    """Whether a private key stands in what the engine would be asked about."""
+    return any(has_private_key(text) for text in (hole.prefix, hole.suffix, hole.draft))
+
+
+def without_secrets(lines: Sequence[str], language: str = "") -> tuple[str, ...]:
+    """The lines but for those that may hold a secret, a value on the line below its name included."""
+    return tuple(line for line, is_secret in zip(lines, _flags(lines, language), strict=True) if not is_secret)
+
+
+def may_hold_secret(line: str, language: str = "") -> bool:
+    """Whether a line by itself may hold a secret. In some languages values stand without quotes."""
+    return _may_hold(line, language, WORDS)
+
+
+def _may_hold(line: str, language: str, words: _Words) -> bool:
+    if len(line) > MAX_CHARS:
+        return True
+    small = line.lower()
+    if _has(small, words.names) and _says_name(line, small, language):
+        return True
+    if _has(small, words.told) and _is_told(line):
+        return True
+    if _has(small, words.pairs) and (_is_pair(line) or _is_account(line)):
+        return True
+    if ISSUED_RUN.search(line) is not None and (ISSUED.search(line) is not None or _has_random(line)):
+        return True
+    return line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line))
+
+
+def _has(small: str, words: tuple[str, ...]) -> bool:
+    for word in words:  # noqa: SIM110 - twice as fast as any(), at every line of a workspace
+        if word in small:
+            return True
+    return False
+
+
+def _says_name(line: str, small: str, language: str) -> bool:
+    """Whether a name of a secret, or a word for one, has a value beside it."""
+    if any(_names_value(line, name) for name in NAME.finditer(line)):
+        return True
+    return _is_connection(line) or _is_written(line, small) or (language in BARE_LANGUAGES and _is_bare(line))
+
+
+def _flags(lines: Sequence[str], language: str) -> Iterator[bool]:
+    """Whether each line may hold a secret, in order."""
+    opened, mark, left = "", "", 0
+    words = WORDS.those_in("\n".join(lines).lower())
+    for line in lines:
+        if mark and left:
+            # Within a long literal that a name of a secret is set to.
+            left -= 1
+            mark = "" if mark in line else mark
+            yield True
+            continue
+        literal = LITERALS.match(line.lstrip()) if opened else None
+        value = literal is not None and _is_value(literal["value"], opened.rstrip(",:=>|?+({"))
+        text = OPEN_TEXT.match(line) if literal is not None else None
+        now, begun = _opens(line, language, words)
+        mark, left = begun or ("" if text is None else text[1]), MAX_OPEN_LINES
+        yield value or bool(mark) or (opened == "block" and bool(line.strip())) or _may_hold(line, language, words)
+        # A value may go on over several literals; of a list only the next one is meant.
+        opened = now or (opened if literal is not None and not opened.endswith(",") else "")
+
+
+def _opens(line: str, language: str, words: _Words) -> tuple[str, str]:
+    """The kind of the name at whose value, on the next line, a line ends, and the quote of a literal that goes on."""
+    if len(line) > MAX_CHARS or not words.names or not _has(line.lower(), words.names):
+        return "", ""
+    for name in NAME.finditer(line):
+        tail = TAIL.match(line, name.end())
+        if language in BARE_LANGUAGES and BLOCK.match(line, name.end()):
+            return "block", ""
+        if tail is None or tail["how"] in NO_VALUE or ABOUT.match(line, name.end()) or _is_quoted(line, name, tail):
+            continue
+        alone = tail["closing"] or " " not in line[: name.start()].strip()
+        if ")" in line[name.end() : tail.start("how")] or (tail["how"] == ":" and not alone):
+            # The head of a function or a condition, and a text below it.
+            continue
+        if OPEN_END.match(line, tail.end()) and (tail["how"] != "," or tail["closing"]):
+            return str(name.lastgroup) + tail["how"], ""
+        if (text := OPEN_TEXT.match(line, tail.end())) and name.lastgroup != "key" and tail["how"] not in ",({":
+            return "", text[1]
+    return "", ""
+
+
+def _names_value(line: str, name: re.Match[str]) -> bool:
+    """Whether a name of a secret has a value beside it."""
+    kind, tail = str(name.lastgroup), TAIL.match(line, name.end())
+    if tail is None or ABOUT.match(line, name.end()) or _is_quoted(line, name, tail):
+        return False
+    how, at = tail["how"], tail.end()
+    if how in (*COMPARED, "("):
+        direct = LITERALS.match(line, at)
+        return kind == "password" and direct is not None and _is_value(direct["value"], kind)
+    if how in ("", ",", "{"):
+        direct = LITERALS.match(line, at)
+        if direct is None or (how == "," and not tail["closing"]) or (how != "," and tail["closing"]):
+            return False
+        alone = name[0].lower() == "pass" and not line[: name.start()].endswith("_")
+        if how == "" and (alone or direct["quote"] == "`"):
+            return False  # English, and Markdown
+        value = direct["value"]
+        is_name = how == "," and NAME.search(value) is not None and not any(letter.isdigit() for letter in value)
+        return at > name.end() and kind in ("password", "strong") and not is_name and _is_value(value, kind)
+    through = TARGETS.match(line) is not None
+    return any(_is_value(value, kind) for value in _values(line, at, through=through))
+
+
+def _is_quoted(line: str, name: re.Match[str], tail: re.Match[str]) -> bool:
+    """Whether a name stands within a literal that goes on behind it."""
+    return not tail["closing"] and any(line.count(mark, 0, name.start()) % 2 for mark in "\"'`")
+
+
+def _values(line: str, at: int, *, through: bool) -> Iterator[str]:
+    """The literals of an expression, `through` its commas or up to one, but for what something is looked up by."""
+    end, depth = len(line), 0
+    for _ in range(MAX_VALUES):
+        literal = LITERALS.search(line, at)
+        between = line[at : end if literal is None else literal.start()]
+        for character in between:
+            depth += (character in "([{") - (character in ")]}")
+            if depth < 0 or (depth == 0 and character in ",;" and not through):
+                return
+        if literal is None:
+            return
+        before, value = between.rstrip(), literal["value"]
+        at = min(end, literal.end() + len(literal["quote"]))
+        looked_up = before.endswith(("(", "[")) and WRAPPED.search(before) is None
+        if not before.endswith(CODERS) and not (looked_up and _is_lookup(value)):
+            yield value
+
+
+def _is_lookup(value: str) -> bool:
+    """Whether something is looked up by a text: a name that is made of words."""
+    if LOOKUP.fullmatch(value) is None:
+        return not value.strip()
+    return not any(letter.isdigit() for letter in value) or NAME.search(value) is not None
+
+
+def _is_value(value: str, kind: str) -> bool:
+    """Whether a literal that a name of this kind is set to is a secret, and no placeholder."""
+    if _is_random(value) or _is_binary(value, 8 if kind == "key" else 2):
+        return True
+    if kind == "key" or _is_harmless(value):
+        return False
+    if kind == "weak":
+        return len(value) >= 8 and " " not in value and any(letter.isdigit() for letter in value)
+    return True
+
+
+def _is_harmless(value: str) -> bool:
+    """Whether a text is a placeholder, the name of a field, a path, an address or a sentence."""
+    left = PUT_IN.sub("", value).strip()
+    if len(ESCAPE.sub(".", left)) < 3 or len(set(left.lower())) == 1 or not any(letter.isalnum() for letter in left):
+        return True
+    words = [word.lower() for part in WORD.findall(left) for word in HUMP.split(part)]
+    has_digit = any(letter.isdigit() for letter in left)
+    if not has_digit and all(word in HARMLESS for word in words):
+        return True
+    if len(left.split()) >= 3 and (left[-1] in ".:?!," or left != value.strip() or HARMLESS.intersection(words)):
+        return True
+    return "://" in left or PATH.fullmatch(left) is not None
+
+
+def _is_told(line: str) -> bool:
+    """Whether an address, a header, an option or a call holds a value that is one."""
+    for pattern in TOLD:
+        for found in pattern.finditer(line):
+            if not _is_harmless(next(filter(None, found.groupdict().values()), "")):
+                return True
+    return any(_is_hook(found[0]) for found in WEBHOOK.finditer(line))
+
+
+def _is_connection(line: str) -> bool:
+    """Whether a literal holds a connection string with a password."""
+    for found in CONNECTION.finditer(line) if "=" in line else ():
+        before = line[: found.start()]
+        if any(before.count(mark) % 2 for mark in "\"'`") and not _is_harmless(found["value"]):
+            return True
+    return False
+
+
+def _is_pair(line: str) -> bool:
+    """Whether a name and a password stand side by side where somebody logs in."""
+    pair = PAIR.search(line)
+    return pair is not None and " " not in pair["value"].strip() and not _is_harmless(pair["value"])
+
+
+def _is_hook(address: str) -> bool:
+    """Whether an address has a part that nobody could guess."""
+    parts = re.split(r"[/?&=]", address.partition("://")[2])[1:]
+    mixed = (part for part in parts if re.search(r"\d", part) and re.search(r"[A-Za-z]", part))
+    return any(len(part) >= 20 or re.fullmatch(r"\w{8,}", part) for part in mixed)
+
+
+def _is_written(line: str, small: str) -> bool:
+    """Whether a sentence, in a comment or not, tells a password."""
+    if not _has(small, TELLING):
+        return False
+    comment = COMMENT.search(line)
+    for found in SENTENCE.finditer(line, 0 if comment is None else comment.end()):
+        value = found["value"].rstrip(".,;:)!?")
+        if not value or _is_harmless(value):
+            continue
+        if comment is None and (not found["how"].isalpha() or not _mixes(value)):
+            continue
+        ends = not found["rest"].strip(" .*/\"'->")
+        if found["quote"] or _mixes(value) or (ends and value.lower() not in WORDS_BEHIND_IS and value.isalpha()):
+            return True
+    return False
+
+
+def _is_account(line: str) -> bool:
+    """Whether a comment names an account and its password side by side."""
+    comment = COMMENT.search(line)
+    return comment is not None and any(_mixes(found["value"]) for found in ACCOUNT.finditer(line, comment.end()))
+
+
+def _mixes(value: str) -> bool:
+    """Whether a word has a letter, and a figure or a sign that words do not have; a call is no word."""
+    if CALL.fullmatch(value) is not None or not any(letter.isalpha() for letter in value):
+        return False
+    return UNLIKE_WORDS.search(value.rstrip("?!")) is not None
+
+
+def _is_bare(line: str) -> bool:
+    """Whether a name of a secret has a value without quotes."""
+    for name in NAME.finditer(line):
+        found = UNQUOTED.match(line, name.end())
+        if found is None or name.lastgroup == "key" or ABOUT.match(line, name.end()):
+            continue
+        if _is_value(found["value"], str(name.lastgroup)):
+            return True
+    return False
+
+
+def _has_random(line: str) -> bool:
+    """Whether a literal holds something that looks drawn at random."""
+    first = min((at for at in map(line.find, "\"'`") if at >= 0), default=-1)
+    if first < 0:
+        return False
+    if line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line)):
+        return True
+    return any(_is_random(run[0]) for run in RUN.finditer(line, first))
+
+
+def _is_binary(value: str, least: int) -> bool:
+    """Whether a literal stands for at least so many bytes, many of them escaped."""
+    codes = [int(code, 16) for code in CODE.findall(value)]
+    escapes = len(codes)
+    if 2 * sum(after - code in (0, 1) for code, after in pairwise(codes)) > escapes:
+        return False  # an alphabet, or padding
+    return escapes >= 2 and escapes * 4 >= len(ESCAPE.sub(".", value)) >= least
+
+
+def _is_random(text: str) -> bool:
+    """Whether a text of 20 characters and more has a part that looks drawn at random: figures among letters."""
+    if len(text) < 20 or " " in text:
+        return False
+    if UUID.search(text) is not None:
+        return True
+    part = max(re.split(r"[^A-Za-z0-9]+", text), key=len)
+    digits = sum(letter.isdigit() for letter in part)
+    if len(part) < 16 or digits < 2 or digits == len(part):
+        return False
+    counts = Counter(part)
+    entropy = -sum(count / len(part) * math.log2(count / len(part)) for count in counts.values())
+    if re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", part):
+        return entropy >= 2.8 and not _is_in_order(part)
+    kinds = [letter.isdigit() + 2 * letter.isupper() for letter in part]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    figures = sum((one == 1) != (other == 1) for one, other in pairwise(kinds))
+    return entropy >= 3 and figures >= 3 and changes >= 0.3 * len(part) and not _is_in_order(part)
+
+
+def _is_in_order(part: str) -> bool:
+    """Whether most characters follow the one before: an alphabet."""
+    steps = sum(ord(other) - ord(one) == 1 for one, other in pairwise(part))
+    return steps * 2 > len(part)

@@ -1,0 +1,56 @@
+"""A tiny random network of the llama family, with a tokenizer learnt from a few lines, as a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.training.continued.folder import byte_level
+from midspan.engine.training.continued.rows import END, FILE, MIDDLE, PREFIX, SUFFIX
+
+SPECIAL = [END, FILE, PREFIX, SUFFIX, MIDDLE]
+SOURCE = "".join(
+    f"def total_{name}(items, tax):\n    result = 0\n    for item in items:\n        result += item.{name}\n"
+    f"    return result * (1 + tax)\n\n\n"
+    for name in ("price", "weight", "volume", "count", "length", "width", "height", "depth")
+)
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "head_dim": 8, "vocab_size": 64, "rope_theta": 10_000.0, "rms_norm_eps": 1e-5}
+    return {"model_type": "llama", "tie_word_embeddings": True, **sizes, **more, **changes}
+
+
+def tokenizer() -> Tokenizer:
+    """Byte-level BPE as the base has it: special tokens first, then bytes, then what was merged."""
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learnt.train_from_iterator([SOURCE], trainer)
+    model = json.loads(learnt.to_str())["model"]
+    return byte_level(model["vocab"], [(first, second) for first, second in model["merges"]], SPECIAL)
+
+
+def write_checkpoint(folder: Path, seed: int = 0) -> Path:
+    """A folder in Hugging Face's format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = tokenizer()
+    made.save(str(folder / "tokenizer.json"))
+    found = config(vocab_size=made.get_vocab_size())
+    (folder / "config.json").write_text(json.dumps(found))
+    torch.manual_seed(seed)
+    network = Llama(LlamaConfig.from_json(found))
+    save_file({name: p.detach() for name, p in network.named_parameters()}, folder / "model.safetensors")
+    return folder

@@ -1,0 +1,95 @@
+"""The llama family beside transformers' own classes, on tiny random checkpoints in float32."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from midspan.engine.api import CheckpointError
+from midspan.engine.llama import KeyValueCache, Llama, LlamaConfig, load_state
+from tests.engine.llama_tiny import config
+
+# Both sides round float32 sums of some hundred products of order one in another order: at most some 100 * 2**-24 * 4
+# layers, which is 2.4e-5; four times that.
+TOLERANCE = 1e-4
+FAMILIES = {
+    "llama": config(),
+    "llama-untied-with-biases": config(tie_word_embeddings=False, attention_bias=True),
+    "qwen2": config(model_type="qwen2"),
+    "qwen3": config(model_type="qwen3", head_dim=16),
+}
+
+
+def pair(found: dict[str, Any]) -> tuple[Llama, Any]:
+    """Our network and transformers', with the same random weights, biases and norms too."""
+    torch.manual_seed(0)
+    theirs = (
+        transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(
+                found["model_type"], **{k: v for k, v in found.items() if k != "model_type"}
+            )
+        )
+        .float()
+        .eval()
+    )
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours = Llama(LlamaConfig.from_json(found))
+    load_state(ours, theirs.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("found", FAMILIES.values(), ids=FAMILIES)
+def test_logits_are_those_of_transformers(found: dict[str, Any]) -> None:
+    ours, theirs = pair(found)
+    ids = torch.randint(0, found["vocab_size"], (2, 19))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.logits(ours(ids)), theirs(ids).logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("found", FAMILIES.values(), ids=FAMILIES)
+def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, Any]) -> None:
+    ours, theirs = pair(found)
+    ids = torch.randint(0, found["vocab_size"], (1, 17))
+    cache = KeyValueCache(ours.config, 1, 40, torch.float32)
+    with torch.no_grad():
+        read = [ours(ids[:, begin:end], cache) for begin, end in ((0, 7), (7, 8), (8, 17))]
+        cache.truncate(7)
+        again = ours(ids[:, 7:12], cache)
+        whole = theirs(ids, output_hidden_states=True)
+        found_logits = ours.logits(torch.cat(read, 1))
+    torch.testing.assert_close(found_logits, whole.logits, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(again, torch.cat(read, 1)[:, 7:12], atol=TOLERANCE, rtol=TOLERANCE)
+    assert cache.length == 12
+
+
+def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
+    theirs = transformers.AutoConfig.for_model("llama", hidden_size=32, num_attention_heads=4, rope_theta=100_000.0)
+    found = LlamaConfig.from_json(theirs.to_dict())
+    assert (found.head_dim, found.kv_heads, found.rope_theta) == (8, 4, 100_000.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model_type": "mamba"}, "model_type `mamba` is not one of llama, qwen2, qwen3"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type `yarn` is not supported"),
+    ],
+)
+def test_another_network_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        LlamaConfig.from_json(config(**change))
+
+
+def test_a_missing_size_and_other_shapes_are_named() -> None:
+    found = config()
+    del found["hidden_size"]
+    with pytest.raises(CheckpointError, match="'hidden_size' is missing"):
+        LlamaConfig.from_json(found)
+    tensors = dict(Llama(LlamaConfig.from_json(config())).state_dict())
+    with pytest.raises(CheckpointError, match=r"embed_tokens.weight` is \[64, 32\], config.json says \[70, 32\]"):
+        load_state(Llama(LlamaConfig.from_json(config(vocab_size=70))), tensors)
+    tensors.pop("model.norm.weight")
+    with pytest.raises(CheckpointError, match=r"`model.norm.weight` is missing"):
+        load_state(Llama(LlamaConfig.from_json(config())), tensors)

@@ -1,0 +1,52 @@
+"""tests/kernels/cpu compiled with each build's flags and run: the kernels against double precision, without Python.
+
+The builds of this machine's own kind that were built here; and where a cross compiler and an emulator are at hand,
+those for 64-bit ARM (`make arm64` says what to install, and fails without).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from midspan.kernels.builds import ARM, BUILDS, FLAGS, SOURCES, Build
+from tests.kernels.test_native import BUILT
+
+ROOT = Path(__file__).parents[2]
+CHECKS = Path(__file__).parent / "cpu"
+COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+EMULATED = [build for build in BUILDS if build.machines == ARM] if all(map(shutil.which, (COMPILER, EMULATOR))) else []
+# The oldest CPUs that run each: what they lack ends the program.
+CPUS = {"neondot": "neoverse-n1", "neon": "cortex-a53"}
+
+
+def compiled(build: Build, folder: Path, compiler: str, *flags: str) -> str:
+    program = folder / build.name
+    sources = [*map(str, sorted(CHECKS.glob("*.cpp"))), *(str(ROOT / source) for source in SOURCES)]
+    # Optimised like the builds, so that it is their code that is checked.
+    command = [compiler, *FLAGS, *build.flags, *flags, "-fopenmp", f"-I{ROOT / 'kernels/cpu'}", *sources]
+    subprocess.run([*command, "-o", str(program)], check=True, timeout=300)
+    return str(program)
+
+
+def check(*command: str) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith("ok ")] == []
+    # The program came to its end, and each of its parts said something.
+    assert (done.returncode, lines[0].split()[1], lines[-1].split()[1]) == (0, "exp,", "likeliest")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("build", BUILT, ids=[build.name for build in BUILT])
+def test_kernels_agree_with_double_precision(build: Build, tmp_path: Path) -> None:
+    check(compiled(build, tmp_path, "c++"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("build", EMULATED, ids=[build.name for build in EMULATED])
+def test_kernels_for_arm64_agree_with_double_precision_under_an_emulator(build: Build, tmp_path: Path) -> None:
+    check(EMULATOR, "-cpu", CPUS[build.name], compiled(build, tmp_path, COMPILER, "-static"))

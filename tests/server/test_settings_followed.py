@@ -1,0 +1,102 @@
+"""What the settings ask for while they change: what is switched off stays off."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from midspan.engine.api import OnProgress
+from midspan.server.lifecycle import follow_settings
+from midspan.server.session import Session
+from midspan.server.settings import Settings
+from tests.server.inside import Inside
+from tests.server.scripted import ScriptedEngine
+
+
+@asynccontextmanager
+async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 100) -> AsyncIterator[Session]:
+    """A server whose engine reads context, and is loaded when the gate is open; switched on."""
+    engine = ScriptedEngine()
+    engine.about = replace(engine.about, context_tokens=context_tokens)
+
+    def load(_checkpoint: str, _device: str, _progress: OnProgress) -> ScriptedEngine:
+        gate.wait()
+        return engine
+
+    inside = Inside(state_dir, load)
+    inside.initialize()
+    inside.server.settings = Settings(telemetry=False)
+    try:
+        yield inside.server
+    finally:
+        gate.set()
+        await inside.server.context.close()
+        engine.close()
+        # Loading froze what this process held; the other tests' garbage is to be found.
+        gc.unfreeze()
+
+
+async def switch_off(server: Session) -> None:
+    server.settings = Settings(telemetry=False, enable=False)
+    await follow_settings(server)
+
+
+async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate) as server:
+        await follow_settings(server)
+        assert isinstance(server.engine, ScriptedEngine)
+        background = server.context.background
+        for tokens, elsewhere, chosen, wanted in (
+            (100, False, {}, (True, ())),
+            (0, True, {}, (False, ("python",))),
+            (100, True, {"go": True}, (True, ("python", "go"))),
+            (0, True, {"go": True, "python": False}, (False, ("go",))),
+        ):
+            server.engine.about = replace(server.engine.about, context_tokens=tokens, reads_other_lines=elsewhere)
+            server.settings = Settings(telemetry=False, languages=chosen)
+            await follow_settings(server)
+            assert (background.scan.definitions, background.scan.lines) == wanted
+            assert background.running
+
+
+async def test_an_engine_that_has_no_use_for_other_files_has_no_indexer(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate, context_tokens=0) as server:
+        await follow_settings(server)
+        assert not server.context.background.running
+
+
+async def test_switched_off_while_the_model_loads_no_indexer_is_started(tmp_path: Path) -> None:
+    gate = threading.Event()
+    async with serving(tmp_path, gate) as server:
+        starting = asyncio.create_task(follow_settings(server))
+        await asyncio.sleep(0)
+        assert server.loading
+        await switch_off(server)
+        gate.set()
+        await starting
+        assert server.engine is not None
+        assert not server.context.background.running
+
+
+async def test_switched_off_while_the_indexer_starts_it_is_ended(tmp_path: Path) -> None:
+    gate = threading.Event()
+    gate.set()
+    async with serving(tmp_path, gate) as server:
+        await follow_settings(server)
+        assert server.context.background.running
+        await switch_off(server)
+        server.settings = Settings(telemetry=False)
+        starting = asyncio.create_task(follow_settings(server))
+        await asyncio.sleep(0)
+        await switch_off(server)
+        await starting
+        assert not server.context.background.running

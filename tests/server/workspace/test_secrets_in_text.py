@@ -1,0 +1,278 @@
+"""Which lines are held back from other files: planted ones of every kind are, ordinary code is not."""
+
+from __future__ import annotations
+
+import random
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midspan.server.workspace.secrets_in_text import MAX_CHARS, may_hold_secret, without_secrets
+
+# The shapes are those that scanners know, the values are nobody's.
+HELD_BACK = r"""
+DB_PASS = "swordfish"
+pwd = "swordfish"
+requests.get(url, auth=("admin", "swordfish"))
+requests.get(url, auth=HTTPBasicAuth("admin", "swordfish"))
+engine = create_engine("postgresql://admin:swordfish@db/prod")
+os.environ.setdefault("DB_PASSWORD", "swordfish")
+config.set("db", "password", "swordfish")
+settings.setValue("password", "swordfish")
+encryption_key = "swordfish"
+ENCRYPTION_KEY = b"swordfish"
+key = b"\x13\x9a\x77\x01\x13\x9a\x77\x01"
+SECRET = b"\x13ab\x99"
+material = b"\x8f\x1a\x02\x99\x13\x9a\x77\x01\x8f\x1a\x02\x99\x13\x9a\x77\x01"
+key = bytes.fromhex("139a7701139a7701139a7701139a7701")
+dsn = "postgres://admin:swordfish@db"
+redis_url = "redis://:swordfish@localhost:6379/0"
+smtp.login("admin", "swordfish")
+smtp.login(user, "swordfish7")
+session.auth = ("admin", "swordfish")
+CREDENTIALS = ("admin", "swordfish")
+os.environ["DB_PASS"] = "swordfish"
+config['smtp']['password'] = 'swordfish'
+# production password is swordfish7
+# the production password is swordfish
+// pw: swordfish7
+# login: admin / swordfish7
+hook = "https://hooks.example.com/services/T024BE7LD/B024/abcd1234efgh?x"
+url = "https://example.com/webhook?token=abcd1234"
+requests.post("https://chat.example.com/hooks/abc123def456?wait=true")
+connect(user="me", passwort="swordfish")
+contraseña = "swordfish"
+senha = "swordfish"
+mot_de_passe = 'swordfish'
+kennwort = "swordfish"
+пароль = "swordfish"
+password = "hunter"
+DB_PASSWORD: str = 'a b'
+config["api_key"] = "abc"
+"auth_token": "abc",
+connect(user="me", passwd="abc")
+dbPass := "swordfish"
+const dbPassword = 'swordfish';
+private static final String PASSWORD = "swordfish";
+#define DB_PASS "swordfish"
+define('DB_PASSWORD', 'swordfish');
+'password' => 'swordfish',
+:password => "swordfish"
+let password: &str = "swordfish";
+const API_KEY: &'static str = "swordfish";
+password = os.getenv("DB_PASS", "swordfish")
+password = os.environ.get("DB_PASS") or "swordfish"
+const secret = process.env.SECRET || "swordfish";
+if password == "swordfish":
+if (password.equals("swordfish")) {
+setPassword("swordfish")
+x = {"passphrase": "correct horse battery staple"}
+user, password = "admin", "swordfish"
+def connect(host, password="swordfish"):
+token = "b6d1f0c29a8e4f7db6d1f0c29a8e4f7d"
+x = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+value = "Zm9vYmFyMTIzNDU2Nzg5MGFiY2RlZg=="
+id = "550e8400-e29b-41d4-a716-446655440000"
+headers = {"Authorization": "Bearer abcdef123456"}
+headers = {"Authorization": "Basic YWRtaW46aHVudGVyMg=="}
+"Server=db;User Id=sa;Password=swordfish;"
+conn = psycopg2.connect("dbname=prod user=admin password=swordfish")
+os.system("mysql -u root -pswordfish prod")
+subprocess.run("curl -u admin:swordfish https://x")
+cmd = "tool --password=swordfish"
+f = Fernet(b"swordfish1234=")
+t = jwt.encode(payload, "swordfish")
+CREATE USER x IDENTIFIED BY 'swordfish';
+<password>swordfish</password>
+hash = "$2b$12$abcdefghijklmnopqrstuv1234567890abcdefghij"
+""".strip().splitlines()
+ISSUED = [
+    f'KEY = "ghp_{"planted0" * 4}"',
+    f"call(url, 'AKIA{'PLANTED0' * 2}')",
+    f'slack = "xoxb-{"1234567890" * 2}"',
+    f'stripe = "sk_live_{"planted2" * 3}"',
+    f'x = "eyJhbGciOiJIUzI1NiJ9.{"eyJzdWIiOiIx" * 2}"',
+    f"# glpat-{'planted-' * 4}",
+    f'google("AIza{"planted" * 5}")',
+]
+SHOWN = r"""
+password = getpass()
+password = getpass.getpass("Password: ")
+password = os.environ["DB_PASSWORD"]
+password = os.environ.get("DB_PASSWORD")
+password = ""
+password = "changeme"
+password = "xxx"
+password = "<password>"
+password = "{password}"
+api_key = config["api_key"]
+api_key = os.getenv("API_KEY")
+f"postgres://{user}:{password}@{host}"
+"postgres://user:password@host"
+parser.add_argument("--password", help="the password to use")
+PASSWORD_FIELD = "password"
+password_label = "Enter your password"
+"password": forms.CharField(label="Password")
+raise AuthError("wrong password for user")
+def authenticate(self, user, password):
+auth = request.headers.get("Authorization")
+token = ""
+token = "IDENT"
+token = self.next_token("NAME")
+if token == other:
+if token.type == "OPERATOR":
+self.assertEqual(token, "abc")
+return self.tokens[-1]
+tokens = tokenize(text)
+key = "name"
+for key, value in items.items():
+passed = "yes"
+bypass = "abc"
+compass = "north"
+author = "somebody"
+authors = ["one", "two"]
+raise ValueError("a long message with 20 words in it")
+name = "a_long_name_without_figures"
+x = "1234"
+url = "http://localhost:8080/path"
+path = "/usr/local/lib/python3.11/site-packages"
+x = "django.contrib.auth.backends.ModelBackend"
+alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+# the password is required
+# the token is used to find the user
+date = "2024-01-01T00:00:00+00:00"
+url = "https://docs.python.org/3/library/secrets.html"
+padding = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("line", [*HELD_BACK, *ISSUED])
+def test_a_line_that_may_hold_a_secret_is_held_back(line: str) -> None:
+    assert may_hold_secret(line)
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_other_lines_are_shown(line: str) -> None:
+    assert not may_hold_secret(line)
+
+
+NAMES = ["password", "db_password", "DB_PASS", "dbPass", "passphrase", "secret", "clientSecret", "api_key", "apiKey",
+         "ENCRYPTION_KEY", "access_token", "credentials", "dsn", "pwd", "passwort", "senha", "contraseña"]  # fmt: skip
+FORMS = [
+    "{name} = {value}", "{name}={value},", "self.{name}: str = {value}", '"{name}": {value},', "{name}: {value},",
+    'environ["{name}"] = {value}', 'setdefault("{name}", {value})', "const {name} = {value};", "{name} := {value}",
+    'get("{name}", {value})', "'{name}' => {value},", "f(1, {name}={value}, x=2)", "{name} = x or {value}",
+]  # fmt: skip
+VALUES = st.text(string.ascii_letters + string.digits + "!$%&()*+,-./:;?@^_~ ", min_size=6, max_size=30)
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(FORMS), VALUES, st.sampled_from("\"'"))
+def test_whatever_the_form_and_the_value(name: str, form: str, value: str, quote: str) -> None:
+    # A figure and a letter in one word: no placeholder, no path and no sentence is like that.
+    line = form.format(name=name, value=f"{quote}q7{value.strip(' ./~')}z9{quote}")
+    if len(value.split()) < 3 and "://" not in value and "$" not in value and "%" not in value:
+        assert may_hold_secret(line)
+
+
+RANDOM = st.text(string.ascii_letters + string.digits, min_size=32, max_size=64)
+
+
+@given(st.integers(0, 10_000), st.integers(32, 64), st.sampled_from([string.hexdigits[:16], "base64"]))
+def test_what_is_drawn_at_random_is_held_back(seed: int, size: int, alphabet: str) -> None:
+    # A generator of its own: what hypothesis draws itself is anything but random.
+    letters = string.ascii_letters + string.digits if alphabet == "base64" else alphabet
+    text = "".join(random.Random(seed).choices(letters, k=size))
+    if sum(letter.isdigit() for letter in text) >= 4 and not text.isdigit():
+        assert may_hold_secret(f'x = "{text}"')
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_an_answer(line: str) -> None:
+    may_hold_secret(line)
+    assert set(without_secrets(line.split("\n"), "yaml")) <= set(line.split("\n"))
+
+
+PICTURES = {
+    "a value on the next line": """
+        password = (
+      -     "swordfish"
+      -     "and more"
+        )
+        x = "plain"
+    """,
+    "a value behind a backslash": """
+        API_KEY = \\
+      -     "swordfish"
+        x = "plain"
+    """,
+    "an entry": """
+        "password":
+      -     "swordfish",
+        "x": "plain",
+    """,
+    "arguments": """
+        config.set(
+            "db",
+            "password",
+      -     "swordfish",
+            "plain",
+        )
+    """,
+    "a long literal": """
+      - PRIVATE_KEY = '''
+      - one
+      - two
+      - '''
+        x = "plain"
+    """,
+    "a docstring is none": '''
+        def login(self, password):
+            """Log in."""
+        def f(pwd):
+            """Log in.
+
+            And stay so.
+            """
+    ''',
+    "placeholders": """
+        password = (
+            "changeme"
+        )
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_lines_that_belong_together(name: str) -> None:
+    lines = [line[8:] for line in PICTURES[name].splitlines()[1:-1]]
+    marked = [line[6:7] == "-" for line in PICTURES[name].splitlines()[1:-1]]
+    kept = [line for line, mark in zip(lines, marked, strict=True) if not mark]
+    assert list(without_secrets(lines, "python")) == kept
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "held"),
+    [
+        ("yaml", "password: swordfish", True),
+        ("yaml", "  db_password: swordfish7 # here", True),
+        ("shellscript", "export DB_PASS=swordfish", True),
+        ("python", "password = swordfish", False),
+        ("yaml", "password: ${PASSWORD}", False),
+        ("yaml", "password: changeme", False),
+        ("toml", "password = swordfish7", True),
+    ],
+)
+def test_values_without_quotes_in_languages_that_have_them(language: str, line: str, held: bool) -> None:
+    assert may_hold_secret(line, language) == held
+
+
+def test_a_block_of_a_configuration() -> None:
+    lines = ["password: |", "  swordfish", "name: plain"]
+    assert without_secrets(lines, "yaml") == ("password: |", "name: plain")
+
+
+def test_a_line_that_is_too_long_is_held_back() -> None:
+    assert may_hold_secret("x" * (MAX_CHARS + 1))
+    assert not may_hold_secret("x" * MAX_CHARS)
