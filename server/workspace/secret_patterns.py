@@ -24,7 +24,7 @@ def _bounded(words: str) -> str:
 
 # What only a person knows. Of these also a comparison, a call and a sentence tell the value.
 PASSWORD = (
-    r"(?i:pass_?(?:word|wd|phrase|wort|code)|contrase[nñ]a|mot_?de_?passe|kennwort|wachtwoord|l[oö]senord|пароль"
+    r"(?i:pass_?(?:word|wd|phrase|wort|code)|contrase[nñ]a|mot[_ ]?de[_ ]?passe|kennwort|wachtwoord|l[oö]senord|пароль"
     r"|密码|密碼|口令|パスワード|비밀번호)|"
 ) + _bounded("pass pwd pswd psw pw passwds senha clave parola hasło haslo salasana heslo jelszó jelszo şifre sifre mdp")
 # Names of a key that opens something; of `key` alone see KEY.
@@ -81,6 +81,7 @@ TOLD = tuple(
         r"\b(?:curl|wget|http)\b.*\s-u\s*[\"']?[\w.@-]+:(?P<value>[^\s\"']{3,})",
         r"\bsshpass\s+-p\s*[\"']?(?P<value>[^\s\"']{3,})|\bmysql\w*\b.*\s-p(?P<mysql>[^\s\"']{3,})",
         r"(?i:\bidentified\s+by|\bwith\s+password)\s+(?:password\s+)?[\"'](?P<value>[^\"']{3,})",
+        r"(?i:\b(?:key|name)=[\"'][^\"']*(?:passw|pwd|secret|token|apikey)[^\"']*[\"']\s+value=[\"'])(?P<value>[^\"']{3,})",
         r"<(?i:[\w:.-]*(?:password|passwd|pwd|secret|token|apikey))>\s*(?P<value>[^<>{}$\s][^<>{}$]{2,})</",
         r"\b(?:Fernet|SecretStr|SecretBytes|SecretString|SecretKeySpec|hmac\.new|AES\.new|AESGCM|ChaCha20Poly1305)\(\s*"
         r"[bru]{0,2}[\"'](?P<value>[^\"']{4,})",
@@ -103,13 +104,14 @@ WEBHOOK = re.compile(r"(?i)https?://[^\s\"'`]*(?:hooks?\b|/services/)[^\s\"'`]*"
 COMMENT = re.compile(r"#|//|/\*|^\s*[*;]|--|<!--|\"\"\"|'''|\bREM\b")
 # A sentence that tells one: "the password for the database is ...".
 SENTENCE = re.compile(
-    rf"(?:{PASSWORD}|(?i:\bpin\b))(?:\s+(?!(?i:is|are|was)\b)[\w'/-]+){{0,4}}?\s*"
-    rf"(?P<how>\b(?i:is|was|ist|est|es|são|är|é)\b|[:=→]|->)\s*(?P<quote>{QUOTE}?)(?P<value>[^\s\"'`]+)(?P<rest>.*)"
+    rf"(?:{PASSWORD}|(?P<other>(?i:\b(?:pin|secret|token|key)\b)))(?:\s+(?!(?i:is|are|was)\b)[\w'/-]+){{0,4}}?\s*"
+    r"(?P<how>\b(?i:(?:is|was)\s+(?:now|still|(?:changed\s+|re)?set\s+to|changed\s+to)|is|was|ist|est|es|são|är|é)\b"
+    rf"|[:=→]|->)\s*(?P<quote>{QUOTE}?)(?P<value>[^\s\"'`]+)(?P<rest>.*)"
 )
 ACCOUNT = re.compile(r"(?i)\b(?:log ?in|credentials?|account|user)\b[^\"']{0,30}?[\w.@-]+\s*[/:]\s*(?P<value>\S+)")
 # In languages whose values stand without quotes.
 UNQUOTED = re.compile(r"[\w.-]*[\"']?\s*(?:=|:(?=\s|$))\s*(?P<value>[^\s#\"'{}$<>(\[|&*!][^\s#]*)")
-BARE_LANGUAGES = frozenset(("shellscript", "yaml", "toml", "markdown", "plaintext", "sql", "html", "css"))
+BARE_LANGUAGES = frozenset(("bash", "yaml", "toml", "markdown", "plaintext", "sql", "html", "css"))
 
 # Words of which a placeholder or the name of a field is made.
 HARMLESS = frozenset((

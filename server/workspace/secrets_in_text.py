@@ -40,7 +40,7 @@ NAME_WORDS = (
 TOLD_WORDS = (
     "://", "&", "?", ";", "authorization", "bearer", "basic", "--", " -u", " -p", "identified", "</", "fernet",
     "secretstr", "secretbytes", "secretkeyspec", "hmac", "aes", "chacha", "jwt.", "fromhex", "hexlify", "b64",
-    "a2b_", "decodestring", "from_hex", "atob", "with password",
+    "a2b_", "decodestring", "from_hex", "atob", "with password", "value=",
 )  # fmt: skip
 PAIR_WORDS = ("auth", "logon", "login", "log_in", "log in", "sign", "credential", "userpwd", "account", "user")
 ISSUED_RUN = re.compile(r"[\w/+.=:-]{16}|\$\w+\$")
@@ -56,8 +56,10 @@ PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+(?:/[\w.-]*)+|[A-Za-z_]\w*(?:\.[A-Za-z_
 # Between a name and its value: an assignment with or without a type, an entry, what comes after a quoted name.
 TAIL = re.compile(
     r"\w*(?P<closing>[\"'`]?)\s*[\])]{0,2}\s*"
-    r"(?P<how>(?::\s*[^=:\"'`,(){}]{1,40}?\s*)?(?:\|\||\?\?|[:?+|])?=(?![=~>])|=>|:(?![:=])|,|\(|\{|===?|!==?|\.equals\(|)\s*"
+    r"(?P<how>(?:(?<=\s)[\w.*\[\]]{1,30}\s+(?==[^=])|:\s*[^=:\"'`,(){}]{1,40}?\s*)?"
+    r"(?:\|\||\?\?|[:?+|])?=(?![=~>])|=>|:(?![:=])|,|\(|\{|===?|!==?|\.equals\(|)\s*"
 )
+CALLED = re.compile(r"[\w)\]][(\[]$")
 CALL, UNLIKE_WORDS = re.compile(r"[\w.]+\(.*"), re.compile(r"[\d!@$%^&*?+~]")
 OPEN_END = re.compile(r"[\[({]*\s*(?:[\w.]+\()?\s*[bru]?\\?\s*(?:(?:#|//).*)?$")
 BLOCK = re.compile(r"[\w.-]*[\"']?\s*:\s*[|>][+-]?\s*$")
@@ -203,7 +205,8 @@ def _names_value(line: str, name: re.Match[str]) -> bool:
         return kind == "password" and direct is not None and _is_value(direct["value"], kind)
     if how in ("", ",", "{"):
         direct = LITERALS.match(line, at)
-        if direct is None or (how == "," and not tail["closing"]) or (how != "," and tail["closing"]):
+        beside = tail["closing"] or "assert" in line[: name.start()].lower()
+        if direct is None or (how == "," and not beside) or (how != "," and tail["closing"]):
             return False
         alone = name[0].lower() == "pass" and not line[: name.start()].endswith("_")
         if how == "" and (alone or direct["quote"] == "`"):
@@ -234,7 +237,7 @@ def _values(line: str, at: int, *, through: bool) -> Iterator[str]:
             return
         before, value = between.rstrip(), literal["value"]
         at = min(end, literal.end() + len(literal["quote"]))
-        looked_up = before.endswith(("(", "[")) and WRAPPED.search(before) is None
+        looked_up = CALLED.search(line[: literal.start()].rstrip()) is not None and WRAPPED.search(before) is None
         if not before.endswith(CODERS) and not (looked_up and _is_lookup(value)):
             yield value
 
@@ -311,7 +314,8 @@ def _is_written(line: str, small: str) -> bool:
         value = found["value"].rstrip(".,;:)!?")
         if not value or _is_harmless(value):
             continue
-        if comment is None and (not found["how"].isalpha() or not _mixes(value)):
+        within = found["how"][0].isalpha() or any(line.count(mark, 0, found.start()) % 2 for mark in "\"'`")
+        if (comment is None and not (within and _mixes(value))) or (found["other"] and not found["quote"]):
             continue
         ends = not found["rest"].strip(" .*/\"'->")
         if found["quote"] or _mixes(value) or (ends and value.lower() not in WORDS_BEHIND_IS and value.isalpha()):

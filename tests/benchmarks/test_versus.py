@@ -13,6 +13,8 @@ from midspan.engine.api import Hole
 from midspan.engine.weights.export import export
 from tests.engine.tiny import SOURCE, tiny_checkpoint, tiny_infiller
 
+pytestmark = pytest.mark.parity
+
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.cache_keyword import with_cache
 from midspan.engine.canvas import Plan, Rng
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.weights.load import load_weights, read_config
@@ -127,7 +128,9 @@ def new_cache(theirs: DiffusionGemmaForBlockDiffusion) -> DynamicCache:
 
 def prefill(theirs: DiffusionGemmaForBlockDiffusion, ids: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
     """Encode ids [B, N] behind the cache; hidden [B, N, d]."""
-    hidden: torch.Tensor = theirs.model.encoder(input_ids=ids, past_key_values=cache).last_hidden_state
+    hidden: torch.Tensor = theirs.model.encoder(
+        input_ids=ids, **with_cache(theirs.model.encoder, cache)
+    ).last_hidden_state
     return hidden
 
 
@@ -138,7 +141,7 @@ def denoise_logits(
     conditioning: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Soft-capped logits [B, C, V] of one decoder read."""
-    out = theirs(decoder_input_ids=canvas, past_key_values=cache, self_conditioning_logits=conditioning)
+    out = theirs(decoder_input_ids=canvas, self_conditioning_logits=conditioning, **with_cache(theirs, cache))
     logits: torch.Tensor = out.logits
     return logits
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Frame, GapKind, Hole
@@ -20,6 +20,7 @@ from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from tests.engine.tiny import SOURCE, config_json, random_model, tiny_infiller
 from tests.engine.tiny import settings as tiny_settings
+from tests.examples import examples
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
@@ -62,7 +63,7 @@ def plain(twin: Autoregressive, ids: list[int]) -> torch.Tensor:
         return twin.backend.logits(twin.backend.prefill(torch.tensor([ids]), twin.backend.new_cache()))[0]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(1, 90), st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[list[int]]) -> None:
     model = TorchCanvasBackend(random_model(config_json(64)))

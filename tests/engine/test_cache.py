@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.cache import Cache
 from midspan.engine.model import DiffusionGemma
 from tests.engine.tiny import config_json, random_model
+from tests.examples import examples
 
 VOCAB = 64
 
@@ -24,7 +25,7 @@ def fresh(model: DiffusionGemma, text: torch.Tensor) -> Cache:
     return cache
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.integers(1, 5), st.integers(1, 9)), max_size=4)
 )

@@ -27,6 +27,7 @@ from tests.engine.oracle import (
     tiny_sizes,
 )
 
+pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4
 
 

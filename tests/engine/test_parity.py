@@ -35,6 +35,7 @@ from tests.engine.oracle import (
     tiny_sizes,
 )
 
+pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4
 SLIDING, FULL = "sliding_attention", "full_attention"
 SETTINGS: dict[str, dict[str, Any]] = {

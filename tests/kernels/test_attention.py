@@ -9,11 +9,22 @@ from hypothesis import strategies as st
 
 from midspan.kernels import attention as op
 from midspan.kernels.attention import attention, cached_attention_reference
-from tests.kernels.compare import DEVICE, assert_near, few, noise
+from tests.kernels.compare import DEVICE, few, noise
+from tests.near import Near, U, assert_within, near, softmax
 
-# float32: scores of |q||k| about D are sums of D products, the softmax turns their absolute error into a relative one.
-# bfloat16: weights and values are rounded once each before the dot, and the reference rounds at other places.
-ULPS = {torch.float32: 64.0, torch.bfloat16: 2.0}
+# q, keys, values, k, v, slot, length, causal, valid, window: what both sides take.
+Given = tuple[
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor | None,
+    int | None,
+]
 
 
 def int32(values: list[int]) -> torch.Tensor:
@@ -24,9 +35,44 @@ def boolean(values: list[bool]) -> torch.Tensor:
     return torch.tensor(values, device=DEVICE)
 
 
-def near(got: torch.Tensor, want: torch.Tensor) -> None:
-    # A result is a weighted mean of values: its error is bounded at their size, not at its own.
-    assert_near(got, want, ulps=ULPS[got.dtype], at_largest=True)
+def expected(given: Given, b: int, *, blocks: int, in_twos: bool) -> Near:
+    """Request b's heads [H, N, D], whose keys are read in so many blocks; `in_twos`: scores are in powers of two."""
+    q, keys, values, k, v, slot, length, causal, valid, window = given
+    where, cached, rows = int(slot[b]), int(length[b]), q.shape[2]
+    key = torch.arange(cached + k.shape[2], device=DEVICE)
+    row = cached + torch.arange(rows, device=DEVICE)[:, None]
+    reach = len(key) if window is None else window
+    seen = (key > row - reach) & (key <= row) if causal[b] else (key > cached - reach).expand(rows, -1)
+    if valid is not None:
+        seen = seen & torch.cat((torch.ones(cached, dtype=torch.bool, device=DEVICE), valid[b]))
+    each = q.shape[1] // k.shape[1]
+    all_k, all_v = (
+        torch.cat((old[where, :, :cached], new[b]), dim=1).repeat_interleave(each, dim=0).nan_to_num()
+        for old, new in ((keys, k), (values, v))
+    )
+    scores = near(q[b]).dot(all_k)
+    if in_twos:
+        # Times log2(e), which float32 holds to U.
+        scores = scores + Near(torch.zeros_like(scores.value), 2 * U * scores.size)
+    return softmax(scores, seen, steps=blocks).to(q.dtype).dot(all_v.mT).to(q.dtype)
+
+
+def check(given: Given) -> None:
+    """Kernel and reference, each against the exact result.
+
+    In bfloat16 weights and result are rounded once each; what torch's own attention rounds there is not known.
+    """
+    q, keys, k = given[0], given[1], given[3]
+    # One more that joins the splits.
+    blocks = 1 + -(-keys.shape[2] // op._config(q).block_n) + -(-k.shape[2] // op._config(q).block_n)
+    got = attention(*given)
+    for b in range(len(q)):
+        assert_within(got[b], expected(given, b, blocks=blocks, in_twos=True))
+    if q.dtype == torch.float32:
+        # The reference adds masked values with weight zero, and zero times NaN is NaN.
+        want = cached_attention_reference(q, keys.nan_to_num(), given[2].nan_to_num(), *given[3:])
+        for b in range(len(q)):
+            assert_within(want[b], expected(given, b, blocks=blocks, in_twos=False))
 
 
 @few(16)
@@ -59,12 +105,7 @@ def test_against_torch(
         values[batch - b, :, cached:] = torch.nan
     causal = boolean([kind for _, kind in requests])
     valid = random_mask(batch, rows) if padded else None
-    given = (slot, length, causal, valid, window)
-    # The reference adds masked values with weight zero, and zero times NaN is NaN.
-    near(
-        attention(q, keys, values, k, v, *given),
-        cached_attention_reference(q, keys.nan_to_num(), values.nan_to_num(), k, v, *given),
-    )
+    check((q, keys, values, k, v, slot, length, causal, valid, window))
 
 
 def random_mask(batch: int, rows: int) -> torch.Tensor:
@@ -79,16 +120,14 @@ def test_the_release_s_head_sizes_in_bfloat16(heads: int, groups: int, size: int
     k = noise(1, 1, groups, 5, size, dtype=torch.bfloat16, scale=size**-0.25)
     v = noise(2, 1, groups, 5, size, dtype=torch.bfloat16)
     keys, values = (noise(seed, 1, groups, 40, size, dtype=torch.bfloat16, scale=size**-0.25) for seed in (3, 4))
-    given = (q, keys, values, k, v, int32([0]), int32([37]), boolean([False]), None, window)
-    near(attention(*given), cached_attention_reference(*given))
+    check((q, keys, values, k, v, int32([0]), int32([37]), boolean([False]), None, window))
 
 
 def test_one_prefix_serves_many_hypotheses() -> None:
     """Three canvases over the same slot, more keys than rows: a frozen suffix keeps its keys and asks nothing."""
     q, k, v = noise(0, 3, 2, 3, 16), noise(1, 3, 1, 8, 16), noise(2, 3, 1, 8, 16)
     keys, values = noise(3, 1, 1, 50, 16), noise(4, 1, 1, 50, 16)
-    given = (q, keys, values, k, v, int32([0, 0, 0]), int32([50, 50, 50]), boolean([False] * 3), None, 20)
-    near(attention(*given), cached_attention_reference(*given))
+    check((q, keys, values, k, v, int32([0, 0, 0]), int32([50, 50, 50]), boolean([False] * 3), None, 20))
 
 
 def test_a_row_that_sees_nothing_is_zero() -> None:
@@ -113,8 +152,6 @@ def test_splits_are_of_few_kinds_and_never_more_than_there_are_blocks_for(
 def test_splits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = noise(0, 1, 2, 4, 16), noise(1, 1, 1, 4, 16), noise(2, 1, 1, 4, 16)
     keys, values = noise(3, 1, 1, 200, 16), noise(4, 1, 1, 200, 16)
-    given = (q, keys, values, k, v, int32([0]), int32([190]), boolean([False]), None, None)
-    want = cached_attention_reference(*given)
     for splits in (1, 2, 5, 8):
         monkeypatch.setattr("midspan.kernels.attention._splits", lambda *_, n=splits: n)
-        near(attention(*given), want)
+        check((q, keys, values, k, v, int32([0]), int32([190]), boolean([False]), None, None))

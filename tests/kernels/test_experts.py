@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,8 +11,11 @@ from hypothesis import strategies as st
 
 from midspan.kernels import experts as op
 from midspan.kernels import quantize
-from midspan.kernels.geglu import geglu_reference
-from tests.kernels.compare import DEVICE, FP8_SUM, ULP, assert_near, few, guarded, noise
+from tests.kernels.compare import DEVICE, FP8_SUM, few, guarded, noise
+from tests.near import Near, assert_within, fp8_rows, geglu_of, near
+
+# Rows [T, d] times an expert's matrix.
+Product = Callable[[Near, int], Near]
 
 
 def routing(rows: int, top_k: int, number: int, seed: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,6 +24,21 @@ def routing(rows: int, top_k: int, number: int, seed: int = 5) -> tuple[torch.Te
     rest = [torch.randperm(number - 1, generator=draw)[: top_k - 1] + 1 for _ in range(rows)]
     index = torch.stack([torch.cat((torch.zeros(1, dtype=torch.long), one)) for one in rest])
     return noise(seed, rows, top_k), index.int().to(DEVICE)
+
+
+def mixed(x: Near, weights: torch.Tensor, index: torch.Tensor, gate_up: Product, down: Product) -> Near:
+    """A row's experts, each weighted, summed; gate_up and down multiply rows by an expert's matrix."""
+    slots = []
+    for slot in range(index.shape[1]):
+        parts = []
+        for row, expert in enumerate(index[:, slot].tolist()):
+            both = gate_up(x[row : row + 1], expert)
+            half = both.value.shape[-1] // 2
+            share = down(geglu_of(both[:, :half], both[:, half:]), expert)
+            parts.append(share * weights[row, slot])
+        slots.append(Near(torch.cat([one.value for one in parts]), torch.cat([one.error for one in parts])))
+    stacked = Near(torch.stack([one.value for one in slots]), torch.stack([one.error for one in slots]))
+    return stacked.sum(0)
 
 
 @few(8)
@@ -34,8 +54,9 @@ def test_float32(rows: int, width: int, inner: int, number: int, top_k: int) -> 
     x, gate_up = noise(0, rows, width), noise(1, number, 2 * inner, width, scale=width**-0.5)
     down = noise(2, number, width, inner, scale=inner**-0.5)
     given = (x, weights, index, gate_up, down)
-    # Two matrix products and the sum over k: a float32 sum of so many terms at the largest output's size.
-    assert_near(op.experts(*given), op.experts_reference(*given), ulps=8, terms=width * inner)
+    want = mixed(near(x), weights, index, lambda rows, e: rows.dot(gate_up[e]), lambda rows, e: rows.dot(down[e]))
+    assert_within(op.experts(*given), want)
+    assert_within(op.experts_reference(*given), want)
 
 
 def test_bfloat16() -> None:
@@ -45,24 +66,15 @@ def test_bfloat16() -> None:
     down = noise(2, 5, 48, 22, dtype=torch.bfloat16, scale=22**-0.5)
     got = op.experts(x, weights, index, gate_up, down)
     assert got.dtype == torch.bfloat16
-    want = op.experts_reference(x.double(), weights.double(), index, gate_up.double(), down.double())
-    # Rounded: hidden rows once, the output once, half a unit each.
-    allowed = ULP[torch.bfloat16] / 2 * (want.abs() + magnitude(x, weights, index, gate_up, down))
-    allowed += 64 * ULP[torch.float32]
-    assert ((got.double() - want).abs() <= allowed).all()
-
-
-def magnitude(
-    x: torch.Tensor, weights: torch.Tensor, index: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
-) -> torch.Tensor:
-    """Sums of |weight| |hidden| |down|: what a relative error of the hidden rows comes to in the output at most."""
-    out = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
-    for row in range(len(x)):
-        for slot, expert in enumerate(index[row].tolist()):
-            gate, up = (gate_up[expert].double() @ x[row].double()).chunk(2)
-            hidden = geglu_reference(gate, up).abs()
-            out[row] += weights[row, slot].double().abs() * (down[expert].double().abs() @ hidden)
-    return out
+    # The kernel rounds hidden rows once and the output once; the reference rounds each product, as plain torch does.
+    want = mixed(
+        near(x),
+        weights,
+        index,
+        lambda rows, e: rows.dot(gate_up[e]),
+        lambda rows, e: rows.to(torch.bfloat16).dot(down[e]),
+    )
+    assert_within(got, want.to(torch.bfloat16))
 
 
 @few(4)
@@ -73,15 +85,20 @@ def test_fp8(rows: int, number: int, inner: int) -> None:
     gate_up, gate_up_scale = quantize.quantize_rows_reference(noise(1, number, 2 * inner, 48, scale=48**-0.5))
     down, down_scale = quantize.quantize_rows_reference(noise(2, number, 48, inner, scale=inner**-0.5))
     given = (x, weights, index, guarded(gate_up), gate_up_scale, guarded(down), down_scale)
-    got, want = op.experts_fp8(*given), op.experts_fp8_reference(*given)
-    # Sums agree to float32, but where a hidden value stands on the edge between two FP8 numbers either may be taken:
-    # one unit of e4m3 (2^-3) of one of the `inner` terms of an output.
-    exact = [gate_up.double() * gate_up_scale.double()[..., None], down.double() * down_scale.double()[..., None]]
-    allowed = ULP[torch.float8_e4m3fn] * magnitude(x, weights, index, *exact)
-    assert ((got - want).abs() <= allowed).all()
-    # Where the device sums FP8 coarsely, hidden rows are off and may round otherwise, so no share of them is exact.
-    if not FP8_SUM:
-        assert ((got - want).abs() <= 64 * ULP[torch.float32] * want.abs().max()).float().mean() > 0.9
+
+    def product(rows: Near, weight: torch.Tensor, scale: torch.Tensor) -> Near:
+        codes, share = fp8_rows(rows)
+        return codes.dot(weight.double(), coarse=FP8_SUM) * (share[:, None] * scale)
+
+    want = mixed(
+        near(x),
+        weights,
+        index,
+        lambda rows, e: product(rows, gate_up[e], gate_up_scale[e]),
+        lambda rows, e: product(rows, down[e], down_scale[e]),
+    )
+    assert_within(op.experts_fp8(*given), want)
+    assert_within(op.experts_fp8_reference(*given), want)
 
 
 def test_rows_that_share_an_expert_do_not_mix() -> None:
@@ -98,10 +115,11 @@ def test_rows_that_share_an_expert_do_not_mix() -> None:
 @given(rows=st.integers(1, 4), width=st.sampled_from([1, 7, 33]), scale=st.sampled_from([0.0, 1e-3, 50.0]))
 def test_quantized_rows(rows: int, width: int, scale: float) -> None:
     x = noise(0, rows, width, scale=scale)
-    (got, got_scale), (want, want_scale) = quantize.quantize_rows(x), quantize.quantize_rows_reference(x)
-    assert_near(got_scale, want_scale, ulps=1)
-    assert_near(got, want, ulps=1)
-    assert torch.equal(got.float().abs().amax(dim=-1) > 400, (x != 0).any(dim=-1))
+    codes, share = fp8_rows(x)
+    for got, scales in (quantize.quantize_rows(x), quantize.quantize_rows_reference(x)):
+        assert_within(scales, share)
+        assert_within(got, codes)
+        assert torch.equal(got.float().abs().amax(dim=-1) > 400, (x != 0).any(dim=-1))
 
 
 def test_a_gpu_without_fp8_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

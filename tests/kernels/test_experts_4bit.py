@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels import experts_4bit as op
-from midspan.kernels.four_bit import CODES, GROUP, VALUES, dequantize_reference, group_of, quantize_int4
-from tests.kernels.compare import DEVICE, ULP, assert_near, few, guarded, noise
-from tests.kernels.test_experts import routing
+from midspan.kernels.four_bit import CODES, GROUP, dequantize_reference, group_of, quantize_int4
+from tests.kernels.compare import DEVICE, few, guarded, noise
+from tests.kernels.test_experts import mixed, routing
+from tests.near import Near, assert_within, near
 
 
 def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.FourBit:
@@ -26,6 +27,26 @@ def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.F
     return op.FourBit(guarded(packed), guarded(scale), guarded(channel), code)
 
 
+def expected(
+    x: torch.Tensor, weights: torch.Tensor, index: torch.Tensor, gate_up: op.FourBit, down: op.FourBit
+) -> Near:
+    """Both sides round a code times its scale, the hidden rows and the output to x's dtype."""
+
+    def product(rows: Near, stack: op.FourBit, expert: int) -> Near:
+        # A code has three bits: times a scale of eight bits at most it is exact in float32.
+        ones = torch.ones_like(stack.channel[expert])
+        matrix = dequantize_reference(stack.packed[expert], stack.scale[expert], ones, stack.code)
+        return rows.dot(near(matrix).to(x.dtype)) * stack.channel[expert]
+
+    return mixed(
+        near(x),
+        weights,
+        index,
+        lambda rows, e: product(rows, gate_up, e),
+        lambda rows, e: product(rows.to(x.dtype), down, e),
+    ).to(x.dtype)
+
+
 @few(8)
 @given(
     rows=st.integers(1, 40),
@@ -39,9 +60,9 @@ def test_float32(rows: int, width: int, inner: int, number: int, top_k: int, cod
     weights, index = routing(rows, min(top_k, number), number)
     given = (noise(0, rows, width), weights, index)
     gate_up, down = weights_of(1, number, 2 * inner, width, code), weights_of(2, number, width, inner, code)
-    got, want = op.experts_4bit(*given, gate_up, down), op.experts_4bit_reference(*given, gate_up, down)
-    # Two matrix products and the sum over k, as in test_experts.
-    assert_near(got, want, ulps=8, terms=width * inner)
+    want = expected(*given, gate_up, down)
+    assert_within(op.experts_4bit(*given, gate_up, down), want)
+    assert_within(op.experts_4bit_reference(*given, gate_up, down), want)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -50,21 +71,10 @@ def test_bfloat16(code: str) -> None:
     x = noise(0, 20, 48, dtype=torch.bfloat16)
     gate_up, down = weights_of(1, 5, 64, 48, code), weights_of(2, 5, 48, 32, code)
     got = op.experts_4bit(x, weights, index, gate_up, down)
-    want = op.experts_4bit_reference(x.float(), weights, index, gate_up, down)
     assert got.dtype == torch.bfloat16
-    # Rounded: a code times its scale (both products), the hidden rows and the output, by 2^-9 each.
-    bound = op.experts_4bit_reference(x.float().abs(), weights.abs(), index, magnitudes(gate_up), magnitudes(down))
-    assert ((got.float() - want).abs() <= 4 * ULP[torch.bfloat16] / 2 * bound + 1e-6).all()
-
-
-def magnitudes(stack: op.FourBit) -> op.FourBit:
-    """The same stack with every number positive."""
-    shift = 8 if stack.code == "int4" else 0
-    table = [VALUES[stack.code].index(abs(value)) if abs(value) <= 7 else 15 for value in VALUES[stack.code]]
-    assert shift == 0 or table[0] == 15
-    look = torch.tensor(table, dtype=torch.uint8, device=stack.packed.device)
-    low, high = look[(stack.packed & 15).long()], look[(stack.packed >> 4).long()]
-    return stack._replace(packed=low | high << 4)
+    want = expected(x, weights, index, gate_up, down)
+    assert_within(got, want)
+    assert_within(op.experts_4bit_reference(x, weights, index, gate_up, down), want)
 
 
 @few(8)

@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels.qkv import qkv, qkv_reference
-from tests.kernels.compare import DEVICE, assert_near, few, guarded, noise
+from tests.kernels.compare import DEVICE, few, guarded, noise
+from tests.near import Near, assert_within, rms_normed
 
 EPS = 1e-6
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
-# bfloat16: the reference rounds norm, both products and their sum, half a unit each, the kernel rounds once. Where the
-# two products cancel their roundings stay, so they are bounded at the largest value's size.
-ULPS = 3
 
 
 def tables(batch: int, rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,10 +23,26 @@ def int32(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int32, device=DEVICE)
 
 
-def near(got: torch.Tensor, want: torch.Tensor) -> None:
-    written = ~want.isnan()
-    assert torch.equal(written, ~got.isnan())
-    assert_near(got[written], want[written], ulps=ULPS, terms=want.shape[-1], at_largest=got.dtype == torch.bfloat16)
+def rotated(x: torch.Tensor, weight: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, kept: torch.dtype) -> Near:
+    """Heads [B, N, H, D] normed and turned; `kept` is what norm, both products and their sum are rounded to.
+
+    The kernel keeps float32 until it stores, the reference the dtype of its inputs.
+    """
+    normed = rms_normed(x, weight, EPS).to(kept)
+    half, turned = x.shape[-1] // 2, (normed * cos[..., None, :]).to(kept)
+    other = Near(*(torch.cat((part[..., half:], part[..., :half]), dim=-1) for part in (normed.value, normed.error)))
+    sign = torch.cat((-torch.ones(half), torch.ones(half))).to(DEVICE)
+    return (turned + (other * sign * sin[..., None, :]).to(kept)).to(x.dtype)
+
+
+def assert_written(cache: torch.Tensor, want: Near, slot: torch.Tensor, start: torch.Tensor) -> None:
+    """Rows [B, N, G, D] stand where they belong in cache [S, G, M, D], and nothing else was written."""
+    left = cache.clone()
+    for row, (where, first) in enumerate(zip(slot.tolist(), start.tolist(), strict=True)):
+        end = first + want.value.shape[1]
+        assert_within(cache[where, :, first:end].transpose(0, 1), want[row])
+        left[where, :, first:end] = torch.nan
+    assert left.isnan().all()
 
 
 @few(14)
@@ -60,11 +74,13 @@ def test_against_torch(
     cos, sin = tables(1 if shared_table else batch, rows, size, dtype)
     slot, start = int32(*reversed(range(batch))), int32(*(5 * row % 4 for row in range(batch)))
     buffers = [torch.full((batch + 1, groups, 3 + rows, size), torch.nan, dtype=dtype, device=DEVICE) for _ in range(4)]
-    given_v = v if own_values else None
-    got = qkv(q, k, given_v, *weights, cos, sin, buffers[0], buffers[1], slot, start, EPS)
-    want = qkv_reference(q, k, given_v, *weights, cos, sin, buffers[2], buffers[3], slot, start, EPS)
-    for one, other in ((got, want), (buffers[0], buffers[2]), (buffers[1], buffers[3])):
-        near(one, other)
+    tail = (*weights, cos, sin)
+    raw = v if own_values else k
+    for run, kept, (keys, values) in ((qkv, torch.float32, buffers[:2]), (qkv_reference, dtype, buffers[2:])):
+        got = run(q, k, v if own_values else None, *tail, keys, values, slot, start, EPS)
+        assert_within(got, rotated(q, weights[0], cos, sin, kept))
+        assert_written(keys, rotated(k, weights[1], cos, sin, kept), slot, start)
+        assert_written(values, rms_normed(raw, None, EPS).to(dtype), slot, start)
 
 
 def test_what_lies_behind_the_buffer_is_not_written() -> None:

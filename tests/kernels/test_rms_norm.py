@@ -8,19 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.kernels import rms_norm as op
-from tests.kernels.compare import assert_near, few, noise
+from tests.kernels.compare import few, noise
+from tests.near import Near, assert_within, rms_normed
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 EPS = 1e-6
-# In bfloat16 kernel and reference round once each, half a unit; in float32 rsqrt, mean and two products do.
-ULPS = 4
+Weights = list[torch.Tensor | None]
+
+
+def check(got: tuple[torch.Tensor, ...], reference: tuple[torch.Tensor, ...], want: list[Near]) -> None:
+    """Kernel and reference, each against the exact result; in bfloat16 both round once, as they store."""
+    assert len(got) == len(reference) == len(want)
+    for one, other, exact in zip(got, reference, want, strict=True):
+        assert one.dtype == other.dtype
+        assert_within(one, exact.to(one.dtype))
+        assert_within(other, exact.to(other.dtype))
+
+
+def ended(x: Near, residual: torch.Tensor, scalar: torch.Tensor | None, weights: Weights) -> list[Near]:
+    """The residual stream behind a branch, and its norms."""
+    h = x + residual if scalar is None else (x + residual) * scalar
+    return [h, *(rms_normed(h, weight, EPS) for weight in weights)]
 
 
 @few(8)
 @given(rows=st.integers(1, 5), width=st.integers(1, 70), dtype=DTYPES, scaled=st.booleans())
 def test_norm(rows: int, width: int, dtype: torch.dtype, scaled: bool) -> None:
     x, weight = noise(0, rows, width, dtype=dtype, scale=3.0), noise(1, width, dtype=dtype) if scaled else None
-    assert_near(op.rms_norm(x, weight, EPS), op.rms_norm_reference(x, weight, EPS), ulps=ULPS, terms=width)
+    got, reference = op.rms_norm(x, weight, EPS), op.rms_norm_reference(x, weight, EPS)
+    check((got,), (reference,), [rms_normed(x, weight, EPS)])
 
 
 @few(8)
@@ -28,10 +44,8 @@ def test_norm(rows: int, width: int, dtype: torch.dtype, scaled: bool) -> None:
 def test_fanout_of_one_input(rows: int, width: int, dtype: torch.dtype, count: int) -> None:
     x = noise(0, 2, rows, width, dtype=dtype)
     weights = [None, noise(1, width, dtype=dtype), noise(2, width, dtype=dtype)][:count]
-    got, want = op.rms_norm_fanout(x, weights, EPS), op.rms_norm_fanout_reference(x, weights, EPS)
-    assert len(got) == count
-    for one, other in zip(got, want, strict=True):
-        assert_near(one, other, ulps=ULPS, terms=width)
+    got, reference = op.rms_norm_fanout(x, weights, EPS), op.rms_norm_fanout_reference(x, weights, EPS)
+    check(got, reference, [rms_normed(x, weight, EPS) for weight in weights])
 
 
 @few(10)
@@ -40,11 +54,9 @@ def test_residual_and_fanout(rows: int, width: int, scaled: bool, count: int) ->
     x, residual, weight = noise(0, rows, width), noise(1, rows, width, scale=5.0), noise(2, width)
     scalar = noise(3, 1) if scaled else None
     weights = [noise(4, width), None, noise(5, width)][:count]
-    got = op.rms_norm_residual(x, weight, residual, scalar, weights, EPS)
-    want = op.rms_norm_residual_reference(x, weight, residual, scalar, weights, EPS)
-    assert len(got) == count + 1
-    for one, other in zip(got, want, strict=True):
-        assert_near(one, other, ulps=2 * ULPS, terms=width)
+    given = (x, weight, residual, scalar, weights, EPS)
+    want = ended(rms_normed(x, weight, EPS), residual, scalar, weights)
+    check(op.rms_norm_residual(*given), op.rms_norm_residual_reference(*given), want)
 
 
 @few(10)
@@ -55,10 +67,10 @@ def test_the_end_of_a_layer(rows: int, width: int, scaled: bool, count: int) -> 
     residual, weight = noise(4, rows, width), noise(5, width)
     scalar = noise(6, 1) if scaled else None
     weights = [noise(7, width), None][:count]
-    got = op.rms_norm_join(pair, pair_weights, weight, residual, scalar, weights, EPS)
-    want = op.rms_norm_join_reference(pair, pair_weights, weight, residual, scalar, weights, EPS)
-    for one, other in zip(got, want, strict=True):
-        assert_near(one, other, ulps=2 * ULPS, terms=width)
+    given = (pair, pair_weights, weight, residual, scalar, weights, EPS)
+    joined = rms_normed(pair[0], pair_weights[0], EPS) + rms_normed(pair[1], pair_weights[1], EPS)
+    want = ended(rms_normed(joined, weight, EPS), residual, scalar, weights)
+    check(op.rms_norm_join(*given), op.rms_norm_join_reference(*given), want)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -66,11 +78,11 @@ def test_zeros_stay_zero_and_large_rows_stay_finite(dtype: torch.dtype) -> None:
     x = torch.stack([torch.zeros(33), torch.full((33,), 1e15)]).to(dtype)
     got = op.rms_norm(x, None, EPS)
     assert got[0].eq(0).all()
-    assert_near(got[1], torch.ones(33, dtype=dtype), ulps=2)
+    assert_within(got, rms_normed(x, None, EPS).to(dtype))
 
 
 def test_the_residual_stream_is_rounded_before_it_is_normed_again() -> None:
     """In bfloat16 the norms must see what the next layer will see."""
     x, residual, weight = (noise(seed, 3, 48, dtype=torch.bfloat16) for seed in (0, 1, 2))
     h, normed = op.rms_norm_residual(x, weight[0].contiguous(), residual, None, [None], EPS)
-    assert_near(normed, op.rms_norm_reference(h, None, EPS), ulps=2)
+    check((normed,), (op.rms_norm_reference(h, None, EPS),), [rms_normed(h, None, EPS)])

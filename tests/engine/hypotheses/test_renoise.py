@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, CheckpointError, Frame, Hole
@@ -20,6 +20,7 @@ from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.tiny import SOURCE, changed, rewrite_settings, tiny_checkpoint, tiny_infiller
+from tests.examples import examples
 
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 WAIT_S = 60
@@ -70,7 +71,7 @@ def test_pieces_hold_every_free_token_once_and_begin_and_end_with_one(free: list
     assert all(0 < end - begin <= size and free[begin] and free[end - 1] for begin, end in pieces)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(SHARES, st.integers(0, 5))
 def test_frozen_tokens_survive_and_as_many_come_out_as_went_in(infiller: Infiller, share: Fraction, seed: int) -> None:
     hole = replace(HOLE, strength=float(share))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -23,6 +23,7 @@ from midspan.engine.prompts.overlap import up_to_the_fence
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint, stand_in
 from tests.engine.tiny import SOURCE, tiny_checkpoint
+from tests.examples import examples
 
 LAYOUTS = ("prompted", "clamped")
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
@@ -59,6 +60,7 @@ def picture(text: str, kind: GapKind = "rest_of_line") -> Hole:
     return Hole(prefix=prefix, suffix=suffix, kind=kind)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("request_text", ["Fill it.", "x = 1\n\n    y  = '<turn|>'\nétude ▁ 漢"])
 def test_a_question_is_what_the_template_makes_of_it(
     infillers: dict[str, Infiller], tmp_path: Path, request_text: str
@@ -230,7 +232,7 @@ def test_a_code_block_of_the_text_itself_is_no_fence() -> None:
 
 
 @given(ids=st.lists(st.integers(0, 560), max_size=40), layout=st.sampled_from(LAYOUTS), end=st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_special_tokens_never_reach_the_text(
     infillers: dict[str, Infiller], ids: list[int], layout: str, end: bool
 ) -> None:

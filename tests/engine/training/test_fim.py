@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import midspan.engine
@@ -28,6 +28,7 @@ from midspan.engine.training.run import Recipe, Run
 from midspan.engine.training.train import parse
 from tests.engine.tiny import config_json, random_model
 from tests.engine.training.test_training import tiny_corpus
+from tests.examples import examples
 
 FILLER, BOS, FIRST, LINE = 3, 2, 10, 12
 
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stream")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(33, 600), st.integers(0, 10_000), st.integers(30, 2000), st.integers(640, 4000))
 def test_a_document_is_suffix_prefix_middle_of_one_place_in_one_file(
     folder: Path, tokens: int, seed: int, file_tokens: int, length: int

@@ -277,6 +277,7 @@ class TestInt8:
         rewrite(small, lambda tensors: tensors.update({EMBEDDING + "_scale": torch.ones(64, 1)}))
         assert f"{EMBEDDING}_scale has shape [64, 1], not [64]" in refusal(small)
 
+    @pytest.mark.parity
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_exported_it_opens_in_transformers_with_the_same_logits(
         self, small: Path, tmp_path: Path, dtype: torch.dtype
@@ -320,6 +321,7 @@ def test_the_export_refuses_to_write_over_its_source(folder: Path) -> None:
         export(str(folder), folder / ".." / folder.name, torch.float32)
 
 
+@pytest.mark.parity
 def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_path: Path) -> None:
     export("embedded", tmp_path, torch.float32)
     loaded: Any = Recorded.from_pretrained(tmp_path, attn_implementation="sdpa", output_loading_info=True)
@@ -337,6 +339,7 @@ def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_
     assert distance(mine, denoise_logits(theirs, canvas, cache)) <= 1e-4
 
 
+@pytest.mark.parity
 def test_a_deep_network_as_transformers_saves_it_has_every_layer_s_shape(tmp_path: Path) -> None:
     """What differs by layer stands under numbers of equal width, from ten layers on with zeros before."""
     kinds = (["sliding_attention"] * 5 + ["full_attention"]) * 2

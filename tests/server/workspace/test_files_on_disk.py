@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from midspan.server.workspace.plain_files import read_plain
 from tests.server.gaps import write_files
 from tests.server.raw_client import RawClient, call, complete, connected
 from tests.server.scripted import TEXT
@@ -45,9 +47,8 @@ class Gap:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    write_files(
-        tmp_path / "root", {"a.py": "value_a = 1\n", "pkg/b.py": "value_b = 1\n", "pkg/sub/c.py": "value_c = 1\n"}
-    )
+    texts = {"a.py": "value_a = 1\n", "pkg/b.py": "value_b = 1\n", "pkg/sub/c.py": "value_c = 1\n"}
+    write_files(tmp_path / "root", texts | {".gitignore": "*.gen.py\n"})
     return tmp_path / "root"
 
 
@@ -121,14 +122,35 @@ def test_deleted_and_made_again(gap: Gap, root: Path) -> None:
 
 def test_what_may_not_be_read_is_not_read_for_an_event(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
-    write_files(root, {".gitignore": "*.gen.py\n"})
     names = ("x.gen.py", ".hidden.py", "node_modules/x.py", "secrets.py", ".env.py", "x.txt", "last.py")
     write_files(root, {name: f"value_{number} = 1\n" for number, name in enumerate(names)})
     (root / "link.py").symlink_to(root / "secrets.py")
     outside = root.parent / "outside.py"
     outside.write_text("value_outside = 1\n")
-    gap.client.send(events(*((root / name, CREATED) for name in (".gitignore", "link.py", *names)), (outside, CREATED)))
+    gap.client.send(events(*((root / name, CREATED) for name in ("link.py", *names)), (outside, CREATED)))
     gap.until(*ALL, f"value_{len(names) - 1} = 1")
+
+
+def test_a_folder_that_goes_and_comes_back_as_it_was(gap: Gap, root: Path) -> None:
+    gap.until(*ALL)
+    (root / "pkg").rename(root / ".aside")
+    gap.client.send(events((root / "pkg", DELETED)))
+    gap.until(ALL[0])
+    write_files(root, {"new.py": "value_new = 1\n"})
+    gap.client.send(events((root / "new.py", CREATED)))
+    gap.until(ALL[0], "value_new = 1")
+    (root / ".aside").rename(root / "pkg")
+    gap.client.send(events((root / "pkg", CREATED)))
+    gap.until(*ALL, "value_new = 1")
+
+
+def test_a_file_is_gone_although_it_was_said_to_have_changed(gap: Gap, root: Path) -> None:
+    gap.until(*ALL)
+    (root / "a.py").unlink()
+    (root / "pkg/b.py").unlink()
+    (root / "pkg/b.py").mkdir()
+    gap.client.send(events((root / "a.py", CHANGED), (root / "pkg/b.py", CHANGED)))
+    gap.until(ALL[2])
 
 
 def test_an_open_document_is_what_the_editor_shows(gap: Gap, root: Path) -> None:
@@ -169,3 +191,16 @@ def asked(client: RawClient) -> list[str]:
     [registration] = message["params"]["registrations"]
     assert registration["method"] == "workspace/didChangeWatchedFiles"
     return [watcher["globPattern"] for watcher in registration["registerOptions"]["watchers"]]
+
+
+def test_only_plain_files_are_read(tmp_path: Path) -> None:
+    write_files(tmp_path, {"plain": "text", "folder/x": ""})
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("plain")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert read_plain(str(tmp_path / "plain"), 3) == b"tex"
+    assert read_plain(str(tmp_path / "link"), 9, follow=True) == b"text"
+    names = ("folder", "fifo", "link", "gone", "n" * 300, "a\0b")
+    assert [read_plain(str(tmp_path / name), 9) for name in names] == [None] * len(names)
+    assert read_plain(str(tmp_path / "zero"), 9, follow=True) is None
+    assert read_plain(str(tmp_path / "fifo"), 9, follow=True) is None

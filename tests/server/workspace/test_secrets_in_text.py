@@ -87,6 +87,59 @@ t = jwt.encode(payload, "swordfish")
 CREATE USER x IDENTIFIED BY 'swordfish';
 <password>swordfish</password>
 hash = "$2b$12$abcdefghijklmnopqrstuv1234567890abcdefghij"
+API_SECRET: Final = "swordfish"
+os.environ.update({"DB_PASS": "swordfish"})
+<add key="Password" value="swordfish"/>
+<user name="x" password="swordfish"/>
+"pwd": "swordfish",
+pass: "swordfish",
+const { password = "swordfish" } = options;
+password ??= "swordfish";
+var pw string = "swordfish"
+$password = "swordfish";
+my $pass = 'swordfish';
+val apiKey: String = "swordfish"
+NSString *password = @"swordfish";
+password = r'swordfish'
+password = (b'swordfish')
+password = f"{x}swordfish"
+self.assertEqual(password, "swordfish")
+session.post(url, data={"user": "a", "pass": "swordfish"})
+boto3.client("s3", aws_secret_access_key="swordfish", aws_access_key_id="y")
+GraphDatabase.driver(uri, auth=("neo4j", "swordfish"))
+url = "mongodb+srv://user:p%40ss1@host/db"
+keyring.set_password("svc", "user", "swordfish")
+SECRETS = ["swordfish", "b"]
+# user: admin pass: hunter2
+# pw=hunter2
+'''Default password: hunter2'''
+# pass is hunter2
+print("password: hunter2")
+password = base64.b64decode("c3dvcmRmaXNo")
+env["PGPASSWORD"] = "swordfish"
+os.environ['MYSQL_PWD'] = 'swordfish'
+client.authenticate("admin", "swordfish")
+client.login(username="admin", password="swordfish")
+r = requests.post(u, headers={"X-Api-Key": "swordfish77"})
+headers = {"Authorization": f"token {'abc'}", "PRIVATE-TOKEN": "swordfish77"}
+auth = HTTPDigestAuth('admin', 'swordfish')
+cookie = "sessionid=38afes7a8b1c2d3e4f5a6b7c8d9e0f1a"
+app.secret_key = b'_5#y2L"F4Q8z\n\xec]/'
+SECRET_KEY = os.environ.get("SECRET_KEY", "swordfish")
+db = "mysql://root:swordfish@tcp(localhost:3306)/x"
+jdbc = "jdbc:mysql://host/db?user=root&password=swordfish"
+sqlalchemy.url = postgresql://scott:tiger7@localhost/test
+encryption_key: bytes = b"0123456789abcdef"
+iv = b"\x01\x9a\x77\x01\x13\x9a\x77\x41"
+masterKey = "swordfish"
+license_key = "AAAA-BBBB-CCCC-1234"
+# the root password was changed to swordfish
+# Passwort: geheim123
+// mot de passe : swordfish
+// TODO remove: secret is "swordfish"
+user = "admin"; passwd = "swordfish"
+otp_secret = "JBSWY3DPEHPK3PXP"
+lösenord = "swordfish"
 """.strip().splitlines()
 ISSUED = [
     f'KEY = "ghp_{"planted0" * 4}"',
@@ -257,11 +310,12 @@ def test_lines_that_belong_together(name: str) -> None:
     [
         ("yaml", "password: swordfish", True),
         ("yaml", "  db_password: swordfish7 # here", True),
-        ("shellscript", "export DB_PASS=swordfish", True),
+        ("bash", "export DB_PASS=swordfish", True),
         ("python", "password = swordfish", False),
         ("yaml", "password: ${PASSWORD}", False),
         ("yaml", "password: changeme", False),
         ("toml", "password = swordfish7", True),
+        ("bash", "PGPASSWORD=swordfish psql -h db", True),
     ],
 )
 def test_values_without_quotes_in_languages_that_have_them(language: str, line: str, held: bool) -> None:

@@ -152,7 +152,13 @@ async def test_what_was_in_hand_at_two_ends_is_left_alone(tmp_path: Path, monkey
             await scanned(found)
         assert (said(found, "fatal"), said(found, "oth")) == ([], ["other = 1"])
         found._documents.open((tmp_path / "fatal.py").as_uri(), "python", 1, "fatal = 2\n")
+        found._documents.open("untitled:after", "python", 1, "after = 1\n")
         found._tell((tmp_path / "fatal.py").as_uri())
+        found._tell("untitled:after")
+        async with asyncio.timeout(WAIT_S):
+            while not said(found, "after"):
+                found.found.clear()
+                await found.found.wait()
         assert not found.index.may_show(str(tmp_path / "fatal.py"), str(tmp_path / "other.py"))
 
 

@@ -1,0 +1,55 @@
+"""What a fresh environment takes: `install.py [PROJECT] [--extras NAMES]` prints its size and seconds as JSON.
+
+PROJECT is a checkout, this one where none is given; of it the package is installed as `make venv` does, with the extras
+named. torch comes first and counts by itself. Sizes are in MB of 10^6 bytes, as the files are long; the environment is
+thrown away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+
+
+def size_mb(folder: Path) -> float:
+    """Of all files below, links left out."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return round(sum(path.stat().st_size for path in files) / 1e6)
+
+
+def main(argv: list[str]) -> int:
+    """Make, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("project", type=Path, nargs="?", default=ROOT)
+    parser.add_argument("--extras", default="", help="with commas between them")
+    found = parser.parse_args(argv)
+    # What is built for it must not lie in the project's folder: a wheel is made, and nothing of it kept.
+    wanted = str(found.project.resolve()) + (f"[{found.extras}]" if found.extras else "")
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        venv.create(place, with_pip=True)
+        pip = [str(place / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip += ["--no-cache-dir", "--constraint", str(found.project / "constraints.txt")]
+        sizes, seconds = [size_mb(place)], list[float]()
+        for what in ("torch", wanted):
+            began = time.perf_counter()
+            subprocess.run([*pip, what], check=True, stdout=sys.stderr)
+            seconds.append(round(time.perf_counter() - began, 1))
+            sizes.append(size_mb(place))
+        row = {"checkpoint": "embedded", "extras": found.extras}
+        row |= {"torch_mb": sizes[1] - sizes[0], "torch_s": seconds[0]}
+        row |= {"rest_mb": sizes[2] - sizes[1], "rest_s": seconds[1]}
+        sys.stdout.write(json.dumps(row) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
