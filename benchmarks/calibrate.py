@@ -15,6 +15,7 @@ from typing import Any
 
 from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.training.calibrate import calibrate
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.ranking import fit_folder
 from midspan.server.text.syntax_check import SyntaxJudge
 
@@ -32,8 +33,10 @@ def main() -> None:
     keep_large_blocks()
     row: dict[str, Any] = {"checkpoint": str(found.folder), "device": "cpu"}
     if found.ranking:
-        row["ranking"] = fit_folder(found.folder, found.heldout, found.ranking, found.seed + 1, SyntaxJudge())
-    row |= calibrate(found.folder, found.heldout, found.holes, found.seed, found.precision, SyntaxJudge())
+        others = HeldOut(file=found.heldout, count=found.ranking, seed=found.seed + 1)
+        row["ranking"] = fit_folder(found.folder, others, SyntaxJudge())
+    heldout = HeldOut(file=found.heldout, count=found.holes, seed=found.seed)
+    row |= calibrate(found.folder, heldout, found.precision, SyntaxJudge())
     sys.stdout.write(json.dumps(row) + "\n")
 
 

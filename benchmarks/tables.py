@@ -104,12 +104,14 @@ def calibrated(row: Row) -> Figures:
         yield f"exactly the missing text, {what} of held-out packages", percent(found["exact"])
         yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
     if "nats" in row:
-        without = f"{row['nats_without']['middle_root']:.3f} without the root of fill-in-the-middle's probability"
+        # `middle_root` in older rows.
+        nats = row["nats_without"].get("fim_root", row["nats_without"].get("middle_root"))
+        without = f"{nats:.3f} without the root of fill-in-the-middle's probability"
         yield "telling right fills of held-out packages from wrong ones", f"{row['nats']:.3f} nats a fill; {without}"
 
 
-def promising(row: Row) -> Figures:
-    """Label and value of each figure of a `promising.py` row."""
+def search_floor(row: Row) -> Figures:
+    """Label and value of each figure of a `search_floor.py` row (`promising.py` in older rows)."""
     lost = f"with them {percent(row['lost_of_right'])} of what is shown and right"
     given_up = f"{percent(1 - row['passed'])}; {lost} is lost"
     yield "gaps of held-out packages that are given up before a canvas is denoised", given_up
@@ -142,7 +144,8 @@ def versus(row: Row) -> Figures:
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
-    "promising.py": promising,
+    "promising.py": search_floor,
+    "search_floor.py": search_floor,
     "early_exit.py": early_exit,
     "midspan bench keystroke": keystroke,
     "midspan bench replay": replay,

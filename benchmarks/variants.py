@@ -1,8 +1,9 @@
 """Tries settings of a checkpoint side by side on held-out holes: `variants.py FOLDER --heldout FILE VARIANT...`
 
-A VARIANT is a JSON object of `midspan.json` keys that differ from the folder's; `{}` is the folder as it ships. The key
-`oracle` is this script's own: `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
-So is `elsewhere`: with `{"elsewhere": false}` holes come without lines of the package's other files. And `network`:
+A VARIANT is a JSON object of the groups and keys of `midspan.json` that differ from the folder's, such as
+`{"hypotheses": {"beams": 0}}`; `{}` is the folder as it ships. The key `oracle` is this script's own: `{"oracle": 0}`
+gives every canvas the true number of slots, `{"oracle": 2}` two more. So is `elsewhere`: with `{"elsewhere": false}`
+holes come without lines of the package's other files. And `network`:
 "torch" computes the network in plain torch (bf16 where the CPU has units for it); without it what ships computes.
 With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
 Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
@@ -19,7 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,11 +40,16 @@ from midspan.engine.engine import load_infiller
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.settings import Ranking
+from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights.load import load_weights, read_config, resolve
+from midspan.engine.weights.midspan_json import settings_of
+from midspan.engine.weights.typed_json import KeyProblem
 from midspan.server.text.documents import unchanged
 from midspan.server.text.syntax_check import SyntaxJudge
+
+# Keys of a variant that no `midspan.json` has.
+OWN = ("oracle", "elsewhere", "network", "warm")
 
 
 class Gap(NamedTuple):
@@ -125,21 +131,24 @@ def tokens_needed(infiller: Infiller, hole: Hole, truth: str) -> int:
     return max(1, len(infiller.prompt.encode(heal + truth)))
 
 
+def changed(settings: CheckpointSettings, groups: dict[str, Any]) -> CheckpointSettings:
+    """The settings with other values in some groups; checked as those of a `midspan.json`."""
+    values = json.loads(json.dumps(asdict(settings)))
+    merged = {key: value | groups.get(key, {}) if isinstance(value, dict) else value for key, value in values.items()}
+    return settings_of({**groups, **merged})
+
+
 def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) -> dict[str, Any]:
     """The figures of one variant; the infiller's own settings are back afterwards."""
     shipped, bind, steps = infiller.settings, infiller.backend.bind, 0
-    changes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in variant.items()
-    }
-    slack, elsewhere, _ = changes.pop("oracle", None), changes.pop("elsewhere", True), changes.pop("network", None)
-    warm = changes.pop("warm", False)
-    if "ranking" in changes:
-        changes["ranking"] = Ranking(**changes["ranking"])
+    slack, elsewhere, warm = variant.get("oracle"), variant.get("elsewhere", True), variant.get("warm", False)
+    tried = changed(shipped, {key: value for key, value in variant.items() if key not in OWN})
     exact, found, times = 0, 0, []
     for number, (hole, truth, left) in enumerate(gaps):
         if slack is not None:
-            changes["slots"] = (tokens_needed(infiller, hole, truth) + slack,)
-        infiller.settings = replace(shipped, **changes)
+            slots = (tokens_needed(infiller, hole, truth) + slack,)
+            tried = replace(tried, layout=replace(tried.layout, slots=slots))
+        infiller.settings = tried
         hole = hole if elsewhere else replace(hole, other_lines=())
         if warm:
             ids = infiller.prompt.encode(infiller.prompt.lay_out(hole).heal + left)
@@ -197,12 +206,15 @@ def main(argv: list[str]) -> int:
     gaps = [Gap(hole, truth) for hole, truth in heldout_holes(found.heldout, found.holes, found.seed)]
     if found.divergent:
         gaps = list(divergent(infiller, gaps))
-    longest = max(infiller.settings.slots)
+    longest = max(infiller.settings.layout.slots)
     gaps = [gap for gap in gaps if tokens_needed(infiller, gap.hole, gap.truth) <= longest]
     rows = []
     for variant in found.variants:
         tried = with_network(infiller, resolve(found.folder), variant.get("network"))
-        rows.append(try_variant(tried, variant, gaps))
+        try:
+            rows.append(try_variant(tried, variant, gaps))
+        except KeyProblem as problem:
+            sys.exit(f"{json.dumps(variant)}: {problem}")
         sys.stderr.write(json.dumps(rows[-1]) + "\n")
     row = {"checkpoint": found.folder, "holes": len(gaps), "seed": found.seed, "divergent": found.divergent}
     row["variants"] = rows

@@ -57,6 +57,7 @@ from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.engine import load_infiller
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.infill import Infiller
+from midspan.engine.settings import CheckpointSettings
 from midspan.engine.training.holes import heldout_holes
 from midspan.engine.weights.export import export
 
@@ -108,12 +109,12 @@ class Theirs:
         rules = DiffusionGemmaGenerationConfig(
             max_new_tokens=self.model.config.canvas_length,
             max_denoising_steps=steps,
-            sampler_config=EntropyBoundSamplerConfig(entropy_bound=self.settings.entropy_bound),
-            t_min=self.settings.t_min,
-            t_max=self.settings.t_max,
+            sampler_config=EntropyBoundSamplerConfig(entropy_bound=self.settings.denoise.entropy_bound),
+            t_min=self.settings.denoise.t_min,
+            t_max=self.settings.denoise.t_max,
             # Stable means as many steps alike as there are: never before the last is done.
             stability_threshold=steps,
-            confidence_threshold=self.settings.confidence_threshold,
+            confidence_threshold=self.settings.denoise.confidence_threshold,
         )
         before = self.forwards
         self.model.generate(torch.tensor([prefix], device=self.model.device), generation_config=rules)
@@ -195,6 +196,16 @@ def compare(ours: Ours, theirs: Theirs, holes: list[Hole], rounds: int) -> Times
     return times
 
 
+def one_canvas(settings: CheckpointSettings, length: int) -> CheckpointSettings:
+    """The settings with one canvas of so many slots, and nothing beside it."""
+    return replace(
+        settings,
+        layout=replace(settings.layout, slots=(length,)),
+        denoise=replace(settings.denoise, draws=1),
+        hypotheses=replace(settings.hypotheses, beams=0, similar_lines=0),
+    )
+
+
 def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     """The row of one run. Raises CheckpointError, DeviceError, or OSError for files that cannot be read."""
     if arguments.threads is not None:
@@ -209,16 +220,16 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
     length = shipped.backend.canvas_length
     # What is loaded is looked through for garbage no more, as in the server (server/upkeep.py).
     gc.freeze()
-    one = replace(shipped.settings, slots=(length,), draws=1, beams=0, neighbours=0)
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         dtype = fastest_dtype(shipped.backend.device)
         export(arguments.checkpoint, Path(folder), dtype)
         theirs = Theirs(Path(folder), shipped, dtype, arguments.experts)
-    shapes = {"shipped": shipped, "one_canvas": Infiller(shipped.backend, shipped.prompt, one)}
+    one = Infiller(shipped.backend, shipped.prompt, one_canvas(shipped.settings, length))
+    shapes = {"shipped": shipped, "one_canvas": one}
     rows = {
         name + ("_next_key" if next_key else ""): {
-            "slots": list(infiller.settings.slots),
-            "draws": infiller.settings.draws,
+            "slots": list(infiller.settings.layout.slots),
+            "draws": infiller.settings.denoise.draws,
             **compare(Ours(infiller, next_key), theirs, holes, arguments.rounds).row(),
         }
         for next_key in (False, True)

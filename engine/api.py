@@ -126,7 +126,8 @@ class About:
     """The loaded checkpoint and the backend that was chosen for it.
 
     `actions` are the code actions that it does well. `context_tokens` is how much of `Hole.context` it reads,
-    and `reads_other_lines` says whether it uses `Hole.other_lines`.
+    and `reads_other_lines` says whether it uses `Hole.other_lines`. `old_keys` are those keys of its `midspan.json`
+    that the next release does not read, each with the key of today.
     """
 
     checkpoint: str
@@ -142,6 +143,7 @@ class About:
     actions: tuple[str, ...] = ()
     context_tokens: int = 0
     reads_other_lines: bool = False
+    old_keys: tuple[str, ...] = ()
 
 
 OnFrame = Callable[[Frame], None]

@@ -11,14 +11,13 @@ import torch
 
 from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
 from midspan.engine.backends.backend import Backend
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, is_settled
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import FEATURES, CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest gap that was trained on.
 LONGEST_SPAN = 4
@@ -74,13 +73,13 @@ class _GapSearch:
         with out.timed("denoise"):
             found = [_hypothesis(beam) for beam in self._beams()]
             checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout)
-            out.ranked = checker.order(found, twin.settings.ranking.syntax, wanted)
+            out.ranked = checker.order(found, twin.settings.hypotheses.ranking.syntax, wanted)
 
     def _beams(self) -> Sequence[Beam]:
         """Ended beams, the likeliest first; stops when the best are settled, the gap is too long or time is up."""
         twin, out, settings, wanted = self._twin, self.out, self._twin.settings, self._budget.candidates
-        width = max(settings.draws * len(settings.slots), min(MAX_EACH, wanted))
-        limit = max(settings.slots) * (LONGEST_SPAN if self._many_lines else 1)
+        width = max(settings.denoise.draws * len(settings.layout.slots), min(MAX_EACH, wanted))
+        limit = max(settings.layout.slots) * (LONGEST_SPAN if self._many_lines else 1)
         gap, ended = twin.fim.gap(out.layout, self._hole.kind), list[Beam]()
         with twin.fim.beam_cache() as cache:
             for beams, ended in gap.steps(cache, width, limit):

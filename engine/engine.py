@@ -19,6 +19,7 @@ from midspan.engine.api import (
     About,
     Budget,
     Candidate,
+    CheckpointError,
     DeviceError,
     Fill,
     Hole,
@@ -29,15 +30,17 @@ from midspan.engine.api import (
     Stopped,
 )
 from midspan.engine.autoregressive import Autoregressive
+from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import load_backend
+from midspan.engine.canvas import Canvas
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
-from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.released import CHAT_LAYOUTS
-from midspan.engine.settings import CheckpointSettings, read_settings
-from midspan.engine.weights.load import read_config, resolve
+from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
+from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
+from midspan.engine.weights.load import check_weights, read_config, resolve
+from midspan.engine.weights.midspan_json import old_keys, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,9 @@ class _Job:
 class Engine:
     """A loaded checkpoint; `fill` may be called from any thread, the model runs on one of its own."""
 
-    def __init__(self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float) -> None:
+    def __init__(
+        self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float, old_keys: tuple[str, ...] = ()
+    ) -> None:
         self._infiller = infiller
         self._backend, settings = infiller.backend.describe(), infiller.settings
         self.about = About(
@@ -91,14 +96,15 @@ class Engine:
             dtype=self._backend.dtype,
             threads=self._backend.threads,
             parameters=self._backend.parameters,
-            layout=settings.layout,
-            languages=settings.languages,
-            show_threshold=settings.show_threshold,
+            layout=settings.layout.kind,
+            languages=settings.show.languages,
+            show_threshold=settings.show.show_threshold,
             kernels=self._backend.kernels,
             load_ms=load_ms,
             actions=settings.offered,
-            context_tokens=settings.context_tokens,
-            reads_other_lines=settings.neighbours > 0,
+            context_tokens=settings.layout.context_tokens,
+            reads_other_lines=settings.hypotheses.similar_lines > 0,
+            old_keys=old_keys,
         )
         self._wake = threading.Condition()
         self._waiting: _Job | None = None
@@ -124,7 +130,7 @@ class Engine:
         backend = infiller.backend.describe()
         kernels = ", ".join(f"{part} {code}" for part, code in backend.kernels)
         log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, backend.device, load_ms, kernels)
-        return cls(infiller, name=checkpoint, load_ms=load_ms)
+        return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old_keys(resolve(checkpoint)))
 
     @property
     def encoded_tokens(self) -> int:
@@ -171,12 +177,14 @@ class Engine:
         while (job := self._next()) is not None:
             try:
                 fill = self._answer(job)
-            except Exception as error:
+            except BaseException as error:
+                # A panic in Rust code is no Exception; without the worker no request would be answered any more.
                 log.exception("a fill failed; the next request starts afresh")
                 # The error's frames hold the tensors that filled the memory.
                 traceback.clear_frames(error.__traceback__)
                 self._infiller.reset()
-                job.future.set_exception(error)
+                known = isinstance(error, Exception)
+                job.future.set_exception(error if known else RuntimeError(f"{type(error).__name__}: {error}"))
             else:
                 job.future.set_result(fill)
 
@@ -223,7 +231,7 @@ class Engine:
         for hypothesis in infilling.ranked:
             text = self._infiller.prompt.text(list(hypothesis.ids), infilling.layout)
             if text.strip() and text not in candidates:
-                confidence = hypothesis.confidence(self._infiller.settings.calibration)
+                confidence = hypothesis.confidence(self._infiller.settings.show.calibration)
                 candidates[text] = Candidate(text=text, confidence=confidence)
         return list(candidates.values())
 
@@ -235,16 +243,18 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     """
     place = _device(device)
     folder = resolve(checkpoint)
-    config = ModelConfig.from_json(read_config(folder))
+    config = ModelConfig.from_json(read_config(folder), str(folder / "config.json"))
     settings = read_settings(folder)
+    check_weights(folder, config, place)
     prompt = _prompt(folder, settings)
     prompt.widen(config.vocab_size)
     try:
         backend = load_backend(folder, config, place, settings.quantize, progress)
+        _try_out(backend, folder)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
-    log.info("%s: layout %s", folder, settings.layout)
-    return (Autoregressive if settings.layout == "fim" else Infiller)(backend, prompt, settings)
+    log.info("%s: layout %s", folder, settings.layout.kind)
+    return (Autoregressive if settings.layout.kind == "fim" else Infiller)(backend, prompt, settings)
 
 
 def fill_examples(infiller: Infiller | Autoregressive) -> None:
@@ -252,7 +262,7 @@ def fill_examples(infiller: Infiller | Autoregressive) -> None:
 
     The first prompt is as long as prompts get; the next ones differ by as little as a keystroke. Raises DeviceError.
     """
-    text = "total = total + 1\n" * max(1, infiller.settings.prefix_tokens // 6)
+    text = "total = total + 1\n" * max(1, infiller.settings.layout.prefix_tokens // 6)
     try:
         for kind in ("rest_of_line", "span", "rest_of_line"):
             infiller.infill(Hole(prefix=text, suffix="\n" + text, kind=kind), Budget(), PATIENT)
@@ -263,15 +273,29 @@ def fill_examples(infiller: Infiller | Autoregressive) -> None:
 
 def _prompt(folder: Path, settings: CheckpointSettings) -> Prompt:
     """The checkpoint's tokenizer, with chat turns where its layout needs them. Raises CheckpointError."""
-    file = folder / "tokenizer.json"
-    if settings.layout in CHAT_LAYOUTS:
-        return ChatPrompt(file, settings)
-    return Prompt(
-        file,
-        prefix_tokens=settings.prefix_tokens,
-        filler_id=settings.filler_id,
-        context_tokens=settings.context_tokens,
+    file, layout = folder / "tokenizer.json", settings.layout
+    if layout.kind in CHAT_LAYOUTS:
+        return ChatPrompt(file, layout)
+    prompt = Prompt(
+        file, prefix_tokens=layout.prefix_tokens, filler_id=layout.filler_id, context_tokens=layout.context_tokens
     )
+    fillers = [token for token in prompt.special_ids if token not in (BOS_ID, EOS_ID)]
+    if layout.filler_id not in fillers:
+        some = ", ".join(map(str, fillers[:8]))
+        problem = f"layout.filler_id is {layout.filler_id}; give a special token of tokenizer.json, such as {some}"
+        raise CheckpointError(f"{folder / 'midspan.json'}: {problem}")
+    return prompt
+
+
+@torch.inference_mode()
+def _try_out(backend: CanvasBackend, folder: Path) -> None:
+    """Read one token causally and as a canvas. Raises CheckpointError if the logits are unusable."""
+    cache, ids = backend.new_cache(1), torch.tensor([[BOS_ID]], device=backend.device)
+    canvas = Canvas(ids=ids, free=torch.ones_like(ids, dtype=torch.bool))
+    hidden = torch.cat((backend.prefill(ids, cache), backend.bind(cache, canvas).read(ids)), dim=1)
+    logits = backend.logits(hidden[0])
+    if not bool(logits.isfinite().all()) or bool((logits.amax(dim=-1) == logits.amin(dim=-1)).any()):
+        raise CheckpointError(f"{folder}: its weights compute no finite logits that differ; copy the checkpoint again")
 
 
 def _device(name: str) -> torch.device:

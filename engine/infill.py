@@ -34,8 +34,8 @@ class Infiller:
     @cached_property
     def prefix(self) -> PrefixCache:
         """The cache of the prefix."""
-        settings = self.settings
-        tokens = settings.context_tokens + settings.prefix_tokens + settings.suffix_tokens + ASKING_TOKENS
+        layout = self.settings.layout
+        tokens = layout.context_tokens + layout.prefix_tokens + layout.suffix_tokens + ASKING_TOKENS
         return PrefixCache(self.backend, tokens)
 
     @cached_property
@@ -84,7 +84,7 @@ def fill_line(task: Task) -> None:
 def fill_blocks(task: Task) -> None:
     """Fill a gap of many lines block by block, until a block ends the gap."""
     out, layout = task.out, task.layout
-    for number in range(MAX_BLOCKS if task.settings.layout != "clamped" else 1):
+    for number in range(MAX_BLOCKS if task.settings.layout.kind != "clamped" else 1):
         if task.observer.interrupted():
             out.stopped = "cancelled"
             return

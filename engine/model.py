@@ -7,7 +7,7 @@ transformers 5.23.0, models/diffusion_gemma/modeling_diffusion_gemma.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from midspan.engine.api import CheckpointError
+from midspan.engine.weights.config_json import TextConfig, read_config_values
 from midspan.kernels.experts import expert_mlp, experts_reference
 from midspan.kernels.geglu import geglu_reference
 from midspan.kernels.rms_norm import rms_norm_reference
@@ -55,58 +55,34 @@ class ModelConfig:
     layers: tuple[LayerShape, ...]
 
     @classmethod
-    def from_json(cls, config: dict[str, Any]) -> ModelConfig:
-        """Read a DiffusionGemma config.json. Raises CheckpointError when a key is missing or unknown to this code."""
-        if config.get("model_type") != "diffusion_gemma":
-            raise CheckpointError(f"config.json: model_type is {config.get('model_type')!r}, not 'diffusion_gemma'")
-        try:
-            text = config["text_config"]
-            shape = cls(
-                vocab_size=text["vocab_size"],
-                hidden_size=text["hidden_size"],
-                intermediate_size=text["intermediate_size"],
-                heads=text["num_attention_heads"],
-                experts=text["num_experts"],
-                top_k=text["top_k_experts"],
-                expert_size=text["moe_intermediate_size"],
-                # transformers leaves this key out of what it saves when it is 30.
-                softcap=text.get("final_logit_softcapping", 30.0),
-                eps=text["rms_norm_eps"],
-                canvas_length=config["canvas_length"],
-                layers=tuple(_layer_shape(text, index) for index in range(text["num_hidden_layers"])),
-            )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise CheckpointError(f"config.json: missing or unusable key {error}; take it from the release") from error
-        if text.get("hidden_activation") != "gelu_pytorch_tanh" or text.get("attention_bias"):
-            raise CheckpointError("config.json: only gelu_pytorch_tanh and attention_bias false are supported")
-        if not config.get("tie_word_embeddings", True):
-            raise CheckpointError(
-                "config.json: tie_word_embeddings is false; only checkpoints with a tied head are read"
-            )
-        return shape
+    def from_json(cls, config: Mapping[str, Any], file: str = "config.json") -> ModelConfig:
+        """Read a DiffusionGemma config.json. Raises CheckpointError naming `file`, the key and what is allowed."""
+        found = read_config_values(config, file)
+        text = found.text_config
+        return cls(
+            vocab_size=text.vocab_size,
+            hidden_size=text.hidden_size,
+            intermediate_size=text.intermediate_size,
+            heads=text.num_attention_heads,
+            experts=text.num_experts,
+            top_k=text.top_k_experts,
+            expert_size=text.moe_intermediate_size,
+            softcap=text.final_logit_softcapping,
+            eps=text.rms_norm_eps,
+            canvas_length=found.canvas_length,
+            layers=tuple(_layer_shape(text, index) for index in range(text.num_hidden_layers)),
+        )
 
 
-def _layer_shape(text: dict[str, Any], index: int) -> LayerShape:
-    kind = text["layer_types"][index]
-    rope = text["rope_parameters"][kind]
-    if rope["rope_type"] not in ("default", "proportional"):
-        raise CheckpointError(f"config.json: rope_type {rope['rope_type']!r} is not supported")
-    if kind == "sliding_attention":
-        head_dim, kv_heads, window = text["head_dim"], text["num_key_value_heads"], text["sliding_window"]
-    elif "per_layer_config" in text:
-        # transformers saves only what differs from the sliding layers, under numbers such as "05".
-        own = {**text, **{int(key): of_one for key, of_one in text["per_layer_config"].items()}.get(index, {})}
-        head_dim, kv_heads, window = own["head_dim"], own["num_key_value_heads"], None
-    else:
-        kv_heads = text.get("num_global_key_value_heads") or text["num_key_value_heads"]
-        head_dim, window = text["global_head_dim"], None
+def _layer_shape(text: TextConfig, index: int) -> LayerShape:
+    (head_dim, kv_heads), rope = text.layer(index), text.rope(index)
     return LayerShape(
         head_dim=head_dim,
         kv_heads=kv_heads,
-        window=window,
-        rope_theta=rope["rope_theta"],
-        rope_fraction=rope.get("partial_rotary_factor", 1.0),
-        rope_proportional=rope["rope_type"] == "proportional",
+        window=text.sliding_window if text.layer_types[index] == "sliding_attention" else None,
+        rope_theta=rope.rope_theta,
+        rope_fraction=rope.partial_rotary_factor,
+        rope_proportional=rope.rope_type == "proportional",
     )
 
 

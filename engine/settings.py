@@ -1,195 +1,239 @@
-"""`midspan.json` beside a checkpoint's config: how this checkpoint wants its gaps laid out, and its calibration."""
+"""A checkpoint's own settings, as `midspan.json` beside its config has them, and the bounds of every value.
+
+Token counts, temperatures, log-probabilities in nats, logistic weights. weights/midspan_json.py reads and writes them.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
-from midspan.engine.api import CheckpointError
-from midspan.engine.features import FEATURES
-from midspan.engine.released import CHAT_LAYOUTS, complaint, defaults
+from midspan.engine.weights.typed_json import Count, Spelled, Within
 
-# Left-over slots of a canvas hold filler; or filler parts suffix and prefix, and the gap is written behind both; or the
-# gap is asked for as in a chat, and the canvas holds the answer, or the gap and the suffix (chat.py).
-LAYOUTS = ("filler", "fim", *CHAT_LAYOUTS)
-# What may be offered for a selection; `midspan.json` names what the checkpoint does well, or its layout decides.
-ACTIONS = ("refill", "lightly", "half", "fully", "finish", "placeholder", "docstring", "quickfix")
-ACTIONS_BY_LAYOUT = {
+# What a confidence is made of; a `calibration` has a bias, then a weight for each, in this order. Log-probabilities in
+# nats of the tokens of the gap and of the suffix's head, read causally; whether a canvas came to the gap (1 or 0); the
+# evidence of similar lines; log-probabilities of the gap's tokens and of its end by fill-in-the-middle; the square root
+# of the probability of both, in which being right is nearly linear; that root times the evidence (either is enough to
+# be sure); whether the beam search came to it (zeros without `beams`); the lead over the next, in nats; whether it
+# parses.
+FEATURES = (
+    *("gap_mean", "gap_min", "gap_sum", "suffix_mean", "suffix_min", "drawn", "similar"),
+    *("fim_sum", "fim_min", "end", "fim_root", "similar_root", "beam", "margin", "parses"),
+)
+Kind = Literal["filler", "fim", "prompted", "clamped"]
+# A chat's turns (prompts/chat.py). They have no filler: lengths are tried, or an answer ends with its turn.
+CHAT_LAYOUTS: tuple[Kind, ...] = ("prompted", "clamped")
+NO_FILLER = -1
+Action = Literal["refill", "lightly", "half", "fully", "finish", "placeholder", "docstring", "quickfix"]
+# What may be offered for a selection; `show.actions` names what the checkpoint does well, or its layout decides.
+ACTIONS: tuple[Action, ...] = get_args(Action)
+ACTIONS_BY_LAYOUT: dict[Kind, tuple[Action, ...]] = {
     # The embedded model, which does not say what code is for and takes no message into account.
     "filler": ("refill", "lightly", "half", "fully", "finish", "placeholder"),
     # No part of a draft can be renoised.
     "fim": ("refill", "finish", "placeholder"),
 }
 Quantize = Literal["none", "fp8", "int4"]
-QUANTIZE: tuple[Quantize, ...] = ("none", "fp8", "int4")
-OPTIONAL = {
-    *("actions", "around_beams", "beams", "context_tokens", "early_exit", "length_bias", "neighbours", "promising"),
-    *("quantize", "ranking", "suffix_tokens", "thought"),
-}
+# No tokenizer that is in use has more ids, and no network as long a canvas.
+MOST_IDS, MOST_SLOTS = 1 << 20, 4096
+Tokens = Annotated[int, Within(0, 1 << 17)]
+Slots = Annotated[tuple[Annotated[int, Within(1, MOST_SLOTS)], ...], Count(1, 64)]
+Few = Annotated[int, Within(0, 64)]
+Some = Annotated[int, Within(1, 64)]
+Nats = Annotated[float, Within(0.0, 1000.0)]
+Share = Annotated[float, Within(0.0, 1.0)]
+Temperature = Annotated[float, Within(0.01, 10.0)]
+Weight = Annotated[float, Within(0.0, 10_000.0)]
+Calibration = Annotated[
+    tuple[Annotated[float, Within(-10_000.0, 10_000.0)], ...], Count(len(FEATURES) + 1, len(FEATURES) + 1)
+]
+Language = Annotated[str, Spelled(r"[A-Za-z0-9_.+#-]{1,40}", "a language id of at most 40 letters, digits and _.+#-")]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """What hypotheses are ordered by: weights of log-probabilities in nats, of evidence, and a syntax error's cost.
 
-    `gap` and `suffix` weigh the causal reading, `middle` and `end` what fill-in-the-middle says of the gap and its end,
-    `root` the square root of the probability of both, `evidence` what lines near by say, `agreed` that both a canvas
+    `gap` and `suffix` weigh the causal reading, `fim` and `end` what fill-in-the-middle says of the gap and its end,
+    `root` the square root of the probability of both, `evidence` what similar lines say, `agreed` that both a canvas
     and a beam came to it.
     """
 
-    gap: float = 1.0
-    suffix: float = 1.0
-    evidence: float = 0.0
-    middle: float = 0.0
-    end: float = 0.0
-    agreed: float = 0.0
-    root: float = 0.0
+    gap: Weight = 1.0
+    suffix: Weight = 1.0
+    evidence: Weight = 0.0
+    fim: Weight = 0.0
+    end: Weight = 0.0
+    agreed: Weight = 0.0
+    root: Weight = 0.0
     # More nats than any hypothesis makes good.
-    syntax: float = 1000.0
+    syntax: Weight = 1000.0
 
-    def standing(self, known: Mapping[str, float]) -> float:
-        """Of one hypothesis by its FEATURES and the suffix's sum, in nats; what does not parse is put back later."""
+    def score(self, known: Mapping[str, float]) -> float:
+        """The score of one hypothesis in nats, by its FEATURES and `suffix_sum`; a syntax error's cost comes later."""
         return (
             self.gap * known["gap_sum"]
             + self.suffix * known["suffix_sum"]
-            + self.evidence * known["nearby"]
-            + self.middle * known["middle_sum"]
+            + self.evidence * known["similar"]
+            + self.fim * known["fim_sum"]
             + self.end * known["end"]
             + self.agreed * known["drawn"] * known["beam"]
-            + self.root * known["middle_root"]
+            + self.root * known["fim_root"]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlyExit:
-    """When an answer is known before a canvas is denoised, by what beams and lines near by say.
+class LayoutSettings:
+    """How a gap is laid out in tokens.
 
-    `ranking` orders them, `calibration` gives the best one's confidence: below `silent` nothing is filled, from `sure`
-    on that one is the fill, and between the two canvases are asked.
+    `kind`: `filler`, left-over slots of a canvas hold the token `filler_id`; `fim`, that token parts suffix and prefix,
+    and the gap is written behind both from left to right; `prompted` and `clamped`, a chat's turns (prompts/chat.py).
+    `slots` are the gap lengths that are tried within a line, `block_slots` those for a span of lines. The encoder sees
+    at most `context_tokens` of text from elsewhere and `prefix_tokens` before the gap; a chat's question shows at most
+    `suffix_tokens` behind it. `empty_thinking`: whether an empty thought stands before a chat's answer.
     """
 
+    kind: Kind
+    slots: Slots
+    block_slots: Slots
+    prefix_tokens: Annotated[int, Within(1, 1 << 17)]
+    filler_id: Annotated[int, Within(NO_FILLER, MOST_IDS - 1)] = NO_FILLER
+    suffix_tokens: Tokens = 0
+    context_tokens: Tokens = 0
+    empty_thinking: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoiseSettings:
+    """How canvases are denoised.
+
+    `draws` canvases for each gap length; of all, the `survivors` of least entropy go on after the first step. At most
+    `steps` steps at temperatures from `t_max` to `t_min`; a step accepts `entropy_bound` nats, and a canvas has settled
+    below `confidence_threshold` nats a slot. `reuse_suffix` keeps the suffix' keys and values of the first step.
+    """
+
+    draws: Some
+    survivors: Some
+    steps: Annotated[int, Within(1, 256)]
+    t_min: Temperature
+    t_max: Temperature
+    entropy_bound: Nats
+    confidence_threshold: Nats
+    reuse_suffix: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HypothesisSettings:
+    """What competes with canvases, and what orders all hypotheses.
+
+    `beams` are written from left to right, by a checkpoint that was taught to; `similar_lines` come from lines near by
+    and of other files; `ranking` orders them all. Only gap lengths within `length_slack` tokens of a beam's are tried,
+    all for None. `length_bias` is what each length of `slots`, then of `block_slots`, gains in nats by its size alone
+    (hypotheses/lengths.py); none is zeros.
+    """
+
+    beams: Few = 0
+    similar_lines: Few = 0
+    length_slack: Annotated[int, Within(0, MOST_SLOTS)] | None = None
+    length_bias: Annotated[tuple[Annotated[float, Within(-1000.0, 1000.0)], ...], Count(0, 128)] = ()
+    ranking: Ranking = field(default_factory=Ranking)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchFloor:
+    """The least log-probability of a beam, in nats, and the least evidence of a similar line; either is enough."""
+
+    log_prob: Annotated[float, Within(-1000.0, 0.0)]
+    evidence: Nats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyExit:
+    """The confidences that decide before a canvas is denoised: nothing below `reject`, a fill from `accept` on.
+
+    `ranking` orders beams and similar lines by themselves, `calibration` gives the best one's confidence.
+    """
+
+    reject: Share
+    accept: Share
     ranking: Ranking
-    calibration: tuple[float, ...]
-    silent: float
-    sure: float
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowSettings:
+    """What is offered: for which languages, which code actions, and the gate that an unasked fill must pass.
+
+    The gate has three stages, each dearer than the one before. It is for requests that want a sure fill or none, those
+    whose least confidence is `show_threshold` or more; any other request passes the first two.
+
+    1. `search_floor`, once similar lines are found and while beams grow: nothing, where no similar line has `evidence`
+       and no beam has `log_prob`, nor can have any more.
+    2. `early_exit`, before a canvas is denoised: by its own ranking and calibration of beams and similar lines,
+       nothing below `reject`, the best of them from `accept` (and from what the request asks) on; canvases in between.
+    3. `show_threshold`, at the end: the fill, if its confidence is so high. The confidence is the logistic of FEATURES
+       by `calibration`, or that of stage 2 where it was the answer.
+
+    A stage that is None lets everything pass. The fits in training/ choose 1 and 2 so that next to nothing is lost that
+    3 would show.
+    """
+
+    languages: Annotated[tuple[Language, ...], Count(1, 200)]
+    show_threshold: Share
+    calibration: Calibration
+    search_floor: SearchFloor | None = None
+    early_exit: EarlyExit | None = None
+    actions: Annotated[tuple[Action, ...], Count(0, len(ACTIONS))] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
-    """One checkpoint's own settings; token counts, temperatures and logistic weights.
+    """The groups of `midspan.json`. `quantize` says what weights become at load: nothing, FP8, or experts in 4 bits."""
 
-    `neighbours` is how many texts from lines near by compete with what the canvases come to, `beams` how many that are
-    written from left to right (0 for a checkpoint that was not taught to); `ranking` orders them all.
-    `around_beams` is how many tokens the gap lengths that are tried may be off what the beams came to; None for any.
-    `context_tokens` is how much of a hole's context the encoder sees before the prefix: 0 for a checkpoint without.
-    `suffix_tokens` is how much of the text behind the gap a chat's question shows, `thought` whether an empty thought
-    stands before its answer. `length_bias` is what each length of `slots`, then each of `block_slots`, gains in nats by
-    its size alone (lengths.py); none is zeros.
-    `promising` says when a gap may come to something that is shown: where the likeliest beam has so many nats or more,
-    or a line near by so much evidence; None where that is not known.
-    `early_exit` is an EarlyExit for fills that are wanted only if they are sure; None asks canvases every time.
-    `calibration` holds the bias and the weights of FEATURES; confidence is their logistic.
-    """
-
-    layout: str
-    filler_id: int
-    slots: tuple[int, ...]
-    block_slots: tuple[int, ...]
-    draws: int
-    keep: int
-    prefix_tokens: int
-    reuse_suffix: bool
-    steps: int
-    t_min: float
-    t_max: float
-    entropy_bound: float
-    confidence_threshold: float
-    languages: tuple[str, ...]
-    show_threshold: float
-    calibration: tuple[float, ...]
-    actions: tuple[str, ...] | None = None
-    context_tokens: int = 0
-    neighbours: int = 0
-    beams: int = 0
-    around_beams: int | None = None
-    ranking: Ranking = Ranking()
+    layout: LayoutSettings
+    denoise: DenoiseSettings
+    hypotheses: HypothesisSettings = field(default_factory=HypothesisSettings)
+    show: ShowSettings
     quantize: Quantize = "none"
-    suffix_tokens: int = 0
-    thought: bool = True
-    length_bias: tuple[float, ...] = ()
-    promising: tuple[float, float] | None = None
-    early_exit: EarlyExit | None = None
 
     @property
-    def offered(self) -> tuple[str, ...]:
+    def offered(self) -> tuple[Action, ...]:
         """The code actions that the checkpoint does well: as it says, else as its layout lets it."""
-        return ACTIONS_BY_LAYOUT.get(self.layout, ACTIONS) if self.actions is None else self.actions
+        chosen = self.show.actions
+        return ACTIONS_BY_LAYOUT.get(self.layout.kind, ACTIONS) if chosen is None else chosen
 
 
-def read_settings(folder: Path) -> CheckpointSettings:
-    """Read `midspan.json`; a checkpoint without one is taken for the released one.
-
-    Raises CheckpointError naming the file and what is wrong with it.
-    """
-    file = folder / "midspan.json"
-    if not file.is_file():
-        return CheckpointSettings(**defaults())
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error}); restore it from the checkpoint's source") from error
-    names = {field.name for field in fields(CheckpointSettings)}
-    if isinstance(values, dict):
-        values = {**defaults(str(values.get("layout"))), **values}
-    if not isinstance(values, dict) or not names - OPTIONAL <= values.keys() <= names:
-        wrong = sorted((names ^ set(values)) - OPTIONAL) if isinstance(values, dict) else "not an object"
-        raise CheckpointError(f"{file}: missing or unknown keys {wrong}; it must have exactly {sorted(names)}")
-    if (problem := _problem(values)) is not None:
-        raise CheckpointError(f"{file}: {problem}")
-    values["ranking"] = Ranking(**values.get("ranking", {}))
-    if (early := values.get("early_exit")) is not None:
-        weights = {"ranking": Ranking(**early["ranking"]), "calibration": tuple(early["calibration"])}
-        values["early_exit"] = EarlyExit(**(early | weights))
-    kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return CheckpointSettings(**kept)
-
-
-def write_settings(folder: Path, **values: object) -> None:
-    """Put values into the folder's `midspan.json`; its other keys stay as they are."""
-    file = folder / "midspan.json"
-    known = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**known, **values}, indent=2) + "\n", encoding="utf-8")
-
-
-def _problem(values: dict[str, Any]) -> str | None:
-    """What is wrong with the value of a key, and the mend."""
-    known = ", ".join(field.name for field in fields(Ranking))
-    ranking, numbers = values.get("ranking", {}), len(values["calibration"])
-    if not set(values.get("actions") or ()) <= set(ACTIONS):
-        return f"unknown actions {values['actions']}; this version knows {', '.join(ACTIONS)}"
-    if values["layout"] not in LAYOUTS:
-        return f"layout {values['layout']!r} is not supported; this version knows {' and '.join(map(repr, LAYOUTS))}"
-    if values["layout"] == "fim" and values.get("context_tokens"):
-        return "layout 'fim' takes no context; set context_tokens to 0"
-    if values.get("quantize", "none") not in QUANTIZE:
-        return f"quantize {values['quantize']!r} is none of {', '.join(QUANTIZE)}; take one"
-    if not isinstance(ranking, dict) or not ranking.keys() <= set(known.split(", ")):
-        return f"ranking {ranking!r} is no object of weights; it may have {known}"
-    if len(values.get("promising") or (0, 0)) != 2:
-        return f"promising {values['promising']!r} is not two numbers; fit it again or leave it out"
-    if (early := values.get("early_exit")) is not None and not _is_early_exit(early):
-        return "early_exit is not what this version fits; fit it again or leave it out"
-    if numbers != len(FEATURES) + 1:
-        return f"calibration has {numbers} numbers for a bias and {len(FEATURES)} features; calibrate it again"
-    return complaint(values)
-
-
-def _is_early_exit(value: object) -> bool:
-    """Whether an EarlyExit can be made of it."""
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(EarlyExit)}:
-        return False
-    weights, known = value["ranking"], {field.name for field in fields(Ranking)}
-    return isinstance(weights, dict) and weights.keys() <= known and len(value["calibration"]) == len(FEATURES) + 1
+# The released checkpoint has no `midspan.json`, or one that names only what shall differ. The sampler's settings are
+# those of its generation_config.json but for the steps; nothing is calibrated, so all is shown.
+RELEASED: dict[str, dict[str, Any]] = {
+    "layout": {"filler_id": NO_FILLER, "prefix_tokens": 2048, "suffix_tokens": 512, "context_tokens": 1024},
+    "denoise": {
+        "steps": 16,
+        "t_min": 0.4,
+        "t_max": 0.8,
+        "entropy_bound": 0.1,
+        "confidence_threshold": 0.005,
+        "reuse_suffix": False,
+    },
+    "show": {
+        "languages": [
+            *("python", "javascript", "typescript", "tsx", "go", "rust", "java", "c", "cpp", "csharp", "ruby", "php"),
+            *("bash", "json", "yaml", "toml", "html", "css", "markdown", "sql", "lua"),
+        ],
+        "show_threshold": 0.0,
+        # The mean log-probability of a gap's tokens decides, until somebody fits the weights.
+        "calibration": [0.0, *(float(name == "gap_mean") for name in FEATURES)],
+    },
+}
+RELEASED_BY_LAYOUT: dict[str, dict[str, dict[str, Any]]] = {
+    # One length only: what is left of the canvas lies behind the end of the turn.
+    "prompted": {"layout": {"slots": [64], "block_slots": [256]}, "denoise": {"draws": 1, "survivors": 1}},
+    "clamped": {
+        "layout": {
+            "slots": [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48],
+            "block_slots": [4, 8, 16, 24, 32, 48, 64, 96, 128],
+        },
+        "denoise": {"draws": 2, "survivors": 3},
+    },
+}

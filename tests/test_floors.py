@@ -29,10 +29,7 @@ THIRD_PARTY_BY_FILE = {
 # Above MOST_PARAMETERS still, each to be cured where it stands; the list may only get shorter.
 MOST_PARAMETERS = 5
 WIDE = {
-    "engine/training/calibrate.py calibrate",
-    "engine/training/early_exit.py fit_folder",
     "engine/training/objective.py canvas_loss",
-    "engine/training/promising.py fit_folder",
     "engine/training/run.py __init__",
     "engine/weights/load.py load_weights",
 }

@@ -37,7 +37,7 @@ class Block:
         self.task, self._layout = task, layout
         self.ranked: list[Hypothesis] = []
         self._rng = task.rng(number)
-        self._ranker = Ranker(task.prefix, task.prompt, layout, task.settings.ranking)
+        self._ranker = Ranker(task.prefix, task.prompt, layout, task.settings.hypotheses.ranking)
         with task.out.timed("encode"):
             task.prefix.encode(layout.prefix)
 
@@ -51,21 +51,21 @@ class Block:
         task, settings, wanted = self.task, self.task.settings, self.task.budget.candidates
         slots = fitting(settings, task.slots, task.backend.canvas_length)
         if wanted == 1 and not task.many_lines:
-            slots = near_lengths(slots, proposals.lengths, settings.around_beams)
+            slots = near_lengths(slots, proposals.lengths, settings.hypotheses.length_slack)
         layout = self.layout(canvas_width(settings, slots, task.backend.canvas_length))
-        if settings.layout == "clamped":
+        if settings.layout.kind == "clamped":
             slots = self._likely_lengths(layout, slots)
-        each = max(settings.draws, min(MAX_EACH, -(-wanted // len(slots))))
+        each = max(settings.denoise.draws, min(MAX_EACH, -(-wanted // len(slots))))
         return self.denoise(layout.lay_canvases(slots, each), task.plan, proposals)
 
     def _likely_lengths(self, layout: CanvasLayout, slots: tuple[int, ...]) -> tuple[int, ...]:
         """The likeliest gap lengths; reading them counts as a step."""
         task, settings = self.task, self.task.settings
         with task.out.timed("denoise"):
-            canvas = layout.lay_canvases(slots, settings.draws)
+            canvas = layout.lay_canvases(slots, settings.denoise.draws)
             scores = read_lengths(task.backend, task.prefix.memory, canvas, self._rng)
         task.out.steps += 1
-        count = max(settings.keep, task.budget.candidates)
+        count = max(settings.denoise.survivors, task.budget.candidates)
         return likely_lengths(scores, settings, count, many_lines=task.many_lines)
 
     def denoise(self, canvas: Canvas, plan: Plan, proposals: Proposals) -> list[Hypothesis]:
@@ -81,7 +81,7 @@ class Block:
     def _last_step(self, canvas: Canvas, plan: Plan) -> Step | None:
         """The last step, when the canvases settle or steps or time run out; None after a cancel."""
         task, out, observer = self.task, self.task.out, self.task.observer
-        if task.settings.reuse_suffix:
+        if task.settings.denoise.reuse_suffix:
             later_rows = min(canvas.ids.shape[1], -(-max(canvas.gap_sizes) // ROWS) * ROWS)
             canvas = replace(canvas, later_rows=later_rows)
         step = None

@@ -13,7 +13,7 @@ from midspan.engine.settings import EarlyExit
 
 def ends_early(task: Task) -> bool:
     """Whether proposals alone decide, if only a sure fill is wanted; `task.out` then holds the answer."""
-    out, rule = task.out, task.settings.early_exit
+    out, rule = task.out, task.settings.show.early_exit
     if not out.proposals.reach(task.search_floor):
         out.stopped = "empty"
         return True
@@ -37,7 +37,7 @@ def decide(
     ranked, read = rank_proposals(proposals, rule.ranking)
     ranked = with_syntax(ranked, checker.parses, rule.ranking.syntax, lambda order: len(order) > 1)
     confidence = ranked[0].confidence(rule.calibration) if ranked else 0.0
-    if confidence < rule.silent:
+    if confidence < rule.reject:
         return [], read
-    sure = confidence >= max(rule.sure, min_confidence)
+    sure = confidence >= max(rule.accept, min_confidence)
     return ([replace(ranked[0], early_confidence=confidence)] if sure else None), read

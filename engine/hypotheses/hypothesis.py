@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam
+from midspan.engine.settings import SearchFloor
 
 Gap = tuple[int, ...]
 # Fill-in-the-middle was not trained on empty gaps.
@@ -65,12 +66,12 @@ class Proposals:
     read: Callable[[list[Gap]], list[Beam]] | None = None
     readings: Mapping[Gap, Beam] = field(default_factory=dict)
 
-    def reach(self, floor: tuple[float, float] | None) -> bool:
-        """Whether a beam reaches the floor's nats, or a similar line its evidence; True for None."""
+    def reach(self, floor: SearchFloor | None) -> bool:
+        """Whether a beam has the floor's log-probability, or a similar line its evidence; True for None."""
         if floor is None:
             return True
-        likely = any(beam.log_probability >= floor[0] for beam in self.beams.values())
-        return likely or any(evidence >= floor[1] for evidence in self.similar_lines.values())
+        likely = any(beam.log_probability >= floor.log_prob for beam in self.beams.values())
+        return likely or any(evidence >= floor.evidence for evidence in self.similar_lines.values())
 
     @property
     def lengths(self) -> set[int]:

@@ -33,9 +33,9 @@ FORWARD_ROWS, LOGIT_ROWS = 512, 128
 
 def canvas_width(settings: CheckpointSettings, slots: Sequence[int], canvas_length: int) -> int:
     """The width of canvases for these gap lengths."""
-    if settings.layout == "prompted":
+    if settings.layout.kind == "prompted":
         return min(canvas_length, max(slots))
-    if settings.layout == "clamped":
+    if settings.layout.kind == "clamped":
         return min(canvas_length, max(slots) + NEAR_SUFFIX)
     # As in training, at most half of a canvas is slots. A narrow canvas costs half of a wide one.
     return min(canvas_length, max(MIN_WIDTH, 2 * max(slots)))
@@ -43,9 +43,9 @@ def canvas_width(settings: CheckpointSettings, slots: Sequence[int], canvas_leng
 
 def fitting(settings: CheckpointSettings, slots: tuple[int, ...], canvas_length: int) -> tuple[int, ...]:
     """The gap lengths that fit into a canvas."""
-    if settings.layout == "prompted":
+    if settings.layout.kind == "prompted":
         return (min(slots[0], canvas_length),)
-    room = canvas_length - min(NEAR_SUFFIX, canvas_length // 4) if settings.layout == "clamped" else canvas_length
+    room = canvas_length - min(NEAR_SUFFIX, canvas_length // 4) if settings.layout.kind == "clamped" else canvas_length
     return tuple(size for size in slots if size <= room) or (room,)
 
 
@@ -63,8 +63,9 @@ def likely_lengths(
     scores: dict[int, tuple[float, float]], settings: CheckpointSettings, count: int, *, many_lines: bool
 ) -> tuple[int, ...]:
     """The `count` lengths of highest score, ascending; `scores` are what `read_lengths` gives for one kind of gap."""
-    sizes, first = (settings.block_slots, len(settings.slots)) if many_lines else (settings.slots, 0)
-    bias = dict(zip(sizes, settings.length_bias[first:], strict=False))
+    layout = settings.layout
+    sizes, first = (layout.block_slots, len(layout.slots)) if many_lines else (layout.slots, 0)
+    bias = dict(zip(sizes, settings.hypotheses.length_bias[first:], strict=False))
     best = sorted(scores, key=lambda size: scores[size][0] - bias.get(size, 0.0) + scores[size][1], reverse=True)
     return tuple(sorted(best[:count]))
 

@@ -20,7 +20,7 @@ def propose(task: Task) -> Proposals:
     with out.timed("denoise"):
         gap = task.fim.gap(task.layout, task.hole.kind)
         floor = task.search_floor
-        nats = -torch.inf if floor is None or proposals.reach(floor) else floor[0]
+        nats = -torch.inf if floor is None or proposals.reach(floor) else floor.log_prob
         beams = {beam.ids: beam for beam in _search(task, task.fim, gap, nats)}
     return Proposals(similar_lines=proposals.similar_lines, beams=beams, read=gap.read)
 
@@ -32,7 +32,7 @@ def _search(task: Task, fim: FillInTheMiddle, gap: FimGap, floor: float) -> list
     The search stops when the best are settled, no beam can reach `floor` nats any more, or it is interrupted or late.
     """
     ended, observer, wanted = list[Beam](), task.observer, task.budget.candidates
-    width = max(task.settings.beams, min(MAX_EACH, wanted))
+    width = max(task.settings.hypotheses.beams, min(MAX_EACH, wanted))
     with fim.beam_cache() as cache:
         for beams, ended in gap.steps(cache, width, max(task.slots)):
             enough = is_settled(beams, ended, min(width, wanted)) or is_below(beams, ended, floor)
@@ -43,7 +43,7 @@ def _search(task: Task, fim: FillInTheMiddle, gap: FimGap, floor: float) -> list
 
 def _similar_gaps(task: Task) -> dict[Gap, float]:
     """Gap ids and evidence of the similar lines that token healing allows."""
-    count, heal, prompt = task.settings.neighbours, task.layout.heal, task.prompt
+    count, heal, prompt = task.settings.hypotheses.similar_lines, task.layout.heal, task.prompt
     if not count:
         return {}
     allowed = prompt.allowed_first(heal)

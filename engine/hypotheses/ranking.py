@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from midspan.engine.canvas import Canvas
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam
 from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis, Proposals
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Layout, Prompt
-from midspan.engine.settings import Ranking
+from midspan.engine.settings import FEATURES, Ranking
 
 SUFFIX_HEAD = 6
 
@@ -117,7 +116,7 @@ def _hypothesis(one: _Signs, proposals: Proposals, weights: Ranking) -> Hypothes
     return Hypothesis(
         ids=one.gap,
         log_probability=sum(one.values),
-        score=weights.standing(known),
+        score=weights.score(known),
         features=features,
         ended=one.ended,
     )

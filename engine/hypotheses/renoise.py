@@ -74,7 +74,7 @@ def rewrite(task: Task, strength: float) -> None:
     """
     out, hole, laid = task.out, task.hole, task.layout
     draft = Draft.of(task.prompt, hole.draft, laid, strength, task.budget.seed)
-    ids, size = list(draft.ids), max(task.settings.block_slots)
+    ids, size = list(draft.ids), max(task.settings.layout.block_slots)
     each, pieces = max(CANVASES, min(MAX_EACH, task.budget.candidates)), draft.pieces(size)
     for number, (begin, end) in enumerate(pieces):
         before, behind = ids[:begin], ids[end:]

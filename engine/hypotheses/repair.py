@@ -21,7 +21,7 @@ def repair(block: Block) -> list[Hypothesis]:
     if not any(wrong):
         return ordered
     # A similar line may be longer than the largest slot size.
-    layout = block.layout(2 * max(*task.settings.slots, len(best.ids)))
+    layout = block.layout(2 * max(*task.settings.layout.slots, len(best.ids)))
     canvas = layout.lay_repairs(best.ids, wrong, REPAIRS)
     # The proposals are among `ordered` already; only their readings are needed.
     only_readings = Proposals(read=task.out.proposals.read)

@@ -16,7 +16,7 @@ from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Layout, Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import CheckpointSettings, SearchFloor
 
 Phase = Literal["encode", "denoise", "rank"]
 # The most beams, or canvases of one length. More find little that is new, and each costs memory and time.
@@ -106,7 +106,7 @@ class Task:
             prompt=source.prompt,
             settings=source.settings,
             prefix=source.prefix,
-            fim=source.fim if source.settings.beams else None,
+            fim=source.fim if source.settings.hypotheses.beams else None,
             hole=hole,
             budget=budget,
             observer=observer,
@@ -127,22 +127,23 @@ class Task:
     @property
     def slots(self) -> tuple[int, ...]:
         """The gap lengths that the checkpoint tries for this kind of gap."""
-        return self.settings.block_slots if self.many_lines else self.settings.slots
+        layout = self.settings.layout
+        return layout.block_slots if self.many_lines else layout.slots
 
     @property
     def only_sure(self) -> bool:
         """Whether only a fill that is confident enough to be shown is wanted."""
-        return self.budget.min_confidence >= self.settings.show_threshold
+        return self.budget.min_confidence >= self.settings.show.show_threshold
 
     @property
-    def search_floor(self) -> tuple[float, float] | None:
-        """Early-reject thresholds: nats of a beam, evidence of a similar line; None when any fill is wanted."""
-        return self.settings.promising if self.only_sure else None
+    def search_floor(self) -> SearchFloor | None:
+        """The gate's first stage; None when any fill is wanted."""
+        return self.settings.show.search_floor if self.only_sure else None
 
     @property
     def plan(self) -> Plan:
         """The rules of denoising."""
-        settings, budget = self.settings, self.budget
+        settings, budget, clamped = self.settings.denoise, self.budget, self.settings.layout.kind == "clamped"
         return Plan(
             steps=settings.steps if budget.steps is None else min(budget.steps, settings.steps),
             t_min=settings.t_min,
@@ -150,7 +151,7 @@ class Task:
             entropy_bound=settings.entropy_bound,
             confidence_threshold=settings.confidence_threshold,
             # Likely lengths were chosen before, and entropy would favour short gaps.
-            survivors=None if settings.layout == "clamped" else max(settings.keep, budget.candidates),
+            survivors=None if clamped else max(settings.survivors, budget.candidates),
         )
 
     def rng(self, number: int) -> Rng:
@@ -159,4 +160,4 @@ class Task:
 
     def order(self, ranked: list[Hypothesis]) -> list[Hypothesis]:
         """Hypotheses in their final order, syntax errors behind."""
-        return self.checker.order(ranked, self.settings.ranking.syntax, self.budget.candidates)
+        return self.checker.order(ranked, self.settings.hypotheses.ranking.syntax, self.budget.candidates)

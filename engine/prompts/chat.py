@@ -20,7 +20,7 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
 from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import LayoutSettings
 
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
 # Tokens that may stand in a canvas behind an answer.
@@ -47,15 +47,15 @@ class ChatLayout(Layout):
 class ChatPrompt(Prompt):
     """The tokenizer and the turns of an instruction-tuned checkpoint."""
 
-    def __init__(self, tokenizer_file: Path, settings: CheckpointSettings) -> None:
+    def __init__(self, tokenizer_file: Path, layout: LayoutSettings) -> None:
         super().__init__(
             tokenizer_file,
-            prefix_tokens=settings.prefix_tokens,
-            filler_id=settings.filler_id,
-            context_tokens=settings.context_tokens,
+            prefix_tokens=layout.prefix_tokens,
+            filler_id=layout.filler_id,
+            context_tokens=layout.context_tokens,
         )
-        self._prompted, self._suffix_tokens = settings.layout == "prompted", settings.suffix_tokens
-        self._empty_thinking = settings.thought
+        self._prompted, self._suffix_tokens = layout.kind == "prompted", layout.suffix_tokens
+        self._empty_thinking = layout.empty_thinking
         needed = (TURN, TURN_END, CHANNEL, CHANNEL_END, *ENDS)
         found = {name: self._tokenizer.token_to_id(name) for name in needed}
         absent = [name for name, token in found.items() if token not in self.special_ids]

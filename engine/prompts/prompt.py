@@ -6,16 +6,15 @@ and the gap's first slot may only hold tokens that begin with that word.
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.prompts.tokenizer_json import open_tokenizer
 
 EOS_ID, BOS_ID = 1, 2
 ANCHOR_SHARE = 4
@@ -42,28 +41,24 @@ class Prompt:
     many_lines: tuple[GapKind, ...] = ("span",)
 
     def __init__(self, tokenizer_file: Path, *, prefix_tokens: int, filler_id: int, context_tokens: int = 0) -> None:
-        if not tokenizer_file.is_file():
-            raise CheckpointError(f"{tokenizer_file}: missing; copy it from the checkpoint's source")
-        try:
-            found = json.loads(tokenizer_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(f"{tokenizer_file}: not valid JSON ({error}); restore it") from error
-        if not isinstance(found, dict) or "model" not in found:
-            raise CheckpointError(f"{tokenizer_file}: not a tokenizer; restore it from the checkpoint's source")
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        # The text "<filler>" in a file stays text.
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer, self._file = open_tokenizer(tokenizer_file), tokenizer_file
         self._prefix_tokens, self._context_tokens = prefix_tokens, context_tokens
         self._context: tuple[tuple[str, ...], list[int]] = ((), [])
         self._suffix: tuple[str, list[int]] = ("", [])
         self._before: tuple[str, list[int]] = ("", [])
         self.filler_id = filler_id
-        self.vocab_size: int = self._tokenizer.get_vocab_size()
+        known = set(self._tokenizer.get_vocab().values())
+        self.vocab_size = max(known) + 1
         # Gemma's added tokens include ordinary text: line ends and runs of blanks.
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
-        self.banned = tuple(i for i in self.special_ids if i != filler_id)
         special = set(self.special_ids)
+        for name, token in (("<eos>", EOS_ID), ("<bos>", BOS_ID)):
+            if token not in special:
+                fix = "copy it from the checkpoint's source"
+                raise CheckpointError(f"{tokenizer_file}: id {token} is no special token, {name}; {fix}")
+        # Ids without a token are banned like special tokens.
+        self.banned = tuple(i for i in range(self.vocab_size) if (i in special or i not in known) and i != filler_id)
         self._texts = ["" if i in special else self.decode([i]) for i in range(self.vocab_size)]
         # Sorted by text, so that tokens with the same beginning are neighbours.
         self._order = sorted(range(self.vocab_size), key=self._texts.__getitem__)
@@ -73,7 +68,7 @@ class Prompt:
     def widen(self, vocab_size: int) -> None:
         """Ban the ids that only the network has. Raises CheckpointError if it has fewer than the tokenizer."""
         if vocab_size < self.vocab_size:
-            have = f"tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
+            have = f"{self._file.parent}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         more = range(self.vocab_size, vocab_size)
         self.banned += tuple(more)
@@ -148,7 +143,7 @@ class Prompt:
         """A special token's id. Raises CheckpointError where the tokenizer has no such token."""
         found: int | None = self._tokenizer.token_to_id(token)
         if found is None:
-            raise CheckpointError(f"tokenizer.json has no token `{token}`; copy it from the checkpoint's source")
+            raise CheckpointError(f"{self._file}: no token `{token}`; copy it from the checkpoint's source")
         return found
 
     def _near(self, prefix: str) -> str:

@@ -1,15 +1,14 @@
-"""Fit the confidence of a checkpoint on held-out packages and store it in its `midspan.json`.
+"""Fit `show.calibration` and `show.show_threshold` of `midspan.json` on held-out packages.
 
-A logistic regression from FEATURES to "the fill is exactly the text that stood there". The threshold is the
-lowest confidence above which at least a given share of the fills were right, for whole lines and for ends of lines
-alike, each judged by the regression that was fitted on the other half of the holes; those confidences stand in
-`calibration.json` for the reliability plot. The weights that ship are fitted on all of them.
+The calibration is a logistic regression from FEATURES to "the fill is exactly the text that stood there", fitted on all
+holes. The threshold is the lowest confidence above which at least a given share of the fills were right, for whole
+lines and for ends of lines alike. For the threshold and for the reliability plot (`calibration.json`), each half's
+confidences are by the regression of the other half.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,20 @@ from torch import nn
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.task import PATIENT
-from midspan.engine.settings import write_settings
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.settings import FEATURES
+from midspan.engine.training.holes import HeldOut
+from midspan.engine.weights.midspan_json import write_settings
 
 FEWEST_SHOWN = 40
 
 
-def observe(
-    folder: Path, heldout: Path, count: int, seed: int, judge: Judge | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features [N, F] of the best hypothesis of each hole, whether it was right [N], and whether it was a line [N]."""
+def observe(folder: Path, heldout: HeldOut, judge: Judge | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each hole: FEATURES of the best hypothesis [N, F], whether it is right [N], whether the gap is a line [N]."""
     infiller = load_infiller(str(folder), "cpu")
     infiller.judge = judge
     features, right, whole = [], [], []
-    for number, (hole, truth) in enumerate(heldout_holes(heldout, count, seed)):
+    for number, (hole, truth) in enumerate(heldout.holes()):
         out = infiller.infill(hole, Budget(seed=number), PATIENT)
         if not out.ranked:
             continue
@@ -41,8 +38,6 @@ def observe(
         features.append(out.ranked[0].features)
         right.append(text.rstrip() == truth.rstrip())
         whole.append(hole.kind == "line")
-        if number % 50 == 49:
-            print(f"{number + 1}/{count} holes, {100 * sum(right) / len(right):.1f} % right", file=sys.stderr)
     return torch.tensor(features), torch.tensor(right, dtype=torch.float32), torch.tensor(whole)
 
 
@@ -66,24 +61,24 @@ def fit(features: torch.Tensor, right: torch.Tensor) -> tuple[float, ...]:
 
 
 def confidences(calibration: tuple[float, ...], features: torch.Tensor) -> torch.Tensor:
-    """The logistic of features [N, F]; see candidates.Hypothesis.confidence."""
+    """The logistic of features [N, F]; see hypotheses/hypothesis.py."""
     return torch.sigmoid(calibration[0] + features @ torch.tensor(calibration[1:]))
 
 
 def by_the_other_half(features: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The confidence [N] of every fill by the regression that was fitted on the half that it is not in."""
+    """The confidence [N] of every fill, by the regression of the half that it is not in."""
     half = len(right) // 2
     first, second = fit(features[half:], right[half:]), fit(features[:half], right[:half])
     return torch.cat((confidences(first, features[:half]), confidences(second, features[half:])))
 
 
 def cost(confidence: torch.Tensor, right: torch.Tensor) -> float:
-    """Mean nats that it takes to tell whether a fill is right, by its confidence [N]."""
+    """The mean cross-entropy in nats of a confidence [N]."""
     return float(nn.functional.binary_cross_entropy(confidence, right))
 
 
 def cost_without(features: torch.Tensor, right: torch.Tensor, name: str) -> float:
-    """The same by confidences of features [N, F] where one of FEATURES is not known."""
+    """The same of confidences by features [N, F] without one of FEATURES."""
     others = features.clone()
     others[:, FEATURES.index(name)] = 0.0
     return cost(by_the_other_half(others, right), right)
@@ -97,16 +92,14 @@ def threshold(confidence: torch.Tensor, right: torch.Tensor, precision: float) -
     return round(float(confidence[order][enough[-1]]), 3) if enough else 0.9
 
 
-def calibrate(
-    folder: Path, heldout: Path, holes: int, seed: int, precision: float, judge: Judge | None
-) -> dict[str, Any]:
-    """Observe, fit, write `midspan.json` and `calibration.json`; the figures of it."""
-    features, right, whole = observe(folder, heldout, holes, seed, judge)
+def calibrate(folder: Path, heldout: HeldOut, precision: float, judge: Judge | None) -> dict[str, Any]:
+    """Observe, fit, write `midspan.json` and `calibration.json`. Returns the figures."""
+    features, right, whole = observe(folder, heldout, judge)
     confidence = by_the_other_half(features, right)
     calibration = [round(value, 5) for value in fit(features, right)]
     kinds = {"lines": whole, "ends_of_lines": ~whole}
     show_threshold = max(threshold(confidence[of], right[of], precision) for of in kinds.values())
-    write_settings(folder, calibration=calibration, show_threshold=show_threshold)
+    write_settings(folder, show={"calibration": calibration, "show_threshold": show_threshold})
     pairs = {"confidence": [round(value, 4) for value in confidence.tolist()], "right": right.bool().tolist()}
     (folder / "calibration.json").write_text(json.dumps(pairs) + "\n")
     shown = confidence >= show_threshold
@@ -121,6 +114,6 @@ def calibrate(
 
 
 def _shown(shown: torch.Tensor, right: torch.Tensor) -> dict[str, float | None]:
-    """The share that is shown, and the share of it that is right."""
+    """The share that is shown, and the share of the shown that is right."""
     of_them = float(right[shown].mean()) if bool(shown.any()) else None
     return {"exact": float(right.mean()), "shown": float(shown.float().mean()), "right_when_shown": of_them}

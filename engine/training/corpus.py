@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from midspan.engine.api import CheckpointError
+from midspan.engine.prompts.tokenizer_json import open_tokenizer
 from midspan.engine.training import tokenizer as bpe
 
 HELD_OUT = ("pygls", "attrs", "Jinja2", "click", "Flask", "import-linter")
@@ -56,13 +58,16 @@ class Package:
 
 
 def packages() -> Iterator[tuple[Package, list[tuple[str, Path]]]]:
-    """Every permissive distribution of this interpreter and its base with its files; held out first, stdlib last."""
+    """Every permissively licensed distribution of this interpreter and its base, with its Python files.
+
+    Held-out ones come first, the standard library last.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(sys.base_prefix) / "lib" / f"python{version}"
     sites = dict.fromkeys([sysconfig.get_path("purelib"), str(base / "site-packages")])
     seen: set[str] = set()
     held_out = {name.lower() for name in HELD_OUT}
-    # Held out first, so that what is a near-duplicate of them is dropped from the training split and not from theirs.
+    # Held out first: of near-duplicates the first is kept, and the training split is to lose the other.
     for distribution in sorted(distributions(path=list(sites)), key=lambda d: rank(d, held_out)):
         licence = licence_of(distribution)
         if licence is None or distribution.name.lower() in seen or distribution.name == "midspan":
@@ -82,12 +87,12 @@ def rank(distribution: Distribution, held_out: set[str]) -> tuple[bool, str]:
 
 
 def licence_of(distribution: Distribution) -> str | None:
-    """The licence by the package's own metadata, or None where it is unknown or not permissive."""
+    """The licence that the metadata state; None where it is unknown or not permissive."""
     return licence_in(distribution.metadata)
 
 
 def licence_in(meta: PackageMetadata | Message) -> str | None:
-    """The licence that these headers state (core metadata), or None where it is unknown or not permissive."""
+    """The licence that core-metadata headers state; None where it is unknown or not permissive."""
     classifiers = [
         c.removeprefix("License :: ") for c in meta.get_all("Classifier") or () if c.startswith("License ::")
     ]
@@ -99,7 +104,7 @@ def licence_in(meta: PackageMetadata | Message) -> str | None:
 
 
 def readable(path: Path) -> str | None:
-    """The file's text with LF line ends, or None where it is no source that a person wrote."""
+    """The file's text with LF line ends; None where it is generated, does not parse, or is too short or too long."""
     if not path.is_file() or not 200 <= path.stat().st_size <= 200_000:
         return None
     try:
@@ -116,14 +121,14 @@ def readable(path: Path) -> str | None:
 
 
 class Duplicates:
-    """Exact duplicates everywhere; near-duplicates by the share of a file's longer lines that were kept before."""
+    """Finds exact duplicates, and near-duplicates by the share of a file's longer lines that stand in kept files."""
 
     def __init__(self) -> None:
         self._files: set[bytes] = set()
         self._lines: set[int] = set()
 
     def is_new(self, text: str) -> bool:
-        """True, and remembered, where under 60 % of the longer lines stand in a kept file."""
+        """Whether at most 60 % of the longer lines stand in kept files; such a text is remembered as kept."""
         digest = hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).digest()
         lines = [hash(line.strip()) for line in text.split("\n") if len(line.strip()) >= 20]
         known = sum(line in self._lines for line in lines)
@@ -135,7 +140,7 @@ class Duplicates:
 
 
 def benchmark_functions(files: list[Path]) -> dict[str, set[str]]:
-    """Per function name of the benchmarks, the first sentences of its docstrings."""
+    """Function names of the benchmarks -> the first sentences of their docstrings."""
     found: dict[str, set[str]] = {}
     for file in files:
         for task in map(json.loads, file.read_text().splitlines()):
@@ -152,7 +157,7 @@ def is_benchmark(text: str, functions: dict[str, set[str]]) -> bool:
 
 
 def collect(seed: int, bench: list[Path]) -> tuple[list[Package], int]:
-    """All packages with their kept texts, and how many files were dropped as benchmark text."""
+    """All packages with their kept texts, and how many files were dropped as a benchmark's text."""
     chance, duplicates, functions = random.Random(seed), Duplicates(), benchmark_functions(bench)
     kept, dropped = [], 0
     for package, files in packages():
@@ -178,10 +183,10 @@ def collect(seed: int, bench: list[Path]) -> tuple[list[Package], int]:
 
 
 def write(kept: list[Package], out: Path, seed: int, dropped: int, tokenizer: Tokenizer | None = None) -> None:
-    """Write every file of the corpus, in the ids of a tokenizer; one is trained where none is given."""
+    """Write every file of the corpus in the ids of `tokenizer`; a new one is trained for None."""
     chance = random.Random(seed)
     texts = [text for package in kept if package.split == "train" for text in package.texts.values()]
-    # Whether it is needed or not, so that the files come in the same order.
+    # Also where no tokenizer is trained: the files then come in the same order.
     chance.shuffle(texts)
     if tokenizer is None:
         tokenizer = bpe.train(_sample(texts))
@@ -209,7 +214,7 @@ def write(kept: list[Package], out: Path, seed: int, dropped: int, tokenizer: To
 
 
 def _sample(texts: list[str]) -> list[str]:
-    """The first 25 MB of texts."""
+    """The texts' first 25 MB."""
     sample: list[str] = []
     size = 0
     while size < 25_000_000 and len(sample) < len(texts):
@@ -242,7 +247,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="the tokenizer.json of a model that is trained on")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = None if arguments.tokenizer is None else bpe.load(arguments.tokenizer)
+    try:
+        tokenizer = None if arguments.tokenizer is None else open_tokenizer(arguments.tokenizer)
+    except CheckpointError as error:
+        sys.exit(f"corpus: {error}")
     kept, dropped = collect(arguments.seed, arguments.bench)
     write(kept, arguments.out, arguments.seed, dropped, tokenizer)
 

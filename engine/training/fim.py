@@ -1,8 +1,8 @@
-"""Fill-in-the-middle training, for the autoregressive twin: suffix first, then prefix and middle side by side.
+"""Fill-in-the-middle training: rows of documents and their loss.
 
 A document is `<bos> suffix <filler> prefix middle <eos>` (suffix-prefix-middle order, Bavarian et al. 2022,
-arXiv:2207.14255): what a person types then lengthens the text that a cache holds and changes nothing before it. As many
-documents as fit share a row; none of them sees another, so each is what inference meets.
+arXiv:2207.14255). In this order typing lengthens the text that a cache holds and changes nothing before it. A row holds
+as many documents as fit; none of them sees another, as at inference.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from midspan.engine.training.gaps import SHORTEST_PREFIX, GapSampler
 from midspan.kernels.attention import attention_reference
 
 LONGEST_MIDDLE = 32
-# The suffix is whole in most gaps that people leave; it is short at the end of a file.
+# People mostly leave gaps with a long suffix; a short one occurs at the end of a file.
 WHOLE_SUFFIX_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FimBatch:
-    """Rows of documents, end to end."""
+    """Rows of documents that follow each other without padding."""
 
     ids: torch.Tensor  # [B, N]
     place: torch.Tensor  # [B, N] the position of each id within its document; 0 at its <bos>
@@ -50,10 +50,10 @@ class _Parts:
 
 
 class FimSampler(GapSampler):
-    """Draws rows of fill-in-the-middle documents too; gaps are cut as for canvases, narrow and wide ones as often."""
+    """Draws rows of fill-in-the-middle documents too; their gaps are cut as those of canvases."""
 
     def documents(self, batch: int, tokens: int) -> FimBatch:
-        """Rows [batch, tokens], all full."""
+        """Rows [batch, tokens] without padding."""
         ids = np.empty((batch, tokens), dtype=np.int64)
         place, middle = np.empty_like(ids), np.zeros(ids.shape, dtype=bool)
         for row in range(batch):
@@ -69,7 +69,7 @@ class FimSampler(GapSampler):
     def _document(self, tokens: int, room: int) -> tuple[npt.NDArray[np.int64], int]:
         """One document of at most `room` ids, and where its middle begins.
 
-        Where less than the shortest document would be left of the row, the prefix begins so that nothing is.
+        Where the rest of the row would be too short for another document, the prefix is longer and fills it.
         """
         longest, suffix_tokens = min(LONGEST_MIDDLE, tokens // 4), min(SUFFIX_TOKENS, tokens // 4)
         shortest = 3 + SHORTEST_PREFIX + longest
@@ -87,7 +87,7 @@ class FimSampler(GapSampler):
         return document, length - 1 - len(gap)
 
     def _parts(self, prefix_tokens: int, longest: int, suffix_tokens: int, spare: int) -> _Parts:
-        """A gap within one file, with at most so many ids on each side and `spare` ids of the stream before all."""
+        """A gap within one file, its prefix and its suffix, with at least `spare` ids of the stream before it."""
         several = int(self.random.choice(self.recipe.widths)) > min(self.recipe.widths)
         size = prefix_tokens + longest + suffix_tokens
         while True:
@@ -95,7 +95,7 @@ class FimSampler(GapSampler):
             text = self.ids[first : first + size]
             begin, end = self.gap(np.flatnonzero(self.newline[text]), prefix_tokens, longest, several=several)
             ends = np.flatnonzero((text == self.recipe.bos_id) | (text == EOS_ID))
-            # A gap begins where text stands: at the edge of a file there is nothing to fill.
+            # At the edge of a file there is nothing to fill.
             if begin not in ends and begin < len(text):
                 break
         prefix = int(max(ends[ends < begin], default=-1)) + 1
@@ -110,9 +110,9 @@ class FimSampler(GapSampler):
 
 
 def fim_loss(model: DiffusionGemma, batch: FimBatch, middle_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean next-token loss of a batch with N + 1 columns, the middles' ids weighted; and that of the middles alone.
+    """The mean next-token loss of a batch with N + 1 columns, its middles weighted, and that of the middles alone.
 
-    Both in nats. What begins a document is nobody's next token.
+    Both are in nats. A document's first id is not predicted.
     """
     ids, place = batch.ids[:, :-1], batch.place[:, :-1]
     document = (place == 0).cumsum(dim=1)

@@ -1,4 +1,4 @@
-"""Where gaps are cut for training: as people leave them, at whole tokens, in random numbers of slots."""
+"""Cuts gaps for training: as people leave them, at whole tokens, with random numbers of slots."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from midspan.engine.training.objective import CanvasBatch
 Ids = npt.NDArray[np.uint16]
 SHORTEST_PREFIX = 8
 ALIGNED_SHARE = 0.6
-# Over one: what is drawn above it is clipped, so that every third canvas is all noise, as the first step's are.
+# Draws above 1 are clipped to 1, so that every third canvas is all noise, as the first step's are.
 LOUDEST_NOISE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapRecipe:
-    """Sizes of a canvas batch: a canvas a width, of `slots` free positions (half of it at most) and then suffix."""
+    """Sizes of a canvas batch: one canvas for each width, free slots in at most half of it, then suffix."""
 
     text_tokens: int
     widths: tuple[int, ...]
@@ -31,21 +31,21 @@ class GapRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineIds:
-    """Token ids that begin with a line end, and those after which a line of no indent begins."""
+    """Token ids that begin with a line end, and those that are followed by a line without indent."""
 
     newline: frozenset[int]
     top_level: frozenset[int]
 
     @classmethod
     def of(cls, vocabulary: dict[str, int], bos_id: int) -> LineIds:
-        """From a byte-level vocabulary, where a line end is spelt Ċ."""
+        """The ids of a byte-level vocabulary, in which a line end is spelt Ċ."""
         newline = {i for token, i in vocabulary.items() if token.startswith("Ċ")}
         bare = {i for token, i in vocabulary.items() if token and not token.strip("Ċ")}
         return cls(newline=frozenset(newline), top_level=frozenset(bare | {bos_id}))
 
 
 class TextSampler:
-    """Draws plain sequences and the ends of gaps from one stream of token ids on disk."""
+    """Draws plain sequences, and where gaps begin and end, from one stream of token ids on disk."""
 
     def __init__(self, ids_file: Path, lines: LineIds, recipe: GapRecipe, seed: int) -> None:
         self.ids: Ids = np.memmap(ids_file, dtype=np.uint16, mode="r")
@@ -69,16 +69,16 @@ class TextSampler:
         return np.concatenate(([self.recipe.bos_id], text))
 
     def begin(self, tokens: int) -> int:
-        """Where `tokens` ids are read: anywhere or, more often, at a top-level line, as in a short file."""
+        """Where `tokens` ids are read from: anywhere or, more often, a top-level line, as in a short file."""
         begin = int(self.random.integers(0, len(self.ids) - tokens))
         if self.random.random() < ALIGNED_SHARE:
             begin = min(int(self.random.choice(self._boundaries)), len(self.ids) - tokens)
         return begin
 
     def gap(self, newlines: npt.NDArray[np.int64], text_tokens: int, longest: int, *, several: bool) -> tuple[int, int]:
-        """Begin and end of a gap: the rest of a line, a whole line, a random span; where `several`, 2-4 lines too.
+        """Begin and end of a gap: the rest of a line, a line, a random span or, where `several`, 2 to 4 lines.
 
-        It begins before `text_tokens` and holds 1 to `longest` tokens; `newlines` says where lines end.
+        It begins before `text_tokens` and holds 1 to `longest` tokens; `newlines` are the places of line ends.
         """
         rest, whole, lined = (0.25, 0.4, 0.8) if several else (0.5, 0.85, 0.85)
         draw = self.random.random()
@@ -96,7 +96,7 @@ class TextSampler:
 
 
 class GapSampler(TextSampler):
-    """Draws canvas batches too."""
+    """Draws batches of canvases too."""
 
     def canvases(self, batch: int) -> CanvasBatch:
         """A batch of `batch` texts with their canvases."""
@@ -126,8 +126,11 @@ class GapSampler(TextSampler):
         return CanvasBatch(**named, widths=recipe.widths)
 
     def _slot_size(self, tokens: int, longest: int) -> int:
-        """A slot size that holds the gap: half from the sizes that inference begins with, each as likely as the next,
-        so that filler is neither rare nor all; a quarter any size; a quarter no filler at all, as after a crop."""
+        """A number of slots that holds the gap.
+
+        Half are sizes that inference begins with, so that filler is neither rare nor all; a quarter are any size, and
+        a quarter have no filler.
+        """
         draw = self.random.random()
         if draw < 0.5:
             return int(self.random.choice([size for size in self.recipe.slot_sizes if tokens <= size <= longest]))

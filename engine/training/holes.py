@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midspan.engine.api import GapKind, Hole
@@ -16,10 +17,26 @@ PREFIX_CHARS, SUFFIX_CHARS = 6000, 2000
 SPAN_LINES = (2, 6)
 
 
-def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
-    """`count` single-line holes and their true text: half from within a line to its end, half whole lines.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Holes to fit on: `count` of them, cut into the held-out files of a corpus by a seed."""
 
-    Each comes with lines of its package's other files, as in an editor that has the package's folder open.
+    file: Path
+    count: int
+    seed: int
+
+    def holes(self) -> Iterator[tuple[Hole, str]]:
+        """Holes within a line and their true text; every 50th is told on stderr."""
+        for number, found in enumerate(heldout_holes(self.file, self.count, self.seed), 1):
+            yield found
+            if number % 50 == 0:
+                sys.stderr.write(f"{number}/{self.count} holes\n")
+
+
+def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
+    """`count` single-line holes and their true text: half are ends of lines, half whole lines.
+
+    Each has the lines of its package's other files, as in an editor with the package's folder open.
     """
     chance = random.Random(seed)
     files = _files(file)
@@ -43,7 +60,7 @@ def heldout_holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str
 
 
 def heldout_spans(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
-    """`count` holes of SPAN_LINES lines, from the first one's indent to the last one's end, and their true text."""
+    """`count` holes of SPAN_LINES lines, from the first indent to the last line's end, and their true text."""
     chance = random.Random(seed)
     files = _files(file)
     while count:
@@ -64,7 +81,7 @@ def _files(file: Path) -> list[dict[str, str]]:
 
 
 def _packages(files: Sequence[dict[str, str]]) -> dict[str, LineIndex]:
-    """The lines of each package's files; of none where rows name no package."""
+    """The lines of each package's files, by package; rows that name no package are left out."""
     out = defaultdict[str, LineIndex](LineIndex)
     for file in files:
         if "package" in file and "path" in file:

@@ -1,10 +1,9 @@
-"""What a gap length gains by its size alone, for a checkpoint of layout `clamped`: `length_bias` of its `midspan.json`.
+"""Fit `hypotheses.length_bias` of `midspan.json`: what a gap length gains by its size alone, for layout `clamped`.
 
-`python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. For holes cut into held-out files,
-half of them lines and half spans, every length is read as engine/hypotheses/lengths.py reads it; a length's bias is
-its mean score over the holes of which it is not the true one (the nearest that is tried), less the mean of all lengths.
-A neutral gap then prefers none (after arXiv 2602.00476, which fits a curve; here each length that is tried has its own
-number).
+`python -m midspan.engine.training.length_bias FOLDER --heldout FILE [--holes N]`. Holes are cut into held-out files,
+half of them lines and half spans; every length is read as hypotheses/lengths.py reads it. A length's bias is its mean
+score over the holes of another true length (the nearest that is tried), less the mean of all lengths, so that a neutral
+gap prefers none. After arXiv 2602.00476, which fits a curve; here each length has a number of its own.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from midspan.engine.engine import load_infiller
 from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.lengths import canvas_width, fitting, read_lengths
 from midspan.engine.infill import Infiller
-from midspan.engine.settings import write_settings
 from midspan.engine.training.holes import heldout_holes, heldout_spans
+from midspan.engine.weights.midspan_json import write_settings
 
 
 def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[int, ...]) -> list[float]:
-    """The bias in nats of each of `lengths` (`slots` or `block_slots`), from holes of the kind that they are for."""
+    """The bias in nats of each of `lengths` (`slots` or `block_slots`), from holes of their kind."""
     settings, longest = infiller.settings, infiller.backend.canvas_length
     tried = fitting(settings, lengths, longest)
     width = canvas_width(settings, tried, longest)
@@ -37,7 +36,7 @@ def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[in
         infiller.prefix.encode(layout.prefix)
         memory, rng = infiller.prefix.memory, Rng(number, infiller.backend.device)
         laid = CanvasLayout(prompt=infiller.prompt, layout=layout, width=width, device=infiller.backend.device)
-        read = read_lengths(infiller.backend, memory, laid.lay_canvases(tried, settings.draws), rng)
+        read = read_lengths(infiller.backend, memory, laid.lay_canvases(tried, settings.denoise.draws), rng)
         size = len(infiller.prompt.encode(layout.heal + truth))
         right = min(tried, key=lambda length: abs(length - size))
         for length, (gap, _) in read.items():
@@ -45,7 +44,7 @@ def fit(infiller: Infiller, holes: Iterable[tuple[Hole, str]], lengths: tuple[in
                 scores[length].append(gap)
     means = {length: sum(found) / len(found) for length, found in scores.items()}
     middle = sum(means.values()) / max(1, len(means))
-    # A length that was never wrong, or that the canvas has no room for, gains what the nearest gains.
+    # A length that is never wrong, or does not fit the canvas, has the bias of the nearest.
     nearest = {length: min(means, key=lambda known: abs(known - length)) for length in lengths} if means else {}
     return [round(means[nearest[length]] - middle, 4) if nearest else 0.0 for length in lengths]
 
@@ -61,16 +60,17 @@ def main() -> int:
     found = parser.parse_args()
     try:
         infiller = load_infiller(str(found.folder), found.device)
-        if not isinstance(infiller, Infiller) or infiller.settings.layout != "clamped":
-            file, layout = found.folder / "midspan.json", infiller.settings.layout
-            raise CheckpointError(f'{file}: layout {layout!r} tries no lengths; write {{"layout": "clamped"}} into it')
-        size, half = infiller.settings, -(-found.holes // 2)
+        if not isinstance(infiller, Infiller) or infiller.settings.layout.kind != "clamped":
+            file, layout = found.folder / "midspan.json", infiller.settings.layout.kind
+            fix = 'write {"layout": {"kind": "clamped"}} into it'
+            raise CheckpointError(f"{file}: layout.kind {layout} tries no lengths; {fix}")
+        size, half = infiller.settings.layout, -(-found.holes // 2)
         bias = fit(infiller, heldout_holes(found.heldout, half, found.seed), size.slots)
         bias += fit(infiller, heldout_spans(found.heldout, half, found.seed), size.block_slots)
     except (CheckpointError, DeviceError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    write_settings(found.folder, length_bias=bias)
+    write_settings(found.folder, hypotheses={"length_bias": bias})
     print(json.dumps({"holes": found.holes, "length_bias": bias}))
     return 0
 

@@ -1,10 +1,10 @@
-"""The mean of the ends of several decays, which knows more than the last of them (arXiv:1803.05407).
+"""Average the weights at the ends of several learning-rate decays (arXiv:1803.05407).
 
 `python -m midspan.engine.training.mean runs/embedded OUT --corpus runs/corpus --with FOLDER ...`: OUT becomes a run
-whose average is the mean of that of `runs/embedded` and of the checkpoints in the folders, which were packaged at the
-ends of its earlier decays: as much of each, or `--own` (0 to 1) of the run's own. Its held-out losses, measured as the
-run's, and the steps that are in it are a row of its log. package.py makes a checkpoint of it. Training goes on from the
-run itself.
+whose average is the mean of the average of `runs/embedded` and the weights of the checkpoints in the folders, which
+were packaged at the ends of earlier decays. All weigh the same, or the run `--own` (0 to 1) and the others the rest. A
+row of its log has its held-out losses and the steps that are in it. package.py makes a checkpoint of it; training goes
+on from the run itself.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from midspan.engine.weights.load import load_weights
 def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path], own: float | None = None) -> None:
     """Write the run folder `out`; `own` is the run's own part of the mean, the others share the rest.
 
-    Raises CheckpointError for a checkpoint of other sizes, OSError for what is not there or is there already.
+    Raises CheckpointError for a checkpoint of other sizes, OSError for a missing folder or an `out` that exists.
     """
     steps = [_last(folder, "step") for folder in (*folders, source)]
     config = ModelConfig.from_json(json.loads((source / "config.json").read_text()))
     others = [_read(folder, config) for folder in folders]
     shutil.copytree(source, out)
     recipe = Recipe(**_last(source, "recipe"))
-    # Each process measured by its share of the batch.
+    # Each process measures with its share of the batch.
     run = Run(replace(recipe, batch=recipe.batch // _last(source, "processes")), corpus, out, compiled=False)
     run.resume()
     own = 1 / len(steps) if own is None else own
@@ -51,7 +51,7 @@ def mean(source: Path, corpus: Path, out: Path, folders: Sequence[Path], own: fl
 
 @torch.no_grad()
 def average_with(run: Run, others: Sequence[DiffusionGemma], own: float) -> None:
-    """Move a run's average to `own` of it and as much of each of other networks as there is left."""
+    """Make a run's average `own` parts of itself and equal parts of the other networks."""
     for average in run.average.values():
         average.mul_(own)
     for other in others:
@@ -66,7 +66,7 @@ def _read(folder: Path, config: ModelConfig) -> DiffusionGemma:
 
 
 def _last(folder: Path, name: str) -> Any:
-    """What the log of a run or of a checkpoint says of something for the last time."""
+    """The last value of a key in the log of a run or of a checkpoint."""
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return next(row[name] for row in reversed(rows) if name in row)
 

@@ -1,4 +1,4 @@
-"""What the network is taught: the next clean token, and the clean canvas behind uniform noise.
+"""The training losses: of the next clean token, and of the clean canvas under uniform noise.
 
 Objective as DiffusionGemma's (NVIDIA NeMo Automodel, docs/guides/dllm/diffusiongemma.md): flat cross-entropy over the
 free slots, self-conditioning on half of the batches, autoregressive loss on the encoder kept on. Several canvases are
@@ -18,7 +18,7 @@ from midspan.kernels.attention import attention_reference
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasBatch:
-    """Texts [B, L] and K canvases for each, laid end to end in R = sum(widths) rows."""
+    """Texts [B, L] and K canvases for each, one behind the other in R = sum(widths) rows."""
 
     text: torch.Tensor  # [B, L] clean ids
     start: torch.Tensor  # [B, K] how many clean tokens stand before canvas k
@@ -47,7 +47,7 @@ class CanvasBatch:
 
     @property
     def rows(self) -> int:
-        """R."""
+        """The rows of all canvases of a text: R."""
         return sum(self.widths)
 
     def slot_rows(self) -> list[int]:
@@ -98,7 +98,7 @@ def canvas_hidden(
 
 
 def canvas_mask(batch: CanvasBatch) -> torch.Tensor:
-    """Who may attend to whom among [text, canvas 1, ..., canvas K]: boolean [B, L + R, L + R].
+    """The attention mask over [text, canvas 1, ..., canvas K]: boolean [B, L + R, L + R].
 
     Text is causal and blind to canvases; a canvas sees its own prefix of the text and the whole of itself.
     """

@@ -1,4 +1,4 @@
-"""The loss curves of a run as a picture."""
+"""Draws the loss curves of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training run in one folder: model, optimisers, data, its state on disk."""
+"""One training run in one folder: model, optimisers, data, and its state on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
 from midspan.engine.training.shape import config_json, grow, initialise
-from midspan.engine.weights.load import load_weights
+from midspan.engine.weights.load import load_weights, read_config
 
 FILLER_ID, BOS_ID = 3, 2
 OBJECTIVES = ("canvas", "fim")
@@ -29,7 +29,7 @@ OBJECTIVES = ("canvas", "fim")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that a run depends on besides the corpus; `minutes` of training steps, pauses not counted.
+    """Everything that a run depends on besides the corpus; `minutes` counts training steps, not pauses.
 
     `objective` names what follows the causal share: `canvas`, or `fim` for the autoregressive twin. `fim_share` of the
     steps among the canvases are fill-in-the-middle, so that the same weights can also draft from left to right.
@@ -73,7 +73,7 @@ class Recipe:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; saved beside the weights. Its optimisers have no memory of what was before step `fresh`."""
+    """How far a run is; saved beside the weights. Its optimisers began without memory at step `fresh`."""
 
     step: int = 0
     seconds: float = 0.0
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
-    """Batches of one kind without end, drawn in DataLoader workers that keep a GPU fed."""
+    """An endless stream of batches of one kind, drawn in DataLoader workers."""
 
     def __init__(self, sampler: FimSampler, recipe: Recipe, batch: int, kind: str, seed: int) -> None:
         self._sampler, self._recipe, self._batch, self._kind, self._seed = sampler, recipe, batch, kind, seed
@@ -151,7 +151,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What the next step learns: the phase, or `fim` in its turn among the canvases."""
+        """The kind of the next step's batch: the phase, or `fim` in its turn among canvases."""
         share, step = self.recipe.fim_share, self.progress.step
         in_turn = int((step + 1) * share) > int(step * share)
         return "fim" if in_turn and self.phase == "canvas" else self.phase
@@ -166,7 +166,7 @@ class Run:
         canvas_rows = recipe.text_tokens + sum(recipe.gaps().widths)
         self.progress.tokens += recipe.batch * (canvas_rows if kind == "canvas" else recipe.sequence)
         self.progress.step += 1
-        # A paused process must not use up the budget: no honest step takes this long once compiled.
+        # A pause must not use up the budget: no step takes this long once compiled.
         spent = torch.tensor(min(time.perf_counter() - began, 20.0), dtype=torch.float64)
         if self.workers > 1:
             dist.all_reduce(spent, dist.ReduceOp.MAX)
@@ -174,7 +174,7 @@ class Run:
         return losses
 
     def _losses(self, kind: str, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch of one kind, and the losses to tell, in nats."""
+        """The loss of a batch of one kind, and its parts for the log, in nats."""
         if kind == "canvas":
             slot, causal = self._canvas_losses(batch)
             return slot + self.recipe.text_weight * causal, {"slot": slot.detach(), "causal": causal.detach()}
@@ -185,9 +185,9 @@ class Run:
         return loss, {"causal": loss.detach()}
 
     def _next(self, kind: str) -> Any:
-        """The next batch of a kind, from a stream that is begun where it is first asked for."""
+        """The next batch of a kind; its stream begins at the first call."""
         if kind not in self._streams:
-            # The causal phase is over then, and what draws for it would wait for ever.
+            # The causal phase is over then, and its workers would wait for ever.
             self._streams.pop("causal", None)
             stream = self._stream(self.data, kind, self._data_seed())
             loader = DataLoader(
@@ -218,7 +218,7 @@ class Run:
 
     @torch.no_grad()
     def _update(self) -> None:
-        """Gradients to the masters, one optimiser step, masters to the average and back to the bf16 weights."""
+        """One optimiser step on the masters, then the average and the bf16 weights follow."""
         computing = dict(self.model.named_parameters())
         for name, master in self.masters.items():
             grad = computing[name].grad
@@ -271,7 +271,7 @@ class Run:
         return sums
 
     def save(self) -> None:
-        """Write `state.pt` (resume) in one rename, so that a kill leaves the older one whole."""
+        """Write `state.pt` with one rename, so that a kill leaves the older one whole."""
         state = {
             "masters": {name: master.detach() for name, master in self.masters.items()},
             "average": self.average,
@@ -297,16 +297,16 @@ class Run:
 
     @torch.no_grad()
     def go_on_from(self, folder: Path) -> None:
-        """Begin with a packaged checkpoint's weights, log and tokenizer, where the run that made it left no state.
+        """Begin with a packaged checkpoint's weights, log and tokenizer, where its run's state is gone.
 
-        Its log says how far it was, and the budget counts from there. A network with more layers than the checkpoint
-        has grows them. Raises CheckpointError, or OSError for no log.
+        The budget counts from where its log ends. A network with more layers than the checkpoint grows them. Raises
+        CheckpointError, or OSError where there is no log.
         """
         if (folder / "tokenizer.json").read_bytes() != (self.out / "tokenizer.json").read_bytes():
             raise CheckpointError(f"{folder}: has another tokenizer than the corpus; make that with its `--tokenizer`")
-        whole, packaged = self.model.config, ModelConfig.from_json(json.loads((folder / "config.json").read_text()))
+        whole, packaged = self.model.config, ModelConfig.from_json(read_config(folder))
         fewer = len(packaged.layers) < len(whole.layers)
-        # In all other sizes it must be the run's, which loading sees to.
+        # All other sizes must be the run's; loading checks them.
         started = DiffusionGemma(replace(whole, layers=packaged.layers) if fewer else whole)
         load_weights(started, folder, torch.float32, torch.device("cpu"))
         if fewer:

@@ -1,4 +1,4 @@
-"""The embedded model's shape in DiffusionGemma's config format, and its first weights."""
+"""The embedded model's config.json, its initial weights, and growth by layers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def initialise(model: DiffusionGemma) -> DiffusionGemma:
 
 @torch.no_grad()
 def grow(old: DiffusionGemma, new: DiffusionGemma) -> None:
-    """Give a network with more layers the weights of one with fewer: it computes the same, and can learn more.
+    """Give a network with more layers the weights of one with fewer, so that it computes the same.
 
     The old layers are spread evenly, the last one last. Each new one is a copy of its neighbour whose post-norms are
     zero, so that it adds nothing to what passes through (block expansion, arXiv:2401.02415).

@@ -1,11 +1,11 @@
-"""One command that trains the embedded model: a plain autoregressive phase, then canvases on the same weights.
+"""Trains the embedded model with one command: a plain autoregressive phase, then canvases on the same weights.
 
 `python -m midspan.engine.training.train --corpus runs/corpus --out runs/embedded --minutes 120`; the same command again
 resumes. Progress, rate and time left go to stderr, one JSON row a measurement to `log.jsonl`, a picture to `loss.png`.
 With `--weights FOLDER` a new run goes on from a packaged checkpoint of the same shape, on a corpus that corpus.py wrote
 with its `--tokenizer`; `--minutes` then counts those that it was trained for too.
-Under `torchrun --nproc-per-node 2 -m ...` each process takes half of the batch on a thread of its own: they meet once a
-step instead of once an operation, which on a busy CPU is the faster way to use two cores.
+Under `torchrun --nproc-per-node 2 -m ...` each process takes half of the batch on one thread. They wait for each other
+once a step, not once an operation, which is faster on two busy cores.
 `--objective fim` trains the autoregressive twin: the same network, rates and budget, with documents in
 fill-in-the-middle order in place of canvases.
 `--preset gpu --device cuda` is the same on one large GPU: 30M parameters, larger batches, data drawn by workers.
@@ -42,14 +42,14 @@ def _log(out: Path, row: dict[str, Any]) -> None:
 
 
 def train(run: Run) -> None:
-    """Step until the budget is spent, measuring, saving and drawing on the way."""
+    """Step until the budget is spent; measure, save and draw at intervals."""
     recipe, smooth = run.recipe, dict[str, float]()
     clock, tokens = time.perf_counter(), run.progress.tokens
     while run.fraction < 1.0:
         losses = run.step()
         progress = run.progress
         if progress.step % 10 == 0:
-            # The device is read here only: a read a step would make it wait for the host.
+            # Only here, as every read makes the device wait for the host.
             for name, value in losses.items():
                 smooth[name] = float(value) if name not in smooth else 0.7 * smooth[name] + 0.3 * float(value)
             rate = (progress.tokens - tokens) / (time.perf_counter() - clock)

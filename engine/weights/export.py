@@ -1,4 +1,4 @@
-"""A checkpoint as transformers opens it: `python -m midspan.engine.weights.export FOLDER OUT [--dtype bf16|fp32]`."""
+"""Write a checkpoint for transformers: `python -m midspan.engine.weights.export FOLDER OUT [--dtype bf16|fp32]`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""Where a checkpoint lies, and its tensors -> parameters as one table; safetensors only, one tensor at a time.
+"""Finds a checkpoint's folder and reads its tensors into a network's parameters, one tensor at a time.
 
-How tensors are stored stands in stored.py, how those of fewer bits are kept in quantized.py.
+safetensors.py knows how tensors are stored, quantized.py how weights of fewer bits are kept, numbers.py which numbers
+no weights have.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from midspan.engine.api import CheckpointError, DeviceError, OnProgress
-from midspan.engine.model import DiffusionGemma, Experts, Layer
+from midspan.engine.model import DiffusionGemma, Experts, Layer, ModelConfig
 from midspan.engine.settings import Quantize
+from midspan.engine.weights.numbers import check_numbers
 from midspan.engine.weights.quantized import (
     Fp8Linear,
     QuantizedExperts,
@@ -27,28 +29,30 @@ from midspan.engine.weights.quantized import (
     quantize_experts,
     quantize_linear,
 )
-from midspan.engine.weights.safetensors import Piece, catalogue, open_file, pieces, read, weight_files
+from midspan.engine.weights.safetensors import Entry, Piece, catalogue, open_file, pieces, read, weight_files
+from midspan.engine.weights.typed_json import one_line, read_object
 from midspan.kernels.int8 import int8_rows
 
 EMBEDDED = Path(__file__).parents[1] / "checkpoints" / "embedded"
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 VISION = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
-# The text network does not see pictures, and the head is the embedding.
+# The text network has no vision half, and its head is the embedding.
 IGNORED = (*VISION, "lm_head.weight")
-# Bytes of one file of weights, so that a checkpoint passes where files are limited to 16 MiB.
+LAYER = re.compile(re.escape(DECODER) + r"layers\.(\d{1,4})\.")
+# The most bytes of one file of weights: some hosts limit files to 16 MiB.
 SHARD = 16_000_000
 
 
 class Uninitialised(TorchFunctionMode):
-    """Modules made under it begin with whatever their memory holds: weights are read over it.
+    """Modules that are made under it are not initialised, as weights are read into them.
 
-    On `meta`, random first weights would import all of torch's compiler.
+    On `meta`, random initial weights would import all of torch's compiler.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Leave what torch.nn.init is given as it is, let all else through."""
+        """Skip the functions of torch.nn.init, run all others."""
         named = kwargs or {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return named["tensor"] if "tensor" in named else args[0]
@@ -59,11 +63,15 @@ def resolve(checkpoint: str) -> Path:
     """The folder of `embedded`, of a path, or of a hub name that is already in the local cache."""
     if checkpoint == "embedded":
         return EMBEDDED
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{folder}: not a folder; give the folder that holds config.json")
+    try:
+        folder = Path(checkpoint).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise CheckpointError(f"{folder}: not a folder; give the folder that holds config.json")
+    except (OSError, RuntimeError) as error:
+        # A name that is too long, a folder that may not be entered, or ~ of nobody.
+        raise CheckpointError(f"{checkpoint[:80]}: {one_line(error)}; give another folder") from error
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise CheckpointError(f"{folder}: no such folder; give 'embedded', a checkpoint folder or a cached hub name")
     from huggingface_hub import snapshot_download
@@ -72,26 +80,35 @@ def resolve(checkpoint: str) -> Path:
     try:
         return Path(snapshot_download(checkpoint, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        mend = f"download it first (hf download {checkpoint}) or give a folder"
-        raise CheckpointError(f"{checkpoint}: no such folder, nor in the local hub cache; {mend}") from error
+        fix = f"download it first (hf download {checkpoint}) or give a folder"
+        raise CheckpointError(f"{checkpoint}: no such folder, nor in the local hub cache; {fix}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a checkpoint folder. Raises CheckpointError naming the file."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise CheckpointError(f"{file}: missing; a checkpoint folder holds config.json, safetensors, tokenizer.json")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error}); restore it from the checkpoint's source") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: not a JSON object; restore it from the checkpoint's source")
-    return config
+    return read_object(folder / "config.json")
+
+
+def check_weights(folder: Path, config: ModelConfig, device: torch.device) -> None:
+    """Compare the headers of the folder's weights with a config, before anything as large as it says is allocated.
+
+    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor, a damaged file, or pickles; DeviceError
+    for a device that cannot hold a network that is made in its memory at once (choose.load_network).
+    """
+    entries = catalogue(folder)
+    layers = len({found[1] for name in entries if (found := LAYER.match(name))})
+    if layers and layers != len(config.layers):
+        says = f"text_config.num_hidden_layers is {len(config.layers)}, the weights have {layers} layers"
+        raise CheckpointError(f"{folder / 'config.json'}: {says}; copy both from one checkpoint")
+    with torch.device("meta"), Uninitialised():
+        model = DiffusionGemma(config)
+    _fitting(model, folder, entries)
+    if config.experts == 1:
+        check_memory(device, sum(4 * tensor.numel() for tensor in model.state_dict().values()))
 
 
 def table(model: DiffusionGemma) -> dict[str, torch.Tensor]:
-    """Checkpoint name -> the model's tensor, for every tensor that a checkpoint must hold."""
+    """Checkpoint name -> the model's tensor, for every tensor of a whole checkpoint."""
     names = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if name.endswith("encoder_layer_scalar"):
@@ -112,17 +129,15 @@ def load_weights(
 ) -> frozenset[str]:
     """Fill the model's tensors from the folder's safetensors, as `dtype` on `device`; the model may be on `meta`.
 
-    Returns the forms of what was read ("plain", "int8", "fp8", "nvfp4").
-
-    What is stored in FP8 or NVFP4 stays so. `fp8` quantises the matrices of layers, `int4` those of experts, on the
-    device. Tensors go there one by one, file by file. Raises CheckpointError, before anything is read, for a missing,
-    unexpected or wrongly shaped tensor, a damaged file, or pickles; DeviceError for a device that cannot hold them or
-    has no units for them.
+    Returns the forms that the tensors were stored in ("plain", "int8", "fp8", "nvfp4"). Tensors go to the device one by
+    one, file by file. FP8 and NVFP4 stay as they are; `quantize` fp8 quantises the matrices of layers there, int4 those
+    of experts. Raises CheckpointError before anything is read for a missing, unexpected or wrongly shaped tensor, a
+    damaged file or a pickle, and while it is read for numbers that no weights have; DeviceError for a device that
+    cannot hold the weights or has no units for them.
     """
     model.to(dtype=dtype)
     entries = catalogue(folder)
-    wanted, shared = _wanted(model, entries)
-    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted, entries))
+    parts, shared = _fitting(model, folder, entries)
     _choose_forms(model, parts, quantize, folder)
     check_fp8(device, wanted="fp8" in precision(model))
     check_memory(device, sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
@@ -133,6 +148,7 @@ def load_weights(
     targets = table(model)
     with torch.no_grad():
         for piece, stored in read(parts, entries, progress):
+            check_numbers(piece, stored, entries[piece.name].file)
             owner = model.get_submodule(_module(piece.target))
             if isinstance(owner, Fp8Linear | QuantizedExperts):
                 owner.put(piece.target.rpartition(".")[2], piece.region, stored.to(device))
@@ -143,10 +159,17 @@ def load_weights(
     return frozenset(piece.form for piece in parts)
 
 
-def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """Checkpoint name -> shape of what must be there, and the names of what may be its twin in the decoder.
+def _fitting(model: DiffusionGemma, folder: Path, entries: Mapping[str, Entry]) -> tuple[list[Piece], tuple[str, ...]]:
+    """The pieces that fill the model, and the names that take what their twin in the decoder has."""
+    wanted, shared = _wanted(model, entries)
+    parts = pieces(folder, entries, wanted, lambda name: name.startswith(IGNORED) or _is_tied(name, wanted, entries))
+    return parts, shared
 
-    The encoder's layer scalars are equal to the decoder's in the release, so that a checkpoint may hold them once.
+
+def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """Checkpoint name -> shape of every tensor that must be there, and the names that take their twin's values.
+
+    The encoder's layer scalars equal the decoder's in the release, so a checkpoint may hold them once.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in table(model).items()}
     own = tuple(name for name in wanted if name.startswith(ENCODER))
@@ -156,7 +179,7 @@ def _wanted(model: DiffusionGemma, entries: Mapping[str, object]) -> tuple[dict[
 
 
 def check_memory(device: torch.device, needed: int) -> None:
-    """Raises DeviceError where a CPU's machine has less memory than weights of so many bytes need."""
+    """Raises DeviceError where the device is a CPU whose machine has less than `needed` bytes of memory."""
     if device.type != "cpu" or not hasattr(os, "sysconf"):
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -166,13 +189,16 @@ def check_memory(device: torch.device, needed: int) -> None:
 
 
 def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize, folder: Path) -> None:
-    """Put modules that hold fewer bits where the checkpoint does, or where `quantize` asks for them."""
+    """Replace modules by ones of fewer bits where the checkpoint has those, or where `quantize` asks for them."""
+    if quantize == "int4" and (model.config.hidden_size % 2 or model.config.expert_size % 2):
+        need = "hidden_size and moe_intermediate_size are not both even"
+        raise CheckpointError(f"{folder / 'midspan.json'}: quantize is int4, but {need}; take it out")
     forms = defaultdict[str, set[str]](set)
     for piece in parts:
         forms[_module(piece.target)].add(piece.form)
     for name, stored in forms.items():
         owner = model.get_submodule(name)
-        # What takes their place is made where the model is, so that one on `meta` takes no memory yet.
+        # Made where the model is, so that on `meta` it takes no memory yet.
         with torch.device(model.device):
             if isinstance(owner, Experts) and (form := _expert_form(stored, quantize, folder)) is not None:
                 layer = model.get_submodule(name.removesuffix(".experts"))
@@ -186,7 +212,7 @@ def _choose_forms(model: DiffusionGemma, parts: list[Piece], quantize: Quantize,
 
 
 def _expert_form(stored: set[str], quantize: Quantize, folder: Path) -> str | None:
-    """The form of one layer's experts, None for plain; both of its matrices come to the same one."""
+    """The form of one layer's experts, the same for both matrices; None for plain."""
     if "nvfp4" in stored:
         if quantize != "none":
             raise CheckpointError(f"{folder}: its experts are NVFP4 already; take quantize out of midspan.json")
@@ -204,7 +230,7 @@ def _module(name: str) -> str:
 
 
 def _is_tied(name: str, wanted: Mapping[str, object], entries: Mapping[str, object]) -> bool:
-    """An encoder tensor that the decoder holds too, in whatever form; only the layer scalars differ."""
+    """Whether it is an encoder tensor that the decoder holds too, in any form; only the layer scalars differ."""
     twin = _twin(name)
     return name.startswith(ENCODER) and name not in wanted and (twin in wanted or twin in entries)
 
@@ -215,7 +241,7 @@ def _twin(name: str) -> str:
 
 
 def vision_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The vision half of a checkpoint, which the network leaves alone, by checkpoint name."""
+    """The tensors of a checkpoint's vision half, which the network does not have, by checkpoint name."""
     out: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         with open_file(file) as tensors:
@@ -228,7 +254,7 @@ def save_weights(
 ) -> None:
     """Write safetensors files under the release's names; matrices as int8 with a scale a row if `int8`.
 
-    `vision` is written as it is. More than one SHARD becomes several files with an index, as the hub has them.
+    `vision` is written as it is. More bytes than SHARD become several files with an index, as on the hub.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -239,6 +265,6 @@ def save_weights(
         else:
             out[name] = tensor.detach().contiguous()
     save_torch_state_dict(out, folder, max_shard_size=SHARD, metadata={"format": "pt"})
-    # safetensors makes files that only their owner may read.
+    # safetensors' files may be read by their owner alone.
     for file in folder.glob("model*.safetensors"):
         file.chmod(0o644)

@@ -1,7 +1,7 @@
-"""Weights that take the place of the network's plain ones: FP8 with a scale an output channel, experts in 4 bits.
+"""Modules of fewer bits in the place of plain ones: FP8 with one scale for each output channel, experts in 4 bits.
 
-They compute by the kernels' references, in any device's plain torch; a path over kernels reads the same attributes.
-A stored value knows how to become any of the three forms; see weights.py for how checkpoints store them.
+They compute by the kernels' references, in plain torch on any device; paths over kernels read the same attributes.
+A stored value can become any of the three forms; safetensors.py knows how checkpoints store them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NVFP4_GROUP = 16
 class Stored:
     """One matrix [n, d] or a stack of them [..., n, d] as read from a checkpoint; a vector is plain.
 
-    `scale` is [..., n] beside FP8, [..., n, d / 16] beside NVFP4's packed bytes, where `channel` [..., n] is the rest
-    of it; None beside plain numbers.
+    `scale` is None beside plain numbers, [..., n] beside int8 and FP8, and [..., n, d / 16] beside NVFP4's packed
+    bytes, which `channel` [..., n] scales once more.
     """
 
     value: torch.Tensor
@@ -42,17 +42,21 @@ class Stored:
         return Stored(**dict(zip(("value", "scale", "channel"), parts, strict=True)))  # type: ignore[arg-type]
 
     def plain(self) -> torch.Tensor:
-        """As numbers: as they are stored where nothing scales them, else float32."""
+        """The numbers: in the stored dtype where there is no scale, else in float32."""
         if self.scale is None:
             return self.value
         if self.channel is None:
             return self.value.float() * self.scale.float()[..., None]
         return dequantize_reference(self.value, self.scale, self.channel, "e2m1")
 
-    def apart(self, region: tuple[slice | int, ...]) -> Iterator[tuple[tuple[slice | int, ...], Stored]]:
-        """A stack of experts for a whole parameter one by one, with their regions; anything else as it is.
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """The tensors that it is made of, in the order of a piece's parts."""
+        yield from (part for part in (self.value, self.scale, self.channel) if part is not None)
 
-        The float32 copies of a whole layer's experts would take gigabytes.
+    def apart(self, region: tuple[slice | int, ...]) -> Iterator[tuple[tuple[slice | int, ...], Stored]]:
+        """The experts of a stack one by one, with their regions; any other value as it is.
+
+        Float32 copies of all experts of a layer would take gigabytes.
         """
         if self.value.ndim < 3:
             yield region, self
@@ -61,14 +65,14 @@ class Stored:
             yield (expert,), Stored(value=value, scale=None if self.scale is None else self.scale[expert])
 
     def fp8(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """FP8 values and their scales [..., n] in float32: the stored ones where they are FP8."""
+        """FP8 values and their scales [..., n] in float32, quantised now unless they are stored so."""
         if self.value.dtype == FP8 and self.scale is not None:
             return self.value, self.scale.float()
         return quantize_rows_reference(self.plain())
 
 
 class Fp8Linear(nn.Module):
-    """A bias-free linear map with weight [n, d] in FP8 and scale [n] in float32; rows are quantised on the way in."""
+    """A linear map without bias: weight [n, d] in FP8, scale [n] in float32; its input rows are quantised."""
 
     weight: torch.Tensor
     scale: torch.Tensor
@@ -116,7 +120,7 @@ class Fp8Experts(nn.Module):
 
 
 class FourBitExperts(nn.Module):
-    """Experts whose matrices are packed, two numbers a byte; see kernels/four_bit.py for the two codes."""
+    """Experts whose matrices hold two numbers a byte; kernels/four_bit.py has the two codes."""
 
     gate_up_scale: torch.Tensor
     down_scale: torch.Tensor
@@ -166,7 +170,7 @@ QuantizedExperts = Fp8Experts | FourBitExperts
 
 
 def quantize_experts(layer: Layer, form: str) -> None:
-    """Give a layer experts of form `fp8`, `int4` or `e2m1`, not yet filled, where its plain ones (on meta) were."""
+    """Replace a layer's plain experts (on meta) by ones of form `fp8`, `int4` or `e2m1`, not yet filled."""
     assert isinstance(layer.experts, Experts)
     number, size, inner = layer.experts.down_proj.shape
     made = Fp8Experts(number, inner, size) if form == "fp8" else FourBitExperts(number, inner, size, form)
@@ -174,14 +178,14 @@ def quantize_experts(layer: Layer, form: str) -> None:
 
 
 def quantize_linear(parent: nn.Module, name: str) -> None:
-    """Give a module an FP8 linear map, not yet filled, where a plain one was."""
+    """Replace a module's plain linear map by one in FP8, not yet filled."""
     plain = parent.get_submodule(name)
     assert isinstance(plain, nn.Linear)
     setattr(parent, name, Fp8Linear(plain.in_features, plain.out_features))
 
 
 def precision(model: DiffusionGemma) -> str:
-    """In words: the dtype, and what is kept in fewer bits."""
+    """The dtype and the forms of fewer bits, in words."""
     kinds = {type(module) for module in model.modules()}
     codes = sorted({module.code for module in model.modules() if isinstance(module, FourBitExperts)})
     fp8 = ["fp8"] if kinds & {Fp8Linear, Fp8Experts} else []
@@ -190,19 +194,19 @@ def precision(model: DiffusionGemma) -> str:
 
 
 def count_parameters(model: DiffusionGemma) -> int:
-    """How many numbers the network has, however few bytes they take."""
+    """How many parameters the network has, whatever their bits."""
     packed = {id(p) for m in model.modules() if isinstance(m, FourBitExperts) for p in m.parameters(recurse=False)}
     return sum(p.numel() * (2 if id(p) in packed else 1) for p in model.parameters())
 
 
 def knows_fp8(device: torch.device) -> bool:
-    """Whether FP8 is computed here: by units of the GPU, or on the CPU by references."""
+    """Whether the device computes FP8: a GPU in its units, a CPU by references."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def check_fp8(device: torch.device, *, wanted: bool) -> None:
-    """Raises DeviceError where FP8 is wanted of a GPU without units for it."""
+    """Raises DeviceError where FP8 is wanted from a GPU without units for it."""
     if wanted and not knows_fp8(device):
         name = torch.cuda.get_device_name(device)
-        mend = "take the bf16 release, with quantize int4 or none in its midspan.json"
-        raise DeviceError(f"FP8 weights: {name} has no FP8 units; {mend}")
+        fix = "take the bf16 release, with quantize int4 or none in its midspan.json"
+        raise DeviceError(f"FP8 weights: {name} has no FP8 units; {fix}")

@@ -1,14 +1,13 @@
-"""What lies in a checkpoint's safetensors: which tensors make one matrix, whether they fit, and reading them in order.
+"""A checkpoint's safetensors files: which tensors make one matrix, whether they fit, and reading them in order.
 
 Four forms: plain numbers; int8 with `<name>_scale`, one scale a row; compressed-tensors' FP8, the same with
-`weight_scale`; NVFP4 (ModelOpt), packed bytes with `weight_scale` a group of 16 and `weight_scale_2` for all. The
-experts of the last two stand one by one, as `experts.E.{gate,up,down}_proj`. Everything is checked from the files'
-headers before the first tensor is read.
+`weight_scale`; NVFP4 (ModelOpt), packed bytes with `weight_scale` for each group of 16 and `weight_scale_2` for all.
+The last two have their experts one by one, as `experts.E.{gate,up,down}_proj`. All is checked from the files' headers
+before the first tensor is read.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -22,13 +21,18 @@ from safetensors import SafetensorError, safe_open
 
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.weights.quantized import NVFP4_GROUP, Stored
+from midspan.engine.weights.typed_json import one_line, read_object, shown
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS, INT8, FP8, PACKED = ("F32", "BF16", "F16"), "I8", "F8_E4M3", "U8"
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight")
 SCALES = ("_scale", "_scale_2")
-# Of a cache in fewer bits, which is not kept so here.
+# For a cache of fewer bits, which this engine does not have.
 CACHE_SCALES = (".k_scale", ".v_scale", ".q_scale")
+TENSOR_NAME, MOST_AXES = re.compile(r"[\w.-]{1,300}", re.ASCII), 8
+SHARD_NAME = re.compile(r"[\w][\w.-]*\.safetensors")
+# Bytes of a header, and of an index. The release's largest, of experts that stand one by one, has some five million.
+MOST_HEADER = 16 << 20
 BYTES = {"F64": 8, "F32": 4, "I64": 8, "I32": 4}
 
 
@@ -42,14 +46,14 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """What it takes in the file."""
+        """Its bytes in the file."""
         wide = 2 if self.dtype.endswith("F16") else 1
         return math.prod(self.shape) * BYTES.get(self.dtype, wide)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One stored matrix or vector: the tensor's name, its form, and the part `region` of `target` that it is."""
+    """One stored matrix or vector: its name, its form, and the `region` of the tensor `target` that it fills."""
 
     name: str
     form: str  # "plain", "int8", "fp8" or "nvfp4"
@@ -58,12 +62,12 @@ class Piece:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of all tensors that it is made of."""
+        """The names of all tensors that it consists of."""
         number = {"plain": 0, "int8": 1, "fp8": 1, "nvfp4": 2}[self.form]
         return (self.name, *(self.name + suffix for suffix in SCALES[:number]))
 
     def value(self, tensors: Mapping[str, torch.Tensor]) -> Stored:
-        """The piece as read; a trailing axis of 1 on FP8's scales is dropped."""
+        """The piece of tensors that were read. FP8's scales lose a trailing axis of 1."""
         value, *scales = (tensors[name] for name in self.parts)
         if self.form == "plain":
             return Stored(value=value)
@@ -75,14 +79,7 @@ class Piece:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files: those the index names, else model.safetensors. Raises CheckpointError."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index}: not a safetensors index ({error}); restore it") from error
-        files = [folder / name for name in names]
-    else:
-        files = [folder / "model.safetensors"]
+    files = [folder / name for name in _indexed(index)] if index.is_file() else [folder / "model.safetensors"]
     for file in files:
         if file.is_file():
             continue
@@ -93,31 +90,51 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def _indexed(index: Path) -> list[str]:
+    """The names of the files that an index has, all of them in its own folder."""
+    places = read_object(index, MOST_HEADER).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{index}: not a safetensors index, as it has no weight_map; restore it")
+    for name in places.values():
+        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+            raise CheckpointError(f"{index}: weight_map names {shown(name)}; give files of this folder")
+    return sorted(set(places.values()))
+
+
 def open_file(file: Path) -> Any:
     """A safetensors file, mapped and not read. Raises CheckpointError for one that is damaged."""
     try:
+        with file.open("rb") as opened:
+            header = int.from_bytes(opened.read(8), "little")
+        if header > MOST_HEADER:
+            raise CheckpointError(
+                f"{file}: truncated or not safetensors, as its header has {header} bytes; copy it again"
+            )
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: truncated or not safetensors ({error}); copy it again") from error
+        raise CheckpointError(f"{file}: truncated or not safetensors ({one_line(error)}); copy it again") from error
 
 
 def catalogue(folder: Path) -> dict[str, Entry]:
-    """Every tensor of the folder by name, from the headers alone."""
+    """Every tensor of the folder by name, from the headers alone. Raises CheckpointError."""
     out = {}
     for file in weight_files(folder):
         with open_file(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118
                 part = tensors.get_slice(name)
-                out[name] = Entry(file=file, dtype=part.get_dtype(), shape=tuple(part.get_shape()))
+                shape = tuple(part.get_shape())
+                if not TENSOR_NAME.fullmatch(name) or len(shape) > MOST_AXES:
+                    raise CheckpointError(f"{file}: {shown(name)} is no tensor of a network; copy the file again")
+                out[name] = Entry(file=file, dtype=part.get_dtype(), shape=shape)
     return out
 
 
 def pieces(
     folder: Path, entries: Mapping[str, Entry], wanted: Mapping[str, tuple[int, ...]], leave: Callable[[str], bool]
 ) -> list[Piece]:
-    """The pieces that fill `wanted`: checkpoint name -> shape. `leave` names tensors that are of no use here.
+    """The pieces that fill `wanted`: checkpoint name -> shape. `leave` says which tensors are passed over.
 
-    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor, and for a form that is not read.
+    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor, and for an unknown form.
     """
     out = []
     for name, entry in sorted(entries.items()):
@@ -140,9 +157,9 @@ def pieces(
 def read(
     parts: list[Piece], entries: Mapping[str, Entry], progress: OnProgress | None = None
 ) -> Iterator[tuple[Piece, Stored]]:
-    """Every piece, file by file: one file is mapped at a time, and what a piece lacks may stand in a later one.
+    """Every piece, file by file. One file is mapped at a time; the parts of a piece may stand in different files.
 
-    `progress` is told the bytes read and the bytes in all, after every tensor.
+    `progress` is told the bytes read and all bytes, after every tensor.
     """
     of_tensor = {name: piece for piece in parts for name in piece.parts}
     by_file = defaultdict[Path, list[str]](list)
@@ -164,7 +181,7 @@ def read(
 
 
 def _is_scale(name: str, entries: Mapping[str, Entry]) -> bool:
-    """A tensor that only scales another; activations are quantised by their own largest value, not by `input_scale`."""
+    """Whether a tensor only scales another. `input_scale` is not used: activations are scaled by their own maximum."""
     if name.endswith(CACHE_SCALES):
         return True
     if name.endswith(".input_scale"):
@@ -175,7 +192,7 @@ def _is_scale(name: str, entries: Mapping[str, Entry]) -> bool:
 def _place(
     name: str, wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[str, tuple[int | slice, ...], tuple[int, ...]] | None:
-    """(target, region of it, the region's shape) of a tensor; None where it has none."""
+    """(target, region of it, the region's shape) of a tensor; None for an unexpected one."""
     if name in wanted:
         return name, (), wanted[name]
     if (found := EXPERT.fullmatch(name)) is None:
@@ -191,7 +208,7 @@ def _place(
 
 
 def _form(name: str, entries: Mapping[str, Entry]) -> str:
-    """How a tensor is stored. Raises CheckpointError for a form that is not read."""
+    """How a tensor is stored. Raises CheckpointError for an unknown form."""
     entry, scaled = entries[name], name + "_scale" in entries
     if entry.dtype in FLOATS and not scaled:
         return "plain"
@@ -199,8 +216,8 @@ def _form(name: str, entries: Mapping[str, Entry]) -> str:
         return "int8" if entry.dtype == INT8 else "fp8"
     if entry.dtype == PACKED and EXPERT.fullmatch(name) and all(name + suffix in entries for suffix in SCALES):
         return "nvfp4"
-    mend = f"int8 needs {name}_scale beside it" if entry.dtype == INT8 else "use the bf16 release"
-    raise CheckpointError(f"{entry.file}: {name} is stored as {entry.dtype}, which is not read here; {mend}")
+    fix = f"int8 needs {name}_scale beside it" if entry.dtype == INT8 else "use the bf16 release"
+    raise CheckpointError(f"{entry.file}: {name} is stored as {entry.dtype}, which is not read here; {fix}")
 
 
 def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, Entry]) -> None:
@@ -216,6 +233,9 @@ def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, E
     if scale.shape not in allowed:
         right = list(allowed[0])
         raise CheckpointError(f"{scale.file}: {name}_scale has shape {list(scale.shape)}, not {right}; quantise again")
+    single = name + ("_scale_2" if form == "nvfp4" else "_scale")
+    if (kind := entries[single].dtype) not in FLOATS:
+        raise CheckpointError(f"{scale.file}: {single} is {kind}, not {' or '.join(FLOATS)}; quantise again")
     if form == "nvfp4" and (scale.dtype != FP8 or shape[-1] % NVFP4_GROUP):
         raise CheckpointError(f"{scale.file}: {name}_scale is {scale.dtype}, NVFP4 has {FP8}; quantise again")
     if form == "nvfp4" and (whole := entries[name + "_scale_2"]).shape not in ((), (1,)):
@@ -223,7 +243,7 @@ def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, E
 
 
 def _missing(found: list[Piece], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of tensors that are not there; of experts that stand one by one, those of the experts that are not."""
+    """The names of missing tensors; where experts are stored one by one, those of the missing experts."""
     split = {piece.name for piece in found if piece.region}
     whole = {piece.target for piece in found if not piece.region}
     targets = {piece.target for piece in found}

@@ -75,7 +75,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
     monkeypatch.setattr(Infiller, "__init__", listening)
     # A judge would have what does not parse denoised again.
     monkeypatch.setattr(variants, "SyntaxJudge", lambda: None)
-    wanted = [{}, {"warm": True, "steps": 1}, {"steps": 1}]
+    wanted = [{}, {"warm": True, "denoise": {"steps": 1}}, {"denoise": {"steps": 1}}]
     argv = [str(folder), "--heldout", str(file), "--holes", "12", "--divergent", *map(json.dumps, wanted)]
     assert variants.main(argv) == 0
     found = json.loads(capsys.readouterr().out)
@@ -91,6 +91,6 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
 
 def test_warm_canvases_are_refused_where_steps_are_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "TritonBackend", object)
-    argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"steps": 1}', '{"warm": true}']
+    argv = [str(tiny_checkpoint(tmp_path)), "--heldout", "none", '{"denoise": {"steps": 1}}', '{"warm": true}']
     with pytest.raises(SystemExit, match="draw their own noise"):
         variants.main(argv)

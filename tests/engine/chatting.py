@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from midspan.engine.weights.load import save_weights
-from tests.engine.tiny import SOURCE, config_json, random_model
+from tests.engine.tiny import SOURCE, config_json, grouped, random_model
 
 # The release's template as far as a question needs it: one turn each, and the empty thought where thinking is off.
 TEMPLATE = (
@@ -52,8 +52,13 @@ def stand_in(file: Path) -> None:
     file.write_text(json.dumps(made))
 
 
+def midspan_json(quantize: str | None = None, **settings: Any) -> dict[str, Any]:
+    """A `midspan.json` with these values, each in its group."""
+    return grouped(**settings) | ({} if quantize is None else {"quantize": quantize})
+
+
 def chat_checkpoint(folder: Path, *, more_ids: int = 0, **settings: Any) -> Path:
-    """A whole checkpoint folder; `settings` are its `midspan.json`, without any there is none, as in the release.
+    """A whole checkpoint folder; `settings` are in its `midspan.json`, without any there is none, as in the release.
 
     The network knows `more_ids` than the tokenizer.
     """
@@ -64,5 +69,5 @@ def chat_checkpoint(folder: Path, *, more_ids: int = 0, **settings: Any) -> Path
     (folder / "config.json").write_text(json.dumps(config))
     save_weights(random_model(config), folder, int8=False)
     if settings:
-        (folder / "midspan.json").write_text(json.dumps(settings))
+        (folder / "midspan.json").write_text(json.dumps(midspan_json(**settings)))
     return folder

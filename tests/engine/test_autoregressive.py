@@ -29,7 +29,7 @@ ONE_LINE: tuple[GapKind, ...] = ("rest_of_line", "line", "string", "comment")
 
 def twin_of(folder: Path, *, slots: tuple[int, ...] = (8,), draws: int = 4) -> Autoregressive:
     infiller = tiny_infiller(folder)
-    return Autoregressive(infiller.backend, infiller.prompt, tiny_settings(layout="fim", slots=slots, draws=draws))
+    return Autoregressive(infiller.backend, infiller.prompt, tiny_settings(kind="fim", slots=slots, draws=draws))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.prompts.prompt import BOS_ID
-from midspan.engine.settings import read_settings
-from tests.engine.tiny import SOURCE, tiny_checkpoint, tiny_infiller
+from midspan.engine.weights.midspan_json import read_settings
+from tests.engine.tiny import SOURCE, rewrite_settings, tiny_checkpoint, tiny_infiller
 
 CONTEXT = ("# store.py\ndef load(path):", "import json", "class Shop:\n    def sell(self):")
 HOLE = Hole(prefix=SOURCE + "\nx = 1", suffix="\ny = 2\n", context=CONTEXT)
@@ -83,14 +83,14 @@ def test_another_context_is_another_prompt(infiller: Infiller) -> None:
 def test_midspan_json_says_how_much(tmp_path: Path) -> None:
     file = tiny_checkpoint(tmp_path) / "midspan.json"
     values = json.loads(file.read_text())
-    del values["context_tokens"]
+    del values["layout"]["context_tokens"]
     file.write_text(json.dumps(values))
-    assert read_settings(tmp_path).context_tokens == 0
-    file.write_text(json.dumps(values | {"context_tokens": 7}))
-    assert read_settings(tmp_path).context_tokens == 7
+    assert read_settings(tmp_path).layout.context_tokens == 0
+    rewrite_settings(tmp_path, context_tokens=7)
+    assert read_settings(tmp_path).layout.context_tokens == 7
     engine = Engine.load(str(tmp_path), "cpu")
     assert engine.about.context_tokens == 7
     engine.close()
-    file.write_text(json.dumps(values | {"context_tokens": 7, "layout": "fim"}))
-    with pytest.raises(CheckpointError, match="takes no context; set context_tokens to 0"):
+    rewrite_settings(tmp_path, kind="fim")
+    with pytest.raises(CheckpointError, match=r"midspan\.json: layout\.context_tokens is 7; give 0, as"):
         read_settings(tmp_path)

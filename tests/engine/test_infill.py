@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from midspan.engine.hypotheses.ranking import Ranker
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.prompts.prompt import Prompt
-from tests.engine.tiny import SOURCE, tiny_infiller
+from midspan.engine.settings import SearchFloor
+from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
@@ -112,7 +112,7 @@ def test_a_long_gap_goes_on_block_by_block(infiller: Infiller) -> None:
     many = infiller.infill(span, Budget(), PATIENT)
     assert not one.ranked[0].ended, "the random network is expected not to write filler here"
     assert many.ranked[0].ids[: len(one.ranked[0].ids)] == one.ranked[0].ids
-    assert len(many.ranked[0].ids) > max(infiller.settings.slots)
+    assert len(many.ranked[0].ids) > max(infiller.settings.layout.slots)
 
 
 def test_whole_lines_end_with_their_line_end(infiller: Infiller) -> None:
@@ -165,11 +165,18 @@ def test_the_newest_request_wins(engine: Engine) -> None:
     assert newest.result(WAIT_S).candidates
 
 
-def test_a_crash_in_the_worker_is_reported_and_the_next_request_works(engine: Engine) -> None:
-    def crash(frame: Frame) -> None:
-        raise ZeroDivisionError("from the test")
+class Panic(BaseException):
+    """As a panic in Rust code comes: no Exception."""
 
-    with pytest.raises(ZeroDivisionError):
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_a_crash_in_the_worker_is_reported_and_the_next_request_works(
+    engine: Engine, kind: type[BaseException]
+) -> None:
+    def crash(frame: Frame) -> None:
+        raise kind("from the test")
+
+    with pytest.raises(ZeroDivisionError if kind is ZeroDivisionError else RuntimeError, match="from the test"):
         engine.fill(HOLE, Budget(), on_frame=crash).result(WAIT_S)
     assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
 
@@ -192,7 +199,15 @@ def test_frames_tell_free_settled_and_frozen_apart(engine: Engine) -> None:
         assert {"settled", "free"} & {cell.state for cell in frame.cells}
 
 
-@pytest.mark.parametrize(("content", "said"), [("{", "not valid JSON"), ("[]", "not a tokenizer"), (None, "missing")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "model.type is null, only BPE is read"),
+        (None, "missing"),
+    ],
+)
 def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, said: str) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
@@ -233,9 +248,9 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     assert best.ids[:1] == plain.ranked[0].ids[:1]
 
     # Where a sure fill is wanted or none, what is not one already is left as it is.
-    infiller.settings = replace(infiller.settings, beams=2, promising=(-1000.0, 0.0))
+    infiller.settings = changed(infiller.settings, beams=2, search_floor=SearchFloor(log_prob=-1000.0, evidence=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
-    sure = Budget(min_confidence=infiller.settings.show_threshold)
+    sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 

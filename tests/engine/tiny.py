@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from midspan.engine.backends.plain import TorchCanvasBackend
-from midspan.engine.features import FEATURES
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.settings import CheckpointSettings
+from midspan.engine.settings import (
+    FEATURES,
+    CheckpointSettings,
+    DenoiseSettings,
+    HypothesisSettings,
+    LayoutSettings,
+    ShowSettings,
+)
 from midspan.engine.training.tokenizer import train
 from midspan.engine.weights.load import save_weights
+from midspan.engine.weights.midspan_json import write_settings
 
 SOURCE = '''
 def total(items, tax):
@@ -87,15 +94,32 @@ def random_model(config: dict[str, Any], seed: int = 0) -> DiffusionGemma:
     return model
 
 
+GROUPS: dict[str, type[Any]] = {
+    "layout": LayoutSettings,
+    "denoise": DenoiseSettings,
+    "hypotheses": HypothesisSettings,
+    "show": ShowSettings,
+}
+
+
+def grouped(**values: Any) -> dict[str, dict[str, Any]]:
+    """Values of `midspan.json` under the groups that they belong to; no key is in two."""
+    out: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        [group] = [name for name, kind in GROUPS.items() if key in {field.name for field in fields(kind)}]
+        out.setdefault(group, {})[key] = value
+    return out
+
+
 def settings(**changes: Any) -> CheckpointSettings:
-    """Settings that fit the tiny network's canvas of 32."""
+    """Settings that fit the tiny network's canvas of 32; `changes` go to the group that has such a key."""
     values: dict[str, Any] = {
-        "layout": "filler",
+        "kind": "filler",
         "filler_id": 3,
         "slots": (4, 8),
         "block_slots": (4, 8),
         "draws": 1,
-        "keep": 6,
+        "survivors": 6,
         "prefix_tokens": 12_000,
         "reuse_suffix": False,
         "steps": 4,
@@ -108,7 +132,19 @@ def settings(**changes: Any) -> CheckpointSettings:
         "calibration": (0.0, *(float(name in ("gap_mean", "suffix_min")) for name in FEATURES)),
         **changes,
     }
-    return CheckpointSettings(**values)
+    found = grouped(**values)
+    return CheckpointSettings(**{name: kind(**found.get(name, {})) for name, kind in GROUPS.items()})
+
+
+def changed(settings: CheckpointSettings, **changes: Any) -> CheckpointSettings:
+    """The settings with other values, each in its group."""
+    parts = {name: replace(getattr(settings, name), **values) for name, values in grouped(**changes).items()}
+    return replace(settings, **parts)
+
+
+def rewrite_settings(folder: Path, **changes: Any) -> None:
+    """Other values in a folder's `midspan.json`."""
+    write_settings(folder, **grouped(**changes))
 
 
 def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
@@ -118,9 +154,9 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
     chosen = settings(**changes)
     prompt = Prompt(
         folder / "tokenizer.json",
-        prefix_tokens=chosen.prefix_tokens,
-        filler_id=chosen.filler_id,
-        context_tokens=chosen.context_tokens,
+        prefix_tokens=chosen.layout.prefix_tokens,
+        filler_id=chosen.layout.filler_id,
+        context_tokens=chosen.layout.context_tokens,
     )
     backend = TorchCanvasBackend(random_model(config_json(prompt.vocab_size)))
     return Infiller(backend, prompt, chosen)

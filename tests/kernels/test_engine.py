@@ -23,7 +23,7 @@ from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.model import DiffusionGemma, Layer, ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
-from midspan.engine.settings import read_settings
+from midspan.engine.weights.midspan_json import read_settings
 from midspan.engine.weights.quantized import Fp8Linear, QuantizedExperts, Stored, quantize_experts, quantize_linear
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.tiny import config_json, random_model, tiny_infiller
@@ -65,7 +65,7 @@ def same(left: list[Step], right: list[Step]) -> None:
 @pytest.mark.parametrize("reuse", [False, True], ids=["whole canvas", "suffix of the first step"])
 def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: bool) -> None:
     """Prefix, healing, two lengths of which one goes on, self-conditioning, noise, ranking."""
-    plain, kernels = pair(tmp_path, slots=(4, 8), keep=1, reuse_suffix=reuse)
+    plain, kernels = pair(tmp_path, slots=(4, 8), survivors=1, reuse_suffix=reuse)
     left, right = list[Step](), list[Step]()
     record(plain.backend, left)
     record(kernels.backend, right)
@@ -82,9 +82,9 @@ def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: b
 def test_the_released_layouts_decide_the_same_at_every_step(tmp_path: Path, layout: str) -> None:
     """Turns, lengths that are read first, ends of turns in the canvas, a frozen suffix."""
     slots = {"prompted": [6], "clamped": [2, 5]}[layout]
-    folder = chat_checkpoint(tmp_path, layout=layout, slots=slots, block_slots=slots, draws=1, keep=1, steps=2)
+    folder = chat_checkpoint(tmp_path, kind=layout, slots=slots, block_slots=slots, draws=1, survivors=1, steps=2)
     chosen = read_settings(folder)
-    prompt = ChatPrompt(folder / "tokenizer.json", chosen)
+    prompt = ChatPrompt(folder / "tokenizer.json", chosen.layout)
     config = config_json(prompt.vocab_size, **HEADS)
     model = random_model(config).to(DEVICE)
     kernels = Infiller(fused(model, config), prompt, chosen)

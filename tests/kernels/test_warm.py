@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.engine import Engine, fill_examples
+from tests.engine.tiny import changed
 from tests.kernels.test_engine import PATIENT, pair
 
 pytestmark = pytest.mark.timeout(400)
@@ -17,8 +17,8 @@ KINDS: tuple[GapKind, ...] = ("rest_of_line", "span")
 
 
 def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
-    _, infiller = pair(tmp_path, slots=(4,), block_slots=(12,), keep=1, prefix_tokens=24)
-    infiller.settings = replace(infiller.settings, steps=1)
+    _, infiller = pair(tmp_path, slots=(4,), block_slots=(12,), survivors=1, prefix_tokens=24)
+    infiller.settings = changed(infiller.settings, steps=1)
     assert isinstance(infiller.backend, TritonBackend)
     loop = infiller.backend.loop
     infiller.backend.warm(lambda: fill_examples(infiller))
@@ -34,10 +34,10 @@ def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), keep=1, prefix_tokens=24)
-    infiller.settings = replace(infiller.settings, steps=1)
+    _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), survivors=1, prefix_tokens=24)
+    infiller.settings = changed(infiller.settings, steps=1)
     monkeypatch.setattr("midspan.engine.engine.load_infiller", lambda checkpoint, device, progress: infiller)
-    engine = Engine.load("tiny", "cpu")
+    engine = Engine.load(str(tmp_path), "cpu")
     engine.close()
     assert isinstance(infiller.backend, TritonBackend)
     assert infiller.backend.loop.graphs

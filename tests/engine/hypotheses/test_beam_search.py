@@ -14,15 +14,14 @@ from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.lengths import MIN_WIDTH
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.infill import MAX_BLOCKS, Infiller
-from midspan.engine.settings import Ranking
-from tests.engine.tiny import SOURCE, tiny_infiller
+from midspan.engine.settings import FEATURES, Ranking, SearchFloor
+from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 HOLE = Hole(prefix=SOURCE + "\n\ndef add(a, b):\n    retu", suffix="\n\n\nprint(add(1, 2))\n", kind="rest_of_line")
@@ -57,7 +56,7 @@ def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, k
 def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
     both = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     beams = set(both.proposals.beams)
-    infiller.settings = replace(infiller.settings, beams=0)
+    infiller.settings = changed(infiller.settings, beams=0)
     alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     assert len(beams) == 4
     assert gaps_of(both) == gaps_of(alone) | beams
@@ -66,24 +65,24 @@ def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
 
 
 def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
-    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, middle=1.0, end=1.0))
+    infiller.settings = changed(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, fim=1.0, end=1.0))
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
     # The search's best is the likeliest by its own reading, whatever a canvas came to.
     best = max(out.proposals.beams.values(), key=lambda beam: beam.log_probability)
     assert out.ranked[0].score == pytest.approx(best.log_probability, abs=1e-3)
     known = [dict(zip(FEATURES, one.features, strict=True)) for one in out.ranked]
     assert [one.score for one in out.ranked] == pytest.approx(
-        [features["middle_sum"] + features["end"] for features in known], abs=1e-3
+        [features["fim_sum"] + features["end"] for features in known], abs=1e-3
     )
-    roots = [features["middle_root"] for features in known]
+    roots = [features["fim_root"] for features in known]
     assert roots == pytest.approx([math.exp(one.score / 2) for one in out.ranked], abs=1e-4)
     assert 0.0 < max(roots) < 1.0
-    infiller.settings = replace(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, root=3.0))
+    infiller.settings = changed(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, root=3.0))
     weighed = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
     assert [one.score for one in weighed] == pytest.approx([3 * root for root in roots], abs=1e-3)
-    infiller.settings = replace(infiller.settings, beams=0)
+    infiller.settings = changed(infiller.settings, beams=0)
     alone = infiller.infill(HOLE, Budget(candidates=4), PATIENT).ranked
-    assert {one.features[FEATURES.index("middle_root")] for one in alone} == {0.0}
+    assert {one.features[FEATURES.index("fim_root")] for one in alone} == {0.0}
 
 
 def test_nothing_is_no_likely_middle(infiller: Infiller) -> None:
@@ -119,31 +118,32 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
     infiller: Infiller,
 ) -> None:
     """Each bound alone is enough to go on; so are a fill that is wanted anyway, and a bound that is not known."""
-    infiller.settings = replace(infiller.settings, neighbours=4)
-    least = infiller.settings.show_threshold
+    infiller.settings = changed(infiller.settings, similar_lines=4)
+    least = infiller.settings.show.show_threshold
     whole = infiller.infill(HOLE, Budget(), PATIENT)
     best = max(beam.log_probability for beam in whole.proposals.beams.values())
     evidence = max(whole.proposals.similar_lines.values())
 
-    def out(promising: tuple[float, float] | None, wanted: float) -> Infilling:
-        infiller.settings = replace(infiller.settings, promising=promising)
+    def out(pair: tuple[float, float] | None, wanted: float) -> Infilling:
+        floor = None if pair is None else SearchFloor(log_prob=pair[0], evidence=pair[1])
+        infiller.settings = changed(infiller.settings, search_floor=floor)
         return infiller.infill(HOLE, Budget(min_confidence=wanted), PATIENT)
 
     nothing = out((best + 1e-3, evidence + 1e-3), least)
     assert (nothing.stopped, nothing.ranked, nothing.steps) == ("empty", [], 0)
-    for promising, wanted in (
+    for floor, wanted in (
         ((best - 1e-3, evidence + 1e-3), least),
         ((best + 1e-3, evidence), least),
         ((best + 1e-3, evidence + 1e-3), 0.0),
         (None, least),
     ):
-        assert gaps_of(out(promising, wanted)) == gaps_of(whole)
+        assert gaps_of(out(floor, wanted)) == gaps_of(whole)
 
 
 def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None:
     """A question that was overtaken, or ran out of time, is not known to have no answer."""
-    infiller.settings = replace(infiller.settings, promising=(0.0, 100.0))
-    sure = Budget(min_confidence=infiller.settings.show_threshold)
+    infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
+    sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).stopped == "empty"
     overtaken = infiller.infill(HOLE, sure, FillObserver(interrupted=lambda: True, late=lambda: False))
     assert (overtaken.stopped, overtaken.ranked) == ("cancelled", [])
@@ -161,7 +161,7 @@ def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_the
     assert not any(is_below(beams, ended, best) for beams, ended in seen)
     assert is_below(*seen[0], 0.0)
     # One step of the search, where nothing could be sure enough from the first token on.
-    infiller.settings = replace(infiller.settings, promising=(0.0, 100.0))
+    infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
     grown = list[int]()
 
     class Counted(BeamCache):
@@ -190,7 +190,7 @@ def test_a_span_may_be_written_from_left_to_right_too_over_line_ends(infiller: I
 def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(
     infiller: Infiller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    infiller.settings = replace(infiller.settings, slots=(4,), block_slots=(4, 12))
+    infiller.settings = changed(infiller.settings, slots=(4,), block_slots=(4, 12))
     depths, steps = list[int](), FimGap.steps
 
     def watched(gap: FimGap, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
@@ -235,7 +235,7 @@ def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(in
 
     infiller.backend.bind = watched  # type: ignore[method-assign]
     slots = tuple(range(1, 13))
-    infiller.settings = replace(infiller.settings, slots=slots, beams=2, around_beams=1)
+    infiller.settings = changed(infiller.settings, slots=slots, beams=2, length_slack=1)
     out = infiller.infill(HOLE, Budget(), PATIENT)
     lengths = {len(beam) for beam in out.proposals.beams}
     assert tried == [[size for size in slots if min(abs(size - length) for length in lengths) <= 1]]
@@ -243,8 +243,8 @@ def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(in
     assert widths == [max(MIN_WIDTH, 2 * max(tried[0]))]
     infiller.infill(HOLE, Budget(candidates=3), PATIENT)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
-    infiller.settings = replace(infiller.settings, around_beams=None)
+    infiller.settings = changed(infiller.settings, length_slack=None)
     infiller.infill(HOLE, Budget(), PATIENT)
     assert tried[1] == tried[-1] == list(slots)
     assert widths[1] == 2 * max(slots)
-    assert set(tried[2]) == set(infiller.settings.block_slots)
+    assert set(tried[2]) == set(infiller.settings.layout.block_slots)

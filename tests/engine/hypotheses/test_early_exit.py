@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.beam_search import Beam
 from midspan.engine.hypotheses.early_exit import decide
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
@@ -25,15 +25,17 @@ from midspan.engine.hypotheses.ranking import rank_proposals
 from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
-from midspan.engine.settings import EarlyExit, Ranking, read_settings
+from midspan.engine.settings import FEATURES, EarlyExit, Ranking
 from midspan.engine.training.early_exit import Seen, best_of, fit, fit_folder
+from midspan.engine.training.holes import HeldOut
 from midspan.engine.training.ranking import WEIGHTS, Choice
+from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
-from tests.engine.tiny import tiny_checkpoint, tiny_infiller
+from tests.engine.tiny import changed, rewrite_settings, tiny_checkpoint, tiny_infiller
 
 # Its confidence is the logistic of what fill-in-the-middle says of the best one's tokens, plus four.
-BY_MIDDLE = (4.0, *(float(name == "middle_sum") for name in FEATURES))
-RULE = EarlyExit(ranking=Ranking(gap=0, suffix=0, middle=1, end=1, evidence=2), calibration=BY_MIDDLE, silent=0, sure=1)
+BY_MIDDLE = (4.0, *(float(name == "fim_sum") for name in FEATURES))
+RULE = EarlyExit(ranking=Ranking(gap=0, suffix=0, fim=1, end=1, evidence=2), calibration=BY_MIDDLE, reject=0, accept=1)
 
 
 def beam(ids: tuple[int, ...], nats: float) -> Beam:
@@ -42,7 +44,7 @@ def beam(ids: tuple[int, ...], nats: float) -> Beam:
 
 @pytest.fixture
 def infiller(tmp_path: Path) -> Infiller:
-    made = tiny_infiller(tmp_path, beams=4, neighbours=4, early_exit=RULE)
+    made = tiny_infiller(tmp_path, beams=4, similar_lines=4, early_exit=RULE)
     made.denoised = list[int]()  # type: ignore[attr-defined]
     bind = made.backend.bind
 
@@ -79,19 +81,19 @@ def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> Synt
 
 @given(
     nats=st.floats(-12, 0),
-    silent=st.floats(0, 1),
+    reject=st.floats(0, 1),
     width=st.floats(0, 1),
     least=st.floats(0, 1),
 )
 def test_sure_and_hopeless_end_it_and_what_lies_between_does_not(
-    nats: float, silent: float, width: float, least: float
+    nats: float, reject: float, width: float, least: float
 ) -> None:
-    rule = replace(RULE, silent=silent, sure=silent + (1 - silent) * width)
+    rule = replace(RULE, reject=reject, accept=reject + (1 - reject) * width)
     found, _ = decide(Proposals(beams={(9,): beam((9,), nats)}, read=lambda gaps: []), rule, checked(), least)
     confidence = 1 / (1 + math.exp(-(4 + nats)))
-    if confidence < silent:
+    if confidence < reject:
         assert found == []
-    elif confidence >= rule.sure and confidence >= least:
+    elif confidence >= rule.accept and confidence >= least:
         assert found is not None
         assert found[0].ids == (9,)
         # Whatever the confidence of a fill that canvases were asked about is made of.
@@ -111,7 +113,7 @@ def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
     ranked, known = rank_proposals(rivals, RULE.ranking)
     assert [one.ids for one in ranked] == [(7,), (9,)]
     assert [one.score for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
-    both = [one.features[FEATURES.index("nearby_root")] for one in ranked]
+    both = [one.features[FEATURES.index("similar_root")] for one in ranked]
     assert both == pytest.approx([2.0 * math.exp(-3.5 / 2), 0.1 * math.exp(-2.0 / 2)])
     assert known.read_all([(7,), (9,), (5,)])[(5,)] == beam((5,), -3.0)
     assert asked == [[(7,)], [(5,)]]
@@ -121,7 +123,7 @@ def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
     asked = list[str]()
     verdicts = checked((9,), asked)
     rivals = Proposals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
-    found, _ = decide(rivals, replace(RULE, sure=0.5), verdicts, 0.0)
+    found, _ = decide(rivals, replace(RULE, accept=0.5), verdicts, 0.0)
     assert found is not None
     assert found[0].ids == (5,)
     decide(rivals, RULE, verdicts, 0.0)
@@ -132,7 +134,7 @@ def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
 def test_of_those_that_stand_too_far_behind_nobody_is_judged() -> None:
     asked = list[str]()
     beams: dict[tuple[int, ...], Beam] = {(number,): beam((number,), -float(number)) for number in range(1, 6)}
-    found, _ = decide(Proposals(beams=beams, read=lambda gaps: []), replace(RULE, sure=0.5), checked((), asked), 0.0)
+    found, _ = decide(Proposals(beams=beams, read=lambda gaps: []), replace(RULE, accept=0.5), checked((), asked), 0.0)
     assert found is not None
     assert asked == ["[1]", "[2]"]
 
@@ -193,26 +195,26 @@ def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
 
 def test_nothing_to_choose_from_is_hopeless_only_where_that_is_a_bound() -> None:
     assert decide(Proposals(), RULE, checked(), 0.0)[0] is None
-    assert decide(Proposals(), replace(RULE, silent=0.1), checked(), 0.0)[0] == []
+    assert decide(Proposals(), replace(RULE, reject=0.1), checked(), 0.0)[0] == []
 
 
 def test_no_canvas_is_denoised_where_the_answer_is_known(infiller: Infiller) -> None:
-    least = infiller.settings.show_threshold
-    sure = replace(RULE, sure=least, calibration=(9.0, *BY_MIDDLE[1:]))
-    infiller.settings = replace(infiller.settings, early_exit=sure)
+    least = infiller.settings.show.show_threshold
+    sure = replace(RULE, accept=least, calibration=(9.0, *BY_MIDDLE[1:]))
+    infiller.settings = changed(infiller.settings, early_exit=sure)
     out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
     assert (len(out.ranked), out.stopped, out.steps, denoised(infiller)) == (1, "settled", 0, [])
     assert out.ranked[0].early_confidence is not None
-    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
     assert (out.ranked, out.stopped, denoised(infiller)) == ([], "empty", [])
 
 
 def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> None:
-    between = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show_threshold), PATIENT)
+    between = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show.show_threshold), PATIENT)
     assert denoised(infiller)
-    infiller.settings = replace(infiller.settings, early_exit=None)
-    plain = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show_threshold), PATIENT)
+    infiller.settings = changed(infiller.settings, early_exit=None)
+    plain = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show.show_threshold), PATIENT)
     assert [one.ids for one in between.ranked] == [one.ids for one in plain.ranked]
     for mine, theirs in zip(between.ranked, plain.ranked, strict=True):
         assert mine.features == pytest.approx(theirs.features, abs=1e-3)
@@ -220,21 +222,21 @@ def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(min_confidence=0.5, candidates=3)])
 def test_who_asks_for_more_than_a_sure_fill_gets_canvases(infiller: Infiller, budget: Budget) -> None:
-    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     assert infiller.infill(HOLE, budget, PATIENT).ranked
     assert denoised(infiller)
 
 
 def test_a_search_that_was_broken_off_is_no_answer(infiller: Infiller) -> None:
-    infiller.settings = replace(infiller.settings, early_exit=replace(RULE, silent=1.0))
+    infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     late = infiller.infill(HOLE, Budget(min_confidence=0.5), FillObserver(interrupted=lambda: False, late=lambda: True))
     assert late.ranked
     assert denoised(infiller)
 
 
 def test_the_engine_gives_an_early_fill_its_own_confidence(infiller: Infiller) -> None:
-    rule = replace(RULE, sure=0.5, calibration=(9.0, *(0.0 for _ in FEATURES)))
-    infiller.settings = replace(infiller.settings, early_exit=rule)
+    rule = replace(RULE, accept=0.5, calibration=(9.0, *(0.0 for _ in FEATURES)))
+    infiller.settings = changed(infiller.settings, early_exit=rule)
     engine = Engine(infiller, name="tiny", load_ms=0.0)
     try:
         fill = engine.fill(HOLE, Budget(min_confidence=0.5)).result(60)
@@ -245,22 +247,26 @@ def test_the_engine_gives_an_early_fill_its_own_confidence(infiller: Infiller) -
 
 
 def test_the_rule_is_read_as_it_was_written_and_checked(tmp_path: Path) -> None:
-    file = tiny_checkpoint(tmp_path) / "midspan.json"
-    values = json.loads(file.read_text())
-    file.write_text(json.dumps(values | {"early_exit": asdict(RULE)}))
-    assert read_settings(tmp_path).early_exit == RULE
+    rewrite_settings(tiny_checkpoint(tmp_path), early_exit=asdict(RULE))
+    assert read_settings(tmp_path).show.early_exit == RULE
     whole = asdict(RULE)
-    for broken in (5, {"silent": 0.1}, whole | {"calibration": [1.0]}, whole | {"ranking": {"luck": 1}}):
-        file.write_text(json.dumps(values | {"early_exit": broken}))
-        with pytest.raises(CheckpointError, match="early_exit is not what this version fits; fit it again"):
+    for broken, said in (
+        (5, "show.early_exit is 5; give an object or null"),
+        ({"reject": 0.1}, "show.early_exit.accept is missing"),
+        (whole | {"calibration": [1.0]}, "show.early_exit.calibration is a list of 1; give a list of 16 numbers"),
+        (whole | {"ranking": {"luck": 1}}, "show.early_exit.ranking.luck is an unknown key"),
+        (whole | {"reject": 0.7, "accept": 0.6}, "show.early_exit.reject is above accept"),
+    ):
+        rewrite_settings(tmp_path, early_exit=broken)
+        with pytest.raises(CheckpointError, match=re.escape(f"midspan.json: {said}")):
             read_settings(tmp_path)
 
 
 def seen(nats: float, *, early_right: bool, shown: bool, right: bool) -> Seen:
     """A gap with two hypotheses, the first of `nats` by its middle, the other far behind it."""
     signs, features = torch.zeros(2, len(WEIGHTS)), torch.zeros(2, len(FEATURES))
-    signs[:, WEIGHTS.index("middle")] = torch.tensor([nats, nats - 5])
-    features[:, FEATURES.index("middle_sum")] = torch.tensor([nats, nats - 5])
+    signs[:, WEIGHTS.index("fim")] = torch.tensor([nats, nats - 5])
+    features[:, FEATURES.index("fim_sum")] = torch.tensor([nats, nats - 5])
     return Seen(
         choice=Choice(signs=signs, right=0 if early_right else None), features=features, shown=shown, right=right
     )
@@ -276,17 +282,15 @@ def drawn(count: int) -> list[Seen]:
 
 
 def test_the_best_is_that_of_the_ranking_and_its_margin_is_too() -> None:
-    features, right = best_of(
-        [seen(-1.0, early_right=True, shown=True, right=True)], Ranking(gap=0, suffix=0, middle=1)
-    )
+    features, right = best_of([seen(-1.0, early_right=True, shown=True, right=True)], Ranking(gap=0, suffix=0, fim=1))
     assert right.tolist() == [1.0]
     known = dict(zip(FEATURES, features[0].tolist(), strict=True))
-    assert (known["middle_sum"], known["margin"]) == (-1.0, 5.0)
+    assert (known["fim_sum"], known["margin"]) == (-1.0, 5.0)
 
 
 def test_where_canvases_change_nothing_all_that_is_shown_is_known_early() -> None:
     rule, figures = fit(drawn(600), 0.02)
-    assert 0 < rule.silent < rule.sure < 1
+    assert 0 < rule.reject < rule.accept < 1
     assert figures["of_shown"] > 0.95
     assert figures["answered_right"] == figures["right_in_the_end"]
     assert figures["lost_of_right"] <= 0.02
@@ -300,14 +304,13 @@ def test_where_canvases_find_better_ones_nothing_is_sure_without_them() -> None:
         replace(one, choice=replace(one.choice, right=None)) if number % 3 == 0 else one
         for number, one in enumerate(drawn(600))
     ]
-    assert fit(lost, 0.02)[0].sure == 1.0
+    assert fit(lost, 0.02)[0].accept == 1.0
 
 
 def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
-    file = tiny_checkpoint(tmp_path) / "midspan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beams": 2, "neighbours": 4}))
+    rewrite_settings(tiny_checkpoint(tmp_path), beams=2, similar_lines=4)
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": "x = 1\nab\n" * 6}) + "\n")
-    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.01, judge=None)
-    rule = read_settings(tmp_path).early_exit
+    row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=12, seed=0), 0.01, judge=None)
+    rule = read_settings(tmp_path).show.early_exit
     assert rule is not None
     assert json.loads(json.dumps(asdict(rule))) == json.loads(json.dumps(row["early_exit"]))

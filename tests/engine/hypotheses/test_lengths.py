@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,10 @@ from midspan.engine.hypotheses.lengths import (
 )
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
-from midspan.engine.settings import read_settings
+from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.prompts.test_chat import HOLE
-from tests.engine.tiny import SOURCE, settings
+from tests.engine.tiny import SOURCE, changed, settings
 
 ROOT = Path(__file__).parents[3]
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
@@ -37,7 +36,7 @@ PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
 @pytest.fixture(scope="module")
 def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
-    folder = chat_checkpoint(tmp_path_factory.mktemp("clamped"), layout="clamped", slots=[1, 2, 5], block_slots=[5, 9])
+    folder = chat_checkpoint(tmp_path_factory.mktemp("clamped"), kind="clamped", slots=[1, 2, 5], block_slots=[5, 9])
     made = load_infiller(str(folder), "cpu")
     assert isinstance(made, Infiller)
     assert isinstance(made.backend, TorchCanvasBackend)
@@ -93,7 +92,7 @@ def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(i
 def test_the_bias_is_taken_off_and_the_suffix_counts() -> None:
     plain = settings(slots=(1, 2, 4), block_slots=(4, 8))
     scores = {1: (-1.0, -2.0), 2: (-2.0, -2.0), 4: (-3.0, -2.0)}
-    biased = replace(plain, length_bias=(3.0, 0.0, -2.0, 9.0, 0.0))
+    biased = changed(plain, length_bias=(3.0, 0.0, -2.0, 9.0, 0.0))
     assert likely_lengths(scores, plain, 1, many_lines=False) == (1,)
     assert likely_lengths(scores, plain, 2, many_lines=False) == (1, 2)
     assert likely_lengths(scores, biased, 1, many_lines=False) == (4,)
@@ -105,8 +104,8 @@ def test_the_bias_is_taken_off_and_the_suffix_counts() -> None:
 
 
 def test_canvases_are_as_wide_as_their_layout_wants() -> None:
-    filler, asked = settings(), settings(layout="prompted", slots=(64,))
-    clamped = settings(layout="clamped", slots=(1, 48), block_slots=(128, 256))
+    filler, asked = settings(), settings(kind="prompted", slots=(64,))
+    clamped = settings(kind="clamped", slots=(1, 48), block_slots=(128, 256))
     assert [canvas_width(one, (4, 8), 256) for one in (filler, asked, clamped)] == [16, 8, 40]
     # Short gaps see as much of the suffix as longer ones do.
     assert canvas_width(filler, (1, 2), 256) == 16
@@ -121,7 +120,7 @@ def test_only_likely_lengths_are_denoised(infiller: Infiller) -> None:
     plain = infiller.settings
     try:
         for wanted, bias in ((2, (50.0, 0.0, 50.0, 50.0)), (5, (50.0, 50.0, 0.0, 50.0))):
-            infiller.settings = replace(plain, length_bias=bias, keep=1)
+            infiller.settings = changed(plain, length_bias=bias, survivors=1)
             ranked = infiller.infill(HOLE, Budget(steps=2), PATIENT).ranked
             assert {len(one.ids) for one in ranked} == {wanted}
     finally:
@@ -129,21 +128,21 @@ def test_only_likely_lengths_are_denoised(infiller: Infiller) -> None:
 
 
 def test_the_bias_is_fitted_and_written(tmp_path: Path) -> None:
-    folder = chat_checkpoint(tmp_path, layout="clamped", slots=[1, 2, 4], block_slots=[4, 9])
+    folder = chat_checkpoint(tmp_path, kind="clamped", slots=[1, 2, 4], block_slots=[4, 9])
     heldout = tmp_path / "heldout.jsonl"
     heldout.write_text(json.dumps({"text": SOURCE}) + "\n")
     module, options = "midspan.engine.training.length_bias", ["--heldout", str(heldout), "--holes", "6"]
     command = [sys.executable, "-m", module, str(folder), *options, "--device", "cpu"]
     done = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=100, check=True)
     found = read_settings(folder)
-    assert list(found.length_bias) == json.loads(done.stdout)["length_bias"]
-    assert len(found.length_bias) == 5
-    for bias in (found.length_bias[:3], found.length_bias[3:]):
+    assert list(found.hypotheses.length_bias) == json.loads(done.stdout)["length_bias"]
+    assert len(found.hypotheses.length_bias) == 5
+    for bias in (found.hypotheses.length_bias[:3], found.hypotheses.length_bias[3:]):
         assert len(set(bias)) == len(bias)
         assert sum(bias) == pytest.approx(0, abs=1e-3)
-    assert found.slots == (1, 2, 4)
-    (folder / "midspan.json").write_text('{"layout": "prompted"}')
+    assert found.layout.slots == (1, 2, 4)
+    (folder / "midspan.json").write_text('{"layout": {"kind": "prompted"}}')
     refused = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=100)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
-    assert "midspan.json: layout 'prompted' tries no lengths" in refused.stderr
+    assert "midspan.json: layout.kind prompted tries no lengths" in refused.stderr

@@ -18,8 +18,8 @@ from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.renoise import RUN, Draft, choose_free
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
-from midspan.engine.settings import read_settings
-from tests.engine.tiny import SOURCE, tiny_checkpoint, tiny_infiller
+from midspan.engine.weights.midspan_json import read_settings
+from tests.engine.tiny import SOURCE, changed, rewrite_settings, tiny_checkpoint, tiny_infiller
 from tests.examples import examples
 
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
@@ -97,7 +97,7 @@ def healed(infiller: Infiller, draft: Draft) -> int:
 def test_a_long_draft_is_rewritten_piece_by_piece(infiller: Infiller) -> None:
     hole = replace(HOLE, strength=1.0)
     draft = drafted(infiller, hole)
-    size = max(infiller.settings.block_slots)
+    size = max(infiller.settings.layout.block_slots)
     assert len(draft.pieces(size)) > 3
     frames = list[Frame]()
     out = infiller.infill(hole, Budget(), replace(PATIENT, on_frame=frames.append))
@@ -196,7 +196,7 @@ def test_a_strength_is_a_share(strength: float) -> None:
 
 
 def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
-    twin = Autoregressive(infiller.backend, infiller.prompt, replace(infiller.settings, layout="fim"))
+    twin = Autoregressive(infiller.backend, infiller.prompt, changed(infiller.settings, kind="fim"))
     with pytest.raises(ValueError, match="leave the strength out"):
         twin.infill(HOLE, Budget(), PATIENT)
 
@@ -213,13 +213,8 @@ def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
 def test_a_checkpoint_says_what_it_does_well(
     tmp_path: Path, layout: str, actions: list[str] | None, offered: set[str]
 ) -> None:
-    file = tiny_checkpoint(tmp_path) / "midspan.json"
-    written = file.read_text().replace('"layout": "filler"', f'"layout": "{layout}"')
-    told = "null" if actions is None else str(actions).replace("'", '"')
-    file.write_text(written.replace('"actions": null', f'"actions": {told}'))
+    rewrite_settings(tiny_checkpoint(tmp_path), kind=layout, actions=actions)
     assert set(read_settings(tmp_path).offered) == offered
-    file.write_text(written.replace('"actions": null, ', ""))
-    assert read_settings(tmp_path).actions is None
-    file.write_text(written.replace('"actions": null', '"actions": ["dance"]'))
-    with pytest.raises(CheckpointError, match="unknown actions"):
+    rewrite_settings(tmp_path, actions=["dance"])
+    with pytest.raises(CheckpointError, match=r'show\.actions\[0\] is "dance"; give "refill" or '):
         read_settings(tmp_path)

@@ -13,7 +13,7 @@ from midspan.engine.api import Budget, Hole, Line
 from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_lines
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.settings import Ranking
-from tests.engine.tiny import tiny_infiller
+from tests.engine.tiny import changed, tiny_infiller
 
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
@@ -109,7 +109,7 @@ def test_the_engine_ranks_them_with_what_the_canvas_came_to(tmp_path: Path) -> N
     infiller = tiny_infiller(tmp_path)
     asked = hole("left = parse(one, two)\nright = ‸\n")
     alone = infiller.infill(asked, Budget(), PATIENT)
-    infiller.settings = replace(infiller.settings, neighbours=4, ranking=Ranking(evidence=100.0, syntax=0.0))
+    infiller.settings = changed(infiller.settings, similar_lines=4, ranking=Ranking(evidence=100.0, syntax=0.0))
     both = infiller.infill(asked, Budget(), PATIENT)
 
     def texts(out: Infilling) -> set[str]:
@@ -125,7 +125,7 @@ def test_the_engine_ranks_them_with_what_the_canvas_came_to(tmp_path: Path) -> N
 
 
 def test_what_is_longer_than_all_slots_is_renoised_as_a_whole(tmp_path: Path) -> None:
-    infiller = tiny_infiller(tmp_path, slots=(1,), neighbours=4, ranking=Ranking(evidence=100.0, syntax=0.0))
+    infiller = tiny_infiller(tmp_path, slots=(1,), similar_lines=4, ranking=Ranking(evidence=100.0, syntax=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
     out = infiller.infill(hole("left = parse(one, two)\nright = ‸\n"), Budget(), PATIENT)
     # One from the canvas and one from the line near by; the others are what denoising that again came to.

@@ -20,7 +20,7 @@ from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.prompts.chat import ChatPrompt, marker
 from midspan.engine.prompts.overlap import up_to_the_fence
-from midspan.engine.settings import read_settings
+from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint, stand_in
 from tests.engine.tiny import SOURCE, tiny_checkpoint
 from tests.examples import examples
@@ -36,7 +36,7 @@ HOLE = Hole(prefix=SOURCE[:AT], suffix=SOURCE[AT + len("ice > 0:") :])
 def infillers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Infiller]:
     made = {}
     for layout in LAYOUTS:
-        infiller = load_infiller(str(chat_checkpoint(tmp_path_factory.mktemp(layout), layout=layout)), "cpu")
+        infiller = load_infiller(str(chat_checkpoint(tmp_path_factory.mktemp(layout), kind=layout)), "cpu")
         assert isinstance(infiller, Infiller)
         made[layout] = infiller
     return made
@@ -110,8 +110,8 @@ def test_clamped_shows_how_the_file_ends_and_begins_the_file(infillers: dict[str
 
 
 def test_a_checkpoint_may_want_no_empty_thought(tmp_path: Path) -> None:
-    chat_checkpoint(tmp_path, layout="prompted", thought=False)
-    prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path))
+    chat_checkpoint(tmp_path, kind="prompted", empty_thinking=False)
+    prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path).layout)
     assert "<turn|>\n<|turn>model\n```python\n" in shown(prompt, prompt.lay_out(HOLE).prefix)
 
 
@@ -130,7 +130,7 @@ def test_a_file_with_code_blocks_stands_in_a_longer_one(infillers: dict[str, Inf
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) -> None:
     """Ends of turns are what a network of noise likes as much as anything: it has few other tokens here."""
-    infiller = load_infiller(str(chat_checkpoint(tmp_path, layout=layout)), "cpu")
+    infiller = load_infiller(str(chat_checkpoint(tmp_path, kind=layout)), "cpu")
     ends = [SPECIAL.index(name) for name in ("<turn|>", "<eos>", "<pad>")]
     assert isinstance(infiller.backend, TorchCanvasBackend)
     with torch.no_grad():
@@ -159,15 +159,15 @@ def test_placeholders_of_the_vocabulary_are_banned(tmp_path: Path) -> None:
     vocab = {taken.get(token, token): id for token, id in made["model"]["vocab"].items()}
     made["model"] |= {"vocab": vocab, "merges": []}
     file.write_text(json.dumps(made))
-    (tmp_path / "midspan.json").write_text('{"layout": "prompted"}')
-    prompt = ChatPrompt(file, read_settings(tmp_path))
+    (tmp_path / "midspan.json").write_text('{"layout": {"kind": "prompted"}}')
+    prompt = ChatPrompt(file, read_settings(tmp_path).layout)
     assert {vocab["<unused7>"], vocab["[multimodal]"]} < set(prompt.banned)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_context_comes_first_and_long_texts_are_cut(tmp_path: Path, layout: str) -> None:
-    chat_checkpoint(tmp_path, layout=layout, context_tokens=60, suffix_tokens=20, prefix_tokens=80)
-    prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path))
+    chat_checkpoint(tmp_path, kind=layout, context_tokens=60, suffix_tokens=20, prefix_tokens=80)
+    prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path).layout)
     hole = Hole(prefix=SOURCE * 20, suffix="\n" + "s" * 400, context=("def gone(): ..." * 40, "def kept(): ..."))
     text = shown(prompt, prompt.lay_out(hole).prefix)
     assert text.startswith("<bos><|turn>user\nCode of the same project:\n\n```\ndef kept(): ...\n```\n\n")
@@ -293,25 +293,32 @@ def test_a_key_more_encodes_only_the_end(infillers: dict[str, Infiller]) -> None
         assert infiller.prefix.encode(typed) < share * len(typed)
 
 
+CLAMPED = {"layout": {"kind": "clamped"}}
+
+
 class TestSettings:
     def test_without_a_midspan_json_it_is_the_release(self, tmp_path: Path) -> None:
         found = read_settings(chat_checkpoint(tmp_path))
-        assert (found.layout, found.filler_id, found.show_threshold, found.quantize) == ("prompted", -1, 0.0, "none")
-        assert (found.t_min, found.t_max, found.entropy_bound, found.confidence_threshold) == (0.4, 0.8, 0.1, 0.005)
+        assert (found.layout.kind, found.layout.filler_id, found.quantize) == ("prompted", -1, "none")
+        assert found.show.show_threshold == 0.0
+        plan = found.denoise
+        assert (plan.t_min, plan.t_max, plan.entropy_bound, plan.confidence_threshold) == (0.4, 0.8, 0.1, 0.005)
         assert isinstance(load_infiller(str(tmp_path), "cpu"), Infiller)
 
     def test_a_midspan_json_names_only_what_differs(self, tmp_path: Path) -> None:
-        found = read_settings(chat_checkpoint(tmp_path, layout="clamped", steps=5, slots=[2, 4]))
-        assert (found.layout, found.steps, found.slots, found.draws) == ("clamped", 5, (2, 4), 2)
+        found = read_settings(chat_checkpoint(tmp_path, kind="clamped", steps=5, slots=[2, 4]))
+        assert (found.layout.kind, found.denoise.steps, found.denoise.draws) == ("clamped", 5, 2)
+        assert found.layout.slots == (2, 4)
 
     @pytest.mark.parametrize(
         ("values", "said"),
         [
-            ({"layout": "prompted", "slots": [8, 16]}, "layout 'prompted' has one length"),
-            ({"layout": "clamped", "length_bias": [1.0]}, "length_bias has 1 numbers for 20 lengths"),
-            ({"layout": "clamped", "quantize": "fp4"}, "quantize 'fp4' is none of none, fp8, int4"),
-            ({"layout": "clamped", "temperature": 1}, "unknown keys ['temperature']"),
-            ({"layout": "sideways"}, "missing or unknown keys"),
+            ({"layout": {"kind": "prompted", "slots": [8, 16]}}, "layout.slots has 2 lengths; give one"),
+            ({"layout": {"kind": "clamped", "filler_id": 3}}, "layout.filler_id is 3; leave it out"),
+            (CLAMPED | {"hypotheses": {"length_bias": [1.0]}}, "hypotheses.length_bias has 1 numbers for 20 lengths"),
+            (CLAMPED | {"quantize": "fp4"}, 'quantize is "fp4"; give "none" or "fp8" or "int4"'),
+            (CLAMPED | {"temperature": 1}, "temperature is an unknown key; known here: layout, denoise, hypotheses,"),
+            ({"layout": {"kind": "sideways"}}, 'layout.kind is "sideways"; give "filler" or'),
         ],
     )
     def test_what_does_not_fit_is_named(self, tmp_path: Path, values: dict[str, Any], said: str) -> None:
@@ -330,7 +337,7 @@ class TestSettings:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ids_beyond_the_tokenizer_never_come(tmp_path: Path, layout: str) -> None:
-    infiller = load_infiller(str(chat_checkpoint(tmp_path, more_ids=300, layout=layout)), "cpu")
+    infiller = load_infiller(str(chat_checkpoint(tmp_path, more_ids=300, kind=layout)), "cpu")
     assert infiller.prompt.vocab_size == infiller.backend.vocab_size
     known = infiller.prompt.vocab_size - 300
     for seed in range(3):

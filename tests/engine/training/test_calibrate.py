@@ -11,15 +11,15 @@ import torch
 
 from midspan.engine.api import Hole
 from midspan.engine.engine import load_infiller
-from midspan.engine.features import FEATURES
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.model import DiffusionGemma, ModelConfig
-from midspan.engine.settings import read_settings
+from midspan.engine.settings import FEATURES
 from midspan.engine.training.calibrate import by_the_other_half, calibrate, cost, cost_without, fit, threshold
-from midspan.engine.training.holes import heldout_holes
+from midspan.engine.training.holes import HeldOut, heldout_holes
 from midspan.engine.training.package import package
 from midspan.engine.training.run import Recipe, Run
 from midspan.engine.weights.load import load_weights, read_config
+from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.tiny import tiny_checkpoint
 from tests.engine.training.test_training import tiny_corpus
 
@@ -81,9 +81,9 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
         judged.append(fill)
         return ()
 
-    row = calibrate(tmp_path, tmp_path / "heldout.jsonl", 12, 0, 0.6, judge)
+    row = calibrate(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=12, seed=0), 0.6, judge)
     assert judged
-    settings = read_settings(tmp_path)
+    settings = read_settings(tmp_path).show
     assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
     pairs = json.loads((tmp_path / "calibration.json").read_text())
     assert len(pairs["confidence"]) == len(pairs["right"]) == row["holes"]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from midspan.engine.prompts.tokenizer_json import open_tokenizer
 from midspan.engine.training import tokenizer as bpe
 
 SOURCE = "def area(width, height):\n    if width:\n        return width * height\n    return 0\n\n\n" * 20
@@ -51,4 +52,4 @@ def test_saved_file_opens_in_transformers_with_the_same_ids(trained: Tokenizer, 
 
 def test_a_loaded_tokenizer_spells_no_special_token_either(trained: Tokenizer, tmp_path: Path) -> None:
     trained.save(str(tmp_path / "tokenizer.json"))
-    assert min(bpe.load(tmp_path / "tokenizer.json").encode("<bos><filler>").ids) > 3
+    assert min(open_tokenizer(tmp_path / "tokenizer.json").encode("<bos><filler>").ids) > 3

@@ -214,8 +214,8 @@ def test_no_weights_at_all(folder: Path) -> None:
         (None, "missing"),
         ("{", "not valid JSON"),
         ("[1]", "not a JSON object"),
-        ('{"model_type": "gemma4"}', "not 'diffusion_gemma'"),
-        ('{"model_type": "diffusion_gemma"}', "missing or unusable key 'text_config'"),
+        ('{"model_type": "gemma4"}', 'model_type is "gemma4"; give "diffusion_gemma"'),
+        ('{"model_type": "diffusion_gemma"}', "text_config is missing; give an object"),
     ],
 )
 def test_an_unusable_config_is_named(folder: Path, text: str | None, complaint: str) -> None:

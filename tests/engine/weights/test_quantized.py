@@ -30,7 +30,7 @@ from midspan.engine.weights.quantized import (
 )
 from midspan.kernels.four_bit import VALUES, dequantize_reference
 from midspan.kernels.quantize import quantize_rows_reference
-from tests.engine.chatting import chat_checkpoint
+from tests.engine.chatting import chat_checkpoint, midspan_json
 from tests.engine.oracle import tiny_sizes
 from tests.engine.prompts.test_chat import HOLE
 from tests.engine.tiny import config_json
@@ -373,7 +373,7 @@ def widen(tensors: Tensors, name: str) -> None:
 @pytest.mark.parametrize(("quantize", "kept"), [("none", ""), ("fp8", " + fp8"), ("int4", " + int4 experts")])
 def test_the_engine_fills_with_each_precision(plain: Path, tmp_path: Path, quantize: str, kept: str) -> None:
     folder = shutil.copytree(plain, tmp_path / "folder")
-    (folder / "midspan.json").write_text(json.dumps({"layout": "clamped", "slots": [2, 4, 8], "quantize": quantize}))
+    (folder / "midspan.json").write_text(json.dumps(midspan_json(kind="clamped", slots=[2, 4, 8], quantize=quantize)))
     engine = Engine.load(str(folder), "cpu")
     try:
         fill = engine.fill(HOLE, Budget(steps=2)).result(60)

@@ -13,7 +13,7 @@ import pytest
 from midspan.server.bench import soak as module
 from midspan.server.bench.soak import PARTS, resident_mb, soak
 from midspan.server.cli import main
-from tests.engine.tiny import tiny_checkpoint
+from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 from tests.server.bench.test_keystroke import WAIT_S, scripted
 
 TEXT = "total = 1\n\n\nprint(total)\n"
@@ -37,8 +37,7 @@ async def test_it_types_in_a_folder_that_the_server_has_read(
     monkeypatch.setattr(module, "KEYS_A_MINUTE", 20)
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    file = tiny_checkpoint(folder) / "midspan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"neighbours": 4}))
+    rewrite_settings(tiny_checkpoint(folder), similar_lines=4)
     for options, opened in ((["--minutes", "1"], True), (["--minutes", "1", "--no-workspace"], False)):
         command = ["bench", "soak", "--json", "--checkpoint", str(folder), *options]
         assert await asyncio.to_thread(main, command) == 0

@@ -29,8 +29,12 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     checkpoint = str(tiny_checkpoint(folder))
+    file = folder / "midspan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hypotheses": {}, "beams": 0}))
     code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
+    # What is only old is named, and nothing to fix before the next release.
     assert (code, found["mend"]) == (0, [])
+    assert found["old_keys"] == ["beams is now hypotheses.beams"]
     assert found["checkpoint"] == checkpoint
     ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
     assert found["kernels"] == dict.fromkeys(ops, "reference") | {"network": "torch, as it has more than one expert"}

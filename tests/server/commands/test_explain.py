@@ -10,7 +10,7 @@ import pytest
 
 from midspan.server.cli import main
 from midspan.server.settings import ServeOptions
-from tests.engine.tiny import tiny_checkpoint
+from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 from tests.server.gaps import write_files
 
 FILES = {
@@ -24,8 +24,7 @@ FILES = {
 
 def tiny(folder: Path, context_tokens: int) -> str:
     folder.mkdir()
-    file = tiny_checkpoint(folder) / "midspan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"context_tokens": context_tokens}))
+    rewrite_settings(tiny_checkpoint(folder), context_tokens=context_tokens)
     return str(folder)
 
 
@@ -83,9 +82,7 @@ def test_lines_of_the_repositorys_other_files_are_named_and_tried(
 ) -> None:
     write_files(tmp_path / "project", {"other.py": "load_hidden(load(one))\n"})
     checkpoint = tiny(tmp_path / "checkpoint", 0)
-    file = Path(checkpoint) / "midspan.json"
-    ranking = {"evidence": 100.0, "syntax": 0.0}
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"neighbours": 4, "ranking": ranking}))
+    rewrite_settings(Path(checkpoint), similar_lines=4, ranking={"evidence": 100.0, "syntax": 0.0})
     out, err = explained(capsys, tmp_path / "project", checkpoint, "--json")
     # The line itself stands in its own file only as far as the gap.
     assert "lines of other files that may be what this one becomes: 1\n    load_hidden(load(one))\n" in err

@@ -19,8 +19,8 @@ TASKS = Path(__file__).parents[3] / "fixtures" / "bench" / "mbpp-sample.jsonl"
 MIDSPAN = [sys.executable, "-m", "midspan.server"]
 LAYOUTS: dict[str, dict[str, Any]] = {
     "without a midspan.json": {},
-    "prompted": {"layout": "prompted", "quantize": "fp8"},
-    "clamped": {"layout": "clamped", "quantize": "int4", "slots": [1, 2, 4, 8], "block_slots": [8, 16]},
+    "prompted": {"kind": "prompted", "quantize": "fp8"},
+    "clamped": {"kind": "clamped", "quantize": "int4", "slots": [1, 2, 4, 8], "block_slots": [8, 16]},
 }
 
 
@@ -56,9 +56,10 @@ def test_fill_and_bench_quality(tmp_path: Path, given: dict[str, Any]) -> None:
 
 
 def test_doctor_names_layout_and_precision(tmp_path: Path) -> None:
-    checkpoint = chat_checkpoint(tmp_path, layout="clamped", quantize="int4", slots=[2, 4])
+    checkpoint = chat_checkpoint(tmp_path, kind="clamped", quantize="int4", slots=[2, 4])
     found = run("doctor", "--checkpoint", checkpoint, "--device", "cpu", "--state-dir", tmp_path / "state", "--json")
     assert found["layout"] == "clamped"
+    assert "old_keys" not in found
     assert found["dtype"].endswith(" + int4 experts")
     assert "rust" in found["trained_on"]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from midspan.engine.hypotheses.beam_search import Beam
 from midspan.engine.hypotheses.hypothesis import Proposals
-from midspan.engine.settings import read_settings
-from midspan.engine.training.promising import EVIDENCE, NATS, Seen, fit, fit_folder, lost, passed
-from tests.engine.tiny import tiny_checkpoint
+from midspan.engine.settings import SearchFloor
+from midspan.engine.training.holes import HeldOut
+from midspan.engine.training.search_floor import EVIDENCE, LOG_PROBS, Seen, fit, fit_folder, lost, passed
+from midspan.engine.weights.midspan_json import read_settings
+from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 
 
 def seen(nats: float, evidence: float, *, shown: bool, right: bool) -> Seen:
@@ -25,7 +28,7 @@ WRONG = [seen(-4.5, 1.2, shown=True, right=False)] * 2
 
 def test_nothing_speaks_for_a_gap_without_beams_and_lines_near_by() -> None:
     assert Proposals().reach(None)
-    assert not Proposals().reach((-100.0, -100.0))
+    assert not Proposals().reach(SearchFloor(log_prob=-100.0, evidence=-100.0))
 
 
 def test_the_bounds_let_the_fewest_pass_that_lose_nothing_right() -> None:
@@ -45,17 +48,18 @@ def test_a_right_one_that_nothing_spoke_for_keeps_the_others_unless_it_may_be_lo
 
 
 def test_where_no_bound_keeps_what_is_right_the_widest_are_taken() -> None:
-    assert fit([seen(-50.0, 0.0, shown=True, right=True)], 0.0) == (NATS[-1], EVIDENCE[0])
+    assert fit([seen(-50.0, 0.0, shown=True, right=True)], 0.0) == SearchFloor(
+        log_prob=LOG_PROBS[-1], evidence=EVIDENCE[0]
+    )
 
 
 def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
-    file = tiny_checkpoint(tmp_path) / "midspan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beams": 2}))
+    rewrite_settings(tiny_checkpoint(tmp_path), beams=2)
     text = "x = 1\nab\n" * 6
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    row = fit_folder(tmp_path, tmp_path / "heldout.jsonl", 6, 0, 0.01, judge=None)
-    bounds = read_settings(tmp_path).promising
-    assert bounds is not None
-    assert list(bounds) == row["promising"]
+    row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=6, seed=0), 0.01, judge=None)
+    floor = read_settings(tmp_path).show.search_floor
+    assert floor is not None
+    assert asdict(floor) == row["search_floor"]
     # Of a random network nothing is right.
     assert (row["holes"], row["lost_of_right"]) == (6, 0.0)

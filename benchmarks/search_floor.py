@@ -1,7 +1,7 @@
-"""Fit which gaps a checkpoint gives up early, where nothing but a sure fill is wanted, judge included.
+"""Fit which gaps a checkpoint gives up before a canvas, where nothing but a sure fill is wanted, judge included.
 
-`benchmarks/promising.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`; see
-engine/training/promising.py. To be run behind `calibrate.py`, as it depends on the threshold; the holes are others.
+`benchmarks/search_floor.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`; see
+engine/training/search_floor.py. Run it behind `calibrate.py`: it depends on the threshold. Its holes are others.
 One JSON row goes to stdout.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from midspan.engine.api import Judge
 from midspan.engine.backends.process import keep_large_blocks
-from midspan.engine.training.promising import fit_folder
+from midspan.engine.training.holes import HeldOut
+from midspan.engine.training.search_floor import fit_folder
 from midspan.server.text.syntax_check import SyntaxJudge
 
-Fit = Callable[[Path, Path, int, int, float, Judge | None], dict[str, object]]
-"""(folder, held-out files, holes, seed, share that may be lost, judge) -> the figures."""
+Fit = Callable[[Path, HeldOut, float, Judge | None], dict[str, object]]
+"""(folder, holes, share that may be lost, judge) -> the figures."""
 
 
 def fit_command(doc: str | None, fit: Fit, *, lost: float, seed: int) -> None:
@@ -32,7 +33,8 @@ def fit_command(doc: str | None, fit: Fit, *, lost: float, seed: int) -> None:
     parser.add_argument("--seed", type=int, default=seed)
     found = parser.parse_args()
     keep_large_blocks()
-    row = fit(found.folder, found.heldout, found.holes, found.seed, found.lost, SyntaxJudge())
+    heldout = HeldOut(file=found.heldout, count=found.holes, seed=found.seed)
+    row = fit(found.folder, heldout, found.lost, SyntaxJudge())
     sys.stdout.write(json.dumps({"checkpoint": str(found.folder), "device": "cpu", **row}) + "\n")
 
 
