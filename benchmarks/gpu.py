@@ -334,7 +334,7 @@ def main(argv: list[str]) -> int:
     if given.tiny:
         from tests.kernels import interpreter
 
-        interpreter.mend()
+        interpreter.fix()
         device = torch.device("cpu")
     else:
         try:

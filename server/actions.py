@@ -177,7 +177,7 @@ ACTIONS = (
     Action(name="finish", title="finish the block", plan=finish),
     Action(name="placeholder", title="fill the placeholder", plan=placeholder),
     Action(name="docstring", title="write the docstring", plan=docstring),
-    Action(name="quickfix", title="mend", plan=quickfix, selects=True),
+    Action(name="quickfix", title="fix this error", plan=quickfix, selects=True),
 )
 BY_NAME = {action.name: action for action in ACTIONS}
 

@@ -61,7 +61,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
     _add_fill(commands.add_parser("fill", parents=[common], help="fill one gap of a file"))
-    doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to mend")
+    doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))

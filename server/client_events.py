@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -95,7 +96,13 @@ async def accepted(session: Session, id: str) -> None:
         await asyncio.wait({stored}, timeout=STORED_S)
         if not stored.done():
             session.degrade("telemetry", STORE_BUSY)
-            stored.add_done_callback(lambda _: session.status.well("telemetry"))
+            stored.add_done_callback(partial(_stored_late, session))
+
+
+def _stored_late(session: Session, stored: asyncio.Future[bool]) -> None:
+    # What could not be stored after all stays in the status: the store has told why.
+    if not stored.cancelled() and stored.result():
+        session.status.well("telemetry")
 
 
 def diagnosed(session: Session, params: object) -> None:

@@ -89,9 +89,7 @@ async def follow_folders(session: Session) -> None:
 
 def watch_rules(session: Session) -> None:
     """Have the client tell when a file with git's ignore rules changes, where it can."""
-    workspace = session.client_capabilities.workspace
-    watched = None if workspace is None else workspace.did_change_watched_files
-    if watched is not None and watched.dynamic_registration:
+    if _can_watch(session):
         files = [types.FileSystemWatcher(glob_pattern=f"**/{name}") for name in (*RULES, ".git/info/exclude")]
         options = types.DidChangeWatchedFilesRegistrationOptions(watchers=files)
         method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
@@ -116,9 +114,7 @@ def follow_watched(session: Session, events: Sequence[types.FileEvent]) -> None:
 
 def watch_files(session: Session, lines: Sequence[str], *, definitions: bool) -> None:
     """Have the client tell when a file changes that is read for other ones, where it can."""
-    workspace = session.client_capabilities.workspace
-    watched = None if workspace is None else workspace.did_change_watched_files
-    if watched is not None and watched.dynamic_registration:
+    if _can_watch(session):
         session.watch(globs_of(lines, definitions=definitions))
 
 
@@ -169,6 +165,12 @@ async def _ask(session: Session) -> None:
 def _can_be_asked(session: Session) -> bool:
     workspace = session.client_capabilities.workspace
     return workspace is not None and workspace.configuration is True
+
+
+def _can_watch(session: Session) -> bool:
+    workspace = session.client_capabilities.workspace
+    watched = None if workspace is None else workspace.did_change_watched_files
+    return watched is not None and watched.dynamic_registration is True
 
 
 def _subscribe(session: Session) -> None:

@@ -48,7 +48,7 @@ def test_every_dependency_has_a_word_on_what_it_is_for() -> None:
     )
     # Those of one subject stand together below theirs.
     assert lines[0].startswith("    # ")
-    assert sum(line.startswith("    # ") for line in lines) >= 7
+    assert sum(line.startswith("    # ") for line in lines) >= 8
 
 
 # What only extras bring, and what is not brought any more.

@@ -174,6 +174,13 @@ class Typist:
         params = types.ExecuteCommandParams(item.command.command, item.command.arguments)
         await asyncio.wait_for(self._client.workspace_execute_command_async(params), PATIENCE_S)
 
+    def trouble(self) -> str | None:
+        """What the server says does not work, in its newest status since the last call; None if all is well."""
+        state, message = "ready", ""
+        while not self._client.news.empty():
+            state, message = self._client.news.get_nowait()
+        return message if state in ("degraded", "error") else None
+
     async def actions(self, uri: str, span: types.Range) -> list[str]:
         """The titles of the code actions that are offered for a span."""
         params = types.CodeActionParams(

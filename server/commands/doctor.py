@@ -1,4 +1,4 @@
-"""`midspan doctor`: what runs here, and what a user must mend."""
+"""`midspan doctor`: what runs here, and what a user must fix."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PATIENCE_S = 120.0
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
-    """Examine, print, and exit 1 when something must be mended."""
+    """Examine, print, and exit 1 when something must be fixed."""
     found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
     print(json.dumps(found) if arguments.json else as_text(found))
-    return 1 if found["mend"] else 0
+    return 1 if found["fixes"] else 0
 
 
 def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
-    """Everything doctor knows; `mend` lists what a user must do, empty when all is well."""
+    """Everything doctor knows; `fixes` lists what a user must do, empty when all is well."""
     found: dict[str, Any] = {
         "midspan": midspan.__version__,
         "python": platform.python_version(),
@@ -42,27 +42,27 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
         "packages": versions(PACKAGES),
         "state_dir": str(state_dir),
         "keys_first": keys_first(),
-        "mend": [],
+        "fixes": [],
     }
     if (problem := unwritable(state_dir)) is not None:
-        found["mend"].append(problem)
+        found["fixes"].append(problem)
     grammars = versions(dict.fromkeys(language.package.replace("_", "-") for language in TABLE))
     found["grammars"] = [one.name for one in TABLE if grammars[one.package.replace("_", "-")] is not None]
     missing = [name for name, installed in (found["packages"] | grammars).items() if installed is None]
     if missing:
-        found["mend"].append(f"not installed: {', '.join(missing)}; run python -m pip install {' '.join(missing)}")
+        found["fixes"].append(f"not installed: {', '.join(missing)}; run python -m pip install {' '.join(missing)}")
         return found
     try:
-        found |= self_test(checkpoint, device, found["mend"])
+        found |= self_test(checkpoint, device, found["fixes"])
         found["round_trip_ms"] = asyncio.run(round_trip(checkpoint, device))
     except (CheckpointError, DeviceError, CommandError) as error:
-        found["mend"].append(str(error))
+        found["fixes"].append(str(error))
     except TimeoutError:
-        found["mend"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
+        found["fixes"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
     return found
 
 
-def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
+def self_test(checkpoint: str, device: str, fix: list[str]) -> dict[str, Any]:
     """Load and fill twice; what runs, and its times. Raises CheckpointError, DeviceError or TimeoutError."""
     engine = load_with_syntax(checkpoint, device)
     try:
@@ -71,7 +71,7 @@ def self_test(checkpoint: str, device: str, mend: list[str]) -> dict[str, Any]:
     finally:
         engine.close()
     if fill.candidates != again.candidates:
-        mend.append("the same seed gave two fills; report this with the lines above")
+        fix.append("the same seed gave two fills; report this with the lines above")
     about = engine.about
     # Read for one release more, so nothing that must be fixed yet.
     old = {"old_keys": list(about.old_keys)} if about.old_keys else {}
@@ -111,7 +111,7 @@ def keys_first() -> bool:
 
 
 def unwritable(folder: Path) -> str | None:
-    """Why nothing can be written there, and the mend; None when it can."""
+    """Why nothing can be written there, and the fix; None when it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder) as file:
@@ -122,10 +122,10 @@ def unwritable(folder: Path) -> str | None:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """One fact a line, what must be mended last."""
+    """One fact a line, what must be fixed last."""
     lines = []
     for name, value in found.items():
-        if name == "mend":
+        if name == "fixes":
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())
@@ -134,5 +134,5 @@ def as_text(found: dict[str, Any]) -> str:
         elif isinstance(value, float):
             value = f"{value:.3g}"
         lines.append(f"{name.replace('_', ' '):15} {value}")
-    lines.extend(f"{'mend':15} {line}" for line in found["mend"])
-    return "\n".join(lines if found["mend"] else [*lines, "all is well"])
+    lines.extend(f"{'fix':15} {line}" for line in found["fixes"])
+    return "\n".join(lines if found["fixes"] else [*lines, "all is well"])

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """A command that cannot go on; the message is one line that names the mend."""
+    """A command that cannot go on; the message is one line that names the fix."""

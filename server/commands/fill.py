@@ -29,7 +29,7 @@ CONTEXT_LINES = 2
 
 
 def open_document(file: Path) -> Document:
-    """Read a file as the editor would. Raises CommandError with the mend."""
+    """Read a file as the editor would. Raises CommandError with the fix."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:

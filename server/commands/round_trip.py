@@ -45,6 +45,9 @@ async def _edit(typist: Typist) -> float:
         raise CommandError("nothing is offered even where everything is shown; give a trained --checkpoint")
     typist.say_shown(item)
     await typist.say_accepted(item)
+    # The server tells of a store that it cannot write before it answers that.
+    if (trouble := typist.trouble()) is not None:
+        raise CommandError(trouble)
     await typist.actions(URI, types.Range(types.Position(1, 4), types.Position(1, 11)))
     await typist.cancel(URI, types.Position(0, 4), "cancelled")
     return typist.all_ms[0]

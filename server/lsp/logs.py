@@ -29,7 +29,7 @@ class LogFile(RotatingFileHandler):
         """Called inside the `except` of a record that could not be written."""
         if not self._troubled:
             self._troubled = True
-            self._on_trouble(f"no log: cannot write {self.baseFilename}; mend it or choose another --log-file")
+            self._on_trouble(f"no log: cannot write {self.baseFilename}; fix it or choose another --log-file")
 
 
 class Repeated(logging.Filter):

@@ -60,7 +60,7 @@ def test_the_command_draws_a_picture_and_prints_its_bins(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("text", "mend"),
+    ("text", "fix"),
     [
         ("{", "give the calibration.json"),
         ("[]", 'needs the keys "confidence" and "right"'),
@@ -72,13 +72,13 @@ def test_the_command_draws_a_picture_and_prints_its_bins(capsys: pytest.CaptureF
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, mend: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, fix: str
 ) -> None:
     pairs = tmp_path / "calibration.json"
     pairs.write_text(text)
     assert main([str(pairs), "--out", str(tmp_path / "x.png")]) == 1
     said = capsys.readouterr().err
-    assert mend in said
+    assert fix in said
     assert said.count("\n") == 1
     assert not (tmp_path / "x.png").exists()
 

@@ -81,7 +81,7 @@ def test_the_ratio_is_that_of_the_medians() -> None:
     assert row["ratio_quartiles"] == [2.7, 6.5]
 
 
-def test_bad_arguments_name_the_mend(capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+def test_bad_arguments_name_the_fix(capsys: pytest.CaptureFixture[str], checkpoint: Path) -> None:
     assert main(["--files", str(checkpoint / "none.jsonl"), "--checkpoint", str(checkpoint)]) == 1
     assert "No such file" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -239,11 +239,11 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
         return ((len(fill) - 1, len(fill)),) if fill in texts else ()
 
     infiller.judge = only_the_end_is_wrong
-    mended = infiller.infill(HOLE, Budget(), PATIENT)
-    assert plain.steps < mended.steps <= plain.steps + 2
-    best = mended.ranked[0]
+    fixed = infiller.infill(HOLE, Budget(), PATIENT)
+    assert plain.steps < fixed.steps <= plain.steps + 2
+    best = fixed.ranked[0]
     assert best.parses
-    assert infiller.prompt.text(list(best.ids), mended.layout) not in texts
+    assert infiller.prompt.text(list(best.ids), fixed.layout) not in texts
     # All but the last tokens are those of the best fill that did not parse.
     assert best.ids[:1] == plain.ranked[0].ids[:1]
 

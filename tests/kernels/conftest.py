@@ -12,11 +12,11 @@ import torch
 from midspan.kernels.launch import INSTALLED, triton
 
 if not INSTALLED:
-    pass  # compare.py skips every file here, and says how to mend it.
+    pass  # compare.py skips every file here, and says how to fix it.
 elif triton.knobs.runtime.interpret:
     from tests.kernels import interpreter
 
-    interpreter.mend()
+    interpreter.fix()
 elif not torch.cuda.is_available():
     raise RuntimeError("kernel tests need a GPU with TRITON_INTERPRET=0; leave it out to run them in the interpreter")
 

@@ -49,7 +49,7 @@ def _call(self: interpreter.InterpretedFunction, *args: Any, **named: Any) -> An
     return self.rewrite()(*args, **named)
 
 
-def mend() -> None:
+def fix() -> None:
     """Make casts and tl.dot right for bfloat16 and FP8, and calls of device functions fast."""
     interpreter.InterpretedFunction.__call__ = _call
     interpreter._convert_float = _convert_float

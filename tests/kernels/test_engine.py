@@ -140,7 +140,7 @@ def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
 def test_a_full_device_takes_fewer_canvases_then_says_so(
     small: tuple[CountedBackend, TritonBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Room for one of three canvases: some of each length are tried, then one; none: one line with the mend."""
+    """Room for one of three canvases: some of each length are tried, then one; none: one line with the fix."""
     room = 1
     build = StepGraph.__init__
 

@@ -184,7 +184,7 @@ def test_the_block_is_finished_below_its_last_line_with_the_files_line_ends(tmp_
         assert client.leave() == 0
 
 
-def test_an_error_is_mended_with_its_message_in_the_context(tmp_path: Path) -> None:
+def test_an_error_is_fixed_with_its_message_in_the_context(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts"
     diagnostic = {"range": span((1, 11, 1, 12)), "severity": 1, "message": "undefined name 'b'\nmore"}
     hint = {"range": span((1, 4, 1, 10)), "severity": 4, "message": "unused"}
@@ -192,7 +192,7 @@ def test_an_error_is_mended_with_its_message_in_the_context(tmp_path: Path) -> N
         begin(client, "def f(a):\n    return b\n")
         actions = offered(client, (1, 11, 1, 11), diagnostics=[hint, diagnostic], only=["quickfix"])
         assert [action["kind"] for action in actions] == ["quickfix.midspan"]
-        assert actions[0]["title"] == "midspan: mend: undefined name 'b'"
+        assert actions[0]["title"] == "midspan: fix this error: undefined name 'b'"
         assert actions[0]["diagnostics"] == [diagnostic]
         assert edits(client.request(51, "codeAction/resolve", actions[0])) == [(TEXT, span((1, 4, 1, 12)))]
         assert client.leave() == 0

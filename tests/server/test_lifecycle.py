@@ -86,7 +86,7 @@ def test_switched_on_later_it_loads(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_unknown_keys_are_named_until_they_are_mended_and_the_others_count(tmp_path: Path) -> None:
+def test_unknown_keys_are_named_until_they_are_fixed_and_the_others_count(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start({"show_threshold": 0.5})
         client.open("low ")

@@ -63,7 +63,7 @@ def test_every_key_is_read() -> None:
         (1, "object"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_the_mend(options: object, named: str) -> None:
+def test_what_cannot_be_used_is_named_with_the_fix(options: object, named: str) -> None:
     reading = read_settings(options)
     assert reading.settings == Settings()
     assert reading.problem is not None

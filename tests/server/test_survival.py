@@ -59,7 +59,7 @@ def test_a_fill_that_fails_is_said_once_and_shown_until_one_succeeds(tmp_path: P
         assert client.leave() == 0
 
 
-def test_what_the_device_has_no_room_for_is_said_with_its_mend() -> None:
+def test_what_the_device_has_no_room_for_is_said_with_its_fix() -> None:
     line = "GPU memory has no room for one canvas beside the weights; close what else uses it"
     assert failed_request(DeviceError(line)) == line
 
@@ -104,7 +104,7 @@ def test_a_gpu_that_is_lost_wants_a_restart(words: str) -> None:
     assert "restart" not in failed_request(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_no_memory_to_load_is_an_error_with_the_mend(tmp_path: Path) -> None:
+def test_no_memory_to_load_is_an_error_with_the_fix(tmp_path: Path) -> None:
     with connected(tmp_path, "--out-of-memory") as client:
         state = begin(client)
         assert state.startswith("error: out of memory")

@@ -146,7 +146,7 @@ def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
         assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
-def test_a_folder_that_cannot_be_made_is_said_once_with_the_mend(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_said_once_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     troubles: list[str | None] = []
     with telemetry(tmp_path / "taken", troubles) as store:

@@ -233,8 +233,8 @@ def test_a_name_is_a_folder_or_in_the_local_cache(
 ) -> None:
     assert resolve(str(folder)) == folder
     monkeypatch.chdir(tmp_path)
-    for name, mend in [("./nowhere", "no such folder"), (str(folder / "config.json"), "not a folder")]:
-        with pytest.raises(CheckpointError, match=mend):
+    for name, fix in [("./nowhere", "no such folder"), (str(folder / "config.json"), "not a folder")]:
+        with pytest.raises(CheckpointError, match=fix):
             resolve(name)
     with pytest.raises(CheckpointError, match="hf download nobody/never-made"):
         resolve("nobody/never-made")

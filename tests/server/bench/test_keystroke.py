@@ -98,16 +98,14 @@ async def test_cancelling_is_timed_and_an_earlier_answer_is_not(tmp_path: Path) 
 
 
 async def test_a_server_that_cannot_load_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"^x: broken; mend x$"):
-        async with typing(
-            [*scripted(tmp_path, "--refuse", "x: broken; mend x"), "--state-dir", str(tmp_path)], OPTIONS
-        ):
+    with pytest.raises(CommandError, match=r"^x: broken; fix x$"):
+        async with typing([*scripted(tmp_path, "--refuse", "x: broken; fix x"), "--state-dir", str(tmp_path)], OPTIONS):
             raise AssertionError("the server is ready")
 
 
 async def test_a_server_that_cannot_start_is_its_own_last_words(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import sys; sys.exit('midspan: no such thing; mend it')"]
-    with pytest.raises(CommandError, match=r"^no such thing; mend it$"):
+    command = [sys.executable, "-c", "import sys; sys.exit('midspan: no such thing; fix it')"]
+    with pytest.raises(CommandError, match=r"^no such thing; fix it$"):
         async with typing(command, OPTIONS):
             raise AssertionError("the server is ready")
 

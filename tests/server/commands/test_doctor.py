@@ -1,4 +1,4 @@
-"""doctor tells what runs, and exits 1 with the mend when something must be mended."""
+"""doctor tells what runs, and exits 1 with the fix when something must be fixed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hypotheses": {}, "beams": 0}))
     code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
     # What is only old is named, and nothing to fix before the next release.
-    assert (code, found["mend"]) == (0, [])
+    assert (code, found["fixes"]) == (0, [])
     assert found["old_keys"] == ["beams is now hypotheses.beams"]
     assert found["checkpoint"] == checkpoint
     ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
@@ -53,19 +53,19 @@ def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(
     state = tmp_path / "file" / "state"
     code, found = examine(capsys, "--checkpoint", str(tmp_path), "--state-dir", str(state))
     assert code == 1
-    assert isinstance(found["mend"], list)
-    one, two = found["mend"]
+    assert isinstance(found["fixes"], list)
+    one, two = found["fixes"]
     assert "another --state-dir" in one
     assert "config.json: missing" in two
 
 
-def test_a_server_that_does_not_come_up_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_come_up_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
     serve = [sys.executable, str(script), "--refuse", "no weights; copy them"]
     monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: serve)
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
-    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
-    assert mend.startswith("midspan serve: no weights; copy them")
+    (fix,) = examine_here("embedded", "cpu", tmp_path)["fixes"]
+    assert fix.startswith("midspan serve: no weights; copy them")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_server_that_does_not_come_up_is_a_mend(tmp_path: Path, monkeypatch: p
         ((), "empty  a", "nothing is offered even where everything is shown"),
     ],
 )
-def test_a_server_that_does_half_of_it_is_a_mend(
+def test_a_server_that_does_half_of_it_is_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], line: str, said: str
 ) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
@@ -85,9 +85,9 @@ def test_a_server_that_does_half_of_it_is_a_mend(
         "midspan.server.commands.round_trip.server_command", lambda *_: [sys.executable, str(script), *option]
     )
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
-    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
-    assert mend.startswith("midspan serve: ")
-    assert said in mend
+    (fix,) = examine_here("embedded", "cpu", tmp_path)["fixes"]
+    assert fix.startswith("midspan serve: ")
+    assert said in fix
 
 
 def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,40 +95,50 @@ def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeyp
     monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    single a\n")
     monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: [sys.executable, str(script)])
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
-    assert examine_here("embedded", "cpu", tmp_path)["mend"] == []
+    assert examine_here("embedded", "cpu", tmp_path)["fixes"] == []
 
 
 def test_what_ships_is_well(tmp_path: Path) -> None:
-    assert examine_here("embedded", "cpu", tmp_path)["mend"] == []
+    assert examine_here("embedded", "cpu", tmp_path)["fixes"] == []
 
 
 def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
     assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
 
 
-def test_what_is_not_installed_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("midspan.server.commands.doctor.PACKAGES", ("pytest", "midspan-is-not-this"))
     found = examine_here("embedded", "cpu", tmp_path)
-    assert found["mend"] == ["not installed: midspan-is-not-this; run python -m pip install midspan-is-not-this"]
+    assert found["fixes"] == ["not installed: midspan-is-not-this; run python -m pip install midspan-is-not-this"]
 
 
-def test_a_grammar_that_is_not_installed_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accepted_suggestion_without_a_row_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Path(__file__).parents[1] / "scripted_serve.py"
+    monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    return a\n")
+    monkeypatch.setattr("midspan.server.commands.round_trip.FILE_NAME", "another.db")
+    monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: [sys.executable, str(script)])
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    (fix,) = examine_here("embedded", "cpu", tmp_path)["fixes"]
+    assert "an accepted suggestion left no row in the telemetry" in fix
+
+
+def test_a_grammar_that_is_not_installed_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "midspan.server.commands.doctor.TABLE", (*TABLE, Language(name="x", package="tree_sitter_not_this"))
     )
     found = examine_here("embedded", "cpu", tmp_path)
-    assert found["mend"] == ["not installed: tree-sitter-not-this; run python -m pip install tree-sitter-not-this"]
+    assert found["fixes"] == ["not installed: tree-sitter-not-this; run python -m pip install tree-sitter-not-this"]
     assert "x" not in found["grammars"]
 
 
-def test_a_fill_that_does_not_end_is_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fill_that_does_not_end_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = Hole(prefix="forever", suffix="")
     engine = StoppedAtClose()
     monkeypatch.setattr("midspan.server.commands.doctor.PATIENCE_S", 0.05)
     monkeypatch.setattr("midspan.server.commands.doctor.SELF_TEST", test)
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: engine)
-    (mend,) = examine_here("embedded", "cpu", tmp_path)["mend"]
-    assert "no fill within" in mend
+    (fix,) = examine_here("embedded", "cpu", tmp_path)["fixes"]
+    assert "no fill within" in fix
 
 
 class StoppedAtClose(ScriptedEngine):
@@ -154,7 +164,7 @@ def test_cuda_without_a_gpu_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     if torch.cuda.is_available():
         return
     code, found = examine(capsys, "--device", "cuda", "--state-dir", str(tmp_path))
-    assert (code, found["mend"]) == (1, [f"device cuda: {MEND}"])
+    assert (code, found["fixes"]) == (1, [f"device cuda: {FIX}"])
 
 
-MEND = "torch sees no GPU here; use --device cpu or install a CUDA build of torch"
+FIX = "torch sees no GPU here; use --device cpu or install a CUDA build of torch"

@@ -66,7 +66,7 @@ def test_any_edits_leave_the_clients_text(
         assert document.syntax is not None
         fresh = Document("file:///a.py", "python", 1, text).syntax
         assert fresh is not None
-        # tree-sitter mends broken text in more ways than one, and a reused tree may choose another.
+        # tree-sitter fixes broken text in more ways than one, and a reused tree may choose another.
         assert fresh.has_error or document.syntax.outline == fresh.outline
 
 

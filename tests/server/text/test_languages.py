@@ -150,9 +150,9 @@ def test_a_language_is_on_as_the_user_says_else_where_it_was_trained(
 
 
 def test_why_a_language_is_off_names_the_setting() -> None:
-    mend = 'the setting "languages": {"go": true} turns it on'
-    assert off_because("go", "embedded", ["python"]) == f"no fills in go: embedded knows python only; {mend}"
-    assert off_because("go", "big", ["go"]) == f"no fills in go: big was trained on it, but it is off; {mend}"
+    fix = 'the setting "languages": {"go": true} turns it on'
+    assert off_because("go", "embedded", ["python"]) == f"no fills in go: embedded knows python only; {fix}"
+    assert off_because("go", "big", ["go"]) == f"no fills in go: big was trained on it, but it is off; {fix}"
 
 
 async def test_the_users_languages_are_filled_and_no_others(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""An acceptance that waits for its store: the user hears of it, and again when all is well, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+import midspan.server.client_events
+from midspan.server.client_events import STORE_BUSY, accepted
+from midspan.server.session import Session
+
+
+@pytest.mark.parametrize(("stored", "well"), [(True, ["telemetry"]), (False, [])])
+async def test_a_late_store_is_well_only_if_it_has_the_acceptance(
+    monkeypatch: pytest.MonkeyPatch, stored: bool, well: list[str]
+) -> None:
+    monkeypatch.setattr(midspan.server.client_events, "STORED_S", 0.0)
+    waiting, told, fine = Future[bool](), list[tuple[str, str]](), list[str]()
+    session: Any = SimpleNamespace(
+        offered={"a1"},
+        telemetry=SimpleNamespace(accepted=lambda id: waiting),
+        protocol=SimpleNamespace(kept=nullcontext),
+        degrade=lambda of, message: told.append((of, message)),
+        status=SimpleNamespace(well=fine.append),
+    )
+    await accepted(cast(Session, session), "a1")
+    assert told == [("telemetry", STORE_BUSY)]
+    assert fine == []
+    waiting.set_result(stored)
+    # The future's news comes by way of the loop, which passes it on in its next turn.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert fine == well
