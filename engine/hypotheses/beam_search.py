@@ -1,17 +1,18 @@
 """Fill-in-the-middle: a gap read, or written by a beam search, from left to right behind its suffix and prefix.
 
-The prompt is `<bos> suffix <filler> prefix`, and the gap follows until `<eos>`. The suffix comes first, so that typing
-only lengthens the cached text. A beam search finds the likeliest fills, where sampling would find any. The twin
-(autoregressive.py) has nothing else; a checkpoint with `beams` ranks them beside its canvases.
+The prompt holds suffix and prefix as the checkpoint's prompt rules lay them out, and the gap follows until its end. What
+typing changes comes last, so that the cached text is only lengthened. A beam search finds the likeliest fills, where
+sampling would find any. The twin (autoregressive.py) and the `llama` family (left_to_right.py) have nothing else; a
+checkpoint with `beams` ranks them beside its canvases.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 
@@ -20,20 +21,23 @@ from midspan.engine.backends.backend import Backend, BranchMask
 from midspan.engine.cache import Cache
 from midspan.engine.next_token import NextToken
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import EOS_ID, Layout, Prompt
+from midspan.engine.prompts.prompt import Layout, Lettered
 
-SUFFIX_TOKENS = 64
 # Log-probabilities (nats) are clipped here, so that one forbidden token does not drown the others.
 LOWEST = -30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Which ids may be written: boolean [V] `first` at the start and `inner` after it; `stops` end the gap."""
+    """Which ids may be written: boolean [V] `first` at the start and `inner` after it; `stops` end the gap.
+
+    Those of `closers` are written and end it, such as a bracket and a line end that are one token.
+    """
 
     first: torch.Tensor
     inner: torch.Tensor
     stops: torch.Tensor
+    closers: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +54,43 @@ class Beam:
         return sum(self.values) + (self.end or 0.0)
 
 
+class FimPrompt(Lettered, Protocol):
+    """What fill-in-the-middle needs of a checkpoint's prompt rules."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+
+    @property
+    def unwritten(self) -> tuple[int, ...]:
+        """The ids that no gap holds."""
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Those of them that end a gap."""
+
+    @property
+    def many_lines(self) -> tuple[GapKind, ...]:
+        """The kinds of gap that may have several lines."""
+
+    def cell_text(self, token: int) -> str:
+        """The text of one token."""
+
+    def allowed_first(self, heal: str) -> torch.Tensor | None:
+        """Boolean [V]: tokens whose text begins with `heal`; None if no text was healed."""
+
+    def fim_ids(self, layout: Layout) -> list[int]:
+        """The prompt."""
+
+
 class FillInTheMiddle:
     """A backend and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
-    def __init__(self, backend: Backend, prompt: Prompt) -> None:
+    def __init__(self, backend: Backend, prompt: FimPrompt) -> None:
         self.backend, self.prompt = backend, prompt
-        self._line_ends = torch.tensor([prompt.cell_text(token).count("\n") for token in range(prompt.vocab_size)])
+        texts = [prompt.cell_text(token) for token in range(prompt.vocab_size)]
+        self._line_ends = torch.tensor([text.count("\n") for text in texts])
+        self._closers = torch.tensor(["\n" in text and bool(text.partition("\n")[0].strip()) for text in texts])
 
     @cached_property
     def prefix(self) -> PrefixCache:
@@ -71,9 +106,8 @@ class FillInTheMiddle:
         self.prefix.encode(self.prompt_ids(layout))
 
     def prompt_ids(self, layout: Layout) -> list[int]:
-        """The prompt: `<bos> suffix <filler> prefix`."""
-        bos, *prefix = layout.prefix
-        return [bos, *layout.suffix[:SUFFIX_TOKENS], self.prompt.filler_id, *prefix]
+        """The prompt of a layout."""
+        return self.prompt.fim_ids(layout)
 
     def rules(self, layout: Layout, kind: GapKind) -> Rules:
         """The ids that token healing and the kind of gap allow, and those that end it.
@@ -81,18 +115,25 @@ class FillInTheMiddle:
         A gap has at least one token, as in training.
         """
         stops = torch.zeros(self.prompt.vocab_size, dtype=torch.bool)
-        stops[EOS_ID] = True
+        stops[list(self.prompt.end_ids)] = True
         legal = torch.ones_like(stops)
-        legal[list(self.prompt.special_ids)] = False
+        legal[list(self.prompt.unwritten)] = False
         allowed = self.prompt.allowed_first(layout.heal)
         first = legal if allowed is None else legal & allowed
+        closers = torch.zeros_like(stops)
         if kind not in self.prompt.many_lines:
-            stops |= self._line_ends > 0
+            closers = legal & self._closers
+            stops |= (self._line_ends > 0) & ~closers
             # The healed text may itself hold line ends; one more would begin a second line.
-            one_line = first & (self._line_ends == layout.heal.count("\n"))
+            one_line = first & ((self._line_ends == layout.heal.count("\n")) | closers)
             first = one_line if bool(one_line.any()) else first
         device = self.backend.device
-        return Rules(first=first.to(device), inner=(legal & ~stops).to(device), stops=stops.to(device))
+        return Rules(
+            first=first.to(device),
+            inner=(legal & ~stops).to(device),
+            stops=stops.to(device),
+            closers=closers.to(device),
+        )
 
     def gap(self, layout: Layout, kind: GapKind) -> FimGap:
         """A gap behind the prompt that `encode` has cached."""
@@ -140,27 +181,31 @@ class FimGap:
 
     def __init__(self, fim: FillInTheMiddle, layout: Layout, rules: Rules) -> None:
         self._fim, self._layout, self._rules = fim, layout, rules
+        self._closers = frozenset(rules.closers.nonzero()[:, 0].tolist())
 
     def steps(self, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
         """One token per step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
 
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
-        rules, prompt, layout = self._rules, self._fim.prompt, self._layout
+        rules, closers = self._rules, self._closers
         read = self._first_token(width)
         beams, ended = [Beam()], list[Beam]()
         for _ in range(limit):
-            parents, tokens, beams = _widen(beams, read, width)
-            hidden = cache.grow(parents, tokens)
-            # One distribution over continuing and ending; all ways to end count as one.
-            read = self._fim.backend.next_token(hidden, rules.inner, rules.stops, width)
-            closed = [
-                Beam(ids=beam.ids, values=beam.values, end=end)
-                for beam, end in zip(beams, read.ends.tolist(), strict=True)
-                if prompt.text(list(beam.ids), layout).strip()
-            ]
+            parents, wider = _widen(beams, read, width)
+            closed = [replace(beam, end=0.0) for beam in wider if beam.ids[-1] in closers]
+            open_rows = [row for row, beam in enumerate(wider) if beam.ids[-1] not in closers]
+            beams = [wider[row] for row in open_rows]
+            if beams:
+                hidden = cache.grow([parents[row] for row in open_rows], [beam.ids[-1] for beam in beams])
+                # One distribution over continuing and ending; all ways to end count as one.
+                read = self._fim.backend.next_token(hidden, rules.inner, rules.stops, width)
+                closed += [replace(beam, end=end) for beam, end in zip(beams, read.ends.tolist(), strict=True)]
+            closed = [beam for beam in closed if self._inserts(beam)]
             ended = sorted([*ended, *closed], key=lambda beam: beam.log_probability, reverse=True)[:width]
             yield beams, ended
+            if not beams:
+                return
 
     def read(self, gaps: list[tuple[int, ...]]) -> list[Beam]:
         """The beams that given gaps of at least one token would have been; no log-probability is below LOWEST."""
@@ -181,6 +226,9 @@ class FimGap:
             for gap, begin, values, end in zip(gaps, begins.clamp(min=LOWEST).tolist(), inner, ends, strict=True)
         ]
 
+    def _inserts(self, beam: Beam) -> bool:
+        return bool(self._fim.prompt.text(list(beam.ids), self._layout).strip())
+
     def _first_token(self, width: int) -> NextToken:
         """The distribution of a gap's first token; a gap cannot end before it."""
         fim, rules = self._fim, self._rules
@@ -189,7 +237,7 @@ class FimGap:
 
 def is_settled(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
     """Whether the best `wanted` are final: a beam only loses probability as it grows."""
-    return len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
+    return not beams or len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
 
 
 def is_below(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
@@ -197,8 +245,8 @@ def is_below(beams: list[Beam], ended: list[Beam], floor: float) -> bool:
     return all(best.log_probability < floor for best in (*beams[:1], *ended[:1]))
 
 
-def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], list[int], list[Beam]]:
-    """The `width` likeliest ways to lengthen beams by their next token: parent rows, ids and the new beams."""
+def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], list[Beam]]:
+    """The `width` likeliest ways to lengthen beams by their next token: parent rows, and the new beams."""
     longer = [
         (beam.log_probability + value, parent, token, value)
         for parent, (beam, values, ids) in enumerate(zip(beams, read.values.tolist(), read.ids.tolist(), strict=True))
@@ -207,4 +255,4 @@ def _widen(beams: list[Beam], read: NextToken, width: int) -> tuple[list[int], l
     ]
     best = sorted(longer, key=lambda one: -one[0])[:width]
     new = [Beam(ids=(*beams[p].ids, t), values=(*beams[p].values, value)) for _, p, t, value in best]
-    return [p for _, p, _, _ in best], [t for _, _, t, _ in best], new
+    return [p for _, p, _, _ in best], new

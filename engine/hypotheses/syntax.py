@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from midspan.engine.api import Hole, Judge
 from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis
-from midspan.engine.prompts.prompt import Layout, Prompt
+from midspan.engine.prompts.prompt import Layout, Lettered
 from midspan.engine.settings import Ranking
 
 # The largest margin (nats) between two hypotheses that a confidence distinguishes.
@@ -19,7 +19,7 @@ FARTHEST = 10.0
 class SyntaxChecker:
     """Checks the syntax of one hole's hypotheses; the judge is asked once for each."""
 
-    def __init__(self, judge: Judge | None, hole: Hole, prompt: Prompt, layout: Layout) -> None:
+    def __init__(self, judge: Judge | None, hole: Hole, prompt: Lettered, layout: Layout) -> None:
         self._judge, self._hole, self._prompt, self._layout = judge, hole, prompt, layout
         self._errors: dict[Gap, tuple[tuple[int, int], ...]] = {}
         self._texts: dict[Gap, str] = {}

@@ -20,6 +20,7 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
 from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
+from midspan.engine.prompts.tokens import last
 from midspan.engine.settings import LayoutSettings
 
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
@@ -127,7 +128,7 @@ class ChatPrompt(Prompt):
         opened, closed = f"{fence}{hole.language}\n", f"\n{fence}\n\n"
         if self._prompted:
             mark = marker(hole)
-            before = self._cut(self.encode(hole.prefix))
+            before = last(self.encode(hole.prefix), self._prefix_tokens)
             said = f"{mark} marks a gap in this file.\n\n{opened}"
             asked = f"{closed}{EXTENT[hole.kind in SOME_LINES]} {ONE_BLOCK}"
             return [*ids, *self.encode(said), *before, *self.encode(mark), *after, *self.encode(asked)]

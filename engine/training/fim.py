@@ -14,9 +14,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
 from midspan.engine.model import DiffusionGemma
-from midspan.engine.prompts.prompt import EOS_ID
+from midspan.engine.prompts.prompt import EOS_ID, SUFFIX_TOKENS
 from midspan.engine.training.gaps import SHORTEST_PREFIX, GapSampler
 from midspan.kernels.attention import attention_reference
 

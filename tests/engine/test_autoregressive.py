@@ -13,11 +13,11 @@ from midspan.engine.api import Budget, Frame, GapKind, Hole
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import Engine
-from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS, BeamCache
+from midspan.engine.hypotheses.beam_search import BeamCache
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.model import DiffusionGemma
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
+from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, SUFFIX_TOKENS, Prompt
 from tests.engine.tiny import SOURCE, config_json, random_model, tiny_infiller
 from tests.engine.tiny import settings as tiny_settings
 from tests.examples import examples

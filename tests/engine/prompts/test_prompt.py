@@ -12,7 +12,9 @@ from tokenizers import Encoding
 
 import midspan.engine.prompts.prompt
 from midspan.engine.api import Hole
-from midspan.engine.prompts.prompt import ANCHOR_CHARS, CHARS_A_TOKEN, REST_CHARS, Prompt
+from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.tokens import ANCHOR_CHARS, CHARS_A_TOKEN, REST_CHARS
+from midspan.engine.prompts.tokens import near as near_end
 
 TOKENIZER = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded" / "tokenizer.json"
 # Real code, long enough.
@@ -67,7 +69,7 @@ def test_from_key_to_key_only_the_line_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 def test_far_text_is_left_out_in_steps() -> None:
     keys = range(3000, len(TEXT))
-    lengths = [len(prompt_of(NEAR)._near(TEXT[:at])) for at in keys]
+    lengths = [len(near_end(TEXT[:at], NEAR)) for at in keys]
     begins = [at - length for at, length in zip(keys, lengths, strict=True)]
     assert min(lengths) >= CHARS_A_TOKEN * NEAR
     assert max(lengths) < CHARS_A_TOKEN * NEAR + ANCHOR_CHARS + max(map(len, TEXT.split("\n"))) + 1

@@ -19,8 +19,7 @@ from midspan.engine.api import Budget, Hole
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.beam_search import SUFFIX_TOKENS
-from midspan.engine.prompts.prompt import EOS_ID
+from midspan.engine.prompts.prompt import EOS_ID, SUFFIX_TOKENS
 from midspan.engine.training.fim import LONGEST_MIDDLE, FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import SHORTEST_PREFIX, GapRecipe, LineIds
 from midspan.engine.training.package import package
