@@ -127,7 +127,8 @@ class About:
 
     `actions` are the code actions that it does well. `context_tokens` is how much of `Hole.context` it reads,
     and `reads_other_lines` says whether it uses `Hole.other_lines`. `old_keys` are those keys of its `midspan.json`
-    that the next release does not read, each with the key of today.
+    that the next release does not read, each with the key of today. One that is not `calibrated` takes its confidences
+    from a prior.
     """
 
     checkpoint: str
@@ -144,6 +145,7 @@ class About:
     context_tokens: int = 0
     reads_other_lines: bool = False
     old_keys: tuple[str, ...] = ()
+    calibrated: bool = True
 
 
 OnFrame = Callable[[Frame], None]

@@ -41,6 +41,10 @@ class Autoregressive:
         self.fim.reset()
         self.backend.release()
 
+    def confidence(self, hypothesis: Hypothesis) -> float:
+        """The share of such fills that are right."""
+        return hypothesis.confidence(self.settings.show.calibration)
+
     @torch.inference_mode()
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole; `budget.steps` counts denoise steps and means nothing here, a token is a step.
@@ -86,7 +90,9 @@ class _GapSearch:
                 out.steps += 1
                 done = is_settled(beams, ended, min(width, wanted))
                 if self._observer.on_frame is not None:
-                    self._observer.on_frame(self._frame(limit, ended[0] if done else beams[0], done))
+                    self._observer.on_frame(
+                        self._frame(limit, (ended if done and ended else beams or [Beam()])[0], done)
+                    )
                 if self._observer.interrupted():
                     out.stopped = "cancelled"
                     return []

@@ -33,12 +33,15 @@ from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import load_backend
 from midspan.engine.canvas import Canvas
+from midspan.engine.fill_path import FillPath
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
+from midspan.engine.load_causal import load_left_to_right
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
+from midspan.engine.weights.llama_json import FAMILIES
 from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
 
@@ -85,9 +88,7 @@ class _Job:
 class Engine:
     """A loaded checkpoint; `fill` may be called from any thread, the model runs on one of its own."""
 
-    def __init__(
-        self, infiller: Infiller | Autoregressive, *, name: str, load_ms: float, old_keys: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, infiller: FillPath, *, name: str, load_ms: float, old_keys: tuple[str, ...] = ()) -> None:
         self._infiller = infiller
         self._backend, settings = infiller.backend.describe(), infiller.settings
         self.about = About(
@@ -105,6 +106,7 @@ class Engine:
             context_tokens=settings.layout.context_tokens,
             reads_other_lines=settings.hypotheses.similar_lines > 0,
             old_keys=old_keys,
+            calibrated=settings.show.calibration is not None,
         )
         self._wake = threading.Condition()
         self._waiting: _Job | None = None
@@ -123,7 +125,7 @@ class Engine:
     ) -> Engine:
         """Load a checkpoint. Raises CheckpointError or DeviceError with one line that names the fix."""
         began = time.perf_counter()
-        infiller = load_infiller(checkpoint, device, progress)
+        infiller = load_path(checkpoint, device, progress)
         infiller.backend.warm(partial(fill_examples, infiller))
         infiller.judge = judge
         load_ms = 1000 * (time.perf_counter() - began)
@@ -231,13 +233,27 @@ class Engine:
         for hypothesis in infilling.ranked:
             text = self._infiller.prompt.text(list(hypothesis.ids), infilling.layout)
             if text.strip() and text not in candidates:
-                confidence = hypothesis.confidence(self._infiller.settings.show.calibration)
-                candidates[text] = Candidate(text=text, confidence=confidence)
+                candidates[text] = Candidate(text=text, confidence=self._infiller.confidence(hypothesis))
         return list(candidates.values())
 
 
+def load_path(checkpoint: str, device: str, progress: OnProgress | None = None) -> FillPath:
+    """A checkpoint's backend and prompt rules, without a worker thread; its family decides which way it fills.
+
+    Raises CheckpointError or DeviceError.
+    """
+    folder = resolve(checkpoint)
+    found = read_config(folder)
+    if found.get("model_type") not in FAMILIES:
+        return load_infiller(checkpoint, device, progress)
+    try:
+        return load_left_to_right(folder, found, _device(device), progress)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(OUT_OF_MEMORY) from error
+
+
 def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = None) -> Infiller | Autoregressive:
-    """A checkpoint's backend and prompt rules, without a worker thread; the layout decides which of the two it is.
+    """A canvas network's backend and prompt rules; the layout decides which of the two it is.
 
     Raises CheckpointError or DeviceError.
     """
@@ -257,7 +273,7 @@ def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = No
     return (Autoregressive if settings.layout.kind == "fim" else Infiller)(backend, prompt, settings)
 
 
-def fill_examples(infiller: Infiller | Autoregressive) -> None:
+def fill_examples(infiller: FillPath) -> None:
     """Fill one gap of each kind, so that kernels are compiled and steps captured before the first request.
 
     The first prompt is as long as prompts get; the next ones differ by as little as a keystroke. Raises DeviceError.

@@ -49,6 +49,10 @@ class Infiller:
             self.__dict__.pop(name, None)
         self.backend.release()
 
+    def confidence(self, hypothesis: Hypothesis) -> float:
+        """The share of such fills that are right."""
+        return hypothesis.confidence(self.settings.show.calibration)
+
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole, or renoise a share of its draft where it has a strength."""
         task = Task.begin(self, hole, budget, observer)

@@ -1,12 +1,13 @@
 """The `llama` family in plain torch: llama, qwen2 and qwen3 decoders with grouped heads, RoPE, SwiGLU and RMS norms.
 
 Parameters are named as in Hugging Face's checkpoints (`model.layers.0.self_attn.q_proj.weight`), so that a folder's
-safetensors load as they are. Only torch is needed.
+safetensors load as they are. Read around an attention rule that a backend brings (backends/plain.py), or, in training,
+by itself behind a KeyValueCache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.rope import Rope, yarn_gain
+from midspan.engine.weights.llama_json import LlamaValues, RopeValues, read_llama_values
 
-FAMILIES = ("llama", "qwen2", "qwen3")
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q [B, H, N, D] scaled, k [B, G, N, D], v [B, G, N, D]) -> [B, H, N, D]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSizes:
+    """Sizes of a layer's keys and values; every token sees all before it."""
+
+    kv_heads: int
+    head_dim: int
+    window: None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +43,7 @@ class LlamaConfig:
     heads: int
     kv_heads: int
     head_dim: int
-    rope_theta: float
+    rope: Rope
     rms_eps: float
     tied: bool
     qkv_bias: bool
@@ -39,36 +52,45 @@ class LlamaConfig:
     max_positions: int
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> LlamaConfig:
-        """Read a config.json's object. Raises CheckpointError for another family, a missing size or scaled RoPE."""
-        family = found.get("model_type")
-        if family not in FAMILIES:
-            raise CheckpointError(f"config.json: model_type `{family}` is not one of {', '.join(FAMILIES)}")
-        rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise CheckpointError(f"config.json: rope type `{kind}` is not supported; use a checkpoint without it")
-        try:
-            hidden, heads = int(found["hidden_size"]), int(found["num_attention_heads"])
-            bias = bool(found.get("attention_bias", False))
-            return cls(
-                vocab_size=int(found["vocab_size"]),
-                hidden_size=hidden,
-                intermediate_size=int(found["intermediate_size"]),
-                layers=int(found["num_hidden_layers"]),
-                heads=heads,
-                kv_heads=int(found.get("num_key_value_heads") or heads),
-                head_dim=int(found.get("head_dim") or hidden // heads),
-                rope_theta=float(rope.get("rope_theta", found.get("rope_theta", 10_000.0))),
-                rms_eps=float(found.get("rms_norm_eps", 1e-6)),
-                tied=bool(found.get("tie_word_embeddings", False)),
-                qkv_bias=family == "qwen2" or bias,
-                output_bias=family != "qwen2" and bias,
-                qk_norm=family == "qwen3",
-                max_positions=int(found.get("max_position_embeddings", 2048)),
-            )
-        except KeyError as missing:
-            raise CheckpointError(f"config.json: {missing} is missing; restore the file") from missing
+    def from_json(cls, found: Mapping[str, Any], file: str = "config.json") -> LlamaConfig:
+        """Read a config.json's object. Raises CheckpointError naming `file`, the key and what is allowed."""
+        values, stretch = read_llama_values(found, file)
+        family, bias = values.model_type, values.attention_bias
+        return cls(
+            vocab_size=values.vocab_size,
+            hidden_size=values.hidden_size,
+            intermediate_size=values.intermediate_size,
+            layers=values.num_hidden_layers,
+            heads=values.num_attention_heads,
+            kv_heads=values.groups,
+            head_dim=values.head,
+            rope=_rope(values, stretch),
+            rms_eps=values.rms_norm_eps,
+            tied=values.tie_word_embeddings,
+            qkv_bias=family == "qwen2" or bias,
+            output_bias=family != "qwen2" and bias,
+            qk_norm=family == "qwen3",
+            max_positions=values.max_position_embeddings,
+        )
+
+
+def _rope(values: LlamaValues, stretch: RopeValues) -> Rope:
+    """Rotary positions with what is left out as transformers has it."""
+    factor = stretch.factor or 1.0
+    gain = stretch.attention_factor or yarn_gain(factor, stretch.mscale, stretch.mscale_all_dim)
+    return Rope(
+        size=values.head,
+        theta=stretch.rope_theta or values.rope_theta,
+        kind=stretch.rope_type,
+        factor=factor,
+        trained=stretch.original_max_position_embeddings or values.max_position_embeddings,
+        low=stretch.low_freq_factor,
+        high=stretch.high_freq_factor,
+        fast=stretch.beta_fast or 32.0,
+        slow=stretch.beta_slow or 1.0,
+        truncate=stretch.truncate,
+        gain=gain if stretch.rope_type == "yarn" else 1.0,
+    )
 
 
 class KeyValueCache:
@@ -146,6 +168,11 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, enable_gqa=True)
         return self.output(mixed)
 
+    def read(self, x: Tensor, rope: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Tensor:
+        """[B, N, hidden] to the same, around an attention rule that scales nothing."""
+        queries, keys, values = self.project(x, rope)
+        return self.output(attend(layer, queries * self.config.head_dim**-0.5, keys, values))
+
 
 class Mlp(nn.Module):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202)."""
@@ -176,6 +203,12 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """[B, N, hidden] to the same."""
         x = x + self.self_attn(self.input_layernorm(x), rope, cache, layer)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+    def read(self, x: Tensor, rope: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Tensor:
+        """[B, N, hidden] to the same, around an attention rule."""
+        x = x + self.self_attn.read(self.input_layernorm(x), rope, layer, attend)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -220,17 +253,47 @@ class Llama(nn.Module):
             cache.length += ids.shape[1]
         return x
 
+    @property
+    def shapes(self) -> Sequence[LayerSizes]:
+        """Keys and values by layer."""
+        sizes = LayerSizes(kv_heads=self.config.kv_heads, head_dim=self.config.head_dim)
+        return (sizes,) * self.config.layers
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.config.vocab_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return self.model.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.embed_tokens.weight.device
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [B, N] to [B, N, hidden]."""
+        out: Tensor = self.model.embed_tokens(ids)
+        return out
+
+    def read(self, x: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """[B, N, hidden] at positions [B or 1, N] to hidden states before the last norm, around an attention rule."""
+        cosines, sines = self.config.rope.turns(positions, x.dtype)
+        for place, layer in enumerate(self.model.blocks()):
+            x = layer.read(x, (cosines[:, None], sines[:, None]), place, attend)
+        return x
+
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states [..., hidden] to logits [..., vocabulary]."""
-        return F.linear(self.model.norm(hidden), self.head)
+        """Hidden states [..., hidden] to logits [..., vocabulary] in float32."""
+        return F.linear(self.model.norm(hidden), self.head).float()
 
 
 def rotations(config: LlamaConfig, start: int, tokens: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """RoPE's cosines and sines [tokens, head_dim] from position `start` on (Su et al. 2021, arXiv:2104.09864)."""
-    rates = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
-    angles = torch.arange(start, start + tokens, dtype=torch.float32)[:, None] * rates
-    whole = torch.cat([angles, angles], -1)
-    return whole.cos().to(dtype), whole.sin().to(dtype)
+    """RoPE's cosines and sines [tokens, head_dim] from position `start` on."""
+    return config.rope.turns(torch.arange(start, start + tokens), dtype)
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from midspan.engine.backends.backend import Backend
@@ -13,32 +15,35 @@ CHUNK_TOKENS = 1024
 class PrefixCache:
     """The encoder's cache of one prefix; `encoded_tokens` counts all tokens that went through the network.
 
-    It is sized for `expected` tokens and grows for a longer prefix.
+    It is sized for `expected` tokens and grows for a longer prefix. `chunk` tokens are read at a time.
     """
 
-    def __init__(self, backend: Backend, expected: int = 512) -> None:
-        self.backend = backend
+    def __init__(self, backend: Backend, expected: int = 512, chunk: int = CHUNK_TOKENS) -> None:
+        self.backend, self._chunk = backend, chunk
         self._ids: list[int] = []
         self.memory: Cache = backend.new_cache(expected)
         self.last_hidden = torch.empty(0)  # [d], of the last prefix token
         self.encoded_tokens = 0
 
     @torch.inference_mode()
-    def encode(self, ids: list[int]) -> int:
+    def encode(self, ids: list[int], interrupted: Callable[[], bool] = lambda: False) -> int:
         """Make the cache hold exactly `ids` (at least one), reusing the longest common prefix.
 
-        Returns the number of tokens encoded: at least one, because the last token's hidden row is needed.
+        Returns the number of tokens encoded: at least one, because the last token's hidden row is needed. Where it is
+        interrupted between two chunks, the cache holds what was read by then, and there is no such row.
         """
         assert ids, "a prefix begins with <bos>"
         kept = min(_common_length(self._ids, ids), len(ids) - 1, self.memory.length)
         self.memory.truncate(kept)
         self._ids = ids[:kept]
-        for begin in range(kept, len(ids), CHUNK_TOKENS):
-            chunk = ids[begin : begin + CHUNK_TOKENS]
+        for begin in range(kept, len(ids), self._chunk):
+            if begin > kept and interrupted():
+                break
+            chunk = ids[begin : begin + self._chunk]
             hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory)
             self._ids.extend(chunk)
             self.last_hidden = hidden[0, -1]
-        encoded = len(ids) - kept
+        encoded = len(self._ids) - kept
         self.encoded_tokens += encoded
         return encoded
 

@@ -8,14 +8,16 @@ import torch
 
 from midspan.engine.api import OnProgress
 from midspan.engine.backends import triton
-from midspan.engine.backends.backend import CanvasBackend
+from midspan.engine.backends.backend import Backend, CanvasBackend
 from midspan.engine.backends.cpu import CpuBackend
 from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.gpu import TritonBackend
-from midspan.engine.backends.plain import TorchCanvasBackend
+from midspan.engine.backends.plain import TorchBackend, TorchCanvasBackend
+from midspan.engine.llama import LlamaConfig
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
 from midspan.engine.weights.load import Uninitialised, load_weights
+from midspan.engine.weights.load_llama import load_llama
 from midspan.engine.weights.quantized import precision
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -34,6 +36,14 @@ def load_backend(
         model = DiffusionGemma(config)
     forms = load_weights(model, folder, _dtype(config, place), place, quantize=quantize, progress=progress)
     return choose(model.eval(), int8="int8" in forms)
+
+
+def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None) -> Backend:
+    """Load a network of the `llama` family into a backend: plain torch, in the fastest dtype.
+
+    Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
+    """
+    return TorchBackend(load_llama(folder, config, fastest_dtype(place), place, progress))
 
 
 def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:

@@ -9,7 +9,7 @@ checkpoint with `beams` ranks them beside its canvases.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self
@@ -20,7 +20,7 @@ from midspan.engine.api import GapKind
 from midspan.engine.backends.backend import Backend, BranchMask
 from midspan.engine.cache import Cache
 from midspan.engine.next_token import NextToken
-from midspan.engine.prefix_cache import PrefixCache
+from midspan.engine.prefix_cache import CHUNK_TOKENS, PrefixCache
 from midspan.engine.prompts.prompt import Layout, Lettered
 
 # Log-probabilities (nats) are clipped here, so that one forbidden token does not drown the others.
@@ -86,8 +86,9 @@ class FimPrompt(Lettered, Protocol):
 class FillInTheMiddle:
     """A backend and its prompt rules, read causally behind a cached prompt; not for two threads at once."""
 
-    def __init__(self, backend: Backend, prompt: FimPrompt) -> None:
-        self.backend, self.prompt = backend, prompt
+    def __init__(self, backend: Backend, prompt: FimPrompt, chunk: int = CHUNK_TOKENS) -> None:
+        """The prompt is read `chunk` tokens at a time."""
+        self.backend, self.prompt, self._chunk = backend, prompt, chunk
         texts = [prompt.cell_text(token) for token in range(prompt.vocab_size)]
         self._line_ends = torch.tensor([text.count("\n") for text in texts])
         self._closers = torch.tensor(["\n" in text and bool(text.partition("\n")[0].strip()) for text in texts])
@@ -95,15 +96,15 @@ class FillInTheMiddle:
     @cached_property
     def prefix(self) -> PrefixCache:
         """The cache of the prompt."""
-        return PrefixCache(self.backend)
+        return PrefixCache(self.backend, chunk=self._chunk)
 
     def reset(self) -> None:
         """Drop the prompt's cache, as after a failure in the middle of a fill; the next fill makes a new one."""
         self.__dict__.pop("prefix", None)
 
-    def encode(self, layout: Layout) -> None:
-        """Make the cache hold the prompt of a layout, behind which its FimGap is read."""
-        self.prefix.encode(self.prompt_ids(layout))
+    def encode(self, layout: Layout, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Make the cache hold the prompt of a layout, behind which its FimGap is read; not all where interrupted."""
+        self.prefix.encode(self.prompt_ids(layout), interrupted)
 
     def prompt_ids(self, layout: Layout) -> list[int]:
         """The prompt of a layout."""
@@ -237,7 +238,7 @@ class FimGap:
 
 def is_settled(beams: list[Beam], ended: list[Beam], wanted: int) -> bool:
     """Whether the best `wanted` are final: a beam only loses probability as it grows."""
-    return not beams or len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability
+    return not beams or (len(ended) >= wanted and ended[wanted - 1].log_probability >= beams[0].log_probability)
 
 
 def is_below(beams: list[Beam], ended: list[Beam], floor: float) -> bool:

@@ -17,12 +17,16 @@ SUFFIX_TOKENS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, healed text, and the line end that we append."""
+    """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, healed text, and the line end that we append.
+
+    A gap that is `one_line` is cut where its line ends.
+    """
 
     prefix: list[int]
     suffix: list[int]
     heal: str
     append: str
+    one_line: bool = False
 
 
 class Lettered(Protocol):

@@ -6,6 +6,7 @@ may do what a fill cannot have: drop out merges at random, cut or pad a text, or
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,13 +36,16 @@ TRIAL = "def Total(items, tax=0.5):\n    # 2 lines\n\treturn [sum(x) for x in it
 SOURCE = "take it from the checkpoint's source"
 
 
-def open_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer, in which no text can spell a special token. Raises CheckpointError, one line with file and key."""
+def open_tokenizer(file: Path, *, mid_text: bool = False) -> Tokenizer:
+    """The tokenizer, in which no text can spell a special token. Raises CheckpointError, one line with file and key.
+
+    With `mid_text` it puts no blank before a text, as Llama's does: what is encoded then are parts of a text.
+    """
     values = read_object(file, MOST_BYTES)
     if (problem := _problem(values)) is not None:
         raise CheckpointError(f"{file}: {problem}; {SOURCE}")
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(json.dumps(_mid_text(values))) if mid_text else Tokenizer.from_file(str(file))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
@@ -62,6 +66,22 @@ def most_id(tokenizer: Tokenizer) -> int:
     """The greatest id, which may be more than there are tokens."""
     greatest: int = max(tokenizer.get_vocab().values())
     return greatest
+
+
+def _mid_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's object, without the parts that put a blank before a text and take it away again."""
+    return {**values, **{key: _without_blank(values.get(key), inside) for key, (inside, _) in PARTS.items()}}
+
+
+def _without_blank(part: Any, inside: str) -> Any:
+    if part is None or part["type"] in ("Prepend", "Strip"):
+        return None
+    if part["type"] == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if part["type"] != "Sequence":
+        return part
+    left = (_without_blank(one, inside) for one in part[inside])
+    return {**part, inside: [one for one in left if one is not None]}
 
 
 def _problem(values: Mapping[str, Any]) -> str | None:

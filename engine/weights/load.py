@@ -254,17 +254,22 @@ def save_weights(
 ) -> None:
     """Write safetensors files under the release's names; matrices as int8 with a scale a row if `int8`.
 
-    `vision` is written as it is. More bytes than SHARD become several files with an index, as on the hub.
+    `vision` is written as it is.
     """
-    from huggingface_hub import save_torch_state_dict
-
     out = dict(vision or {})
     for name, tensor in table(model).items():
         if int8 and tensor.ndim >= 2:
             out[name], out[name + "_scale"] = int8_rows(tensor)
         else:
             out[name] = tensor.detach().contiguous()
-    save_torch_state_dict(out, folder, max_shard_size=SHARD, metadata={"format": "pt"})
+    write_shards(out, folder)
+
+
+def write_shards(tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write safetensors files; more bytes than SHARD become several files with an index, as on the hub."""
+    from huggingface_hub import save_torch_state_dict
+
+    save_torch_state_dict(tensors, folder, max_shard_size=SHARD, metadata={"format": "pt"})
     # safetensors' files may be read by their owner alone.
     for file in folder.glob("model*.safetensors"):
         file.chmod(0o644)

@@ -28,8 +28,8 @@ NVFP4_GROUP = 16
 class Stored:
     """One matrix [n, d] or a stack of them [..., n, d] as read from a checkpoint; a vector is plain.
 
-    `scale` is None beside plain numbers, [..., n] beside int8 and FP8, and [..., n, d / 16] beside NVFP4's packed
-    bytes, which `channel` [..., n] scales once more.
+    `scale` is None beside plain numbers, [..., n] beside int8 and FP8, [..., n, d / 32] beside int4's packed bytes, and
+    [..., n, d / 16] beside NVFP4's, which `channel` [..., n] scales once more.
     """
 
     value: torch.Tensor
@@ -45,6 +45,9 @@ class Stored:
         """The numbers: in the stored dtype where there is no scale, else in float32."""
         if self.scale is None:
             return self.value
+        if self.channel is None and self.value.dtype == torch.uint8:
+            ones = torch.ones(self.value.shape[:-1], device=self.value.device)
+            return dequantize_reference(self.value, self.scale, ones, "int4")
         if self.channel is None:
             return self.value.float() * self.scale.float()[..., None]
         return dequantize_reference(self.value, self.scale, self.channel, "e2m1")

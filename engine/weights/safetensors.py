@@ -1,8 +1,8 @@
 """A checkpoint's safetensors files: which tensors make one matrix, whether they fit, and reading them in order.
 
-Four forms: plain numbers; int8 with `<name>_scale`, one scale a row; compressed-tensors' FP8, the same with
-`weight_scale`; NVFP4 (ModelOpt), packed bytes with `weight_scale` for each group of 16 and `weight_scale_2` for all.
-The last two have their experts one by one, as `experts.E.{gate,up,down}_proj`. All is checked from the files' headers
+Five forms: plain numbers; int8 with `<name>_scale`, one scale a row; int4, packed bytes with a scale for each group of
+32 (kernels/four_bit.py); compressed-tensors' FP8, as int8 with `weight_scale`; NVFP4 (ModelOpt), packed bytes with
+`weight_scale` for each group of 16 and `weight_scale_2` for all. The last two have their experts one by one, as `experts.E.{gate,up,down}_proj`. All is checked from the files' headers
 before the first tensor is read.
 """
 
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.weights.quantized import NVFP4_GROUP, Stored
 from midspan.engine.weights.typed_json import one_line, read_object, shown
+from midspan.kernels.four_bit import group_of
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS, INT8, FP8, PACKED = ("F32", "BF16", "F16"), "I8", "F8_E4M3", "U8"
@@ -56,14 +57,14 @@ class Piece:
     """One stored matrix or vector: its name, its form, and the `region` of the tensor `target` that it fills."""
 
     name: str
-    form: str  # "plain", "int8", "fp8" or "nvfp4"
+    form: str  # "plain", "int8", "int4", "fp8" or "nvfp4"
     target: str
     region: tuple[int | slice, ...]
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of all tensors that it consists of."""
-        number = {"plain": 0, "int8": 1, "fp8": 1, "nvfp4": 2}[self.form]
+        number = {"plain": 0, "int8": 1, "int4": 1, "fp8": 1, "nvfp4": 2}[self.form]
         return (self.name, *(self.name + suffix for suffix in SCALES[:number]))
 
     def value(self, tensors: Mapping[str, torch.Tensor]) -> Stored:
@@ -73,6 +74,8 @@ class Piece:
             return Stored(value=value)
         if self.form == "nvfp4":
             return Stored(value=value, scale=scales[0], channel=scales[1].float().reshape(()).expand(value.shape[:-1]))
+        if self.form == "int4":
+            return Stored(value=value, scale=scales[0])
         return Stored(value=value, scale=scales[0].reshape(value.shape[:-1]))
 
 
@@ -216,6 +219,8 @@ def _form(name: str, entries: Mapping[str, Entry]) -> str:
         return "int8" if entry.dtype == INT8 else "fp8"
     if entry.dtype == PACKED and EXPERT.fullmatch(name) and all(name + suffix in entries for suffix in SCALES):
         return "nvfp4"
+    if entry.dtype == PACKED and scaled and name + "_scale_2" not in entries:
+        return "int4"
     fix = f"int8 needs {name}_scale beside it" if entry.dtype == INT8 else "use the bf16 release"
     raise CheckpointError(f"{entry.file}: {name} is stored as {entry.dtype}, which is not read here; {fix}")
 
@@ -223,12 +228,17 @@ def _form(name: str, entries: Mapping[str, Entry]) -> str:
 def _check(name: str, form: str, shape: tuple[int, ...], entries: Mapping[str, Entry]) -> None:
     """Raises CheckpointError where a tensor or its scales have another shape than the config's."""
     rows, entry = shape[:-1], entries[name]
-    stored = (*rows, shape[-1] // 2) if form == "nvfp4" else shape
+    packed = form in ("nvfp4", "int4")
+    if packed and (not rows or shape[-1] % 2):
+        raise CheckpointError(f"{entry.file}: {name} is packed, which {list(shape)} cannot be; quantise again")
+    stored = (*rows, shape[-1] // 2) if packed else shape
     if entry.shape != stored:
         raise CheckpointError(f"{entry.file}: {name} has shape {list(entry.shape)}, config.json says {list(stored)}")
     if form == "plain":
         return
-    allowed = {"int8": [rows], "fp8": [rows, (*rows, 1)], "nvfp4": [(*rows, shape[-1] // NVFP4_GROUP)]}[form]
+    size = NVFP4_GROUP if form == "nvfp4" else group_of(shape[-1]) if form == "int4" else 1
+    grouped = [(*rows, shape[-1] // size)]
+    allowed = {"int8": [rows], "fp8": [rows, (*rows, 1)], "int4": grouped, "nvfp4": grouped}[form]
     scale = entries[name + "_scale"]
     if scale.shape not in allowed:
         right = list(allowed[0])

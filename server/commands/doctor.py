@@ -24,6 +24,7 @@ from midspan.server.text.syntax_check import load_with_syntax
 PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
+FITTED, PRIOR = "fitted for this checkpoint", "a prior, as midspan.json has no calibration for this checkpoint"
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
@@ -82,6 +83,7 @@ def self_test(checkpoint: str, device: str, fix: list[str]) -> dict[str, Any]:
         "trained_on": list(about.languages),
         "layout": about.layout,
         "show_threshold": about.show_threshold,
+        "confidence": FITTED if about.calibrated else PRIOR,
         "device": about.device,
         "dtype": about.dtype,
         "threads": about.threads,

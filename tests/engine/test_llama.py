@@ -67,7 +67,7 @@ def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, An
 def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
     theirs = transformers.AutoConfig.for_model("llama", hidden_size=32, num_attention_heads=4, rope_theta=100_000.0)
     found = LlamaConfig.from_json(theirs.to_dict())
-    assert (found.head_dim, found.kv_heads, found.rope_theta) == (8, 4, 100_000.0)
+    assert (found.head_dim, found.kv_heads, found.rope.theta) == (8, 4, 100_000.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""How one family of checkpoints fills holes, as the worker needs it: a backend, prompt rules and settings together."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from midspan.engine.api import Budget, Hole, Judge
+from midspan.engine.backends.backend import Backend
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.task import FillObserver, Infilling
+from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.prefix_cache import PrefixCache
+from midspan.engine.prompts.prompt import Lettered
+from midspan.engine.settings import CheckpointSettings
+
+
+class FillPath(Protocol):
+    """Fills holes on the calling thread; not for two threads at once. See infill.py and left_to_right.py."""
+
+    judge: Judge | None
+
+    @property
+    def backend(self) -> Backend:
+        """The network."""
+
+    @property
+    def prompt(self) -> Lettered:
+        """The tokenizer and its layout of holes."""
+
+    @property
+    def settings(self) -> CheckpointSettings | MarksSettings:
+        """The checkpoint's settings."""
+
+    @property
+    def prefix(self) -> PrefixCache:
+        """The cache kept between fills."""
+
+    def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
+        """Fill a hole."""
+
+    def confidence(self, hypothesis: Hypothesis) -> float:
+        """The share of such fills that are right, 0 to 1."""
+
+    def reset(self) -> None:
+        """Release all memory but the weights', as after a failure in the middle of a fill."""

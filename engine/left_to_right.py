@@ -1,0 +1,150 @@
+"""Fill one hole from left to right with a causal network, between its tokenizer's marks of fill-in-the-middle.
+
+The likeliest text comes first, beside a few others where several are wanted, and beside similar lines; all are ordered
+by the network's own log-probability, and those that break the syntax come last. See autoregressive.py for the twin of
+the canvas network, which has a canvas checkpoint's settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
+from midspan.engine.backends.backend import Backend
+from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, is_settled
+from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis
+from midspan.engine.hypotheses.similar_lines import similar_lines
+from midspan.engine.hypotheses.syntax import SyntaxChecker
+from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
+from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.prefix_cache import PrefixCache
+from midspan.engine.prompts.marks import MarksPrompt
+from midspan.engine.settings import FEATURES
+
+# Between two chunks of a prompt a fill that nobody waits for any more is given up.
+CHUNK_TOKENS = 64
+
+
+class LeftToRight:
+    """A backend, its prompt rules and its prompt's cache; not for two threads at once."""
+
+    def __init__(self, backend: Backend, prompt: MarksPrompt, settings: MarksSettings) -> None:
+        self.backend, self.prompt, self.settings = backend, prompt, settings
+        self.fim = FillInTheMiddle(backend, prompt, CHUNK_TOKENS)
+        self.judge: Judge | None = None
+
+    @property
+    def prefix(self) -> PrefixCache:
+        """The cache of the prompt, kept between fills."""
+        return self.fim.prefix
+
+    def reset(self) -> None:
+        """Release all memory but the weights', as after a failure in the middle of a fill."""
+        self.fim.reset()
+        self.backend.release()
+
+    @torch.inference_mode()
+    def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
+        """Fill a hole; `budget.steps` means nothing here, a token is a step.
+
+        Raises ValueError for a hole with a strength: what is written from left to right has nothing to renoise.
+        """
+        if hole.strength is not None:
+            raise ValueError("a checkpoint of layout marks rewrites no part of a draft; leave the strength out")
+        fill = _Fill(self, hole, budget, observer)
+        if not observer.interrupted():
+            with fill.out.timed("encode"):
+                self.fim.encode(fill.out.layout, observer.interrupted)
+        if observer.interrupted():
+            fill.out.stopped = "cancelled"
+        else:
+            fill.run()
+        return fill.out
+
+    def confidence(self, hypothesis: Hypothesis) -> float:
+        """The share of such fills that are right."""
+        length = len(hypothesis.ids) + 1
+        return self.settings.calibration.share(hypothesis.log_probability, length, error=not hypothesis.parses)
+
+
+class _Fill:
+    """The state of one fill."""
+
+    def __init__(self, path: LeftToRight, hole: Hole, budget: Budget, observer: FillObserver) -> None:
+        self._path, self._hole, self._budget, self._observer = path, hole, budget, observer
+        self.out = Infilling(layout=path.prompt.lay_out(hole))
+        layout = path.settings.layout
+        self._limit = layout.span_tokens if hole.kind in path.prompt.many_lines else layout.line_tokens
+
+    def run(self) -> None:
+        """Search behind the prompt that is cached, then order what was found."""
+        path, out, writing = self._path, self.out, self._path.settings.hypotheses
+        gap = path.fim.gap(out.layout, self._hole.kind)
+        with out.timed("denoise"):
+            beams = self._beams(gap)
+        if out.stopped in ("cancelled", "empty"):
+            return
+        with out.timed("rank"):
+            found = {beam.ids: _hypothesis(beam, 0.0) for beam in beams}
+            found |= {one.ids: one for one in self._similar(gap)}
+            checker = SyntaxChecker(path.judge, self._hole, path.prompt, out.layout)
+            out.ranked = checker.order(list(found.values()), writing.syntax, self._budget.candidates)
+
+    def _beams(self, gap: FimGap) -> list[Beam]:
+        """Ended beams, the likeliest first; stops when the best are settled or hopeless, or time is up."""
+        out, wanted, observer = self.out, self._budget.candidates, self._observer
+        writing, ended = self._path.settings.hypotheses, list[Beam]()
+        width = writing.beams_alone if wanted == 1 else max(writing.beams, min(MAX_EACH, wanted))
+        with self._path.fim.beam_cache() as cache:
+            for beams, ended in gap.steps(cache, width, self._limit):
+                out.steps += 1
+                done = is_settled(beams, ended, min(width, wanted))
+                if observer.on_frame is not None:
+                    observer.on_frame(self._frame(next(iter((*ended[:done], *beams, *ended)), Beam()), done))
+                if observer.interrupted():
+                    out.stopped = "cancelled"
+                elif self._is_hopeless(beams, ended):
+                    out.stopped = "empty"
+                elif done or observer.late():
+                    out.stopped = "settled" if done else "deadline"
+                else:
+                    continue
+                break
+        return ended
+
+    def _is_hopeless(self, beams: list[Beam], ended: list[Beam]) -> bool:
+        """Whether only a sure fill is wanted, and none can come of these."""
+        settings, asked = self._path.settings, self._budget.min_confidence
+        if asked < settings.show.show_threshold or settings.hypotheses.similar_lines:
+            return False
+        known = (settings.calibration.share(beam.log_probability, len(beam.ids) + 1) for beam in ended)
+        later = (settings.calibration.reach(beam.log_probability, len(beam.ids) + 1, self._limit + 1) for beam in beams)
+        return max((*known, *later), default=0.0) < asked
+
+    def _similar(self, gap: FimGap) -> Iterator[Hypothesis]:
+        """Similar lines that token healing allows, as likely as the network finds them, with their evidence."""
+        path, writing, layout = self._path, self._path.settings.hypotheses, self.out.layout
+        allowed, evidence = path.prompt.allowed_first(layout.heal), dict[Gap, float]()
+        for line in similar_lines(self._hole, writing.similar_lines) if writing.similar_lines else ():
+            ids = tuple(path.prompt.encode(layout.heal + line.text))
+            if len(ids) <= self._limit and (allowed is None or bool(allowed[ids[0]])):
+                evidence[ids] = line.evidence
+        for beam in gap.read(list(evidence)):
+            yield _hypothesis(beam, writing.evidence * evidence[beam.ids])
+
+    def _frame(self, beam: Beam, done: bool) -> Frame:
+        """A beam, as a person sees it."""
+        prompt = self._path.prompt
+        cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in beam.ids)
+        text = prompt.text(list(beam.ids), self.out.layout)
+        return Frame(step=self.out.steps, steps=self._limit, text=text, cells=cells, settled=done)
+
+
+def _hypothesis(beam: Beam, bonus: float) -> Hypothesis:
+    """A beam as a hypothesis, which is ordered by its log-probability and a bonus in nats."""
+    likelihood = beam.log_probability
+    known = {"gap_mean": sum(beam.values) / len(beam.values), "gap_sum": sum(beam.values), "end": beam.end or 0.0}
+    features = tuple(known.get(name, 0.0) for name in FEATURES)
+    return Hypothesis(ids=beam.ids, log_probability=likelihood, score=likelihood + bonus, features=features, ended=True)

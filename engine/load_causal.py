@@ -1,0 +1,58 @@
+"""From the folder of a `llama`, `qwen2` or `qwen3` checkpoint to what fills holes with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midspan.engine.api import CheckpointError, OnProgress
+from midspan.engine.backends.choose import load_causal
+from midspan.engine.left_to_right import LeftToRight
+from midspan.engine.llama import LlamaConfig
+from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.prompts.marks import MarksPrompt
+from midspan.engine.weights.midspan_json import NAME
+from midspan.engine.weights.typed_json import KeyProblem, decode, read_object
+
+log = logging.getLogger(__name__)
+
+
+def load_left_to_right(
+    folder: Path, found: Mapping[str, Any], place: torch.device, progress: OnProgress | None = None
+) -> LeftToRight:
+    """A checkpoint's backend and prompt rules; `found` is its config.json.
+
+    Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
+    """
+    config = LlamaConfig.from_json(found, str(folder / "config.json"))
+    settings = read_marks_settings(folder)
+    prompt = MarksPrompt(folder, settings.layout, config.vocab_size)
+    backend = load_causal(folder, config, place, progress)
+    path = LeftToRight(backend, prompt, settings)
+    _try_out(path, folder)
+    log.info("%s: layout marks, %s ... %s", folder, prompt.marks.prefix, prompt.marks.middle)
+    return path
+
+
+def read_marks_settings(folder: Path) -> MarksSettings:
+    """Read `midspan.json`, which may be missing. Raises CheckpointError that names the file, the key and the fix."""
+    file = folder / NAME
+    try:
+        return decode(MarksSettings, read_object(file) if os.path.lexists(file) else {})
+    except KeyProblem as problem:
+        raise CheckpointError(f"{file}: {problem}") from problem
+
+
+@torch.inference_mode()
+def _try_out(path: LeftToRight, folder: Path) -> None:
+    """Read one token. Raises CheckpointError if the logits are unusable."""
+    backend = path.backend
+    hidden = backend.prefill(torch.tensor([[path.prompt.end_ids[0]]], device=backend.device), backend.new_cache(1))
+    logits = backend.logits(hidden[0, -1])
+    if not bool(logits.isfinite().all()) or bool(logits.amax() == logits.amin()):
+        raise CheckpointError(f"{folder}: its weights compute no finite logits that differ; copy the checkpoint again")

@@ -1,0 +1,139 @@
+"""The settings of a checkpoint that writes gaps from left to right between its tokenizer's own marks.
+
+Its `midspan.json` may leave out every key, and may itself be missing: then a template of prompts/fim_templates.json is
+taken whose marks the tokenizer has, and a prior in place of a calibration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from midspan.engine.settings import ACTIONS, RELEASED, Action, Few, Language, Nats, Share, Some, Tokens
+from midspan.engine.weights.typed_json import Count, Spelled, Within
+
+Mark = Annotated[str, Spelled(r"\S{1,40}", "a token of at most 40 characters without blanks")]
+LogisticWeight = Annotated[float, Within(-1000.0, 1000.0)]
+Positive = Annotated[int, Within(1, 1 << 15)]
+# No part of a draft can be renoised, and nobody taught it to follow a message.
+OFFERED: tuple[Action, ...] = ("refill", "finish", "placeholder")
+LANGUAGES: tuple[str, ...] = tuple(RELEASED["show"]["languages"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """The tokens between the parts of a prompt: `start`, then blocks of other files, then prefix and suffix.
+
+    The gap follows `middle` and goes up to one of `ends`; `suffix_first` says which part comes first. One that is
+    `by_name` is taken only where `layout.template` names it, as its tokens mean something else elsewhere.
+    """
+
+    prefix: Mark
+    suffix: Mark
+    middle: Mark
+    ends: Annotated[tuple[Mark, ...], Count(1, 16)]
+    start: Mark | None = None
+    file: Mark | None = None
+    suffix_first: bool = False
+    by_name: bool = False
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The tokens that a tokenizer must have."""
+        named = (self.prefix, self.suffix, self.middle, self.ends[0], self.start, self.file)
+        return tuple(mark for mark in named if mark is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarksLayout:
+    """How a gap is laid out in tokens: between `marks`, or those of a `template`, or of the first that fits.
+
+    The beginning of the gap's line stands behind the middle mark where `line_behind` is true, so that prefix and suffix
+    stay in the cache while a line is typed. At most so many tokens are read of the text before and behind the gap and
+    of text from elsewhere, and written of a gap within a line and of a span.
+    """
+
+    kind: Literal["marks"] = "marks"
+    template: Annotated[str, Spelled(r"[a-z0-9.-]{1,40}", "a template's name")] | None = None
+    marks: Marks | None = None
+    line_behind: bool = True
+    prefix_tokens: Positive = 512
+    suffix_tokens: Positive = 160
+    context_tokens: Tokens = 0
+    line_tokens: Positive = 48
+    span_tokens: Positive = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """What competes: `beams` where several fills are wanted, `beams_alone` where one is; similar lines.
+
+    A similar line gains `evidence` nats for each point of its evidence, and a syntax error costs `syntax` nats.
+    """
+
+    beams: Some = 4
+    beams_alone: Some = 1
+    similar_lines: Few = 0
+    evidence: Nats = 0.0
+    syntax: Nats = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """A confidence: the logistic of weights of the mean log-probability of a fill's tokens and end, of their number, and
+    of a syntax error.
+
+    The default is a prior: a model's own probability of a text, mean times number, is about the share that is right.
+    """
+
+    bias: LogisticWeight = 2.6
+    mean: LogisticWeight = 12.0
+    length: LogisticWeight = -0.15
+    error: LogisticWeight = -3.0
+
+    def share(self, log_probability: float, length: int, *, error: bool = False) -> float:
+        """The share that is right, 0 to 1; nats in all, and the number of tokens with the end."""
+        logit = self.bias + self.mean * log_probability / length + self.length * length + self.error * error
+        return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
+
+    def reach(self, log_probability: float, least: int, most: int) -> float:
+        """The most that a text can come to which has so many nats now, and ends with `least` to `most` tokens."""
+        lengths = [least, most]
+        if self.length * self.mean * log_probability > 0:
+            # Where a longer text's better mean no longer makes up for its length.
+            turn = math.sqrt(self.mean * log_probability / self.length)
+            lengths += [min(most, max(least, round_(turn))) for round_ in (math.floor, math.ceil)]
+        return max(self.share(log_probability, length) for length in lengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is offered: for which languages, which code actions, and the confidence that a fill needs to be shown unasked.
+
+    A request that wants a sure fill or none ends where no beam can come to that any more.
+    """
+
+    languages: Annotated[tuple[Language, ...], Count(1, 200)] = LANGUAGES
+    show_threshold: Share = 0.5
+    calibration: Logistic | None = None
+    actions: Annotated[tuple[Action, ...], Count(0, len(ACTIONS))] = OFFERED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarksSettings:
+    """The groups of such a `midspan.json`."""
+
+    layout: MarksLayout = field(default_factory=MarksLayout)
+    hypotheses: Writing = field(default_factory=Writing)
+    show: Shown = field(default_factory=Shown)
+
+    @property
+    def offered(self) -> tuple[Action, ...]:
+        """The code actions that the checkpoint does well."""
+        return self.show.actions
+
+    @property
+    def calibration(self) -> Logistic:
+        """What was fitted, or the prior."""
+        return self.show.calibration or Logistic()

@@ -1,0 +1,135 @@
+"""Hole <-> token ids between a tokenizer's own marks of fill-in-the-middle; fim_templates.json has those of many.
+
+    [start] [FILE text of another file]... PREFIX prefix SUFFIX suffix MIDDLE beginning-of-the-line  GAP  end
+
+or with the suffix first. The beginning of the gap's line stands behind the middle mark, so that typing changes the end
+of the prompt alone. Token healing works on it as in other layouts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from tokenizers import AddedToken
+
+from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.marks_settings import Marks, MarksLayout
+from midspan.engine.prompts.prompt import Layout, completed
+from midspan.engine.prompts.tokenizer_json import open_tokenizer
+from midspan.engine.prompts.tokens import CHARS_A_TOKEN, Tokens, last, near
+from midspan.engine.weights.typed_json import decode, read_object
+
+TEMPLATES = Path(__file__).with_name("fim_templates.json")
+# A block begins with a file's name, which text from elsewhere does not say.
+ELSEWHERE = "elsewhere\n"
+
+
+@cache
+def templates() -> dict[str, Marks]:
+    """The marks of well-known tokenizers by name; the first whose tokens a tokenizer has is taken."""
+    return {name: decode(Marks, marks, name) for name, marks in read_object(TEMPLATES).items()}
+
+
+class MarksPrompt(Tokens):
+    """A checkpoint's tokenizer and its layout of holes between marks."""
+
+    # As of the embedded model: a block gets its first line only.
+    many_lines: tuple[GapKind, ...] = ("span",)
+
+    def __init__(self, folder: Path, layout: MarksLayout, vocab_size: int) -> None:
+        """Raises CheckpointError where the tokenizer has not the marks, or more tokens than the network."""
+        file = folder / "tokenizer.json"
+        tokenizer = open_tokenizer(file, mid_text=True)
+        self.marks = _chosen(folder, layout, tokenizer.get_vocab(with_added_tokens=True))
+        named = (*self.marks.needed, *self.marks.ends)
+        found = {mark: tokenizer.token_to_id(mark) for mark in named}
+        # Some tokenizers do not call them special, and a file's text could spell them.
+        tokenizer.add_special_tokens(
+            [AddedToken(mark, special=True, normalized=False) for mark in found if found[mark] is not None]
+        )
+        super().__init__(tokenizer, [token for token in found.values() if token is not None])
+        if vocab_size < self.vocab_size:
+            have = f"{folder}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
+            raise CheckpointError(f"{have}; copy both from one checkpoint")
+        self.widen(vocab_size)
+        self._ids = {mark: token for mark, token in found.items() if token is not None}
+        self._layout = layout
+        self._read: dict[str, tuple[object, list[int]]] = {}
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Any special token ends a gap: a model that writes another one has nothing more to say."""
+        return self.special_ids
+
+    def lay_out(self, hole: Hole) -> Layout:
+        """The hole's ids; `prefix` is the whole prompt."""
+        layout, marks = self._layout, self.marks
+        suffix, append = completed(hole)
+        line = hole.prefix.rfind("\n") + 1 if layout.line_behind else len(hole.prefix)
+        begun = hole.prefix[line:][-CHARS_A_TOKEN * layout.prefix_tokens :]
+        if layout.line_behind:
+            prefix, (behind, heal) = (
+                self._kept("prefix", near(hole.prefix[:line], layout.prefix_tokens)),
+                self.heal(begun),
+            )
+        else:
+            (prefix, heal), behind = self.heal(near(hole.prefix, layout.prefix_tokens)), []
+        after = self._kept("suffix", suffix[: CHARS_A_TOKEN * layout.suffix_tokens])[: layout.suffix_tokens]
+        before = [self._ids[marks.prefix], *last(prefix, layout.prefix_tokens)]
+        outside = [self._ids[marks.suffix], *after]
+        parts = (outside, before) if marks.suffix_first else (before, outside)
+        start = [] if marks.start is None else [self._ids[marks.start]]
+        ids = [*start, *self._blocks(hole.context), *parts[0], *parts[1], self._ids[marks.middle], *behind]
+        return Layout(prefix=ids, suffix=after, heal=heal, append=append, one_line=hole.kind not in self.many_lines)
+
+    def fim_ids(self, layout: Layout) -> list[int]:
+        """The prompt."""
+        return layout.prefix
+
+    def text(self, gap: list[int], layout: Layout) -> str:
+        """The text to insert at the cursor for these gap ids; empty if they do not repeat the healed text."""
+        text = self.decode(gap)
+        if not text.startswith(layout.heal):
+            return ""
+        text = text[len(layout.heal) :]
+        return (text.partition("\n")[0] if layout.one_line else text) + layout.append
+
+    def _kept(self, name: str, text: str) -> list[int]:
+        """A text's ids, which are usually the same from key to key."""
+        if name not in self._read or self._read[name][0] != text:
+            self._read[name] = (text, self.encode(text))
+        return self._read[name][1]
+
+    def _blocks(self, context: tuple[str, ...]) -> list[int]:
+        """Ids of the last snippets that fit into `context_tokens` together, each whole and behind its mark."""
+        if "blocks" in self._read and self._read["blocks"][0] == context:
+            return self._read["blocks"][1]
+        mark, ids = self.marks.file, list[int]()
+        head, name = ([], "") if mark is None else ([self._ids[mark]], ELSEWHERE)
+        for snippet in reversed(context):
+            more = [*head, *self.encode(name + snippet.rstrip("\n") + "\n")]
+            if len(more) + len(ids) > self._layout.context_tokens:
+                break
+            ids = more + ids
+        self._read["blocks"] = (context, ids)
+        return ids
+
+
+def _chosen(folder: Path, layout: MarksLayout, known: dict[str, int]) -> Marks:
+    """The marks that the settings give or name, or those of the first template that fits. Raises CheckpointError."""
+    file, table = folder / "midspan.json", templates()
+    marks = layout.marks
+    if marks is None and layout.template is not None:
+        if (marks := table.get(layout.template)) is None:
+            raise CheckpointError(f"{file}: layout.template is {layout.template}; give one of {', '.join(table)}")
+    if marks is None:
+        fitting = (one for one in table.values() if not one.by_name and all(mark in known for mark in one.needed))
+        if (marks := next(fitting, None)) is None:
+            problem = "has the fill-in-the-middle tokens of no model that is known here"
+            fix = f"name its template ({', '.join(table)}) or marks under layout in midspan.json, or take another model"
+            raise CheckpointError(f"{folder / 'tokenizer.json'}: {problem}; {fix}")
+    for mark in marks.needed:
+        if mark not in known:
+            raise CheckpointError(f"{folder / 'tokenizer.json'}: no token {mark}, which layout needs; give other marks")
+    return marks

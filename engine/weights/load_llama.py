@@ -1,0 +1,79 @@
+"""Reads and writes the weights of the `llama` family, under Hugging Face's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from midspan.engine.api import OnProgress
+from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.weights.load import Uninitialised, check_memory, write_shards
+from midspan.engine.weights.numbers import check_numbers
+from midspan.engine.weights.safetensors import Entry, Piece, catalogue, pieces, read
+from midspan.kernels.four_bit import quantize_int4
+from midspan.kernels.int8 import int8_rows
+
+HEAD = "lm_head.weight"
+# Computed from config.json here; some old files have them.
+COMPUTED = (".rotary_emb.inv_freq",)
+Bits = Literal[16, 8, 4]
+
+
+def load_llama(
+    folder: Path,
+    config: LlamaConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: OnProgress | None = None,
+) -> Llama:
+    """A network with the folder's weights as `dtype` on `device`, file by file and tensor by tensor.
+
+    Raises CheckpointError before anything is allocated for a missing, unexpected or wrongly shaped tensor, a damaged
+    file or a pickle, and while it is read for numbers that no weights have; DeviceError for a device that cannot hold
+    the weights.
+    """
+    entries = catalogue(folder)
+    with torch.device("meta"), Uninitialised():
+        shapes = {name: tuple(tensor.shape) for name, tensor in Llama(config).named_parameters()}
+    parts = _fitting(folder, entries, config, shapes)
+    check_memory(device, dtype.itemsize * sum(torch.Size(shape).numel() for shape in shapes.values()))
+    with torch.device(device), Uninitialised():
+        network = Llama(config).to(dtype)
+    targets = dict(network.named_parameters())
+    with torch.no_grad():
+        for piece, stored in read(parts, entries, progress):
+            check_numbers(piece, stored, entries[piece.name].file)
+            targets[piece.target].copy_(stored.to(device).plain())
+    return network.eval()
+
+
+def _fitting(
+    folder: Path, entries: Mapping[str, Entry], config: LlamaConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> list[Piece]:
+    """The pieces that fill the network; a tied head may be stored as well."""
+
+    def leave(name: str) -> bool:
+        return name.endswith(COMPUTED) or (config.tied and name.startswith(HEAD))
+
+    return pieces(folder, entries, shapes, leave)
+
+
+def save_llama(network: Llama, folder: Path, bits: Bits) -> None:
+    """Write safetensors files, as `write_shards` does.
+
+    Matrices in bf16, in int8 with a scale a row, or, but for the embedding and the head, in int4 in groups of 32; those
+    two are in int8 then, as every token's step reads them and rare tokens' rows are worth their bits. Vectors in bf16.
+    """
+    out: dict[str, torch.Tensor] = {}
+    for name, tensor in network.named_parameters():
+        plain = tensor.detach()
+        if bits == 16 or plain.ndim < 2:
+            out[name] = plain.to(torch.bfloat16).contiguous()
+        elif bits == 4 and ".layers." in name:
+            out[name], out[name + "_scale"] = quantize_int4(plain)
+        else:
+            out[name], out[name + "_scale"] = int8_rows(plain)
+    write_shards(out, folder)
