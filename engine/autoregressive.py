@@ -90,9 +90,8 @@ class _GapSearch:
                 out.steps += 1
                 done = is_settled(beams, ended, min(width, wanted))
                 if self._observer.on_frame is not None:
-                    self._observer.on_frame(
-                        self._frame(limit, (ended if done and ended else beams or [Beam()])[0], done)
-                    )
+                    best = next(iter((*ended[:done], *beams, *ended)), Beam())
+                    self._observer.on_frame(self._frame(limit, best, done))
                 if self._observer.interrupted():
                     out.stopped = "cancelled"
                     return []

@@ -81,8 +81,8 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """A confidence: the logistic of weights of the mean log-probability of a fill's tokens and end, of their number, and
-    of a syntax error.
+    """A confidence: the logistic of the mean log-probability of a fill's tokens and end, of their number, and of whether
+    it breaks the syntax, each with its weight.
 
     The default is a prior: a model's own probability of a text, mean times number, is about the share that is right.
     """
@@ -109,7 +109,7 @@ class Logistic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What is offered: for which languages, which code actions, and the confidence that a fill needs to be shown unasked.
+    """What is offered: for which languages, which code actions, and how sure a fill must be to be shown unasked.
 
     A request that wants a sure fill or none ends where no beam can come to that any more.
     """

@@ -1,4 +1,4 @@
-"""RoPE's rates (Su et al. 2021, arXiv:2104.09864), and how checkpoints stretch them over more positions than they had."""
+"""RoPE's rates (Su et al. 2021, arXiv:2104.09864), and how checkpoints stretch them over more positions."""
 
 from __future__ import annotations
 

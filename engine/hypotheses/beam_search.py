@@ -1,9 +1,9 @@
 """Fill-in-the-middle: a gap read, or written by a beam search, from left to right behind its suffix and prefix.
 
-The prompt holds suffix and prefix as the checkpoint's prompt rules lay them out, and the gap follows until its end. What
-typing changes comes last, so that the cached text is only lengthened. A beam search finds the likeliest fills, where
-sampling would find any. The twin (autoregressive.py) and the `llama` family (left_to_right.py) have nothing else; a
-checkpoint with `beams` ranks them beside its canvases.
+The prompt holds suffix and prefix as the checkpoint's prompt rules lay them out, and the gap follows until its end.
+What typing changes comes last, so that the cached text is only lengthened. A beam search finds the likeliest fills,
+where sampling would find any. The twin (autoregressive.py) and the `llama` family (left_to_right.py) have nothing else;
+a checkpoint with `beams` ranks them beside its canvases.
 """
 
 from __future__ import annotations

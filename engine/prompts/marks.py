@@ -43,17 +43,14 @@ class MarksPrompt(Tokens):
         tokenizer = open_tokenizer(file, mid_text=True)
         self.marks = _chosen(folder, layout, tokenizer.get_vocab(with_added_tokens=True))
         named = (*self.marks.needed, *self.marks.ends)
-        found = {mark: tokenizer.token_to_id(mark) for mark in named}
+        self._ids = {mark: token for mark in named if (token := tokenizer.token_to_id(mark)) is not None}
         # Some tokenizers do not call them special, and a file's text could spell them.
-        tokenizer.add_special_tokens(
-            [AddedToken(mark, special=True, normalized=False) for mark in found if found[mark] is not None]
-        )
-        super().__init__(tokenizer, [token for token in found.values() if token is not None])
+        tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in self._ids])
+        super().__init__(tokenizer, self._ids.values())
         if vocab_size < self.vocab_size:
             have = f"{folder}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         self.widen(vocab_size)
-        self._ids = {mark: token for mark, token in found.items() if token is not None}
         self._layout = layout
         self._read: dict[str, tuple[object, list[int]]] = {}
 
@@ -68,13 +65,11 @@ class MarksPrompt(Tokens):
         suffix, append = completed(hole)
         line = hole.prefix.rfind("\n") + 1 if layout.line_behind else len(hole.prefix)
         begun = hole.prefix[line:][-CHARS_A_TOKEN * layout.prefix_tokens :]
+        above = near(hole.prefix[:line], layout.prefix_tokens)
         if layout.line_behind:
-            prefix, (behind, heal) = (
-                self._kept("prefix", near(hole.prefix[:line], layout.prefix_tokens)),
-                self.heal(begun),
-            )
+            prefix, (behind, heal) = self._kept("prefix", above), self.heal(begun)
         else:
-            (prefix, heal), behind = self.heal(near(hole.prefix, layout.prefix_tokens)), []
+            (prefix, heal), behind = self.heal(above), []
         after = self._kept("suffix", suffix[: CHARS_A_TOKEN * layout.suffix_tokens])[: layout.suffix_tokens]
         before = [self._ids[marks.prefix], *last(prefix, layout.prefix_tokens)]
         outside = [self._ids[marks.suffix], *after]
@@ -120,9 +115,8 @@ def _chosen(folder: Path, layout: MarksLayout, known: dict[str, int]) -> Marks:
     """The marks that the settings give or name, or those of the first template that fits. Raises CheckpointError."""
     file, table = folder / "midspan.json", templates()
     marks = layout.marks
-    if marks is None and layout.template is not None:
-        if (marks := table.get(layout.template)) is None:
-            raise CheckpointError(f"{file}: layout.template is {layout.template}; give one of {', '.join(table)}")
+    if marks is None and layout.template is not None and (marks := table.get(layout.template)) is None:
+        raise CheckpointError(f"{file}: layout.template is {layout.template}; give one of {', '.join(table)}")
     if marks is None:
         fitting = (one for one in table.values() if not one.by_name and all(mark in known for mark in one.needed))
         if (marks := next(fitting, None)) is None:

@@ -2,8 +2,8 @@
 
 Five forms: plain numbers; int8 with `<name>_scale`, one scale a row; int4, packed bytes with a scale for each group of
 32 (kernels/four_bit.py); compressed-tensors' FP8, as int8 with `weight_scale`; NVFP4 (ModelOpt), packed bytes with
-`weight_scale` for each group of 16 and `weight_scale_2` for all. The last two have their experts one by one, as `experts.E.{gate,up,down}_proj`. All is checked from the files' headers
-before the first tensor is read.
+`weight_scale` for each group of 16 and `weight_scale_2` for all. The last two have their experts one by one, as
+`experts.E.{gate,up,down}_proj`. All is checked from the files' headers before the first tensor is read.
 """
 
 from __future__ import annotations

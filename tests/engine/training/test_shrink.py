@@ -119,7 +119,7 @@ def test_a_gguf_becomes_a_folder_with_rows_in_the_models_order(tmp_path: Path) -
     for name, expected in rows.items():
         found = network.get_parameter(f"model.layers.0.self_attn.{name}.weight").detach().numpy()
         np.testing.assert_array_equal(found, expected.astype(np.float32))
-    assert (network.config.rope_theta, network.config.rms_eps, network.config.tied) == (10_000.0, 1e-5, True)
+    assert (network.config.rope.theta, network.config.rms_eps, network.config.tied) == (10_000.0, 1e-5, True)
     assert made.encode(SOURCE).ids == WHOLE.encode(SOURCE).ids
 
 
