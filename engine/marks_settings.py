@@ -81,8 +81,8 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """A confidence: the logistic of the mean log-probability of a fill's tokens and end, of their number, and of whether
-    it breaks the syntax, each with its weight.
+    """A confidence: the logistic of the mean log-probability of a fill's tokens and end, of their number, and of an
+    error of syntax, each with its weight.
 
     The default is a prior: a model's own probability of a text, mean times number, is about the share that is right.
     """

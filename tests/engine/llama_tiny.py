@@ -15,6 +15,10 @@ from midspan.engine.training.continued.folder import byte_level
 from midspan.engine.training.continued.rows import END, FILE, MIDDLE, PREFIX, SUFFIX
 
 SPECIAL = [END, FILE, PREFIX, SUFFIX, MIDDLE]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "layout": {"kind": "marks", "template": "smollm2-continued", "line_tokens": 12, "span_tokens": 24},
+    "show": {"languages": ["python", "go"], "show_threshold": 0.4},
+}
 SOURCE = "".join(
     f"def total_{name}(items, tax):\n    result = 0\n    for item in items:\n        result += item.{name}\n"
     f"    return result * (1 + tax)\n\n\n"
@@ -43,14 +47,23 @@ def tokenizer() -> Tokenizer:
     return byte_level(model["vocab"], [(first, second) for first, second in model["merges"]], SPECIAL)
 
 
-def write_checkpoint(folder: Path, seed: int = 0) -> Path:
-    """A folder in Hugging Face's format."""
+def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, **changes: Any) -> Path:
+    """A folder in Hugging Face's format; `changes` go to its config, `spread` is that of all weights."""
     folder.mkdir(parents=True, exist_ok=True)
     made = tokenizer()
     made.save(str(folder / "tokenizer.json"))
-    found = config(vocab_size=made.get_vocab_size())
+    found = config(vocab_size=made.get_vocab_size(), **changes)
     (folder / "config.json").write_text(json.dumps(found))
     torch.manual_seed(seed)
     network = Llama(LlamaConfig.from_json(found))
+    for parameter in network.parameters() if spread is not None else ():
+        torch.nn.init.normal_(parameter, std=spread)
     save_file({name: p.detach() for name, p in network.named_parameters()}, folder / "model.safetensors")
+    return folder
+
+
+def marked_checkpoint(folder: Path, seed: int = 0, spread: float = 0.3, **changes: Any) -> Path:
+    """The same with settings, as a packaged one has them."""
+    write_checkpoint(folder, seed, spread, **changes)
+    (folder / "midspan.json").write_text(json.dumps(SETTINGS))
     return folder

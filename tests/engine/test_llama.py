@@ -17,7 +17,38 @@ FAMILIES = {
     "llama": config(),
     "llama-untied-with-biases": config(tie_word_embeddings=False, attention_bias=True),
     "qwen2": config(model_type="qwen2"),
+    "qwen2-untied": config(model_type="qwen2", tie_word_embeddings=False),
     "qwen3": config(model_type="qwen3", head_dim=16),
+    "llama3-rope": config(
+        max_position_embeddings=512,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "linear-rope": config(rope_scaling={"type": "linear", "factor": 4.0}),
+    "yarn": config(
+        model_type="qwen2",
+        max_position_embeddings=512,
+        rope_scaling={"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
+    ),
+    "yarn-with-scales": config(
+        head_dim=16,
+        max_position_embeddings=512,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 50_000.0,
+            "factor": 8.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 16.0,
+            "mscale": 0.7,
+            "mscale_all_dim": 1.0,
+            "truncate": False,
+        },
+    ),
 }
 
 
@@ -40,6 +71,7 @@ def pair(found: dict[str, Any]) -> tuple[Llama, Any]:
     return ours, theirs
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("found", FAMILIES.values(), ids=FAMILIES)
 def test_logits_are_those_of_transformers(found: dict[str, Any]) -> None:
     ours, theirs = pair(found)
@@ -48,6 +80,7 @@ def test_logits_are_those_of_transformers(found: dict[str, Any]) -> None:
         torch.testing.assert_close(ours.logits(ours(ids)), theirs(ids).logits, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("found", FAMILIES.values(), ids=FAMILIES)
 def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, Any]) -> None:
     ours, theirs = pair(found)
@@ -73,8 +106,19 @@ def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model_type": "mamba"}, "model_type `mamba` is not one of llama, qwen2, qwen3"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type `yarn` is not supported"),
+        ({"model_type": "mamba"}, 'model_type is "mamba"; give "llama" or "qwen2" or "qwen3"'),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, 'rope_scaling.rope_type is "longrope"; give "def'),
+        (
+            {"rope_scaling": {"rope_type": "yarn"}},
+            "rope_scaling.factor is missing; give a number, as",
+        ),
+        ({"rope_scaling": {"type": "llama3", "factor": 8.0, "high_freq_factor": 1.0}}, "high_freq_factor is 1.0; give"),
+        ({"rope_parameters": 5}, "rope_parameters is no object"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads is 3; give a divisor of num_attention_heads, 4"),
+        ({"head_dim": 7}, "head_dim is 7; give an even number"),
+        ({"use_sliding_window": True}, "use_sliding_window is true; give false"),
+        ({"hidden_act": "gelu"}, 'hidden_act is "gelu"; give "silu"'),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; give a whole number from 1 to 512"),
     ],
 )
 def test_another_network_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
@@ -85,7 +129,7 @@ def test_another_network_is_refused_in_one_line(change: dict[str, Any], said: st
 def test_a_missing_size_and_other_shapes_are_named() -> None:
     found = config()
     del found["hidden_size"]
-    with pytest.raises(CheckpointError, match="'hidden_size' is missing"):
+    with pytest.raises(CheckpointError, match="hidden_size is missing"):
         LlamaConfig.from_json(found)
     tensors = dict(Llama(LlamaConfig.from_json(config())).state_dict())
     with pytest.raises(CheckpointError, match=r"embed_tokens.weight` is \[64, 32\], config.json says \[70, 32\]"):
