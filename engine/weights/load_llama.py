@@ -13,7 +13,7 @@ from midspan.engine.llama import Llama, LlamaConfig
 from midspan.engine.weights.load import Uninitialised, check_memory, write_shards
 from midspan.engine.weights.numbers import check_numbers
 from midspan.engine.weights.safetensors import Entry, Piece, catalogue, pieces, read
-from midspan.kernels.four_bit import quantize_int4
+from midspan.kernels.four_bit import quantize_int4_closest
 from midspan.kernels.int8 import int8_rows
 
 HEAD = "lm_head.weight"
@@ -73,7 +73,7 @@ def save_llama(network: Llama, folder: Path, bits: Bits) -> None:
         if bits == 16 or plain.ndim < 2:
             out[name] = plain.to(torch.bfloat16).contiguous()
         elif bits == 4 and ".layers." in name:
-            out[name], out[name + "_scale"] = quantize_int4(plain)
+            out[name], out[name + "_scale"] = quantize_int4_closest(plain)
         else:
             out[name], out[name + "_scale"] = int8_rows(plain)
     write_shards(out, folder)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from midspan.engine.llama import Llama, LlamaConfig, load_state
+from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.weights.load import read_config
+from midspan.engine.weights.load_llama import load_llama
 
 
 def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
@@ -23,7 +23,7 @@ def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], specia
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Llama, Tokenizer]:
-    """Network and tokenizer of a checkpoint folder. Raises CheckpointError for one of another family."""
-    network = Llama(LlamaConfig.from_json(json.loads((folder / "config.json").read_text())))
-    load_state(network, load_file(folder / "model.safetensors"))
-    return network.to(dtype), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    """Network and tokenizer of a checkpoint folder, packaged or not. Raises CheckpointError for another family."""
+    config = LlamaConfig.from_json(read_config(folder), str(folder / "config.json"))
+    network = load_llama(folder, config, dtype, torch.device("cpu"))
+    return network, Tokenizer.from_file(str(folder / "tokenizer.json"))
