@@ -29,10 +29,13 @@ class PrefixCache:
     def encode(self, ids: list[int], interrupted: Callable[[], bool] = lambda: False) -> int:
         """Make the cache hold exactly `ids` (at least one), reusing the longest common prefix.
 
-        Returns the number of tokens encoded: at least one, because the last token's hidden row is needed. Where it is
-        interrupted between two chunks, the cache holds what was read by then, and there is no such row.
+        Returns the number of tokens encoded: at least one, because the last token's hidden row is needed, or none for
+        the same ids again, so that their fill is the same to the last digit. Where it is interrupted between two
+        chunks, the cache holds what was read by then, and there is no such row.
         """
         assert ids, "a prefix begins with <bos>"
+        if ids == self._ids and self.memory.length == len(ids):
+            return 0
         kept = min(_common_length(self._ids, ids), len(ids) - 1, self.memory.length)
         self.memory.truncate(kept)
         self._ids = ids[:kept]

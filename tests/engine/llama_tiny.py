@@ -32,19 +32,19 @@ def config(**changes: Any) -> dict[str, Any]:
     return {"model_type": "llama", "tie_word_embeddings": True, **sizes, **more, **changes}
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer(special: list[str] = SPECIAL) -> Tokenizer:
     """Byte-level BPE as the base has it: special tokens first, then bytes, then what was merged."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=SPECIAL,
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     learnt.train_from_iterator([SOURCE], trainer)
     model = json.loads(learnt.to_str())["model"]
-    return byte_level(model["vocab"], [(first, second) for first, second in model["merges"]], SPECIAL)
+    return byte_level(model["vocab"], [(first, second) for first, second in model["merges"]], special)
 
 
 def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, **changes: Any) -> Path:
@@ -52,7 +52,7 @@ def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, *
     folder.mkdir(parents=True, exist_ok=True)
     made = tokenizer()
     made.save(str(folder / "tokenizer.json"))
-    found = config(vocab_size=made.get_vocab_size(), **changes)
+    found = config(**{"vocab_size": made.get_vocab_size(), **changes})
     (folder / "config.json").write_text(json.dumps(found))
     torch.manual_seed(seed)
     network = Llama(LlamaConfig.from_json(found))

@@ -1,0 +1,167 @@
+"""Holes between a tokenizer's own marks: as training laid them out, in each model's order, never spelled by a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
+
+from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.marks_settings import MarksLayout
+from midspan.engine.prompts.marks import MarksPrompt, templates
+from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.training.continued.recipes import RowRecipe
+from midspan.engine.training.continued.rows import Layout as RowLayout
+from midspan.engine.training.continued.rows import RowBuilder
+from midspan.engine.training.continued.spans import Gap
+from midspan.engine.training.continued.texts import Text
+from tests.engine.llama_tiny import SOURCE, tokenizer
+
+CONTINUED = MarksLayout(template="smollm2-continued")
+
+
+def prompt_of(folder: Path, made: Tokenizer | None = None, layout: MarksLayout = CONTINUED) -> MarksPrompt:
+    made = tokenizer() if made is None else made
+    made.save(str(folder / "tokenizer.json"))
+    return MarksPrompt(folder, layout, made.get_vocab_size())
+
+
+def with_marks(*names: str) -> Tokenizer:
+    """The tiny tokenizer with the tokens of some templates, which it does not call special."""
+    made = tokenizer(["<|startoftext|>", "<|padding|>", "<|unknown|>"])
+    marks = {mark for name in names for mark in templates()[name].needed}
+    made.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in sorted(marks)])
+    return made
+
+
+def spelled(prompt: MarksPrompt, ids: list[int]) -> str:
+    """Ids as text, marks and all."""
+    return prompt._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("at", [120, 133, 140, 165, 181])
+def test_a_hole_is_laid_out_as_training_did(tmp_path: Path, at: int) -> None:
+    prompt, end = prompt_of(tmp_path), SOURCE.index("\n", at)
+    builder = RowBuilder(Prompt(tmp_path / "tokenizer.json", prefix_tokens=400, filler_id=0), RowRecipe(tokens=768))
+    text = Text(language="python", package="p", path="p.py", text=SOURCE)
+    order = RowLayout(suffix_first=True, line_behind=True, room=768)
+    row = builder.build(text, Gap(begin=at, end=end, kind="rest"), order, SOURCE[end:])
+    assert row is not None
+    layout = prompt.lay_out(Hole(prefix=SOURCE[:at], suffix=SOURCE[end:]))
+    begin = row.ids.index(builder.prefix)
+    cut = layout.prefix.index(builder.prefix)
+    assert (layout.prefix[cut:], layout.heal) == (row.ids[begin : row.gap], row.heal)
+    assert layout.prefix[:begin] == row.ids[:begin]
+    assert prompt.text(row.ids[row.gap : -1], layout) == SOURCE[at:end]
+
+
+def test_the_parts_stand_in_the_order_of_the_model(tmp_path: Path) -> None:
+    hole = Hole(prefix="a = 1\nb = ", suffix="\nc = 3\n")
+    qwen = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout())
+    assert spelled(qwen, qwen.lay_out(hole).prefix) == ("<|fim_prefix|>a = 1\n<|fim_suffix|>\nc = 3\n<|fim_middle|>b =")
+    whole = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout(line_behind=False))
+    assert spelled(whole, whole.lay_out(hole).prefix) == (
+        "<|fim_prefix|>a = 1\nb =<|fim_suffix|>\nc = 3\n<|fim_middle|>"
+    )
+    deepseek = prompt_of(tmp_path, with_marks("deepseek-coder"), MarksLayout())
+    assert spelled(deepseek, deepseek.lay_out(hole).prefix).startswith("<｜begin▁of▁sentence｜><｜fim▁begin｜>a = 1\n")
+    assert deepseek.lay_out(hole).heal == qwen.lay_out(hole).heal == " "
+
+
+def test_context_stands_in_front_as_whole_files(tmp_path: Path) -> None:
+    prompt = prompt_of(tmp_path, layout=MarksLayout(template="smollm2-continued", context_tokens=24))
+    near, far = "def near(): pass", "def far(): pass\n" * 9
+    hole = Hole(prefix="x = ", suffix="\n", context=(far, near))
+    assert spelled(prompt, prompt.lay_out(hole).prefix).startswith(
+        "<file_sep>elsewhere\ndef near(): pass\n<gh_stars>\n<filename><issue_start>x ="
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, marks in templates().items() if not marks.by_name])
+def test_a_tokenizer_is_known_by_its_tokens(tmp_path: Path, name: str) -> None:
+    prompt = prompt_of(tmp_path, with_marks(name), MarksLayout())
+    assert prompt.marks == templates()[name]
+
+
+def test_marks_that_mean_something_else_elsewhere_are_taken_by_name_alone(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="tokens of no model that is known here; name its template") as refused:
+        prompt_of(tmp_path, layout=MarksLayout())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (MarksLayout(template="gpt-9"), "layout.template is gpt-9; give one of qwen2.5-coder, "),
+        (MarksLayout(template="codellama"), "no token ▁<PRE>, which layout needs; give other marks"),
+    ],
+)
+def test_marks_that_are_not_there_are_named(tmp_path: Path, layout: MarksLayout, said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        prompt_of(tmp_path, layout=layout)
+
+
+def test_no_text_spells_a_mark_and_no_gap_holds_one(tmp_path: Path) -> None:
+    prompt = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout())
+    known = prompt._tokenizer.token_to_id("<|fim_middle|>")
+    layout = prompt.lay_out(Hole(prefix="x = '<|fim_middle|>'\ny = ", suffix="\n'<|fim_middle|>'"))
+    assert layout.prefix.count(known) == 1
+    assert spelled(prompt, layout.prefix).count("<|fim_middle|>") == 3
+    assert known in prompt.unwritten
+    assert known in prompt.end_ids
+    assert prompt.cell_text(known) == ""
+
+
+def test_ids_that_only_the_network_has_are_never_written(tmp_path: Path) -> None:
+    made = tokenizer()
+    made.save(str(tmp_path / "tokenizer.json"))
+    prompt = MarksPrompt(tmp_path, CONTINUED, made.get_vocab_size() + 5)
+    assert set(range(made.get_vocab_size(), prompt.vocab_size)) < set(prompt.unwritten)
+    with pytest.raises(CheckpointError, match=r"has \d+ tokens, config.json 300; copy both from one checkpoint"):
+        MarksPrompt(tmp_path, CONTINUED, 300)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("rest_of_line", "lt = 0"), ("line", "lt = 0"), ("span", "lt = 0\n    return")]
+)
+def test_a_line_ends_where_its_text_does(tmp_path: Path, kind: GapKind, text: str) -> None:
+    prompt = prompt_of(tmp_path)
+    layout = prompt.lay_out(Hole(prefix="def f():\n    resu", suffix="\n", kind=kind))
+    assert layout.heal == " resu"
+    assert prompt.text(prompt.encode(" result = 0\n    return"), layout) == text
+    assert prompt.text(prompt.encode(" other"), layout) == ""
+
+
+def llama_tokenizer() -> Tokenizer:
+    """As Llama's own: a blank is put before every text and taken away again."""
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    made.train_from_iterator([SOURCE.replace(" ", "▁")], trainer)
+    found = json.loads(made.to_str())
+    vocabulary: dict[str, int] = found["model"]["vocab"]
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    parts: dict[str, Any] = {"vocab": vocabulary, "merges": [tuple(pair) for pair in found["model"]["merges"]]}
+    made = Tokenizer(models.BPE(**parts, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    made.add_special_tokens([AddedToken(token, normalized=False) for token in ("<unk>", "<s>", "</s>")])
+    made.add_special_tokens([AddedToken(mark, normalized=False) for mark in templates()["codellama"].needed])
+    return made
+
+
+def test_no_blank_is_put_between_the_parts_of_a_text(tmp_path: Path) -> None:
+    prompt = prompt_of(tmp_path, llama_tokenizer(), MarksLayout())
+    assert prompt.marks == templates()["codellama"]
+    for text in ("def f():\n    return 1", "    x", "x", " x"):
+        assert prompt.decode(prompt.encode(text)) == text
+    layout = prompt.lay_out(Hole(prefix="def f():\n    resu", suffix="\nx = 1\n"))
+    behind = layout.prefix[layout.prefix.index(prompt._tokenizer.token_to_id("▁<MID>")) + 1 :]
+    assert prompt.decode(behind) + layout.heal == "    resu"
+    ids = [*behind, *prompt.encode(layout.heal)]
+    assert prompt.decode(ids) == "    resu"
