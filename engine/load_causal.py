@@ -31,6 +31,9 @@ def load_left_to_right(
     """
     config = LlamaConfig.from_json(found, str(folder / "config.json"))
     settings = read_marks_settings(folder)
+    if (most := settings.layout.most_tokens) > config.max_positions:
+        have = f"layout may take {most} tokens, config.json has {config.max_positions} positions"
+        raise CheckpointError(f"{folder / NAME}: {have}; lower layout.prefix_tokens and its like")
     prompt = MarksPrompt(folder, settings.layout, config.vocab_size)
     backend = load_causal(folder, config, place, progress)
     path = LeftToRight(backend, prompt, settings)

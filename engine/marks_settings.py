@@ -64,6 +64,12 @@ class MarksLayout:
     line_tokens: Positive = 48
     span_tokens: Positive = 192
 
+    @property
+    def most_tokens(self) -> int:
+        """How long a prompt and its gap may come to be."""
+        written = max(self.line_tokens, self.span_tokens)
+        return self.context_tokens + self.prefix_tokens + self.suffix_tokens + written
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
