@@ -16,6 +16,7 @@ from midspan.server.commands.doctor import examine as examine_here
 from midspan.server.commands.doctor import versions
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.text.languages import TABLE, Language
+from tests.engine.llama_tiny import marked_checkpoint
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import ScriptedEngine
 
@@ -39,11 +40,24 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
     assert found["kernels"] == dict.fromkeys(ops, "reference") | {"network": "torch, as it has more than one expert"}
     assert found["trained_on"] == ["python"]
+    assert found["confidence"] == "fitted for this checkpoint"
     assert isinstance(found["round_trip_ms"], float)
     assert found["grammars"] == [language.name for language in TABLE]
     assert {"torch", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]
     with ThreadPoolExecutor(1) as thread:
         assert found["keys_first"] is thread.submit(wake_soon).result()
+
+
+def test_a_causal_checkpoint_is_served_and_its_confidence_is_a_prior(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    checkpoint = str(marked_checkpoint(tmp_path / "checkpoint"))
+    code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
+    # A client that shows everything got a fill through a server of its own.
+    assert (code, found["fixes"]) == (0, [])
+    assert isinstance(found["round_trip_ms"], float)
+    assert (found["layout"], found["trained_on"]) == ("marks", ["python", "go"])
+    assert found["confidence"] == "a prior, as midspan.json has no calibration for this checkpoint"
 
 
 def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(
