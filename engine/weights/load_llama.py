@@ -10,7 +10,7 @@ import torch
 
 from midspan.engine.api import OnProgress
 from midspan.engine.llama import Llama, LlamaConfig
-from midspan.engine.weights.load import Uninitialised, check_memory, write_shards
+from midspan.engine.weights.load import Uninitialised, check_memory, read_config, write_shards
 from midspan.engine.weights.numbers import check_numbers
 from midspan.engine.weights.safetensors import Entry, Piece, catalogue, pieces, read
 from midspan.kernels.four_bit import quantize_int4_closest
@@ -48,6 +48,12 @@ def load_llama(
             check_numbers(piece, stored, entries[piece.name].file)
             targets[piece.target].copy_(stored.to(device).plain())
     return network.eval()
+
+
+def open_llama(folder: Path, dtype: torch.dtype = torch.float32) -> Llama:
+    """The network of a checkpoint folder, packaged or not, on the CPU. Raises CheckpointError as `load_llama` does."""
+    config = LlamaConfig.from_json(read_config(folder), str(folder / "config.json"))
+    return load_llama(folder, config, dtype, torch.device("cpu"))
 
 
 def _fitting(

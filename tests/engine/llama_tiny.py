@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from midspan.engine.llama import Llama, LlamaConfig
-from midspan.engine.training.continued.folder import byte_level
 from midspan.engine.training.continued.rows import END, FILE, MIDDLE, PREFIX, SUFFIX
+from midspan.engine.training.continued.vocabulary import byte_level
 
 SPECIAL = [END, FILE, PREFIX, SUFFIX, MIDDLE]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -56,8 +56,9 @@ def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, *
     (folder / "config.json").write_text(json.dumps(found))
     torch.manual_seed(seed)
     network = Llama(LlamaConfig.from_json(found))
-    for parameter in network.parameters() if spread is not None else ():
-        torch.nn.init.normal_(parameter, std=spread)
+    if spread is not None:
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=spread)
     save_file({name: p.detach() for name, p in network.named_parameters()}, folder / "model.safetensors")
     return folder
 

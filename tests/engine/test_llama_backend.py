@@ -41,7 +41,7 @@ def open_both(folder: Path, **changes: Any) -> tuple[LeftToRight, Any]:
     return ours, transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
 
 
-@pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=list(FAMILIES))
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[LeftToRight, Any]:
     return open_both(tmp_path_factory.mktemp("family"), **request.param)
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.llama import Llama, LlamaConfig, load_state
-from midspan.engine.training.continued.folder import byte_level
+from midspan.engine.training.continued.vocabulary import byte_level
 
 NAMES = {
     "token_embd": "model.embed_tokens",

@@ -18,11 +18,11 @@ import torch
 
 from midspan.engine.llama import KeyValueCache, Llama
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.heldout import ROOM, exact_matches, gap_losses
 from midspan.engine.training.continued.recipes import LONG
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.texts import Corpus
+from midspan.engine.weights.load_llama import open_llama
 
 # int4 in groups of 32 with a scale of 16 bits each.
 INT4_BITS = 4.5
@@ -62,7 +62,7 @@ def fill_ms(network: Llama) -> dict[str, float]:
 
 def evaluate(folder: Path, corpus: Path, gaps: int, fills: int) -> dict[str, Any]:
     """The whole object."""
-    network, _ = load(folder, torch.bfloat16)
+    network = open_llama(folder, torch.bfloat16)
     heldout = Corpus.read(corpus / "heldout.jsonl")
     prompt = Prompt(folder / "tokenizer.json", prefix_tokens=ROOM, filler_id=0)
     builder = RowBuilder(prompt, replace(LONG, tokens=ROOM))

@@ -18,12 +18,11 @@ import torch
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.heldout import ROOM, gap_losses
 from midspan.engine.training.continued.recipes import LONG
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.texts import Corpus
-from midspan.engine.weights.load_llama import Bits, save_llama
+from midspan.engine.weights.load_llama import Bits, open_llama, save_llama
 
 MOST_FILE, MOST_ALL = 16 << 20, 80_000_000
 # Rows had 768 tokens in the last part of the training, a third of them of the suffix at most.
@@ -49,7 +48,7 @@ def package(run: Path, out: Path, bits: Bits) -> dict[str, Any]:
     folder = run / "checkpoint" if (run / "checkpoint").is_dir() else run
     if out.resolve() == folder.resolve():
         raise CheckpointError(f"{out}: is the checkpoint itself; give another folder")
-    network, _ = load(folder)
+    network = open_llama(folder)
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("model*.safetensors*"):
         old.unlink()
@@ -68,7 +67,7 @@ def package(run: Path, out: Path, bits: Bits) -> dict[str, Any]:
 
 def measure(folder: Path, corpus: Corpus, gaps: int) -> dict[str, float]:
     """Held-out nats a byte of a checkpoint folder by language, computed in float32."""
-    network, _ = load(folder)
+    network = open_llama(folder)
     builder = RowBuilder(Prompt(folder / "tokenizer.json", prefix_tokens=ROOM, filler_id=0), LONG)
     return {language: round(nats, 4) for language, nats in gap_losses(network, builder, corpus, gaps).items()}
 

@@ -13,17 +13,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from midspan.engine.llama import Llama, rotations
 from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.batches import Batch, make_batch
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.layers import SHORT_TOKENS, Layer, long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.state import Progress, moments, read_state, restore, write_state
 from midspan.engine.training.continued.texts import Corpus
+from midspan.engine.weights.load_llama import open_llama
 
 
 class Run:
@@ -35,7 +36,7 @@ class Run:
         self.recipe, self.corpus, self.out, self.progress = recipe, corpus, out, Progress()
         self.layers: tuple[Layer, Layer] = (short_layer, long_layer)
         self._clock = clock
-        self.network, self._tokenizer = load(base)
+        self.network, self._tokenizer = open_llama(base), Tokenizer.from_file(str(base / "tokenizer.json"))
         self._config: dict[str, Any] = json.loads((base / "config.json").read_text())
         prompt = Prompt(base / "tokenizer.json", prefix_tokens=recipe.long.tokens, filler_id=0)
         self._builders = {sizes: RowBuilder(prompt, sizes) for sizes in (recipe.short, recipe.long)}

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from midspan.engine.llama import Llama, LlamaConfig, load_state, rotations
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.texts import Corpus
 from midspan.engine.training.continued.vocabulary import counts, trim
+from midspan.engine.weights.load_llama import open_llama
 
 ROWS, ROW_TOKENS = 8, 192
 # The first layer turns tokens into words and the last one words into tokens: networks never do without.
@@ -92,7 +92,7 @@ def smaller(network: Llama, kept_tokens: list[int], kept_layers: list[int]) -> d
 
 def shrink(base: Path, out: Path, corpus: Corpus, tokens: int, layers: list[int]) -> None:
     """Write a folder for each number of layers: `out` with the number behind it."""
-    network, tokenizer = load(base)
+    network, tokenizer = open_llama(base), Tokenizer.from_file(str(base / "tokenizer.json"))
     trimmed, kept_tokens = trim(tokenizer, counts(tokenizer, corpus), tokens)
     config = json.loads((base / "config.json").read_text()) | {"vocab_size": len(kept_tokens)}
     whole = Llama(LlamaConfig.from_json(config))

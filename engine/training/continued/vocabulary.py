@@ -7,12 +7,21 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from midspan.engine.training.continued.folder import byte_level
 from midspan.engine.training.continued.texts import LANGUAGE_SHARES, Corpus
 
 SAMPLE_CHARS = 3_000_000
+
+
+def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]], special: list[str]) -> Tokenizer:
+    """A tokenizer with SmolLM's splits over this vocabulary."""
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    return made
 
 
 def counts(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> dict[str, float]:

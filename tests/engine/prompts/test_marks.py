@@ -37,6 +37,12 @@ def with_marks(*names: str) -> Tokenizer:
     return made
 
 
+def id_of(prompt: MarksPrompt, mark: str) -> int:
+    found: int | None = prompt._tokenizer.token_to_id(mark)
+    assert found is not None
+    return found
+
+
 def spelled(prompt: MarksPrompt, ids: list[int]) -> str:
     """Ids as text, marks and all."""
     return prompt._tokenizer.decode(ids, skip_special_tokens=False)
@@ -106,7 +112,7 @@ def test_marks_that_are_not_there_are_named(tmp_path: Path, layout: MarksLayout,
 
 def test_no_text_spells_a_mark_and_no_gap_holds_one(tmp_path: Path) -> None:
     prompt = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout())
-    known = prompt._tokenizer.token_to_id("<|fim_middle|>")
+    known = id_of(prompt, "<|fim_middle|>")
     layout = prompt.lay_out(Hole(prefix="x = '<|fim_middle|>'\ny = ", suffix="\n'<|fim_middle|>'"))
     assert layout.prefix.count(known) == 1
     assert spelled(prompt, layout.prefix).count("<|fim_middle|>") == 3
@@ -161,7 +167,7 @@ def test_no_blank_is_put_between_the_parts_of_a_text(tmp_path: Path) -> None:
     for text in ("def f():\n    return 1", "    x", "x", " x"):
         assert prompt.decode(prompt.encode(text)) == text
     layout = prompt.lay_out(Hole(prefix="def f():\n    resu", suffix="\nx = 1\n"))
-    behind = layout.prefix[layout.prefix.index(prompt._tokenizer.token_to_id("▁<MID>")) + 1 :]
+    behind = layout.prefix[layout.prefix.index(id_of(prompt, "▁<MID>")) + 1 :]
     assert prompt.decode(behind) + layout.heal == "    resu"
     ids = [*behind, *prompt.encode(layout.heal)]
     assert prompt.decode(ids) == "    resu"

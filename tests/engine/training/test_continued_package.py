@@ -11,9 +11,9 @@ import midspan.engine
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.training.continued import package as module
 from midspan.engine.training.continued.evaluate import sizes
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.package import measure, package
 from midspan.engine.training.continued.texts import Corpus, Text
+from midspan.engine.weights.load_llama import Bits, open_llama
 from tests.engine.llama_tiny import SOURCE, write_checkpoint
 
 HOLE = Hole(prefix=SOURCE[:140], suffix="\n    return result\n")
@@ -27,7 +27,7 @@ def run_of(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_package_is_filled_with_as_training_asked(tmp_path: Path, bits: module.Bits) -> None:
+def test_a_package_is_filled_with_as_training_asked(tmp_path: Path, bits: Bits) -> None:
     row = package(run_of(tmp_path / "run"), tmp_path / "out", bits)
     assert (row["bits"], row["files"], row["from"]) == (bits, 1, str(tmp_path / "run" / "checkpoint"))
     assert row["bytes"] < (tmp_path / "run/checkpoint/model.safetensors").stat().st_size / 2
@@ -39,8 +39,8 @@ def test_a_package_is_filled_with_as_training_asked(tmp_path: Path, bits: module
         assert engine.fill(HOLE, Budget()).result(60).text
     finally:
         engine.close()
-    network, _ = load(tmp_path / "out")
-    assert sizes(network)["parameters"] == sizes(load(tmp_path / "run/checkpoint")[0])["parameters"]
+    network = open_llama(tmp_path / "out")
+    assert sizes(network)["parameters"] == sizes(open_llama(tmp_path / "run/checkpoint"))["parameters"]
 
 
 def test_what_fewer_bits_cost_is_measured_on_the_same_gaps(tmp_path: Path) -> None:

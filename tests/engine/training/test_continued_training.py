@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from midspan.engine.llama import rotations
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.heldout import exact_matches, gap_losses, heldout_gaps
 from midspan.engine.training.continued.layers import long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe
@@ -20,6 +20,7 @@ from midspan.engine.training.continued.run import Run
 from midspan.engine.training.continued.state import STATE
 from midspan.engine.training.continued.texts import Corpus, Text
 from midspan.engine.training.continued.train import Log, Stop, train
+from midspan.engine.weights.load_llama import open_llama
 from tests.engine.llama_tiny import SOURCE, write_checkpoint
 
 SHORT = RowRecipe(tokens=80, longest_gap=24, suffix_tokens=16)
@@ -96,7 +97,8 @@ def test_it_learns_and_the_exported_folder_opens(base: Path, corpus: Corpus, tmp
         last = run.step()
     assert last["gap_byte"] < 0.6 * first["gap_byte"]
     run.export(tmp_path / "out")
-    network, tokenizer = load(tmp_path / "out", torch.bfloat16)
+    network = open_llama(tmp_path / "out", torch.bfloat16)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
     assert tokenizer.get_vocab_size() == network.config.vocab_size
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, run.masters[name].bfloat16())
@@ -156,7 +158,7 @@ def test_a_kill_while_the_state_is_written_leaves_the_older_one(
 
 
 def test_attention_by_products_is_the_networks_own(base: Path) -> None:
-    network, _ = load(base)
+    network = open_llama(base)
     with torch.no_grad():
         x, rope = torch.randn(2, 21, 32), rotations(network.config, 0, 21, torch.float32)
         for layer in network.model.blocks():

@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from midspan.engine.api import CheckpointError
 from midspan.engine.llama import Llama, load_state
 from midspan.engine.training.continued.base import convert, hugging_face_name
-from midspan.engine.training.continued.folder import load
 from midspan.engine.training.continued.shrink import drop_order, sample_ids, shrink, smaller
 from midspan.engine.training.continued.texts import Corpus, Text
 from midspan.engine.training.continued.vocabulary import counts, trim
+from midspan.engine.weights.load_llama import open_llama
 from tests.engine.llama_tiny import SOURCE, SPECIAL, tokenizer, write_checkpoint
 
 CORPUS = Corpus([Text(language="python", package="shop", path="a.py", text=SOURCE * 3)])
@@ -42,14 +43,18 @@ def test_special_tokens_and_what_is_used_most_stay() -> None:
     assert not gone & set(often)
 
 
+def both(folder: Path) -> tuple[Llama, Tokenizer]:
+    return open_llama(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def test_a_smaller_network_keeps_the_rows_of_its_tokens_and_its_layers_in_order(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base")
     shrink(base, tmp_path / "small", CORPUS, 300, [3, 2])
-    whole, _ = load(base)
+    whole = open_llama(base)
     for layers in (3, 2):
         folder = tmp_path / f"small-{layers}"
         said = json.loads((folder / "shrink.json").read_text())
-        small, made = load(folder)
+        small, made = both(folder)
         assert small.config.layers == len(said["layers"]) == layers
         assert {said["layers"][0], said["layers"][-1]} == {0, 3}
         for token in ("def", "Ġitem"):
@@ -61,7 +66,7 @@ def test_a_smaller_network_keeps_the_rows_of_its_tokens_and_its_layers_in_order(
 
 
 def test_the_layer_is_dropped_without_which_a_text_is_likeliest(tmp_path: Path) -> None:
-    network, made = load(write_checkpoint(tmp_path / "base"))
+    network, made = both(write_checkpoint(tmp_path / "base"))
     ids = sample_ids(made, Corpus([Text(language="python", package="s", path="a", text=SOURCE * 9)]))
     [(dropped, nats)] = drop_order(network, ids, 3)
     found = {}
@@ -115,7 +120,7 @@ def write_gguf(file: Path, architecture: str = "llama") -> dict[str, np.ndarray]
 def test_a_gguf_becomes_a_folder_with_rows_in_the_models_order(tmp_path: Path) -> None:
     rows = write_gguf(tmp_path / "tiny.gguf")
     convert(tmp_path / "tiny.gguf", tmp_path / "base")
-    network, made = load(tmp_path / "base")
+    network, made = both(tmp_path / "base")
     for name, expected in rows.items():
         found = network.get_parameter(f"model.layers.0.self_attn.{name}.weight").detach().numpy()
         np.testing.assert_array_equal(found, expected.astype(np.float32))
