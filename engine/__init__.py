@@ -50,7 +50,7 @@ def load(
     judge: Judge | None = None,
     progress: OnProgress | None = None,
 ) -> Engine:
-    """Load `embedded`, a folder, or a hub name from the local cache, onto `auto`, `cpu` or `cuda`.
+    """Load `embedded`, a folder, a GGUF file, or a hub name from the local cache, onto `auto`, `cpu` or `cuda`.
 
     `judge` says which fills break the syntax; without one every fill is taken to parse. `progress` is called with the
     bytes of weights read so far and in all.

@@ -36,7 +36,7 @@ from midspan.engine.canvas import Canvas
 from midspan.engine.fill_path import FillPath
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
-from midspan.engine.load_causal import load_left_to_right
+from midspan.engine.load_causal import load_gguf_file, load_left_to_right
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
@@ -51,6 +51,7 @@ NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere is the first generation with bf16.
 MIN_CAPABILITY = (8, 0)
+GGUF = ".gguf"
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
@@ -132,7 +133,8 @@ class Engine:
         backend = infiller.backend.describe()
         kernels = ", ".join(f"{part} {code}" for part, code in backend.kernels)
         log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, backend.device, load_ms, kernels)
-        return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old_keys(resolve(checkpoint)))
+        old = () if checkpoint.endswith(GGUF) else old_keys(resolve(checkpoint))
+        return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old)
 
     @property
     def encoded_tokens(self) -> int:
@@ -242,14 +244,16 @@ def load_path(checkpoint: str, device: str, progress: OnProgress | None = None) 
 
     Raises CheckpointError or DeviceError.
     """
-    folder = resolve(checkpoint)
-    found = read_config(folder)
-    if found.get("model_type") not in FAMILIES:
-        return load_infiller(checkpoint, device, progress)
     try:
-        return load_left_to_right(folder, found, _device(device), progress)
+        if checkpoint.endswith(GGUF):
+            return load_gguf_file(Path(checkpoint).expanduser(), _device(device), progress)
+        folder = resolve(checkpoint)
+        found = read_config(folder)
+        if found.get("model_type") in FAMILIES:
+            return load_left_to_right(folder, found, _device(device), progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(OUT_OF_MEMORY) from error
+    return load_infiller(checkpoint, device, progress)
 
 
 def load_infiller(checkpoint: str, device: str, progress: OnProgress | None = None) -> Infiller | Autoregressive:

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 
 from midspan.engine.api import CheckpointError, OnProgress
-from midspan.engine.backends.choose import load_causal
+from midspan.engine.backends.choose import load_causal, load_causal_gguf
 from midspan.engine.left_to_right import LeftToRight
 from midspan.engine.llama import LlamaConfig
 from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.prompts.gguf_tokenizer import gguf_tokenizer
 from midspan.engine.prompts.marks import MarksPrompt
+from midspan.engine.prompts.tokenizer_json import tokenizer_of
+from midspan.engine.weights.gguf_file import GgufFile
+from midspan.engine.weights.load_gguf import gguf_config
 from midspan.engine.weights.midspan_json import NAME
 from midspan.engine.weights.typed_json import KeyProblem, decode, read_object
 
@@ -30,11 +34,9 @@ def load_left_to_right(
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
     config = LlamaConfig.from_json(found, str(folder / "config.json"))
-    settings = read_marks_settings(folder)
-    if (most := settings.layout.most_tokens) > config.max_positions:
-        have = f"layout may take {most} tokens, config.json has {config.max_positions} positions"
-        raise CheckpointError(f"{folder / NAME}: {have}; lower layout.prefix_tokens and its like")
-    prompt = MarksPrompt(folder, settings.layout, config.vocab_size)
+    settings = read_marks_settings(folder / NAME)
+    _check_room(folder / NAME, settings, config)
+    prompt = MarksPrompt.open(folder, settings.layout, config.vocab_size)
     backend = load_causal(folder, config, place, progress)
     path = LeftToRight(backend, prompt, settings)
     _try_out(path, folder)
@@ -42,9 +44,30 @@ def load_left_to_right(
     return path
 
 
-def read_marks_settings(folder: Path) -> MarksSettings:
-    """Read `midspan.json`, which may be missing. Raises CheckpointError that names the file, the key and the fix."""
-    file = folder / NAME
+def load_gguf_file(file: Path, place: torch.device, progress: OnProgress | None = None) -> LeftToRight:
+    """What fills holes with a GGUF file; its settings, where it has any, are in `FILE.midspan.json` beside it.
+
+    Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
+    """
+    found, beside = GgufFile(file), file.with_name(f"{file.name}.{NAME}")
+    config, settings = gguf_config(found), read_marks_settings(beside)
+    _check_room(beside, settings, config)
+    tokenizer = tokenizer_of(gguf_tokenizer(found.metadata, file), file)
+    prompt = MarksPrompt(tokenizer, settings.layout, config.vocab_size, file=file, settings=beside)
+    path = LeftToRight(load_causal_gguf(found, config, place, progress), prompt, settings)
+    _try_out(path, file)
+    return path
+
+
+def _check_room(file: Path, settings: MarksSettings, config: LlamaConfig) -> None:
+    """Raises CheckpointError where prompts may be longer than the network's positions."""
+    if (most := settings.layout.most_tokens) > config.max_positions:
+        have = f"layout may take {most} tokens, the network has {config.max_positions} positions"
+        raise CheckpointError(f"{file}: {have}; lower layout.prefix_tokens and its like")
+
+
+def read_marks_settings(file: Path) -> MarksSettings:
+    """Read a `midspan.json`, which may be missing. Raises CheckpointError that names the file, the key and the fix."""
     try:
         return decode(MarksSettings, read_object(file) if os.path.lexists(file) else {})
     except KeyProblem as problem:

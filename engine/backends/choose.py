@@ -16,7 +16,9 @@ from midspan.engine.backends.plain import TorchBackend, TorchCanvasBackend
 from midspan.engine.llama import LlamaConfig
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
+from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.load import Uninitialised, load_weights
+from midspan.engine.weights.load_gguf import load_gguf
 from midspan.engine.weights.load_llama import load_llama
 from midspan.engine.weights.quantized import precision
 from midspan.kernels import native
@@ -44,6 +46,13 @@ def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
     return TorchBackend(load_llama(folder, config, fastest_dtype(place), place, progress))
+
+
+def load_causal_gguf(
+    found: GgufFile, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None
+) -> Backend:
+    """The same from a GGUF file, whatever its forms; see load_causal."""
+    return TorchBackend(load_gguf(found, config, fastest_dtype(place), place, progress))
 
 
 def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Self
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.marks_settings import Marks, MarksLayout
@@ -37,22 +38,32 @@ class MarksPrompt(Tokens):
     # As of the embedded model: a block gets its first line only.
     many_lines: tuple[GapKind, ...] = ("span",)
 
-    def __init__(self, folder: Path, layout: MarksLayout, vocab_size: int) -> None:
-        """Raises CheckpointError where the tokenizer has not the marks, or more tokens than the network."""
-        file = folder / "tokenizer.json"
-        tokenizer = open_tokenizer(file, mid_text=True)
-        self.marks = _chosen(folder, layout, tokenizer.get_vocab(with_added_tokens=True))
+    def __init__(
+        self, tokenizer: Tokenizer, layout: MarksLayout, vocab_size: int, *, file: Path, settings: Path
+    ) -> None:
+        """A tokenizer that puts no blank before a text, of `file`; its settings are in `settings`.
+
+        Raises CheckpointError where it has not the marks, or more tokens than the network.
+        """
+        self.marks = _chosen(file, settings, layout, tokenizer.get_vocab(with_added_tokens=True))
         named = (*self.marks.needed, *self.marks.ends)
         self._ids = {mark: token for mark in named if (token := tokenizer.token_to_id(mark)) is not None}
         # Some tokenizers do not call them special, and a file's text could spell them.
         tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in self._ids])
         super().__init__(tokenizer, self._ids.values())
         if vocab_size < self.vocab_size:
-            have = f"{folder}: tokenizer.json has {self.vocab_size} tokens, config.json {vocab_size}"
+            have = f"{file}: the tokenizer has {self.vocab_size} tokens, the network {vocab_size}"
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         self.widen(vocab_size)
         self._layout = layout
         self._read: dict[str, tuple[object, list[int]]] = {}
+
+    @classmethod
+    def open(cls, folder: Path, layout: MarksLayout, vocab_size: int) -> Self:
+        """That of a checkpoint folder. Raises CheckpointError."""
+        file = folder / "tokenizer.json"
+        tokenizer = open_tokenizer(file, mid_text=True)
+        return cls(tokenizer, layout, vocab_size, file=file, settings=folder / "midspan.json")
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -111,19 +122,18 @@ class MarksPrompt(Tokens):
         return ids
 
 
-def _chosen(folder: Path, layout: MarksLayout, known: dict[str, int]) -> Marks:
+def _chosen(file: Path, settings: Path, layout: MarksLayout, known: dict[str, int]) -> Marks:
     """The marks that the settings give or name, or those of the first template that fits. Raises CheckpointError."""
-    file, table = folder / "midspan.json", templates()
-    marks = layout.marks
+    marks, table = layout.marks, templates()
     if marks is None and layout.template is not None and (marks := table.get(layout.template)) is None:
-        raise CheckpointError(f"{file}: layout.template is {layout.template}; give one of {', '.join(table)}")
+        raise CheckpointError(f"{settings}: layout.template is {layout.template}; give one of {', '.join(table)}")
     if marks is None:
         fitting = (one for one in table.values() if not one.by_name and all(mark in known for mark in one.needed))
         if (marks := next(fitting, None)) is None:
-            problem = "has the fill-in-the-middle tokens of no model that is known here"
-            fix = f"name its template ({', '.join(table)}) or marks under layout in midspan.json, or take another model"
-            raise CheckpointError(f"{folder / 'tokenizer.json'}: {problem}; {fix}")
+            problem = "its tokenizer has the fill-in-the-middle tokens of no model that is known here"
+            fix = f"name its template ({', '.join(table)}) or marks under layout in {settings.name}, or take another model"
+            raise CheckpointError(f"{file}: {problem}; {fix}")
     for mark in marks.needed:
         if mark not in known:
-            raise CheckpointError(f"{folder / 'tokenizer.json'}: no token {mark}, which layout needs; give other marks")
+            raise CheckpointError(f"{file}: no token {mark}, which layout needs; give other marks")
     return marks

@@ -41,11 +41,15 @@ def open_tokenizer(file: Path, *, mid_text: bool = False) -> Tokenizer:
 
     With `mid_text` it puts no blank before a text, as Llama's does: what is encoded then are parts of a text.
     """
-    values = read_object(file, MOST_BYTES)
+    return tokenizer_of(read_object(file, MOST_BYTES), file, mid_text=mid_text)
+
+
+def tokenizer_of(values: Mapping[str, Any], file: Path, *, mid_text: bool = False) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`'s object, which came from `file`; see open_tokenizer."""
     if (problem := _problem(values)) is not None:
         raise CheckpointError(f"{file}: {problem}; {SOURCE}")
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(_mid_text(values))) if mid_text else Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_str(json.dumps(_mid_text(values) if mid_text else values))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True

@@ -41,10 +41,10 @@ class Eager(Llama):
 
 def path_of(folder: Path, longed_for: tuple[str, ...] = (), **groups: Any) -> LeftToRight:
     """In float32, with other groups of settings, and a longing for tokens with these texts."""
-    config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder)
+    config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
     settings = replace(settings, **groups)
     network = load_llama(folder, config, torch.float32, torch.device("cpu"))
-    prompt = MarksPrompt(folder, settings.layout, config.vocab_size)
+    prompt = MarksPrompt.open(folder, settings.layout, config.vocab_size)
     eager = Eager(config)
     eager.load_state_dict(network.state_dict())
     eager.longed_for = tuple(token for token in range(prompt.vocab_size) if prompt.cell_text(token) in longed_for)
@@ -239,6 +239,6 @@ def test_no_longer_text_comes_to_more_than_its_reach(log_probability: float) -> 
 def test_a_setting_that_cannot_be_used_is_named(folder: Path, tmp_path: Path, values: Any, said: str) -> None:
     (tmp_path / "midspan.json").write_text(json.dumps(values))
     with pytest.raises(midspan.engine.CheckpointError, match=said) as refused:
-        read_marks_settings(tmp_path)
+        read_marks_settings(tmp_path / "midspan.json")
     assert "\n" not in str(refused.value)
     assert read_marks_settings(folder / "nowhere") == MarksSettings()

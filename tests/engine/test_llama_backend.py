@@ -35,9 +35,9 @@ HOLE = Hole(prefix=SOURCE + "def total_area(items, tax):\n    resu", suffix="\n 
 def open_both(folder: Path, **changes: Any) -> tuple[LeftToRight, Any]:
     """Ours in float32, and transformers' own class, from one folder."""
     marked_checkpoint(folder, **changes)
-    config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder)
+    config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
     backend = TorchBackend(load_llama(folder, config, torch.float32, torch.device("cpu")))
-    ours = LeftToRight(backend, MarksPrompt(folder, settings.layout, config.vocab_size), settings)
+    ours = LeftToRight(backend, MarksPrompt.open(folder, settings.layout, config.vocab_size), settings)
     return ours, transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
 
 
@@ -61,7 +61,7 @@ def test_logits_behind_any_cached_beginning_are_those_of_transformers(both: tupl
 def test_a_cache_cut_back_to_a_common_beginning_says_what_a_new_one_says(both: tuple[LeftToRight, Any]) -> None:
     ours, theirs = both
     kept = PrefixCache(ours.backend, chunk=16)
-    texts = [HOLE.prefix, HOLE.prefix + "lt = ", HOLE.prefix[:-2], HOLE.prefix + "\n", "y = 1\n"]
+    texts = [HOLE.prefix, HOLE.prefix + "lt = ", HOLE.prefix[:-2], HOLE.prefix + "\n", "def mean():\n" + SOURCE]
     encoded = []
     for text in texts:
         ids = ours.prompt.lay_out(Hole(prefix=text, suffix=HOLE.suffix)).prefix

@@ -26,7 +26,7 @@ CONTINUED = MarksLayout(template="smollm2-continued")
 def prompt_of(folder: Path, made: Tokenizer | None = None, layout: MarksLayout = CONTINUED) -> MarksPrompt:
     made = tokenizer() if made is None else made
     made.save(str(folder / "tokenizer.json"))
-    return MarksPrompt(folder, layout, made.get_vocab_size())
+    return MarksPrompt.open(folder, layout, made.get_vocab_size())
 
 
 def with_marks(*names: str) -> Tokenizer:
@@ -124,10 +124,10 @@ def test_no_text_spells_a_mark_and_no_gap_holds_one(tmp_path: Path) -> None:
 def test_ids_that_only_the_network_has_are_never_written(tmp_path: Path) -> None:
     made = tokenizer()
     made.save(str(tmp_path / "tokenizer.json"))
-    prompt = MarksPrompt(tmp_path, CONTINUED, made.get_vocab_size() + 5)
+    prompt = MarksPrompt.open(tmp_path, CONTINUED, made.get_vocab_size() + 5)
     assert set(range(made.get_vocab_size(), prompt.vocab_size)) < set(prompt.unwritten)
-    with pytest.raises(CheckpointError, match=r"has \d+ tokens, config.json 300; copy both from one checkpoint"):
-        MarksPrompt(tmp_path, CONTINUED, 300)
+    with pytest.raises(CheckpointError, match=r"has \d+ tokens, the network 300; copy both from one checkpoint"):
+        MarksPrompt.open(tmp_path, CONTINUED, 300)
 
 
 @pytest.mark.parametrize(

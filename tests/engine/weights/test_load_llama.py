@@ -129,7 +129,7 @@ def test_weights_that_do_not_fit_are_named_in_one_line(tmp_path: Path, name: str
         ("rope_theta", "a", 'rope_theta is "a"; give a number from 1 to'),
         ("rms_norm_eps", 0, "rms_norm_eps is 0; give a number from 1e-12 to 1"),
         ("tie_word_embeddings", False, "tensor lm_head.weight missing"),
-        ("max_position_embeddings", 64, "layout may take 696 tokens, config.json has 64 positions"),
+        ("max_position_embeddings", 64, "layout may take 696 tokens, the network has 64 positions"),
         ("model_type", "qwen3", "missing; copy the whole checkpoint again"),
     ],
 )

@@ -1,0 +1,116 @@
+"""GGUF's forms of numbers, in blocks with scales of their own, as float32; plain torch, equal to gguf's own reading.
+
+Source: gguf 0.19.0, quants.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Numbers a block, bytes a block.
+SIZES = {
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q8_0": (32, 34),
+    "Q4_K": (256, 144),
+    "Q6_K": (256, 210),
+}
+TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 8: "Q8_0", 12: "Q4_K", 14: "Q6_K", 30: "BF16"}
+# Forms that files have and that are not read.
+OTHERS = {
+    7: "Q5_1",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    13: "Q5_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+}
+
+
+def numbers(data: Tensor, form: str) -> Tensor:
+    """Bytes (uint8) of whole blocks to float32, one after another."""
+    if form in PLAIN:
+        return data.view(PLAIN[form]).float()
+    return READERS[form](data.view(-1, SIZES[form][1])).flatten()
+
+
+def _half(blocks: Tensor, at: int) -> Tensor:
+    """The float16 at a byte of each block [B, 1]."""
+    return blocks[:, at : at + 2].contiguous().view(torch.float16).float()
+
+
+def _nibbles(blocks: Tensor, group: int) -> Tensor:
+    """Bytes [B, N] to the low and then the high halves of each group of bytes [B, N / group, 2, group]."""
+    parts = blocks.unflatten(1, (-1, 1, group))
+    return torch.cat((parts & 15, parts >> 4), dim=2)
+
+
+def _q4_0(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * (_nibbles(blocks[:, 2:], 16).flatten(1).float() - 8)
+
+
+def _q4_1(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * _nibbles(blocks[:, 4:], 16).flatten(1).float() + _half(blocks, 2)
+
+
+def _q5_0(blocks: Tensor) -> Tensor:
+    fifth = (blocks[:, 2:6, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten(1)
+    return _half(blocks, 0) * ((_nibbles(blocks[:, 6:], 16).flatten(1) | fifth << 4).float() - 16)
+
+
+def _q8_0(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * blocks[:, 2:].contiguous().view(torch.int8).float()
+
+
+def _q4_k(blocks: Tensor) -> Tensor:
+    """Eight groups of 32 with scales and minima of six bits each."""
+    first, second, third = blocks[:, 4:16].unflatten(1, (3, 4)).unbind(1)
+    scales = torch.cat((first & 63, third & 15 | first >> 2 & 48), dim=1).float()
+    minima = torch.cat((second & 63, third >> 4 | second >> 2 & 48), dim=1).float()
+    codes = _nibbles(blocks[:, 16:], 32).flatten(1, 2).float()
+    return ((_half(blocks, 0) * scales)[..., None] * codes - (_half(blocks, 2) * minima)[..., None]).flatten(1)
+
+
+def _q6_k(blocks: Tensor) -> Tensor:
+    """Sixteen groups of 16 with scales of eight bits; four bits of a number lie here and two there."""
+    low = _nibbles(blocks[:, :128], 64).flatten(1)
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
+    high = (blocks[:, 128:192].unflatten(1, (2, 1, 32)) >> shifts & 3).flatten(1)
+    scales = blocks[:, 192:208].contiguous().view(torch.int8).float() * _half(blocks, 208)
+    codes = ((low | high << 4).float() - 32).unflatten(1, (16, 16))
+    return (scales[..., None] * codes).flatten(1)
+
+
+PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+READERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q8_0": _q8_0,
+    "Q4_K": _q4_k,
+    "Q6_K": _q6_k,
+}
