@@ -50,7 +50,9 @@ def state_home(environment: Mapping[str, str]) -> Path:
 def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Every command with its options."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--checkpoint", default="embedded", help="embedded, a folder, or a hub name in the local cache")
+    common.add_argument(
+        "--checkpoint", default="embedded", help="embedded, a folder, a GGUF file, or a hub name in the local cache"
+    )
     common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
     common.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")

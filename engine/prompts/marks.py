@@ -131,7 +131,7 @@ def _chosen(file: Path, settings: Path, layout: MarksLayout, known: dict[str, in
         fitting = (one for one in table.values() if not one.by_name and all(mark in known for mark in one.needed))
         if (marks := next(fitting, None)) is None:
             problem = "its tokenizer has the fill-in-the-middle tokens of no model that is known here"
-            fix = f"name its template ({', '.join(table)}) or marks under layout in {settings.name}, or take another model"
+            fix = f"give layout.template ({', '.join(table)}) or layout.marks in {settings.name}, or take another model"
             raise CheckpointError(f"{file}: {problem}; {fix}")
     for mark in marks.needed:
         if mark not in known:

@@ -102,7 +102,8 @@ def _q6_k(blocks: Tensor) -> Tensor:
     high = (blocks[:, 128:192].unflatten(1, (2, 1, 32)) >> shifts & 3).flatten(1)
     scales = blocks[:, 192:208].contiguous().view(torch.int8).float() * _half(blocks, 208)
     codes = ((low | high << 4).float() - 32).unflatten(1, (16, 16))
-    return (scales[..., None] * codes).flatten(1)
+    out: Tensor = scales[..., None] * codes
+    return out.flatten(1)
 
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

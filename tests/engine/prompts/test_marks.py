@@ -93,7 +93,7 @@ def test_a_tokenizer_is_known_by_its_tokens(tmp_path: Path, name: str) -> None:
 
 
 def test_marks_that_mean_something_else_elsewhere_are_taken_by_name_alone(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="tokens of no model that is known here; name its template") as refused:
+    with pytest.raises(CheckpointError, match=r"of no model that is known here; give layout\.template") as refused:
         prompt_of(tmp_path, layout=MarksLayout())
     assert "\n" not in str(refused.value)
 
