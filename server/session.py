@@ -56,7 +56,7 @@ class Session(LanguageServer):
         self.lone_root: str | None = None  # the folder of a client that began without workspace folders
         self.watched: tuple[str, ...] = ()  # globs of files that the client watches
         self.status = Status(self._send_status)
-        self.stuck = False  # the engine did not close in time
+        self.stuck = False  # the engine was still being loaded at the end, or did not close in time
         self.documents = Documents()
         self.context = Context(self.documents, tell=self.status.add, warn=self.warn_of_indexer)
         self.requests = Requests()
@@ -89,17 +89,18 @@ class Session(LanguageServer):
         self.reparse.start()
         try:
             return await self.protocol.serve(stdin, stdout)
-        except BrokenPipeError:
-            log.error("the client no longer reads; stopping")
-            return 1
         finally:
             await self._close()
 
     async def _close(self) -> None:
         self.reparse.stop()
         self.requests.supersede_all()
+        # An engine that is loaded by now begins nothing any more.
+        self.protocol.stop_work()
         await self.context.close()
-        if self._loading is not None and self._loading.done() and self._loading.exception() is None:
+        if self.loading:
+            self.stuck = True
+        elif self._loading is not None and not self._loading.cancelled() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.
             closing = threading.Thread(target=self._loading.result().close, daemon=True)
             closing.start()
@@ -216,7 +217,8 @@ class Session(LanguageServer):
         self._loading = ThreadPoolExecutor(1, "midspan-load").submit(
             self._load, self.options.checkpoint, self.options.device, progress
         )
-        return await asyncio.shield(asyncio.wrap_future(self._loading))
+        # Cancelling this does not end the thread, and the thread then tells the closed loop nothing.
+        return await asyncio.wrap_future(self._loading)
 
     def use_engine(self, engine: Engine) -> None:
         """Answer from this engine from now on."""
