@@ -12,7 +12,7 @@ from functools import partial
 from typing import BinaryIO
 
 from lsprotocol import types
-from pygls.exceptions import FeatureRequestError
+from pygls.exceptions import FeatureRequestError, JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 import midspan
@@ -21,6 +21,7 @@ from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
 from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
+from midspan.server.lsp.logs import wordless
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.trigger_kinds import TriggerKinds
@@ -198,7 +199,8 @@ class Session(LanguageServer):
         if reading.problem is None:
             self.status.well("settings")
         else:
-            log.error("%s", reading.problem)
+            # The problem names the client's own keys: for the user, not for the log.
+            log.error("settings of %s cannot be used; the editor shows which", where)
             self.degrade("settings", reading.problem)
         self.suggestions.clear()
 
@@ -294,11 +296,13 @@ class Session(LanguageServer):
         """Say what went wrong in a notification, which has no answer; a request's error is in its response."""
         if source is not FeatureRequestError:
             traceback = (getattr(error, "data", None) or {}).get("traceback", [])
-            log.error("a notification failed: %s\n%s", error, "".join(traceback))
+            # What the error says may quote the message; before the colon stands its kind.
+            kind = error.message.partition(":")[0] if isinstance(error, JsonRpcException) else type(error).__name__
+            log.error("a notification failed: %s\n%s", kind, "".join(traceback))
             self.say_once("a message from the editor could not be handled; open its file again if nothing is offered")
 
 
 def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     # asyncio's own words quote what a task returned: code.
     error = context.get("exception")
-    log.error("an error outside any request", exc_info=error if isinstance(error, BaseException) else None)
+    log.error("an error outside any request%s", f"\n{wordless(error)}" if isinstance(error, BaseException) else "")

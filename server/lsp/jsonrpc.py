@@ -207,11 +207,11 @@ class Protocol(LanguageServerProtocol):
         return JsonRPCNotification(method=method, jsonrpc="2.0", params=data.get("params"))
 
     def _malformed(self, data: dict[str, Any], error: Exception) -> None:
-        # cattrs names the field and the type it wants, never the value.
+        # cattrs names the field and the type it wants, never the value; a field may be a key of the client's own.
         reason = "; ".join(cattrs.transform_error(error))
         trouble = JsonRpcInvalidParams(f"invalid params: {reason}")
         if "method" not in data:
-            log.error("the client's response cannot be understood: %s", reason)
+            log.error("the client's response cannot be understood")
             # Who waits for it must not wait for ever.
             self._handle_response(data["id"], error=trouble.to_response_error())
             return
