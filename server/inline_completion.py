@@ -91,7 +91,7 @@ def _is_on(session: Session, engine: Engine, document: Document) -> bool:
     if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         session.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
         return False
-    reason = session.context.exclusion.reason(document.uri, session.settings.exclude)
+    reason = session.context.withheld(document, session.settings.exclude)
     if reason is not None:
         session.log_once(f"nothing is offered in a file, as no prompt may hold its text: {reason}")
     return reason is None
