@@ -73,7 +73,8 @@ def log_to(file: Path | None, on_trouble: Callable[[str], object], *, debug: boo
 
 def wordless(error: BaseException) -> str:
     """An error's traceback and kind without what it says, which may quote a client."""
-    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__name__}"
 
 
 def _without_the_clients_words(record: logging.LogRecord) -> bool:
