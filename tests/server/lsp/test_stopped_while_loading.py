@@ -114,4 +114,8 @@ def test_a_load_that_ends_after_the_server_tells_nobody(
     gate.opened.set()
     assert session._loading is not None
     assert session._loading.exception(WAIT_S) is problem
+    # Who waits for the load is told after that, on the load's own thread.
+    for thread in threading.enumerate():
+        if thread.name.startswith("midspan-load"):
+            thread.join(WAIT_S)
     assert caplog.records == []
