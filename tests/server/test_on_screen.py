@@ -224,17 +224,17 @@ async def test_a_part_taken_counts_from_the_offers_beginning(tmp_path: Path) -> 
 async def test_explicit_requests_get_several_and_keep_what_is_on_screen_first(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = 1  # several\nx = ")
-        edit(client, 2, 1, 4, 4, "several ")
-        shown = await client.complete(1, 12)
+        edit(client, 2, 1, 4, 4, "several, ")
+        shown = await client.complete(1, 13)
         assert texts(shown) == [TEXT]
-        several = await client.complete(1, 12, invoked=True)
+        several = await client.complete(1, 13, invoked=True)
         assert texts(several) == [TEXT, "second", "third"]
         assert ids(several)[0] == ids(shown)[0]
-        again = await client.complete(1, 12, invoked=True)
+        again = await client.complete(1, 13, invoked=True)
         assert (texts(again), ids(again)) == (texts(several), ids(several))
-        assert texts(await client.complete(1, 12)) == [TEXT]
-        edit(client, 3, 1, 12, 12, "s")
-        assert texts(await client.complete(1, 13)) == ["econd"]
+        assert texts(await client.complete(1, 13)) == [TEXT]
+        edit(client, 3, 1, 13, 13, "s")
+        assert texts(await client.complete(1, 14)) == ["econd"]
         assert len(await asked(client)) == 2
     assert len(rows(tmp_path)) == 3
 
@@ -274,10 +274,10 @@ async def test_after_acceptance_the_next_gap_is_filled_before_it_is_asked_for(tm
 
 async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
     async with heard_session(tmp_path) as (client, heard):
-        client.open("x = 1\nlater ")
-        await client.complete(1, 6)
-        edit(client, 2, 1, 6, 6, TEXT)
-        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
+        client.open("x = y\nlater = ")
+        await client.complete(1, 8)
+        edit(client, 2, 1, 8, 8, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = y\nlater = ", f"x = y\nlater = {TEXT}"]
         # The scripted engine has one worker: were it not stopped, this would never be answered.
         assert texts(await client.complete(0, 5)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
@@ -285,11 +285,11 @@ async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
 
 async def test_a_key_stops_the_look_ahead(tmp_path: Path) -> None:
     async with heard_session(tmp_path) as (client, heard):
-        client.open("x = 1\nlater ")
-        await client.complete(1, 6)
-        edit(client, 2, 1, 6, 6, TEXT)
-        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
-        edit(client, 3, 1, 0, 6 + len(TEXT), "y = ")
+        client.open("x = y\nlater = ")
+        await client.complete(1, 8)
+        edit(client, 2, 1, 8, 8, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = y\nlater = ", f"x = y\nlater = {TEXT}"]
+        edit(client, 3, 1, 0, 8 + len(TEXT), "y = ")
         assert texts(await client.complete(1, 4)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
 

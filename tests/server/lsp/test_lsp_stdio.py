@@ -162,7 +162,7 @@ async def test_a_menus_entry_of_several_lines_stays_as_it_is_and_its_range_is_pu
 
 async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_path: Path) -> None:
     async with session(tmp_path, preview=True) as client:
-        client.open("forever\nhistory")
+        client.open("forever\nhistory = ")
         request = client.protocol.send_request(
             types.TEXT_DOCUMENT_INLINE_COMPLETION, question(0, 7), msg_id="the request"
         )
@@ -171,7 +171,7 @@ async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_pat
         with pytest.raises(JsonRpcException) as raised:
             await asyncio.wait_for(asyncio.wrap_future(request), WAIT_S)
         assert raised.value.code == -32800
-        [item] = await client.complete(1, 7)
+        [item] = await client.complete(1, 10)
         [asked] = json.loads(str(item.insert_text))["asked"]
         assert asked["stopped"]
         while not client.inbox["midspan/frame"].empty():
@@ -182,8 +182,8 @@ async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
     tmp_path: Path,
 ) -> None:
     async with session(tmp_path, preview=True) as client:
-        client.open("x = 1\nframes ")
-        [item] = await client.complete(1, 7)
+        client.open("x = y\nframes = ")
+        [item] = await client.complete(1, 9)
         frames = client.inbox["midspan/frame"]
         got = [frames.get_nowait() for _ in range(frames.qsize())]
         assert await client.complete(0, 5)
@@ -191,7 +191,7 @@ async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
         "id": id_of(item),
         "uri": URI,
         "version": 1,
-        "position": {"line": 1, "character": 7},
+        "position": {"line": 1, "character": 9},
         "text": TEXT,
         "settled": True,
     }
