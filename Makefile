@@ -53,7 +53,7 @@ bench: $(VENV)/stamp
 venv: $(VENV)/stamp
 
 $(VENV)/stamp: $(SOURCES)
-	@echo "making $(VENV) with the midspan command: about a minute"
+	@echo "making $(VENV) with the midspan command: a minute or more, as torch is large"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "midspan needs Python 3.11 or newer: run make with PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --editable .

@@ -18,7 +18,7 @@ from midspan.engine.api import (
     Line,
     OnProgress,
 )
-from midspan.engine.backends.process import prepare
+from midspan.engine.backends.process import prepare, working_folder_is_gone
 from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "kernel_rows",
     "load",
     "prepare",
+    "working_folder_is_gone",
 ]
 
 

@@ -24,6 +24,7 @@ from midspan.server.text.syntax_check import load_with_syntax
 
 # The engine's thread may keep the interpreter from the event loop this long; Python's own 5 ms are felt in an answer.
 SWITCH_S = 0.0005
+INTERRUPTED = 130  # as the command line ends
 FILES = types.FileOperationRegistrationOptions([types.FileOperationFilter(types.FileOperationPattern("**"), "file")])
 
 
@@ -37,8 +38,11 @@ def serve(options: ServeOptions, load: Load = load_with_syntax) -> int:
     log_to(options.log_file, lambda message: session.degrade_from_thread("log", message), debug=options.debug)
     sys.setswitchinterval(SWITCH_S)
     stdin, stdout = take_stdio()
-    code = asyncio.run(session.run(stdin, stdout))
-    if session.loading or session.stuck:
+    try:
+        code = asyncio.run(session.run(stdin, stdout))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if session.stuck:
         # The interpreter cannot end while a thread is inside torch's import: it aborts. Nor while an engine hangs.
         logging.shutdown()
         os._exit(code)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import midspan
+from midspan.engine import working_folder_is_gone
 from midspan.engine.api import CheckpointError, DeviceError
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser(os.environ).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        if working_folder_is_gone():
+            _refuse_relative(arguments)
         _log_to(arguments.log_file)
         return run(arguments)
     except (CommandError, CheckpointError, DeviceError) as error:
@@ -173,6 +176,20 @@ def _few(text: str) -> int:
     if _positive(text) > 20:
         raise argparse.ArgumentTypeError(f"{text} candidates are too many; ask for 20 at most")
     return int(text)
+
+
+def _refuse_relative(arguments: argparse.Namespace) -> None:
+    """Raises CommandError for a path that is looked for in the working folder, which is gone."""
+    paths = [path for path in vars(arguments).values() if isinstance(path, Path)]
+    checkpoint: str = getattr(arguments, "checkpoint", "embedded")
+    # What has one slash within may be the hub's name for it.
+    if checkpoint != "embedded" and (checkpoint.startswith(".") or checkpoint.count("/") != 1):
+        paths.append(Path(checkpoint))
+    for path in paths:
+        if not path.is_absolute() and path.parts[:1] != ("~",):
+            raise CommandError(
+                f"{path}: the working folder is gone; give the whole path, or go to a folder that exists"
+            )
 
 
 def _log_to(file: Path | None) -> None:

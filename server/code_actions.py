@@ -190,7 +190,7 @@ def _forbidden(session: Session, engine: Engine, document: Document) -> str | No
     """Why nothing may be written into a document; None where it may."""
     if not session.settings.enable:
         return "switched off by the setting `enable`"
-    if (reason := session.context.exclusion.reason(document.uri, session.settings.exclude)) is not None:
+    if (reason := session.context.withheld(document, session.settings.exclude)) is not None:
         return f"no prompt may hold this file's text: {reason}"
     if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         return "the checkpoint does not know this language; the setting `languages` turns it on"

@@ -10,6 +10,7 @@ from lsprotocol import types
 from midspan.engine.api import Budget, Engine, Fill, Frame
 from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
 from midspan.server.engine_errors import EngineFailed
+from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
 from midspan.server.session import Session
@@ -49,6 +50,9 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
         session.requests.supersede(document.uri)
         session.log_once(f"nothing is offered: {KEY_NEAR}")
         return []
+    if nothing_fits(completion.hole):
+        session.requests.supersede(document.uri)
+        return []
     fill = await _fill(session, engine, completion)
     if fill is None or fill.stopped == "cancelled":
         return None
@@ -80,7 +84,7 @@ def look_ahead(session: Session, uri: str) -> None:
     spot = spot_of(document, params, session.encoding)
     if spot is not None and session.suggestions.recall(document, spot.start, spot.end) is None:
         completion = completion_at(document, spot, session.context.see, invoked=False)
-        if not asks_about_a_key(completion.hole):
+        if not asks_about_a_key(completion.hole) and not nothing_fits(completion.hole):
             session.requests.look_ahead(engine, _request(session, engine, completion))
 
 
@@ -91,7 +95,7 @@ def _is_on(session: Session, engine: Engine, document: Document) -> bool:
     if not is_on(document.language_id, engine.about.languages, session.settings.languages):
         session.log_once(off_because(document.language_id, engine.about.checkpoint, engine.about.languages))
         return False
-    reason = session.context.exclusion.reason(document.uri, session.settings.exclude)
+    reason = session.context.withheld(document, session.settings.exclude)
     if reason is not None:
         session.log_once(f"nothing is offered in a file, as no prompt may hold its text: {reason}")
     return reason is None

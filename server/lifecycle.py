@@ -34,7 +34,7 @@ ANSWER_S = 0.5
 async def begin(session: Session) -> None:
     """Begin with the `initializationOptions`, and with what the client says when it is asked."""
     if session.first.problem is not None:
-        log.error("%s", session.first.problem)
+        log.error("initializationOptions cannot all be used; the editor shows which")
         session.degrade("options", session.first.problem)
     _subscribe(session)
     if not _can_be_asked(session):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import BinaryIO
 
 from lsprotocol import types
-from pygls.exceptions import FeatureRequestError
+from pygls.exceptions import FeatureRequestError, JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 import midspan
@@ -21,6 +21,7 @@ from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
 from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
+from midspan.server.lsp.logs import wordless
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.trigger_kinds import TriggerKinds
@@ -56,7 +57,7 @@ class Session(LanguageServer):
         self.lone_root: str | None = None  # the folder of a client that began without workspace folders
         self.watched: tuple[str, ...] = ()  # globs of files that the client watches
         self.status = Status(self._send_status)
-        self.stuck = False  # the engine did not close in time
+        self.stuck = False  # the engine was still being loaded at the end, or did not close in time
         self.documents = Documents()
         self.context = Context(self.documents, tell=self.status.add, warn=self.warn_of_indexer)
         self.requests = Requests()
@@ -89,17 +90,18 @@ class Session(LanguageServer):
         self.reparse.start()
         try:
             return await self.protocol.serve(stdin, stdout)
-        except BrokenPipeError:
-            log.error("the client no longer reads; stopping")
-            return 1
         finally:
             await self._close()
 
     async def _close(self) -> None:
         self.reparse.stop()
         self.requests.supersede_all()
+        # An engine that is loaded by now begins nothing any more.
+        self.protocol.stop_work()
         await self.context.close()
-        if self._loading is not None and self._loading.done() and self._loading.exception() is None:
+        if self.loading:
+            self.stuck = True
+        elif self._loading is not None and not self._loading.cancelled() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.
             closing = threading.Thread(target=self._loading.result().close, daemon=True)
             closing.start()
@@ -197,7 +199,8 @@ class Session(LanguageServer):
         if reading.problem is None:
             self.status.well("settings")
         else:
-            log.error("%s", reading.problem)
+            # The problem names the client's own keys: for the user, not for the log.
+            log.error("settings of %s cannot be used; the editor shows which", where)
             self.degrade("settings", reading.problem)
         self.suggestions.clear()
 
@@ -216,7 +219,8 @@ class Session(LanguageServer):
         self._loading = ThreadPoolExecutor(1, "midspan-load").submit(
             self._load, self.options.checkpoint, self.options.device, progress
         )
-        return await asyncio.shield(asyncio.wrap_future(self._loading))
+        # Cancelling this does not end the thread, and the thread then tells the closed loop nothing.
+        return await asyncio.wrap_future(self._loading)
 
     def use_engine(self, engine: Engine) -> None:
         """Answer from this engine from now on."""
@@ -292,11 +296,13 @@ class Session(LanguageServer):
         """Say what went wrong in a notification, which has no answer; a request's error is in its response."""
         if source is not FeatureRequestError:
             traceback = (getattr(error, "data", None) or {}).get("traceback", [])
-            log.error("a notification failed: %s\n%s", error, "".join(traceback))
+            # What the error says may quote the message; before the colon stands its kind.
+            kind = error.message.partition(":")[0] if isinstance(error, JsonRpcException) else type(error).__name__
+            log.error("a notification failed: %s\n%s", kind, "".join(traceback))
             self.say_once("a message from the editor could not be handled; open its file again if nothing is offered")
 
 
 def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     # asyncio's own words quote what a task returned: code.
     error = context.get("exception")
-    log.error("an error outside any request", exc_info=error if isinstance(error, BaseException) else None)
+    log.error("an error outside any request%s", f"\n{wordless(error)}" if isinstance(error, BaseException) else "")

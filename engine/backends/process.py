@@ -1,4 +1,4 @@
-"""Process settings that must precede torch's import: how memory is kept, and how threads wait for each other.
+"""Process settings that must precede torch's import: where it stands, how memory is kept, how threads wait.
 
 By default glibc maps every large temporary anew, and page faults dominate. Here it keeps large blocks, in one arena:
 with an arena per thread, no thread could reuse a block that another has freed.
@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import warnings
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 # Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its default of 300,000 keeps a core busy for
@@ -18,11 +19,23 @@ SPIN = "50000"
 
 
 def prepare() -> None:
-    """Set both. Threads that exist already keep their arenas, so this comes first in a process."""
+    """Set them all. Threads that exist already keep their arenas, so this comes first in a process."""
+    if working_folder_is_gone():
+        # oneMKL looks for torch's library from the working folder, and ends the process where there is none.
+        os.chdir(Path(os.sep))
     # torch says so as it is imported; nothing here needs numpy.
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     spin_briefly()
     keep_large_blocks()
+
+
+def working_folder_is_gone() -> bool:
+    """Whether the folder that the process stands in was removed, or its disk unmounted."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def spin_briefly() -> None:

@@ -17,6 +17,7 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.syntax_check import load_with_syntax
 
 FILE = Path("fixtures/demo/inventory.py")
+ROOT = Path(__file__).resolve().parents[2]
 # What is cut out of the file: (the line's beginning up to the cursor, the rest of that line). Chosen to show both what
 # the model can do, which is to finish what is begun, and what it cannot.
 GAPS = (
@@ -32,10 +33,10 @@ GAPS = (
 def main() -> int:
     """Fill every gap, drawing the canvas as it settles; returns 0 whether the fills are right or wrong."""
     console = Console(highlight=False, soft_wrap=True)
-    if not FILE.is_file():
-        console.print(f"midspan: {FILE}: no such file; run this from the repository's root")
+    if not (ROOT / FILE).is_file():
+        console.print(f"midspan: {ROOT / FILE}: no such file; run this in a clone of the repository")
         return 1
-    text = FILE.read_text(encoding="utf-8")
+    text = (ROOT / FILE).read_text(encoding="utf-8")
     engine = load_with_syntax()
     about = engine.about
     console.print(

@@ -157,6 +157,19 @@ class Context:
         elsewhere = self.background.index.lines_near(hole, key_of(document.uri))
         return replace(hole, context=self.at(document, place, hole), other_lines=elsewhere)
 
+    def withheld(self, document: Document, exclude: Sequence[str]) -> str | None:
+        """Why nothing may be offered in a document, without its name; None where something may.
+
+        A module such as secrets.py is completed itself for as long as no line of it may hold a secret.
+        """
+        uri = document.uri
+        if (reason := self.exclusion.reason(uri, exclude, own=True)) is not None:
+            return reason
+        named = self.exclusion.reason(uri, exclude)
+        if named is None or len(without_secrets(document.lines, document.language_id)) == len(document.lines):
+            return None
+        return named
+
     def at(self, document: Document, place: Place, hole: Hole) -> tuple[str, ...]:
         """The context of a gap; the same for every gap on a line while only that line changes."""
         if not self._tokens:

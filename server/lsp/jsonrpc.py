@@ -21,7 +21,6 @@ from pygls.exceptions import (
     JsonRpcParseError,
     JsonRpcServerNotInitialized,
 )
-from pygls.io_ import StdoutWriter
 from pygls.protocol import (
     JsonRPCNotification,
     JsonRPCRequestMessage,
@@ -30,7 +29,7 @@ from pygls.protocol import (
 )
 
 from midspan.server.lsp.scheduling import wake_soon
-from midspan.server.lsp.stdio import WireError, read_messages
+from midspan.server.lsp.stdio import Output, WireError, read_messages
 from midspan.server.lsp.trigger_kinds import structure_kind
 
 log = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class Protocol(LanguageServerProtocol):
         self.fm.add_builtin_feature(types.EXIT, self._exit)
 
     async def serve(self, stdin: BinaryIO, stdout: BinaryIO) -> int:
-        """Answer messages until `exit` or the end of the input; the process's exit code."""
+        """Answer messages until `exit`, the input's end or a client that does not read; the process's exit code."""
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[bytes | WireError | None] = asyncio.Queue()
 
@@ -128,11 +127,15 @@ class Protocol(LanguageServerProtocol):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(inbox.put_nowait, message)
 
+        def leave() -> None:
+            log.info("the client no longer reads; stopping")
+            post(None)
+
         def read() -> None:
             wake_soon()
             read_messages(stdin, post)
 
-        self.set_writer(StdoutWriter(stdout))
+        self.set_writer(Output(stdout, leave))
         threading.Thread(target=read, name="midspan-reader", daemon=True).start()
         while not self._exited and (message := await inbox.get()) is not None:
             if isinstance(message, WireError):
@@ -150,10 +153,12 @@ class Protocol(LanguageServerProtocol):
         except (ValueError, RecursionError):
             self._refuse(None, JsonRpcParseError("the message is not JSON"))
             return
-        if _is_answer(data) and (isinstance(data["id"], list | dict) or data["id"] not in self._result_types):
+        data = _with_whole_id(data)
+        waited_for = _id_of(data) in self._result_types
+        if _is_answer(data) and not waited_for:
             log.warning("ignored an answer to nothing that was asked")
             return
-        if not _is_message(data):
+        if not (_is_message(data) or (waited_for and "method" not in data)):
             self._refuse(_id_of(data), JsonRpcInvalidRequest("the message is not a JSON-RPC 2.0 request"))
             return
         if "method" in data and (refusal := self._refusal(data["method"], "id" in data)) is not None:
@@ -185,8 +190,9 @@ class Protocol(LanguageServerProtocol):
     def _structure(self, data: dict[str, Any]) -> Any:
         """The typed message; a method that LSP does not know keeps its params as plain JSON."""
         if "method" not in data:
-            kind = self._result_types.pop(data["id"], None)
-            if "error" in data:
+            kind = self._result_types.pop(data["id"])
+            # Older drafts of JSON-RPC have both, of which one is null; some clients leave out a result that is null.
+            if data.get("error") is not None or (data.keys() >= {"error"} and "result" not in data):
                 kind = types.ResponseErrorMessage
             if kind is None:
                 return JsonRPCResponseMessage(id=data["id"], jsonrpc="2.0", result=data.get("result"))
@@ -201,11 +207,11 @@ class Protocol(LanguageServerProtocol):
         return JsonRPCNotification(method=method, jsonrpc="2.0", params=data.get("params"))
 
     def _malformed(self, data: dict[str, Any], error: Exception) -> None:
-        # cattrs names the field and the type it wants, never the value.
+        # cattrs names the field and the type it wants, never the value; a field may be a key of the client's own.
         reason = "; ".join(cattrs.transform_error(error))
         trouble = JsonRpcInvalidParams(f"invalid params: {reason}")
         if "method" not in data:
-            log.error("the client's response cannot be understood: %s", reason)
+            log.error("the client's response cannot be understood")
             # Who waits for it must not wait for ever.
             self._handle_response(data["id"], error=trouble.to_response_error())
             return
@@ -237,12 +243,16 @@ class Protocol(LanguageServerProtocol):
         if tasks := [task for task in self._kept if isinstance(task, asyncio.Task)]:
             await asyncio.wait(tasks, timeout=KEPT_S)
 
-    def _shut_down(self, *_: object) -> None:
-        self._shutdown = True
+    def stop_work(self) -> None:
+        """Cancel what handlers still do, but for answers that are kept."""
         # Cancelling an answer takes it out of the table.
         for id, future in list(self._request_futures.items()):
             if id not in self._kept and future not in self._kept:
                 future.cancel()
+
+    def _shut_down(self, *_: object) -> None:
+        self._shutdown = True
+        self.stop_work()
 
     def _exit(self, *_: object) -> None:
         self._exited = True
@@ -257,15 +267,21 @@ class Protocol(LanguageServerProtocol):
 
 
 def _is_answer(data: Any) -> bool:
-    return isinstance(data, dict) and "method" not in data and "id" in data and ("result" in data or "error" in data)
+    """Whether a message tells of a result or an error; an answer to it would be answered in turn."""
+    return isinstance(data, dict) and "method" not in data and ("result" in data or "error" in data)
 
 
 def _is_message(data: Any) -> bool:
+    """Whether a message is a request or a notification."""
     if not isinstance(data, dict) or data.get("jsonrpc") != "2.0":
         return False
-    if "id" in data and _id_of(data) is None:
-        return False
-    return isinstance(data["method"], str) if "method" in data else "id" in data
+    return isinstance(data.get("method"), str) and ("id" not in data or _id_of(data) is not None)
+
+
+def _with_whole_id(data: Any) -> Any:
+    """The message with an id such as 3.0 as the integer that it is."""
+    found = data.get("id") if isinstance(data, dict) else None
+    return data | {"id": int(found)} if isinstance(found, float) and found.is_integer() else data
 
 
 def _id_of(data: Any) -> int | str | None:

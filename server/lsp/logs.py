@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -70,11 +71,19 @@ def log_to(file: Path | None, on_trouble: Callable[[str], object], *, debug: boo
     logging.getLogger("midspan").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
+def wordless(error: BaseException) -> str:
+    """An error's traceback and kind without what it says, which may quote a client."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Traceback (most recent call last):\n{frames}{type(error).__name__}"
+
+
 def _without_the_clients_words(record: logging.LogRecord) -> bool:
-    """pygls quotes ids, params and what a refusal says of them; the client has been told, the log need not be."""
-    if record.name.startswith("pygls"):
+    """Libraries quote ids, methods, params and errors; the client has been told, the log need not be."""
+    if record.name.startswith(("pygls", "asyncio", "concurrent")):
         arguments = record.args if isinstance(record.args, tuple) else ()
         record.args = tuple(argument if isinstance(argument, int) else "..." for argument in arguments)
-        if record.exc_info and isinstance(record.exc_info[1], JsonRpcException):
-            record.exc_info = None
+        error = record.exc_info[1] if record.exc_info else None
+        record.exc_info = None
+        if error is not None and not isinstance(error, JsonRpcException):
+            record.msg, record.args = f"{record.getMessage()}\n{wordless(error)}", ()
     return True

@@ -50,6 +50,33 @@ def read_messages(stream: BinaryIO, post: Callable[[bytes | WireError | None], N
         post(None)
 
 
+class Output:
+    """Where the protocol writes. That the client no longer reads is told once; what comes after that is dropped."""
+
+    def __init__(self, stream: BinaryIO, on_gone: Callable[[], object]) -> None:
+        self._stream, self._on_gone = stream, on_gone
+        self._gone = False
+
+    def write(self, data: bytes) -> None:
+        """Write a message at once; see pygls.io_.Writer."""
+        if self._gone:
+            return
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except ConnectionError:
+            self._gone = True
+            # What is left in the stream is flushed when it is closed.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            self._on_gone()
+
+    def close(self) -> None:
+        """See pygls.io_.Writer."""
+        self._stream.close()
+
+
 def take_stdio() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for the protocol alone: whatever else prints, C code included, goes to stderr."""
     sys.stdout.flush()

@@ -26,19 +26,24 @@ SECRET_NAMES = (
     "service_account*.json", "kubeconfig",
 )  # fmt: skip
 SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".password-store", "gcloud")
+# A module of this name is code; it is kept out of other files' prompts, but may be completed itself.
+SOURCE_NAMES = re.compile(
+    r"(?:credentials?|secrets?|passwords)\.(?:pyi?|[cm]?[jt]sx?|java|go|rs|rb|php|cs|c|cpp|h|hpp|lua)"
+)
 EXCLUDED = "its name is a secret's or cannot be read, or the setting `exclude` names it"
 IGNORED = "git ignores it"
 MAX_LINKS, MAX_KNOWN = 40, 1024
 
 
-def is_excluded(uri: str, patterns: Sequence[str] = ()) -> bool:
+def is_excluded(uri: str, patterns: Sequence[str] = (), *, own: bool = False) -> bool:
     """Whether the name of a file keeps its text out of every prompt.
 
     `patterns` are the user's: one without a slash is matched with the file's name and every folder's above it, one with
     a slash with the end of the path. Case does not count. A URI that cannot be read may name anything: it is excluded.
+    With `own`, the question is about prompts for the file itself: the name of a module of code does not count.
     """
     parts = _parts(uri)
-    return parts is None or _is_secret(parts) or _is_matched(parts, tuple(patterns))
+    return parts is None or _is_secret(parts, own=own) or _is_matched(parts, tuple(patterns))
 
 
 def is_matched(uri: str, patterns: Sequence[str]) -> bool:
@@ -62,23 +67,23 @@ class Exclusion:
     def forget(self) -> None:
         """Read git's rules again at the next question."""
         self.ignored = Ignored(self._roots)
-        self._known = dict[tuple[str, tuple[str, ...]], str | None]()
+        self._known = dict[tuple[str, tuple[str, ...], bool], str | None]()
 
-    def reason(self, uri: str, patterns: Sequence[str] = ()) -> str | None:
+    def reason(self, uri: str, patterns: Sequence[str] = (), *, own: bool = False) -> str | None:
         """Why no prompt may hold a document's text, without its name; None where one may.
 
         The scheme does not count: a notebook's cell, an unsaved file and an older version obey the rules for their
-        path. What a symbolic link leads to is asked as well.
+        path. What a symbolic link leads to is asked as well. For `own` see is_excluded.
         """
-        key = uri, tuple(patterns)
+        key = uri, tuple(patterns), own
         if key not in self._known:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[key] = self._reason(*key)
         return self._known[key]
 
-    def _reason(self, uri: str, patterns: tuple[str, ...]) -> str | None:
-        if is_excluded(uri, patterns):
+    def _reason(self, uri: str, patterns: tuple[str, ...], own: bool) -> str | None:
+        if is_excluded(uri, patterns, own=own):
             return EXCLUDED
         path = path_of(uri)
         if path is None:
@@ -86,12 +91,12 @@ class Exclusion:
         if uri[:5].lower() != "file:" and ".git" in path.split(os.sep):
             # A file's older version, of which the path in the work tree cannot be told.
             return IGNORED
-        return next(filter(None, (self.reason_of_path(one, patterns) for one in leads_to(path))), None)
+        return next(filter(None, (self.reason_of_path(one, patterns, own=own) for one in leads_to(path))), None)
 
-    def reason_of_path(self, path: str, patterns: tuple[str, ...]) -> str | None:
+    def reason_of_path(self, path: str, patterns: tuple[str, ...], *, own: bool = False) -> str | None:
         """The same for a path by itself, whatever it leads to."""
         parts = _split(path)
-        if _is_secret(parts) or _is_matched(parts, patterns):
+        if _is_secret(parts, own=own) or _is_matched(parts, patterns):
             return EXCLUDED
         return IGNORED if self.ignored(path) else None
 
@@ -133,10 +138,11 @@ def _split(path: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[/\\]", path.lower()) if part)
 
 
-def _is_secret(parts: tuple[str, ...]) -> bool:
+def _is_secret(parts: tuple[str, ...], *, own: bool) -> bool:
     if not parts:
         return False
-    return _any_of(SECRET_NAMES).match(parts[-1]) is not None or not set(SECRET_FOLDERS).isdisjoint(parts[:-1])
+    named = _any_of(SECRET_NAMES).match(parts[-1]) is not None and not (own and SOURCE_NAMES.fullmatch(parts[-1]))
+    return named or not set(SECRET_FOLDERS).isdisjoint(parts[:-1])
 
 
 def _is_matched(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:

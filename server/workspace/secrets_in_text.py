@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from midspan.engine.api import Hole
+from midspan.server.workspace.drawn_text import has_drawn_literal
 from midspan.server.workspace.secret_patterns import (
     ABOUT,
     ACCOUNT,
@@ -135,7 +136,9 @@ def _may_hold(line: str, language: str, words: _Words) -> bool:
         return True
     if ISSUED_RUN.search(line) is not None and (ISSUED.search(line) is not None or _has_random(line)):
         return True
-    return line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line))
+    if line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line)):
+        return True
+    return has_drawn_literal(line)
 
 
 def _has(small: str, words: tuple[str, ...]) -> bool:

@@ -367,7 +367,7 @@ def test_the_embedded_checkpoint_rewrites_what_it_offers(tmp_path: Path) -> None
         actions = offered(client, (1, 4, 1, 27), only=["refactor.rewrite"])
         assert set(names(actions)) < set(ACTIONS)
         assert "docstring" not in names(actions)
-        [(rewritten, where)] = edits(client.request(51, "codeAction/resolve", named(actions, "fully")))
+        [(rewritten, where)] = edits(client.request(51, "codeAction/resolve", named(actions, "half")))
         assert where == span((1, 4, 1, 27))
         assert rewritten not in ("", "result = first + second")
         assert client.leave() == 0

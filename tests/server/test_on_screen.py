@@ -24,8 +24,8 @@ HISTORY = "file:///history.py"
 
 async def asked(client: Client) -> list[dict[str, Any]]:
     """What the scripted engine has been asked so far."""
-    client.open("history", uri=HISTORY)
-    [item] = await client.complete(0, 7, uri=HISTORY, invoked=True)
+    client.open("history = ", uri=HISTORY)
+    [item] = await client.complete(0, 10, uri=HISTORY, invoked=True)
     found: list[dict[str, Any]] = json.loads(str(item.insert_text))["asked"]
     return found
 
@@ -138,7 +138,29 @@ async def test_who_types_past_suggestions_in_a_line_is_shown_fewer_there(tmp_pat
         # The engine is 0.9 sure every time, which is less than what is asked after five wrong ones.
         assert shown == [[TEXT]] * 5 + [[]]
         assert texts(await client.complete(1, 4)) == [TEXT]
+        assert texts(await client.complete(0, 10, invoked=True)) == [TEXT]
+
+
+@pytest.mark.parametrize("invoked", [False, True])
+async def test_what_would_break_a_text_that_parses_is_not_shown(tmp_path: Path, invoked: bool) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = f(a)\ny = f(a, )\n")
+        assert texts(await client.complete(0, 8, invoked=invoked)) == []
+        assert texts(await client.complete(1, 9, invoked=invoked)) == [TEXT]
+
+
+async def test_where_nothing_parses_what_leaves_an_error_is_better_than_nothing(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = f(a, ")
         assert texts(await client.complete(0, 9, invoked=True)) == [TEXT]
+
+
+@pytest.mark.parametrize(("text", "character"), [("x = 1 + \\\n    2", 9), ("if x:\n    return x", 4)])
+async def test_where_nothing_fits_the_engine_is_not_asked(tmp_path: Path, text: str, character: int) -> None:
+    async with session(tmp_path) as client:
+        client.open(text)
+        assert texts(await client.complete(text.count("\n") if character == 4 else 0, character, invoked=True)) == []
+        assert await asked(client) == []
 
 
 async def test_only_who_asks_explicitly_wants_what_the_engine_is_not_sure_of(tmp_path: Path) -> None:
@@ -202,17 +224,17 @@ async def test_a_part_taken_counts_from_the_offers_beginning(tmp_path: Path) -> 
 async def test_explicit_requests_get_several_and_keep_what_is_on_screen_first(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = 1  # several\nx = ")
-        edit(client, 2, 1, 4, 4, "several ")
-        shown = await client.complete(1, 12)
+        edit(client, 2, 1, 4, 4, "several, ")
+        shown = await client.complete(1, 13)
         assert texts(shown) == [TEXT]
-        several = await client.complete(1, 12, invoked=True)
+        several = await client.complete(1, 13, invoked=True)
         assert texts(several) == [TEXT, "second", "third"]
         assert ids(several)[0] == ids(shown)[0]
-        again = await client.complete(1, 12, invoked=True)
+        again = await client.complete(1, 13, invoked=True)
         assert (texts(again), ids(again)) == (texts(several), ids(several))
-        assert texts(await client.complete(1, 12)) == [TEXT]
-        edit(client, 3, 1, 12, 12, "s")
-        assert texts(await client.complete(1, 13)) == ["econd"]
+        assert texts(await client.complete(1, 13)) == [TEXT]
+        edit(client, 3, 1, 13, 13, "s")
+        assert texts(await client.complete(1, 14)) == ["econd"]
         assert len(await asked(client)) == 2
     assert len(rows(tmp_path)) == 3
 
@@ -252,10 +274,10 @@ async def test_after_acceptance_the_next_gap_is_filled_before_it_is_asked_for(tm
 
 async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
     async with heard_session(tmp_path) as (client, heard):
-        client.open("x = 1\nlater ")
-        await client.complete(1, 6)
-        edit(client, 2, 1, 6, 6, TEXT)
-        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
+        client.open("x = y\nlater = ")
+        await client.complete(1, 8)
+        edit(client, 2, 1, 8, 8, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = y\nlater = ", f"x = y\nlater = {TEXT}"]
         # The scripted engine has one worker: were it not stopped, this would never be answered.
         assert texts(await client.complete(0, 5)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
@@ -263,11 +285,11 @@ async def test_a_real_request_stops_the_look_ahead(tmp_path: Path) -> None:
 
 async def test_a_key_stops_the_look_ahead(tmp_path: Path) -> None:
     async with heard_session(tmp_path) as (client, heard):
-        client.open("x = 1\nlater ")
-        await client.complete(1, 6)
-        edit(client, 2, 1, 6, 6, TEXT)
-        assert [await heard.prefix(), await heard.prefix()] == ["x = 1\nlater ", f"x = 1\nlater {TEXT}"]
-        edit(client, 3, 1, 0, 6 + len(TEXT), "y = ")
+        client.open("x = y\nlater = ")
+        await client.complete(1, 8)
+        edit(client, 2, 1, 8, 8, TEXT)
+        assert [await heard.prefix(), await heard.prefix()] == ["x = y\nlater = ", f"x = y\nlater = {TEXT}"]
+        edit(client, 3, 1, 0, 8 + len(TEXT), "y = ")
         assert texts(await client.complete(1, 4)) == [TEXT]
         assert [one["stopped"] for one in await asked(client)] == [False, True, False]
 

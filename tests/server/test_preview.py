@@ -9,6 +9,8 @@ from lsprotocol import types
 from midspan.engine.api import Frame, Hole
 from midspan.server.completion import Completion
 from midspan.server.preview import Preview
+from midspan.server.text.documents import Document
+from midspan.server.text.trial import Trial
 
 HERE = types.Position(3, 4)
 ASKED = Completion(
@@ -20,6 +22,7 @@ ASKED = Completion(
     selected="sel",
     invoked=False,
     line_end="\n",
+    trial=Trial(Document("file:///a.py", "python", 7, ""), (0, 0), (0, 0)),
 )
 
 

@@ -181,3 +181,29 @@ def test_patterns_match_names_folders_and_paths() -> None:
     assert is_excluded("file:///a/x/y/b.py", ["x/y"])
     assert is_excluded("file:///a/x/y/b.py", ["*.PY"])
     assert not is_excluded("file:///a/xx/y/b.py", ["x/y"])
+
+
+MODULES = ("secrets.py", "a/credentials.py", "passwords.ts", "Secret.java")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_named_like_secrets_is_kept_out_of_other_files_alone(name: str) -> None:
+    assert is_excluded(uri(name))
+    assert not is_excluded(uri(name), own=True)
+    assert is_excluded(uri(f".aws/{name}"), own=True)
+    assert is_excluded(uri(name), (name,), own=True)
+
+
+@pytest.mark.parametrize("name", [".env", "secrets.json", "credentials", "secrets.yaml", "key.pem", "secrets.toml"])
+def test_other_files_named_like_secrets_are_not_completed_either(name: str) -> None:
+    assert is_excluded(uri(name), own=True)
+
+
+def test_a_module_named_like_secrets_is_completed_until_it_holds_one(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
+        client.open("x = ", uri=uri("secrets.py"))
+        assert client.ask(complete(1, 0, 4, uri=uri("secrets.py"))) == [TEXT]
+        client.send(change('password = "swordfish"\nx = ', 2, uri=uri("secrets.py")))
+        assert client.ask(complete(2, 1, 4, uri=uri("secrets.py"))) is None
+        assert client.leave() == 0
