@@ -22,21 +22,8 @@ from tokenizers import Tokenizer
 from midspan.engine.api import CheckpointError
 from midspan.engine.llama import Llama, LlamaConfig, load_state
 from midspan.engine.training.continued.vocabulary import byte_level
+from midspan.engine.weights.load_gguf import NAMES, halves
 
-NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 CONTROL = 3  # token_type of special tokens
 
 
@@ -67,12 +54,6 @@ def hugging_face_name(name: str) -> str:
         raise CheckpointError(f"tensor `{name}` is not one of a llama network; use SmolLM2's GGUF")
     layer = "" if match[1] is None else f"model.layers.{match[1]}."
     return f"{layer}{NAMES[match[2]]}.weight"
-
-
-def halves(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Rows [heads * head_dim, hidden] from GGUF's order, a rotated pair's parts side by side, to halves of a head."""
-    rows, width = weight.shape
-    return weight.view(rows // head_dim, head_dim // 2, 2, width).transpose(1, 2).reshape(rows, width)
 
 
 def config_json(reader: GGUFReader) -> dict[str, Any]:

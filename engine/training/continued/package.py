@@ -21,6 +21,7 @@ from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.training.continued.heldout import ROOM, gap_losses
 from midspan.engine.training.continued.recipes import LONG
 from midspan.engine.training.continued.rows import RowBuilder
+from midspan.engine.training.continued.run import TEMPLATE
 from midspan.engine.training.continued.texts import Corpus
 from midspan.engine.weights.load_llama import Bits, open_llama, save_llama
 
@@ -29,7 +30,7 @@ MOST_FILE, MOST_ALL = 16 << 20, 80_000_000
 SETTINGS: dict[str, dict[str, Any]] = {
     "layout": {
         "kind": "marks",
-        "template": "smollm2-continued",
+        "template": TEMPLATE,
         "prefix_tokens": 448,
         "suffix_tokens": 160,
         "line_tokens": 48,

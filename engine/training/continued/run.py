@@ -26,6 +26,9 @@ from midspan.engine.training.continued.state import Progress, moments, read_stat
 from midspan.engine.training.continued.texts import Corpus
 from midspan.engine.weights.load_llama import open_llama
 
+# The marks of rows.py, by their name in prompts/fim_templates.json.
+TEMPLATE = "smollm2-continued"
+
 
 class Run:
     """Network, optimiser and data. A step's batch depends on seed and step alone, so that a run resumes exactly."""
@@ -97,12 +100,13 @@ class Run:
         write_state(self.out, moments(self.optimiser, self.masters), self.progress)
 
     def export(self, folder: Path) -> None:
-        """Write a checkpoint folder in Hugging Face's format with bf16 weights."""
+        """Write a checkpoint folder in Hugging Face's format with bf16 weights, which fills as rows were laid out."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: master.detach().bfloat16() for name, master in self.masters.items()}
         save_file(weights, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(self._config | {"torch_dtype": "bfloat16"}, indent=1) + "\n")
         self._tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "midspan.json").write_text(json.dumps({"layout": {"template": TEMPLATE}}) + "\n")
 
     def _losses(self, batch: Batch) -> Tensor:
         """Nats [K] of the learnt places."""

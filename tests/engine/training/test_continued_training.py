@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from midspan.engine.llama import rotations
+from midspan.engine.load_causal import read_marks_settings
+from midspan.engine.prompts.marks import templates
 from midspan.engine.training.continued.heldout import exact_matches, gap_losses, heldout_gaps
 from midspan.engine.training.continued.layers import long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe
@@ -99,6 +101,7 @@ def test_it_learns_and_the_exported_folder_opens(base: Path, corpus: Corpus, tmp
     run.export(tmp_path / "out")
     network = open_llama(tmp_path / "out", torch.bfloat16)
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert read_marks_settings(tmp_path / "out" / "midspan.json").layout.template in templates()
     assert tokenizer.get_vocab_size() == network.config.vocab_size
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, run.masters[name].bfloat16())
