@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -70,16 +71,28 @@ def _fitting(
 def save_llama(network: Llama, folder: Path, bits: Bits) -> None:
     """Write safetensors files, as `write_shards` does.
 
-    Matrices in bf16, in int8 with a scale a row, or, but for the embedding and the head, in int4 in groups of 32; those
-    two are in int8 then, as every token's step reads them and rare tokens' rows are worth their bits. Vectors in bf16.
+    Matrices in bf16, in int8 with a scale a row, or in int4 in groups of 32 but for those that are worth int8 then.
+    Vectors in bf16.
     """
     out: dict[str, torch.Tensor] = {}
     for name, tensor in network.named_parameters():
         plain = tensor.detach()
         if bits == 16 or plain.ndim < 2:
             out[name] = plain.to(torch.bfloat16).contiguous()
-        elif bits == 4 and ".layers." in name:
+        elif bits == 4 and not _worth_int8(name, network.config.layers):
             out[name], out[name + "_scale"] = quantize_int4_closest(plain)
         else:
             out[name], out[name + "_scale"] = int8_rows(plain)
     write_shards(out, folder)
+
+
+def _worth_int8(name: str, layers: int) -> bool:
+    """Whether a matrix loses too much in int4: embedding and head, values, and the last product of outer layers.
+
+    Of a network of 30 layers that is an eleventh more bytes, and left a third of what int4 cost in 40 held-out gaps.
+    """
+    if not name.startswith("model.layers."):
+        return True
+    place = int(name.split(".")[2])
+    outer = place < math.ceil(layers / 4) or place >= layers - math.ceil(layers / 8)
+    return ".v_proj." in name or (outer and ".down_proj." in name)
