@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pygls.exceptions import JsonRpcInvalidParams
-
 from midspan.server.session import Session
 from midspan.server.text.languages import is_on, off_because
 from midspan.server.workspace.exclusion import is_matched
@@ -16,19 +14,15 @@ NOT_OPEN = "midspan does not follow this file; open it from disk, in a language 
 def register_questions(session: Session) -> None:
     """Answer both commands."""
 
-    def languages_on(languages: object = ()) -> list[str]:
-        """Which of these LSP language ids are on; none before the engine is loaded. Raises JsonRpcInvalidParams."""
-        if not isinstance(languages, list) or not all(isinstance(one, str) for one in languages):
-            raise JsonRpcInvalidParams(f"{LANGUAGES_ON}: pass one list of LSP language ids")
+    async def languages_on(languages: list[str]) -> list[str]:
+        """Which of these LSP language ids are on; none before the engine is loaded."""
         engine, settings = session.engine, session.settings
         if engine is None or not settings.enable:
             return []
         return [one for one in languages if is_on(one, engine.about.languages, settings.languages)]
 
-    def why(uri: object = "") -> list[str]:
-        """Why nothing is shown in this document, a line each. Raises JsonRpcInvalidParams."""
-        if not isinstance(uri, str):
-            raise JsonRpcInvalidParams(f"{WHY}: pass the document's URI")
+    async def why(uri: str) -> list[str]:
+        """Why nothing is shown in the document of this URI, a line each."""
         return reasons(session, uri)
 
     session.command(LANGUAGES_ON)(languages_on)

@@ -140,10 +140,12 @@ export class Client implements vscode.Disposable {
   }
 
   private follow(told: { state: Shown; message: string }): void {
-    this.status.set(told.state, told.message);
     this.log.info(`${told.state}: ${told.message}`);
-    void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
-    void this.register();
+    // It is not ready before it can be asked.
+    void this.register().then(() => {
+      this.status.set(told.state, told.message);
+      void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
+    });
   }
 
   /** Asks nothing of midspan, and holds up no menu, in a language that is off. */

@@ -66,7 +66,7 @@ LAUNCHER
   cat >"$1/fonts.conf" <<FONTS
 <?xml version="1.0"?>
 <fontconfig>
-  <dir>$cache/chromium/usr/share/fonts</dir>
+  <dir>/usr/share/fonts</dir><dir>$cache/chromium/usr/share/fonts</dir>
   <cachedir>$cache/fonts</cachedir>
   <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
 </fontconfig>
