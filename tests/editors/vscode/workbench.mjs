@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
+import { DatabaseSync } from 'node:sqlite';
 
 export const ROOT = path.resolve(import.meta.dirname, '../../..');
 const CACHE = path.join(ROOT, '.cache/vscode');
@@ -25,6 +26,13 @@ const SETTINGS = {
   'editor.accessibilitySupport': 'off',
   'chat.disableAIFeatures': true,
 };
+
+/** Run in the page: the first line is pieces within the editor's own line, the others stand in a zone below it. */
+function ghostText() {
+  const texts = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent);
+  const first = texts('.view-line .ghost-text-decoration, .view-line .ghost-text-decoration-preview').join('');
+  return [first, ...texts('.suggest-preview-text.ghost-text .view-line')].join('\n').replaceAll('\u00a0', ' ');
+}
 
 /** What a condition gives once it gives anything; fails when that does not come in time. */
 export async function until(what, condition, patience = PATIENCE_MS) {
@@ -48,7 +56,7 @@ async function freePort() {
 
 export class Workbench {
   /** Starts VS Code on a folder with these files. `settings` are the user's; `trusted: false` asks for trust. */
-  static async start({ files, settings = {}, trusted = true, environment = {}, folderSettings } = {}) {
+  static async start({ files, settings = () => ({}), trusted = true, environment = {}, folderSettings } = {}) {
     const self = new Workbench();
     self.home = mkdtempSync(path.join(tmpdir(), 'midspan-vscode-'));
     self.folder = path.join(self.home, 'project');
@@ -56,7 +64,7 @@ export class Workbench {
     mkdirSync(self.folder);
     for (const [name, text] of Object.entries(files)) self.write(path.join(self.folder, name), text);
     if (folderSettings) self.write(path.join(self.folder, '.vscode/settings.json'), JSON.stringify(folderSettings));
-    self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings }));
+    self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
     const places = {};
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
     self.environment = { ...process.env, HOME: self.home, ...places, ...environment };
@@ -107,6 +115,57 @@ export class Workbench {
     await this.page.waitForSelector('.monaco-editor .view-line');
   }
 
+  /** Goes to a 1-based place of a file in the window that is open already. */
+  async show(name, line, column) {
+    await this.press('Control+p');
+    await this.page.waitForSelector('.quick-input-widget input:focus');
+    await this.page.keyboard.insertText(`${name}:${line}:${column}`);
+    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first().waitFor();
+    await this.press('Enter');
+    await this.page.locator('.tab.active', { hasText: name }).waitFor();
+    await this.page.locator('.statusbar-item', { hasText: `Ln ${line}, Col ${column}` }).waitFor();
+    this.name = name;
+    await this.focus();
+  }
+
+  /** Every ghost text that a frame has shown while `act` was at work, each once in a row. */
+  async painted(act) {
+    await this.page.evaluate((source) => {
+      const ghost = new Function(`return (${source})()`);
+      window.midspanSeen = [ghost()];
+      window.midspanLooks = true;
+      const look = () => {
+        const now = ghost();
+        if (now !== window.midspanSeen.at(-1)) window.midspanSeen.push(now);
+        if (window.midspanLooks) requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    }, ghostText.toString());
+    await act();
+    return this.page.evaluate(() => {
+      window.midspanLooks = false;
+      return window.midspanSeen;
+    });
+  }
+
+  /** The labels in the completion menu, once it is open. */
+  async menu() {
+    await this.page.waitForSelector('.suggest-widget.visible .monaco-list-row');
+    return this.page.locator('.suggest-widget.visible .monaco-list-row .label-name').allTextContents();
+  }
+
+  /** The rows of the local log of suggestions. */
+  rows() {
+    const file = path.join(this.state, 'telemetry.db');
+    if (!existsSync(file)) return [];
+    const store = new DatabaseSync(file, { readOnly: true });
+    try {
+      return store.prepare('SELECT * FROM completion ORDER BY ts').all();
+    } finally {
+      store.close();
+    }
+  }
+
   /** The keyboard goes to the editor. */
   async focus() {
     await this.page.keyboard.press('Control+1');
@@ -123,8 +182,7 @@ export class Workbench {
 
   /** The ghost text on screen, its lines joined; empty if there is none. */
   async ghost() {
-    const lines = await this.page.locator('.ghost-text-decoration, .ghost-text-decoration-preview, .ghost-text .view-line').allTextContents();
-    return lines.join('\n').replaceAll('\u00a0', ' ');
+    return this.page.evaluate(ghostText);
   }
 
   async ghostIs(text) {
@@ -198,6 +256,7 @@ export const PYTHON = process.env.MIDSPAN_PYTHON ?? path.join(ROOT, '.venv/bin/p
 export const environment = { PYTHONPATH: path.join(ROOT, 'src'), OMP_NUM_THREADS: '1' };
 
 /** The settings with the scripted server of tests/server: what it offers is what the line before the cursor says. */
-export function scripted(state, ...more) {
-  return { 'midspan.path': [PYTHON, path.join(ROOT, 'tests/server/scripted_serve.py'), '--state-dir', state, ...more] };
+export function scripted(workbench, ...more) {
+  const server = path.join(ROOT, 'tests/server/scripted_serve.py');
+  return { 'midspan.path': [PYTHON, server, '--state-dir', workbench.state, ...more] };
 }

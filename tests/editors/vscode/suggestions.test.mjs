@@ -1,0 +1,185 @@
+// Suggestions in a real VS Code, from the scripted server: what it offers is what the line before the cursor says.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { environment, scripted, until, Workbench } from './workbench.mjs';
+
+const TEXT = 'left + right';
+const FILES = {
+  'tab.py': 'def add(left, right):\n    ret\n',
+  'word.py': 'total = \n',
+  'cycle.py': 'several = \n',
+  'escape.py': 'gone = \n',
+  'along.py': 'along = \n',
+  'menu.py': 'names = [1]\nempty = na\n',
+  'slow.py': 'slow = \n',
+  'slow_menu.py': 'names = [1]\nslow = na\n',
+  'rewrite.py': 'def total(items):\n    result = sum(items)\n    return result\n',
+  'letters.py': '# é\nname = "é𝄞ß" + \n',
+  'crlf.py': 'def lines(left, right):\r\n\r\n\r\nprint(1)\r\n',
+  'frames.py': 'frames = \n',
+  'gate.py': 'low = \n',
+  'other.go': 'package main\n',
+};
+let workbench;
+
+before(async () => {
+  const settings = (of) => ({ ...scripted(of), 'midspan.preview': true });
+  workbench = await Workbench.start({ files: FILES, settings, environment });
+  await workbench.open('tab.py', 2, 8);
+  await workbench.ready();
+});
+
+after(() => workbench?.stop());
+
+async function row(wanted) {
+  return until('the log has the row', () => workbench.rows().find(wanted), 10_000);
+}
+
+test('ghost text appears, Tab accepts it, and the log says so', async () => {
+  await workbench.type('urn ');
+  await workbench.ghostIs(TEXT);
+  await workbench.picture('ghost-text');
+  await workbench.press('Tab');
+  await workbench.saved(`def add(left, right):\n    return ${TEXT}\n`);
+  const { trigger, language, chars } = await row((one) => one.accepted_ts !== null);
+  assert.deepEqual({ trigger, language, chars }, { trigger: 'automatic', language: 'python', chars: TEXT.length });
+});
+
+test('the next word is taken alone, and the log says how much', async () => {
+  await workbench.show('word.py', 1, 9);
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  await workbench.press('Control+ArrowRight');
+  await workbench.ghostIs(' + right');
+  await workbench.saved('total =  left\n');
+  await row((one) => one.partial_chars === 'left'.length);
+});
+
+test('next and previous go round', async () => {
+  await workbench.show('cycle.py', 1, 11);
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  await workbench.press('Alt+]');
+  await workbench.ghostIs('second');
+  await workbench.press('Alt+]');
+  await workbench.ghostIs('third');
+  await workbench.press('Alt+[');
+  await workbench.ghostIs('second');
+  await workbench.press('Tab');
+  await workbench.saved('several =  second\n');
+});
+
+test('Escape takes it away and changes nothing', async () => {
+  await workbench.show('escape.py', 1, 8);
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  await workbench.press('Escape');
+  await workbench.ghostIs('');
+  await workbench.saved('gone =  \n');
+});
+
+test('typing along keeps it on screen at every frame', async () => {
+  await workbench.show('along.py', 1, 9);
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  const seen = await workbench.painted(async () => {
+    for (const key of 'left') await workbench.press(key);
+    await workbench.ghostIs(' + right');
+  });
+  const rests = [TEXT, 'eft + right', 'ft + right', 't + right', ' + right'];
+  assert.deepEqual(seen.filter((one) => !rests.includes(one)), []);
+});
+
+test('an empty answer leaves the ordinary menu to open', async () => {
+  await workbench.show('menu.py', 2, 11);
+  await workbench.type('m');
+  assert.deepEqual(await workbench.menu(), ['names']);
+  assert.equal(await workbench.ghost(), '');
+  await workbench.press('Escape');
+});
+
+test('the ordinary menu opens before an answer that is late', async () => {
+  await workbench.show('slow_menu.py', 2, 10);
+  const began = Date.now();
+  await workbench.type('m');
+  assert.deepEqual(await workbench.menu(), ['names']);
+  // The answer takes a second; what is over it is this machine's.
+  assert.ok(Date.now() - began < 1000, `${Date.now() - began} ms`);
+  await workbench.press('Escape');
+});
+
+test('a late answer is offered when it comes', async () => {
+  await workbench.show('slow.py', 1, 8);
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  await workbench.press('Tab');
+  await workbench.saved(`slow =  ${TEXT}\n`);
+  await row((one) => one.latency_ms >= 1000 && one.trigger === 'automatic' && one.accepted_ts !== null);
+});
+
+test('a selection is rewritten, and undone in one step', async () => {
+  await workbench.show('rewrite.py', 2, 5);
+  await workbench.press('Shift+End', 'Control+.');
+  const action = workbench.page.locator('.action-widget .monaco-list-row', { hasText: /midspan: refill/i }).first();
+  await action.waitFor();
+  await workbench.picture('code-actions');
+  await action.click();
+  await workbench.saved(`def total(items):\n    ${TEXT}\n    return result\n`);
+  await workbench.focus();
+  await workbench.press('Control+z');
+  await workbench.saved(FILES['rewrite.py']);
+});
+
+test('letters of all planes may stand before the cursor', async () => {
+  await workbench.show('letters.py', 2, 16);
+  await workbench.press('End');
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  await workbench.press('Tab');
+  await workbench.saved(`# é\nname = "é𝄞ß" +  ${TEXT}\n`);
+});
+
+test('several lines keep the line ends of the file', async () => {
+  await workbench.show('crlf.py', 2, 1);
+  await workbench.type('    ');
+  await workbench.ghostIs(`${TEXT}\n    ${TEXT}`);
+  await workbench.press('Tab');
+  await workbench.saved(`def lines(left, right):\r\n    ${TEXT}\r\n    ${TEXT}\r\n\r\nprint(1)\r\n`);
+});
+
+test('the draft is drawn while it settles, and gone with the answer', async () => {
+  await workbench.show('frames.py', 1, 10);
+  await workbench.page.evaluate(() => {
+    window.midspanDrafts = [];
+    const look = () => {
+      for (const one of document.querySelectorAll('.view-line [class*=ced-]')) {
+        const text = getComputedStyle(one, '::after').content.replaceAll('"', '').replaceAll('\u00a0', ' ');
+        if (text !== 'none' && window.midspanDrafts.at(-1) !== text) window.midspanDrafts.push(text);
+      }
+      requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  });
+  await workbench.type(' ');
+  await workbench.ghostIs(TEXT);
+  const drafts = await workbench.page.evaluate(() => window.midspanDrafts);
+  assert.ok(drafts.length > 0 && drafts.every((one) => TEXT.startsWith(one)), JSON.stringify(drafts));
+});
+
+test('why nothing is shown is said in words', async () => {
+  await workbench.show('gate.py', 1, 7);
+  await workbench.type(' ');
+  await until('the question is answered with the gate', async () => {
+    await workbench.run('midspan: Why Is Nothing Shown Here?');
+    const said = await workbench.notified('midspan:');
+    await workbench.run('Notifications: Clear All Notifications');
+    return said.includes('1% sure and 25% was needed');
+  });
+});
+
+test('a language that is off is not asked about, and the reason names the fix', async () => {
+  await workbench.show('other.go', 1, 13);
+  await workbench.run('midspan: Why Is Nothing Shown Here?');
+  await workbench.notified('the setting "languages": {"go": true} turns it on');
+  await workbench.run('Notifications: Clear All Notifications');
+});
