@@ -16,6 +16,7 @@ import {
 } from 'vscode-languageclient/node';
 import { Draft } from './draft.js';
 import { Punctual } from './inline.js';
+import { Partial } from './partial.js';
 import { selectorOf } from './languages.js';
 import type { Server } from './server.js';
 import { forServer } from './settings.js';
@@ -32,6 +33,7 @@ export class Client implements vscode.Disposable {
   private client: LanguageClient | undefined;
   private punctual: Punctual | undefined;
   private draft: Draft | undefined;
+  private partial: Partial | undefined;
   private crashes: number[] = [];
   private registered = '';
 
@@ -56,6 +58,10 @@ export class Client implements vscode.Disposable {
     this.punctual = new Punctual((event, ms) => this.log.info(`a suggestion was ${event} after ${Math.round(ms)} ms`));
     const client = (this.client = new LanguageClient('midspan', 'midspan', run, this.options()));
     this.draft = new Draft(client);
+    this.partial = new Partial((item, acceptedLength) => {
+      const told = { insertText: item.insertText, command: item.command };
+      void client.sendNotification('textDocument/didPartiallyAcceptCompletion', { item: told, acceptedLength });
+    });
     this.inlineFeature(client).initialize = () => undefined; // Registered later, for the languages that are on.
     client.onNotification('midspan/status', (told: { state: Shown; message: string }) => this.follow(told));
     try {
@@ -78,6 +84,7 @@ export class Client implements vscode.Disposable {
     this.registered = '';
     this.punctual?.dispose();
     this.draft?.dispose();
+    this.partial?.dispose();
     if (client?.needsStop()) {
       await client.stop();
     }
@@ -115,7 +122,9 @@ export class Client implements vscode.Disposable {
           const began = Date.now();
           const items = await punctual?.provide(document, position, context, token, next);
           this.draft?.clear();
-          if (items && ('items' in items ? items.items.length : items.length) > 0) {
+          const list = items && 'items' in items ? items.items : (items ?? []);
+          if (list.length > 0) {
+            this.partial?.offered(document, position, list);
             this.status.took(Date.now() - began);
           }
           return items;

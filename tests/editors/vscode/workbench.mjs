@@ -29,9 +29,12 @@ const SETTINGS = {
 
 /** Run in the page: the first line is pieces within the editor's own line, the others stand in a zone below it. */
 function ghostText() {
-  const texts = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent);
-  const first = texts('.view-line .ghost-text-decoration, .view-line .ghost-text-decoration-preview').join('');
-  return [first, ...texts('.suggest-preview-text.ghost-text .view-line')].join('\n').replaceAll('\u00a0', ' ');
+  const pieces = [...document.querySelectorAll('.monaco-editor .ghost-text, .monaco-editor .ghost-text-decoration')];
+  const lines = Map.groupBy(pieces, (one) => one.parentElement);
+  const isBelow = (line) => (line.querySelector('.ghost-text') === null ? 0 : 1);
+  const inOrder = [...lines.keys()].sort((one, other) => isBelow(one) - isBelow(other));
+  const texts = inOrder.map((line) => lines.get(line).map((one) => one.textContent).join(''));
+  return texts.join('\n').replaceAll('\u00a0', ' ');
 }
 
 /** What a condition gives once it gives anything; fails when that does not come in time. */
@@ -56,21 +59,41 @@ async function freePort() {
 
 export class Workbench {
   /** Starts VS Code on a folder with these files. `settings` are the user's; `trusted: false` asks for trust. */
-  static async start({ files, settings = () => ({}), trusted = true, environment = {}, folderSettings } = {}) {
+  static async start({ files, settings = () => ({}), trusted = true, environment = {} }) {
     const self = new Workbench();
     self.home = mkdtempSync(path.join(tmpdir(), 'midspan-vscode-'));
     self.folder = path.join(self.home, 'project');
     self.state = path.join(self.home, 'state');
     mkdirSync(self.folder);
     for (const [name, text] of Object.entries(files)) self.write(path.join(self.folder, name), text);
-    if (folderSettings) self.write(path.join(self.folder, '.vscode/settings.json'), JSON.stringify(folderSettings));
-    self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
     const places = {};
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
     self.environment = { ...process.env, HOME: self.home, ...places, ...environment };
+    self.settings = { ...SETTINGS, ...settings(self) };
+    self.store();
     await self.serve(trusted);
     await self.browse();
     return self;
+  }
+
+  store() {
+    this.write(path.join(this.home, 'data/User/settings.json'), JSON.stringify(this.settings));
+  }
+
+  /** Changes one of the user's settings while VS Code runs. */
+  setting(name, value) {
+    this.settings[name] = value;
+    this.store();
+  }
+
+  /** Another window on the same VS Code, with files of its own. */
+  async another(files, name, line, column) {
+    const other = Object.assign(new Workbench(), this, { folder: path.join(this.home, 'another') });
+    for (const [file, text] of Object.entries(files)) other.write(path.join(other.folder, file), text);
+    other.page = await this.page.context().newPage();
+    other.page.setDefaultTimeout(PATIENCE_MS);
+    await other.open(name, line, column);
+    return other;
   }
 
   write(file, text) {
@@ -240,6 +263,11 @@ export class Workbench {
   async picture(name) {
     mkdirSync(PICTURES, { recursive: true });
     await this.page.screenshot({ path: path.join(PICTURES, `${name}.png`) });
+  }
+
+  /** What was on screen when a test failed. */
+  async pictureOf(test) {
+    if (!test.passed) await this.picture(`failed: ${test.name}`.replaceAll(/\W+/g, '-')).catch(() => undefined);
   }
 
   async stop() {
