@@ -181,7 +181,9 @@ export class Client implements vscode.Disposable {
     const message = again
       ? 'midspan: the server had stopped and was started again'
       : `midspan: the server stopped ${this.crashes.length} times in three minutes; its log says why`;
-    if (!again) {
+    if (again) {
+      this.status.set('starting', 'the server had stopped');
+    } else {
       this.status.set('error', 'the server stops again and again; see the log, then restart it');
     }
     void vscode.window.showWarningMessage(message, 'Show Log', 'Restart').then((choice) => {

@@ -69,21 +69,10 @@ export class Workbench {
     const places = {};
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
     self.environment = { ...process.env, HOME: self.home, ...places, ...environment };
-    self.settings = { ...SETTINGS, ...settings(self) };
-    self.store();
+    self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
     await self.serve(trusted);
     await self.browse();
     return self;
-  }
-
-  store() {
-    this.write(path.join(this.home, 'data/User/settings.json'), JSON.stringify(this.settings));
-  }
-
-  /** Changes one of the user's settings while VS Code runs. */
-  setting(name, value) {
-    this.settings[name] = value;
-    this.store();
   }
 
   /** Another window on the same VS Code, with files of its own. */
