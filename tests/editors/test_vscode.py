@@ -48,6 +48,10 @@ def extensions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", sorted(TESTS.glob("*.test.mjs")), ids=lambda file: file.name.partition(".")[0])
 def test_vscode(extensions: Path, tmp_path: Path, file: Path) -> None:
-    variables = {"MIDSPAN_EXTENSIONS": str(extensions), "MIDSPAN_PYTHON": sys.executable}
+    variables = {
+        "MIDSPAN_EXTENSIONS": str(extensions),
+        "MIDSPAN_PYTHON": sys.executable,
+        "MIDSPAN_BASE_PYTHON": str(Path(sys.executable).resolve()),
+    }
     ended = run(["--test", "--test-reporter", "spec", str(file)], tmp_path, 890, **variables)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -28,7 +28,7 @@ def test_the_settings_are_the_servers() -> None:
 
 
 def test_defaults_are_the_servers() -> None:
-    ours = msgspec.to_builtins(DEFAULTS)
+    ours = json.loads(msgspec.json.encode(DEFAULTS))
     assert {name: PROPERTIES[name]["default"] for name in PROPERTIES.keys() - OWN} == {
         name: value for name, value in ours.items() if name not in SENT
     }

@@ -21,9 +21,8 @@ import { selectorOf } from './languages.js';
 import type { Server } from './server.js';
 import { forServer } from './settings.js';
 import type { State as Shown, Status } from './status.js';
+import { isOlder, OLDEST_SERVER } from './version.js';
 
-/** The oldest server that this extension can speak to. */
-const OLDEST = [0, 1, 0];
 const RESTARTS = 4;
 const WITHIN_MS = 180_000;
 const REGISTRATION = 'midspan-inline';
@@ -73,7 +72,7 @@ export class Client implements vscode.Disposable {
     const version = client.initializeResult?.serverInfo?.version ?? '0';
     if (isOlder(version)) {
       await this.stop();
-      this.status.set('error', `midspan ${version} is older than ${OLDEST.join('.')}; run ${server.upgrade}`);
+      this.status.set('error', `midspan ${version} is older than ${OLDEST_SERVER.join('.')}; run ${server.upgrade}`);
       throw new Error(`midspan ${version} is too old for this extension; run ${server.upgrade}`);
     }
   }
@@ -193,10 +192,4 @@ export class Client implements vscode.Disposable {
     });
     return { action: again ? CloseAction.Restart : CloseAction.DoNotRestart, handled: true };
   }
-}
-
-function isOlder(version: string): boolean {
-  const numbers = version.split('.').map((one) => Number.parseInt(one, 10) || 0);
-  const at = OLDEST.findIndex((oldest, place) => (numbers[place] ?? 0) !== oldest);
-  return at >= 0 && (numbers[at] ?? 0) < (OLDEST[at] ?? 0);
 }

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
-import { environment, PYTHON, scripted, until, Workbench } from './workbench.mjs';
+import { environment, scripted, until, Workbench } from './workbench.mjs';
 
 const TEXT = 'left + right';
 const FILES = { 'a.py': 'total = \n' };
@@ -149,20 +149,4 @@ test('two windows have a server each, and one log', async () => {
   await other.ghostIs(TEXT);
   await other.press('Tab');
   await until('both are in the log', () => workbench.rows().filter((row) => row.accepted_ts !== null).length === 2, 10_000);
-});
-
-test('the embedded model fills in a real file', async () => {
-  const text = readFileSync(path.join(import.meta.dirname, '../../../fixtures/demo/inventory.py'), 'utf8');
-  await open({
-    files: { 'a.py': 'x\n', 'inventory.py': `${text}\n\ndef names_of(items):\n    for item in\n` },
-    settings: () => ({ 'midspan.interpreter': PYTHON, 'midspan.show_threshold': 0 }),
-  });
-  await workbench.ready();
-  const lines = text.split('\n').length + 3;
-  await workbench.show('inventory.py', lines, 16);
-  await workbench.type(' ');
-  const ghost = await until('there is ghost text', () => workbench.ghost());
-  await workbench.picture('embedded');
-  await workbench.press('Tab');
-  await workbench.saved(`${text}\n\ndef names_of(items):\n    for item in ${ghost}\n`);
 });

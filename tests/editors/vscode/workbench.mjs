@@ -68,7 +68,8 @@ export class Workbench {
     for (const [name, text] of Object.entries(files)) self.write(path.join(self.folder, name), text);
     const places = {};
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
-    self.environment = { ...process.env, HOME: self.home, ...places, ...environment };
+    // VSCODE_CLI: the environment is the one given here, and not that of a login shell.
+    self.environment = { ...process.env, VSCODE_CLI: '1', HOME: self.home, ...places, ...environment };
     self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
     await self.serve(trusted);
     await self.browse();
