@@ -99,7 +99,8 @@ test-editors: $(VENV)/stamp-development nvim vscode vsix
 
 # The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.
 picture-vscode: $(VENV)/stamp-development vscode vsix
-	@$(BIN)/python -m tests.editors.vscode_program picture docs/vscode.png
+	@$(BIN)/python -m pytest -q -m vscode tests/editors/test_vscode.py -k embedded
+	@cp .cache/pictures/vscode.png docs/vscode.png
 
 # The kernels for 64-bit ARM, compiled by a cross compiler and run under an emulator.
 arm64: $(VENV)/stamp-development

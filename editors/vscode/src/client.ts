@@ -41,6 +41,7 @@ export class Client implements vscode.Disposable {
     private readonly status: Status,
     private readonly languages: readonly string[],
     private readonly storage: string,
+    private readonly nowOn: (languages: readonly string[]) => void,
   ) {}
 
   get running(): boolean {
@@ -167,6 +168,7 @@ export class Client implements vscode.Disposable {
     const feature = this.inlineFeature(client);
     feature.unregister(REGISTRATION);
     if (on.length > 0) {
+      this.nowOn(on);
       this.log.info(`suggestions are on in ${on.join(', ')}`);
       feature.register({ id: REGISTRATION, registerOptions: { documentSelector: selectorOf(on) } });
     }

@@ -5,7 +5,7 @@ import * as vscode from 'vscode';
 import { Client } from './client.js';
 import { registerCommands } from './commands.js';
 import { CannotInstall, install } from './install.js';
-import { selectorOf, servedLanguages } from './languages.js';
+import { isWanted, remember, selectorOf, servedLanguages } from './languages.js';
 import { findServer, NotFound, type Server } from './server.js';
 import { STARTED_WITH } from './settings.js';
 import { Status } from './status.js';
@@ -23,12 +23,14 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const status = new Status(selectorOf(languages));
   const storage = context.globalStorageUri.fsPath;
   await mkdir(storage, { recursive: true });
-  const own = (client = new Client(log, status, languages, storage));
+  const own = (client = new Client(log, status, languages, storage, (on) => remember(context, on)));
   context.subscriptions.push(log, status, own);
   let server: Server | undefined;
 
+  let begun = false;
   /** Finds and starts a server; says where there is none. */
   const start = async (): Promise<void> => {
+    begun = true;
     try {
       server = await findServer(storage);
       if (server === undefined) {
@@ -72,18 +74,28 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     }
   };
 
+  const startIfWanted = (): void => {
+    if (!begun && isWanted(context)) {
+      void start();
+    }
+  };
+
   const ask: Client['ask'] = (command, ...args) => own.ask(command, ...args);
   registerCommands({ context, log, status, server: () => server, ask, restart: start, setUp });
   context.subscriptions.push(
     vscode.workspace.onDidChangeConfiguration((event) => {
-      if (STARTED_WITH.some((name) => event.affectsConfiguration(name))) {
+      if (begun && STARTED_WITH.some((name) => event.affectsConfiguration(name))) {
         void start();
+      } else {
+        startIfWanted();
       }
     }),
+    vscode.workspace.onDidOpenTextDocument(startIfWanted),
     // A folder that is trusted now may name a server.
-    vscode.workspace.onDidGrantWorkspaceTrust(() => void start()),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => begun && void start()),
   );
-  void start();
+  status.set('off', 'starts with the first file in a language that is on');
+  startIfWanted();
 }
 
 export async function deactivate(): Promise<void> {
