@@ -35,7 +35,7 @@ def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> 
     if fill.stopped == "deadline" and not fill.candidates:
         return f"too slow: nothing was ready within {deadline_ms} ms; raise `deadline_ms`, or take a smaller checkpoint"
     if not fill.candidates:
-        return f"the model saw nothing likely enough here, and stopped {took}; ask for a suggestion to see its best guess"
+        return f"the model saw nothing likely enough here, and stopped {took}; ask for a suggestion to see its best"
     if fill.confidence < threshold:
         needed = f"the best suggestion was {fill.confidence:.0%} sure and {threshold:.0%} was needed"
         return f"{needed}; ask for a suggestion to see it, or lower `show_threshold`"

@@ -20,6 +20,9 @@ class Inventory:
 
     def value(self):
         result = 0
-        for item in self.items.
+        for item in self.items.values():
             result += item.total()
         return result
+
+    def cheapest(self):
+        """The item of least price."""
