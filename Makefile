@@ -85,6 +85,7 @@ $(EXTENSION)/node_modules/stamp: $(EXTENSION)/package-lock.json
 
 $(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.json $(EXTENSION)/bundle.sh \
     $(wildcard $(EXTENSION)/src/*.ts $(EXTENSION)/walkthrough/* server/*.py server/*/*.py engine/*.py engine/*/*.py)
+	@$(PIP) 'setuptools>=77'
 	@PYTHON=$(abspath $(BIN)/python) $(EXTENSION)/bundle.sh
 	@cd $(EXTENSION) && npm run --silent types && npm run --silent build && \
 	    npx vsce package --no-dependencies --allow-missing-repository --out midspan.vsix
