@@ -1,4 +1,5 @@
 // The packaged extension with the real server and the embedded model; what is on screen then is the picture in README.md.
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
@@ -37,5 +38,7 @@ test('the report is a page without scripts', async () => {
   await workbench.run('midspan: Report');
   const frame = workbench.page.frameLocator('iframe.webview.ready').frameLocator('iframe');
   await frame.getByText('offered').first().waitFor();
+  const policy = await frame.locator('meta[http-equiv="Content-Security-Policy"]').getAttribute('content');
+  assert.equal(policy, "default-src 'none'; style-src 'unsafe-inline'");
   await workbench.picture('report');
 });

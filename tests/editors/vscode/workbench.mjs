@@ -22,6 +22,7 @@ const QUIET = [
 const SETTINGS = {
   'workbench.startupEditor': 'none',
   'workbench.enableExperiments': false,
+  'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'security.workspace.trust.untrustedFiles': 'open',
   'editor.accessibilitySupport': 'off',
   'chat.disableAIFeatures': true,
