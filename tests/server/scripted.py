@@ -9,7 +9,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     forever     steps until it is told to stop
     later       TEXT; where TEXT stands behind it, steps until it is told to stop
     frames      many quick frames, then TEXT
-    delayed     TEXT after a second
+    delayed     TEXT after three seconds
     newest      with another word: it also stops when anything newer is asked, as the real engine does
     empty       nothing to insert
     single      one character to insert
@@ -34,7 +34,7 @@ from midspan.engine.settings import ACTIONS
 
 TEXT = "left + right"
 STEP_S = 0.05
-DELAY_S = 1.0
+DELAY_S = 3.0
 FRAMES = 40
 Stops = tuple[threading.Event, ...]
 

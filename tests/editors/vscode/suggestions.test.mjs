@@ -4,6 +4,8 @@ import { after, afterEach, before, test } from 'node:test';
 import { environment, scripted, until, Workbench } from './workbench.mjs';
 
 const TEXT = 'left + right';
+// What the scripted server takes for a word that says so.
+const ANSWER_MS = 3000;
 const FILES = {
   'tab.py': 'def add(left, right):\n    ret\n',
   'word.py': 'total = \n',
@@ -105,8 +107,7 @@ test('the ordinary menu opens before an answer that is late', async () => {
   const began = Date.now();
   await workbench.type('m');
   assert.deepEqual(await workbench.menu(), ['names']);
-  // The answer takes a second; what is over it is this machine's.
-  assert.ok(Date.now() - began < 1000, `${Date.now() - began} ms`);
+  assert.ok(Date.now() - began < ANSWER_MS, `${Date.now() - began} ms`);
   await workbench.press('Escape');
 });
 
@@ -116,7 +117,7 @@ test('a late answer is offered when it comes', async () => {
   await workbench.ghostIs(TEXT);
   await workbench.press('Tab');
   await workbench.saved(`delayed =  ${TEXT}\n`);
-  await row((one) => one.latency_ms >= 1000 && one.trigger === 'automatic' && one.accepted_ts !== null);
+  await row((one) => one.latency_ms >= ANSWER_MS && one.trigger === 'automatic' && one.accepted_ts !== null);
 });
 
 test('a selection is rewritten, and undone in one step', async () => {
@@ -162,7 +163,7 @@ test('the draft is drawn while it settles, and gone with the next key', async ()
   await workbench.type(' ');
   await until('the whole draft is drawn', async () => (await draft()) === TEXT);
   await workbench.picture('draft');
-  await workbench.press('Backspace', 'Backspace', 'Backspace', 'Backspace');
+  await workbench.press('Control+a', 'Delete');
   await until('the draft is gone', async () => (await draft()) === '');
 });
 
