@@ -25,6 +25,7 @@ from sweep_places import KINDS, Lines, Place, breaks, cuts, draw, filled, repeat
 from midspan.engine.api import Budget, Engine
 from midspan.server import completion
 from midspan.server.actions import BY_NAME, choices
+from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.suggestions import Suggestions
 from midspan.server.text.documents import Document
 from midspan.server.text.syntax_check import load_with_syntax
@@ -71,6 +72,8 @@ def completions(engine: Engine, place: Place, *, invoked: bool) -> Iterator[Item
         return
     threshold = engine.about.show_threshold
     asked = completion.completion_at(document, spot, lambda _, __, hole: hole, invoked=invoked)
+    if nothing_fits(asked.hole):
+        return
     budget = Budget(candidates=3 if invoked else 1, min_confidence=0.0 if invoked else threshold)
     fill = engine.fill(asked.hole, budget).result()
     threshold = Suggestions().wary(threshold, document, spot.start)

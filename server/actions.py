@@ -13,6 +13,7 @@ from midspan.server.postprocess.trim import trim
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
 from midspan.server.text.line_index import Place, byte_length
+from midspan.server.text.trial import Trial
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -29,6 +30,11 @@ PLACEHOLDER = re.compile(r"(?<![\w.])(?:\.\.\.|pass|TODO)(?![\w.(])")
 AS_STATEMENT = re.compile(r"(?:^|[:{;])\s*\Z")
 AS_VALUE = re.compile(r"(?:(?<![=!<>])=|=>|\breturn)\s*\Z")
 AT_THE_END = re.compile(r"\s*(?:[;}].*)?\Z")
+# A line that does nothing, in any language of the table.
+HOLDS_A_PLACE = re.compile(
+    r"(?:(?:#|//|--|/\*).*|(?:pass|\.\.\.|return(?: None| null| nil)?|raise NotImplementedError(?:\(.*\))?"
+    r"|(?:todo|unimplemented)!\(.*\)|throw new Error\(.*\))?;?)"
+)
 # A block ends at these; a placeholder is to be filled, not followed.
 LEAVES = re.compile(r"\s*(?:return|raise|throw|break|continue|pass|\.\.\.)(?!\w)")
 CLOSERS = frozenset(("}", "]", ")", "end", "fi", "done", "esac", "until"))
@@ -38,15 +44,18 @@ CLOSERS = frozenset(("}", "]", ")", "end", "fi", "done", "esac", "until"))
 class Change:
     """What an action does: `before`, the fill and `after` replace [start, end); LF line ends.
 
-    `trims` is false if the engine's text is taken as it is.
+    `trial` is the span in the document. `trims` is false if the engine's text is taken as it is; `stands_in` says that
+    what is there stands in for code, so that a text which does nothing is no better.
     """
 
     start: Place
     end: Place
     hole: Hole
+    trial: Trial
     before: str = ""
     after: str = ""
     trims: bool = True
+    stands_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +130,7 @@ def placeholder(document: Document, start: Place, end: Place) -> Change | None:
     if (todo := _todo_comment(document, content)) is not None:
         change = _replacing(document, (line, len(head)), (line, len(content)))
         hole = replace(change.hole, prefix=change.hole.prefix + encodable(todo) + "\n" + head, kind="block", draft="")
-        return replace(change, hole=hole)
+        return replace(change, hole=hole, stands_in=True)
     for found in PLACEHOLDER.finditer(content):
         if start != end and (found.end() <= start[1] or end[1] <= found.start()):
             continue
@@ -133,7 +142,8 @@ def placeholder(document: Document, start: Place, end: Place) -> Change | None:
             continue
         change = _replacing(document, (line, found.start()), (line, found.end()))
         alone = not before.strip() and not behind.strip()
-        return replace(change, hole=replace(change.hole, kind="block" if alone else "rest_of_line"))
+        hole = replace(change.hole, kind="block" if alone else "rest_of_line")
+        return replace(change, hole=hole, stands_in=True)
     return None
 
 
@@ -183,16 +193,25 @@ BY_NAME = {action.name: action for action in ACTIONS}
 
 
 def choices(change: Change, fill: Fill) -> list[str]:
-    """The distinct texts of a fill that change anything, best first."""
+    """The distinct texts of a fill that change anything, best first, without those that break the document.
+
+    Where it does not parse as it is, those are given as well if there is nothing else.
+    """
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
         text = trim(change.hole, candidate.text) if change.trims else candidate.text
         # Half of a character, where a token that stays or goes holds the other half.
         broken = text is not None and "\ufffd" in text and "\ufffd" not in old
-        if text and text.strip() and text != old and not broken:
+        if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
-    return list(texts)
+    fit = [text for text in texts if not change.trial.breaks(change.before + text + change.after)]
+    return fit or ([] if change.trial.parsed else list(texts))
+
+
+def does_nothing(text: str) -> bool:
+    """Whether a text is comments and statements that only hold a place."""
+    return all(HOLDS_A_PLACE.fullmatch(line.strip()) for line in text.split("\n"))
 
 
 def is_too_long(document: Document, start: Place, end: Place) -> bool:
@@ -214,7 +233,7 @@ def _replacing(document: Document, start: Place, end: Place) -> Change:
         first, *between = document.lines[start[0] : end[0]]
         old = "".join([first[start[1] :], *between, document.lines[end[0]][: end[1]]])
     draft = encodable(lf(old))
-    return Change(start=start, end=end, hole=_encodable(replace(hole, draft=draft)))
+    return Change(start=start, end=end, hole=_encodable(replace(hole, draft=draft)), trial=Trial(document, start, end))
 
 
 def _inserting(document: Document, start: Place, end: Place, before: str) -> Change:
@@ -224,6 +243,7 @@ def _inserting(document: Document, start: Place, end: Place, before: str) -> Cha
         start=start,
         end=end,
         hole=_encodable(replace(hole, prefix=hole.prefix + before, kind="block")),
+        trial=Trial(document, start, end),
         before=before,
     )
 

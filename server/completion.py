@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from lsprotocol import types
 
-from midspan.engine.api import Fill, Hole
+from midspan.engine.api import Candidate, Fill, Hole
 from midspan.server.postprocess.trim import trim
 from midspan.server.telemetry import Offer
 from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
+from midspan.server.text.trial import Trial
 
 DID_ACCEPT = "midspan.didAccept"
 # The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
@@ -37,7 +38,10 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A completion request as it came; `range`, in the client's encoding, is what an item replaces."""
+    """A completion request as it came; `range`, in the client's encoding, is what an item replaces.
+
+    `trial` is that range in the document.
+    """
 
     uri: str
     version: int
@@ -46,6 +50,7 @@ class Completion:
     selected: str
     invoked: bool
     line_end: str
+    trial: Trial
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.perf_counter)
 
@@ -77,6 +82,7 @@ def completion_at(document: Document, spot: Spot, see: See, *, invoked: bool) ->
         selected=spot.selected,
         invoked=invoked,
         line_end=document.line_end(),
+        trial=Trial(document, spot.start, spot.end),
     )
 
 
@@ -89,14 +95,13 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
     """
-    texts = set()
-    for number, candidate in enumerate(fill.candidates):
-        text = trim(completion.hole, candidate.text)
-        if not text or text in texts:
-            continue
-        if not completion.invoked and (candidate.confidence < threshold or len(text.strip()) < WORTH_A_KEY):
-            continue
-        texts.add(text)
+    wanted = [
+        (text, candidate)
+        for candidate in fill.candidates
+        if completion.invoked or candidate.confidence >= threshold
+        if (text := trim(completion.hole, candidate.text)) and (completion.invoked or len(text.strip()) >= WORTH_A_KEY)
+    ]
+    for number, (text, candidate) in enumerate(_whole(completion, wanted)):
         id = f"{completion.id}-{number}" if number else completion.id
         yield (
             # A menu's entry goes back as the client has it.
@@ -116,6 +121,17 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
                 checkpoint=checkpoint,
             ),
         )
+
+
+def _whole(completion: Completion, wanted: list[tuple[str, Candidate]]) -> list[tuple[str, Candidate]]:
+    """The first candidate of each text, without those that break the document.
+
+    Where it does not parse as it is, those are given as well if there is nothing else.
+    """
+    found = dict(reversed(wanted))
+    first = [(text, found[text]) for text in dict.fromkeys(text for text, _ in wanted)]
+    fit = [(text, candidate) for text, candidate in first if not completion.trial.breaks(completion.selected + text)]
+    return fit or ([] if completion.trial.parsed else first)
 
 
 def item_of(id: str, text: str, range: types.Range) -> types.InlineCompletionItem:

@@ -10,7 +10,8 @@ from lsprotocol import types
 from midspan.engine.api import Budget, Engine, Fill, Frame
 from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
 from midspan.server.engine_errors import EngineFailed
-from midspan.server.lsp.decisions import decided
+from midspan.server.lsp.decisions import NOTHING_FITS, decided
+from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
 from midspan.server.session import Session
@@ -51,6 +52,10 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
         session.log_once(f"nothing is offered: {KEY_NEAR}")
         session.decisions.note(document.uri, KEY_NEAR)
         return []
+    if nothing_fits(completion.hole):
+        session.requests.supersede(document.uri)
+        session.decisions.note(document.uri, NOTHING_FITS)
+        return []
     fill = await _fill(session, engine, completion)
     if fill is None or fill.stopped == "cancelled":
         return None
@@ -84,7 +89,7 @@ def look_ahead(session: Session, uri: str) -> None:
     spot = spot_of(document, params, session.encoding)
     if spot is not None and session.suggestions.recall(document, spot.start, spot.end) is None:
         completion = completion_at(document, spot, session.context.see, invoked=False)
-        if not asks_about_a_key(completion.hole):
+        if not asks_about_a_key(completion.hole) and not nothing_fits(completion.hole):
             session.requests.look_ahead(engine, _request(session, engine, completion))
 
 

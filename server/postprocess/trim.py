@@ -16,6 +16,7 @@ from midspan.server.postprocess.brackets import (
     without_literals,
 )
 from midspan.server.postprocess.indent import OPENS, own_indent, same_indent, within_scope
+from midspan.server.postprocess.misplaced import before_code, next_line_again, whole_words
 from midspan.server.text.languages import language_of
 
 QUOTES, LONG_QUOTES = "\"'`", ('"""', "'''", "`")
@@ -266,7 +267,7 @@ def line_above_again(hole: Hole, text: str) -> str:
     above = next((line for line in reversed(hole.prefix.split("\n")[:-1]) if line.strip()), "")
     fill = (head_of(hole) + text).rstrip("\n")
     first = fill.partition("\n")[0]
-    if first.strip() != above.strip() or len(re.findall(r"\w", first)) < TELLING:
+    if first.strip(" \t,;") != above.strip(" \t,;") or len(re.findall(r"\w", first)) < TELLING:
         return text
     inside = width(first) > width(above) and OPENS.search(above)
     return "" if inside or fill == above else text
@@ -301,6 +302,9 @@ FILTERS: tuple[Callable[[Hole, str], str], ...] = (
     punctuation,
     trailing_space,
     already_there,
+    next_line_again,
     line_above_again,
     import_again,
+    whole_words,
+    before_code,
 )

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from midspan.server.text.languages import name_in
 from midspan.server.text.line_index import Edit, Offsets, Place, Range, byte_length
 from midspan.server.text.syntax import Syntax, syntax_of
+
+if TYPE_CHECKING:
+    from tree_sitter import Tree
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
@@ -28,12 +31,14 @@ FIRST = 20
 class Document:
     """One open document; `version` is the client's. Its text is `lost` after an edit that could not be understood.
 
-    `language_id` is the table's name of the language, or the client's id where no table knows it (languages.py).
+    `edits` counts the changes since it was opened. `language_id` is the table's name of the language, or the client's
+    id where no table knows it (languages.py).
     """
 
     def __init__(self, uri: str, language_id: str, version: int, text: str) -> None:
         self.uri, self.language_id, self.version = uri, name_in(language_id, uri), version
         self.lost = False
+        self.edits = 0
         self.lines = split_lines(text)
         self.offsets = Offsets(map(byte_length, self.lines))
         self._syntax = syntax_of(self.language_id)
@@ -50,6 +55,10 @@ class Document:
         if not self._tried and not self._laborious and not self._only_words:
             self.parse(PATIENCE_S)
         return self._syntax if self._syntax is not None and self._syntax.has_tree else None
+
+    def tree(self) -> Tree | None:
+        """The tree of the text as it is now; None for plain text, and where that takes longer than a key may."""
+        return self._syntax.tree if self._syntax is not None and self.parse(PATIENCE_S) else None
 
     def parse(self, patience_s: float) -> bool:
         """Continue the parse for so many seconds of processor time; returns whether the tree is up to date."""
@@ -124,6 +133,7 @@ class Document:
         edit = self._replace(*span, text)
         if self._syntax is not None:
             self._syntax.edit(edit)
+        self.edits += 1
         self._parsed = self._tried = False
 
     def _replace(self, start: Place, end: Place, text: str) -> Edit:

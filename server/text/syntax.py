@@ -47,6 +47,11 @@ class Syntax:
             self._tree.edit(edit.start, edit.old_end, edit.new_end, *points)
 
     @property
+    def tree(self) -> Tree | None:
+        """The tree of the last parse that ended, moved by the edits since."""
+        return self._tree
+
+    @property
     def has_tree(self) -> bool:
         """Whether a parse has ended yet; until then nothing is known of any place."""
         return self._tree is not None

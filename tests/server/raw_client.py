@@ -71,8 +71,8 @@ class RawClient:
 
     def history(self) -> Any:
         """What the scripted engine has been asked, and whether torch had been imported when it was loaded."""
-        self.open("history", uri="file:///history.py")
-        [text] = self.ask(complete(9998, 0, 7, uri="file:///history.py")) or []
+        self.open("history = ", uri="file:///history.py")
+        [text] = self.ask(complete(9998, 0, 10, uri="file:///history.py")) or []
         return json.loads(text)
 
     def answer(self, id: int | None) -> Message:

@@ -70,18 +70,40 @@ def test_strengths_and_drafts() -> None:
     [
         ("half", ["c", "a + b", "d", "c"], ["c", "d"]),
         ("half", ["\ufffd + b", "d"], ["d"]),
-        ("half", ["  c)"], ["  c)"]),
+        ("half", ["  c"], ["  c"]),
         ("refill", ["c", "  ", "c)", "a + b)"], ["c"]),
+        ("fully", ["c,, d", "c d", "(c", "c, d"], ["c, d"]),
+        ("fully", ["c,, d", "(c"], []),
     ],
 )
 def test_only_what_changes_something_is_a_choice(action: str, texts: list[str], wanted: list[str]) -> None:
     document = Document("file:///a.py", "python", 1, "x = f(a + b)\n")
     change = BY_NAME[action].plan(document, (0, 6), (0, 11))
     assert change is not None
+    assert choices(change, fill_of(texts)) == wanted
+
+
+def test_where_nothing_parses_a_text_may_leave_an_error() -> None:
+    change = BY_NAME["fully"].plan(Document("file:///a.py", "python", 1, "x = f(a + b\n"), (0, 6), (0, 11))
+    assert change is not None
+    assert choices(change, fill_of(["(c", "d e"])) == ["(c", "d e"]
+    assert choices(change, fill_of(["(c", "d)"])) == ["d)"]
+
+
+@pytest.mark.parametrize("there", ["# TODO: add them", "pass", "..."])
+def test_what_does_nothing_takes_no_placeholder_away(there: str) -> None:
+    change = BY_NAME["placeholder"].plan(
+        Document("file:///a.py", "python", 1, f"def f(a, b):\n    {there}\n"), (1, 4), (1, 4)
+    )
+    assert change is not None
+    nothing = ["# add", "pass", "...", "return", "return None", "raise NotImplementedError", "# a\n    pass"]
+    assert choices(change, fill_of([*nothing, "return a + b"])) == ["return a + b"]
+
+
+def fill_of(texts: list[str]) -> Fill:
     candidates = tuple(Candidate(text=text, confidence=0.5) for text in texts)
     latency = Latency(total=1.0, encode=0.0, denoise=1.0, rank=0.0)
-    fill = Fill(text="", confidence=0.5, candidates=candidates, steps=1, stopped="settled", latency=latency)
-    assert choices(change, fill) == wanted
+    return Fill(text="", confidence=0.5, candidates=candidates, steps=1, stopped="settled", latency=latency)
 
 
 def test_half_of_a_surrogate_pair_reaches_no_prompt() -> None:

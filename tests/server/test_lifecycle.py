@@ -89,18 +89,18 @@ def test_switched_on_later_it_loads(tmp_path: Path) -> None:
 def test_unknown_keys_are_named_until_they_are_fixed_and_the_others_count(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start({"show_threshold": 0.5})
-        client.open("low ")
+        client.open("low = ")
         configure(client, {"midspan": {"show_treshold": 0, "exclude": ["b.py"]}})
         said = client.notification("window/showMessage")["message"]
         assert "'show_treshold'" in said
         assert "known keys: enable" in said
         assert "show_treshold" in client.state("degraded")
-        assert client.ask(complete(1, 0, 4)) == []
+        assert client.ask(complete(1, 0, 6)) == []
         client.open("x = ", uri="file:///b.py")
         assert client.ask(complete(3, 0, 4, uri="file:///b.py")) is None
         configure(client, {"midspan": {"show_threshold": 0}})
         assert client.state("ready")
-        assert client.ask(complete(2, 0, 4)) == [TEXT]
+        assert client.ask(complete(2, 0, 6)) == [TEXT]
         assert client.leave() == 0
 
 
@@ -174,8 +174,8 @@ def test_what_a_client_says_at_the_start_counts_over_its_first_options(tmp_path:
         assert "workspace/configuration" in said
         assert "'typo'" in said
         assert client.state("degraded")
-        client.open("low ")
-        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        client.open("low = ")
+        assert client.ask(complete(1, 0, 6)) == [TEXT]
         assert client.leave() == 0
     assert not (state / FILE_NAME).exists()
 
@@ -197,7 +197,7 @@ def test_a_client_that_has_nothing_to_say_is_served(tmp_path: Path, answer: Mess
         tell(client, begin_asked(client, {"show_threshold": 0}), answer)
         client.state("ready")
         for id in (1, 2):
-            client.open("low ")
+            client.open("low = ")
             assert client.ask(complete(id, 0, 4)) == [TEXT]
             configure(client, None)
             tell(client, asked_for(client), answer)
@@ -211,13 +211,13 @@ def test_a_client_that_answers_late_or_never_is_served_and_newer_news_counts(tmp
         first = begin_asked(client)
         client.state("ready")
         tell(client, first, {"result": [{"show_threshold": 0}]})
-        client.open("low ")
-        assert client.ask(complete(1, 0, 4)) == [TEXT]
+        client.open("low = ")
+        assert client.ask(complete(1, 0, 6)) == [TEXT]
         configure(client, None)
         older = asked_for(client)
         configure(client, {"midspan": {"show_threshold": 1}})
         tell(client, older, {"result": [{"show_threshold": 0}]})
-        assert client.ask(complete(2, 0, 4)) == []
+        assert client.ask(complete(2, 0, 6)) == []
         configure(client, None)
         assert asked_for(client)
         assert client.leave() == 0

@@ -24,8 +24,8 @@ HISTORY = "file:///history.py"
 
 async def asked(client: Client) -> list[dict[str, Any]]:
     """What the scripted engine has been asked so far."""
-    client.open("history", uri=HISTORY)
-    [item] = await client.complete(0, 7, uri=HISTORY, invoked=True)
+    client.open("history = ", uri=HISTORY)
+    [item] = await client.complete(0, 10, uri=HISTORY, invoked=True)
     found: list[dict[str, Any]] = json.loads(str(item.insert_text))["asked"]
     return found
 
@@ -138,7 +138,29 @@ async def test_who_types_past_suggestions_in_a_line_is_shown_fewer_there(tmp_pat
         # The engine is 0.9 sure every time, which is less than what is asked after five wrong ones.
         assert shown == [[TEXT]] * 5 + [[]]
         assert texts(await client.complete(1, 4)) == [TEXT]
+        assert texts(await client.complete(0, 10, invoked=True)) == [TEXT]
+
+
+@pytest.mark.parametrize("invoked", [False, True])
+async def test_what_would_break_a_text_that_parses_is_not_shown(tmp_path: Path, invoked: bool) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = f(a)\ny = f(a, )\n")
+        assert texts(await client.complete(0, 8, invoked=invoked)) == []
+        assert texts(await client.complete(1, 9, invoked=invoked)) == [TEXT]
+
+
+async def test_where_nothing_parses_what_leaves_an_error_is_better_than_nothing(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = f(a, ")
         assert texts(await client.complete(0, 9, invoked=True)) == [TEXT]
+
+
+@pytest.mark.parametrize(("text", "character"), [("x = 1 + \\\n    2", 9), ("if x:\n    return x", 4)])
+async def test_where_nothing_fits_the_engine_is_not_asked(tmp_path: Path, text: str, character: int) -> None:
+    async with session(tmp_path) as client:
+        client.open(text)
+        assert texts(await client.complete(text.count("\n") if character == 4 else 0, character, invoked=True)) == []
+        assert await asked(client) == []
 
 
 async def test_only_who_asks_explicitly_wants_what_the_engine_is_not_sure_of(tmp_path: Path) -> None:

@@ -65,21 +65,21 @@ async def test_an_item_is_plain_text_at_the_cursor_with_a_command(tmp_path: Path
 
 async def test_an_explicit_request_gets_several_candidates_and_those_below_the_threshold(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        client.open("several ")
-        assert texts(await client.complete(0, 8)) == [TEXT]
-        items = await client.complete(0, 8, invoked=True)
+        client.open("several = ")
+        assert texts(await client.complete(0, 10)) == [TEXT]
+        items = await client.complete(0, 10, invoked=True)
         assert texts(items) == [TEXT, "second", "third"]
         assert len({id_of(item) for item in items}) == 3
-        client.open("low ", uri="file:///low.py")
-        assert await client.complete(0, 4, uri="file:///low.py") == []
-        assert texts(await client.complete(0, 4, uri="file:///low.py", invoked=True)) == [TEXT]
+        client.open("low = ", uri="file:///low.py")
+        assert await client.complete(0, 6, uri="file:///low.py") == []
+        assert texts(await client.complete(0, 6, uri="file:///low.py", invoked=True)) == [TEXT]
 
 
 async def test_what_is_typed_as_quickly_as_taken_is_not_shown_by_itself(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        client.open("single ")
-        assert await client.complete(0, 7) == []
-        assert texts(await client.complete(0, 7, invoked=True)) == [TEXT[0]]
+        client.open("single = ")
+        assert await client.complete(0, 9) == []
+        assert texts(await client.complete(0, 9, invoked=True)) == [TEXT[0]]
         # What is left of a longer one stays on screen to its last character.
         left = "file:///left.py"
         client.open("x = ", uri=left)
@@ -92,15 +92,15 @@ async def test_what_is_typed_as_quickly_as_taken_is_not_shown_by_itself(tmp_path
 
 async def test_the_users_threshold_counts(tmp_path: Path) -> None:
     async with session(tmp_path, show_threshold=0.0) as client:
-        client.open("low ")
-        assert texts(await client.complete(0, 4)) == [TEXT]
+        client.open("low = ")
+        assert texts(await client.complete(0, 6)) == [TEXT]
 
 
 async def test_nothing_to_insert_other_languages_and_unknown_documents_are_null(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        client.open("empty ")
+        client.open("empty = ")
         client.open("x = ", uri="file:///a.rs", language="rust")
-        assert await client.complete(0, 6) == []
+        assert await client.complete(0, 8) == []
         assert await client.complete(0, 4, uri="file:///a.rs") == []
         assert await client.complete(0, 4, uri="file:///never-opened.py") == []
 
@@ -153,9 +153,9 @@ async def test_a_menus_entry_of_several_lines_stays_as_it_is_and_its_range_is_pu
 ) -> None:
     backwards = types.SelectedCompletionInfo(span(1, 9, 7), text)
     async with session(tmp_path) as client:
-        client.open("one\r\nreturn ec + 1\r\n")
+        client.open("one\r\nreturn ec) + 1\r\n")
         [item] = await client.complete(1, 9, selected=backwards)
-    seen = ["one\nreturn echo(\n    ", " + 1\n", "rest_of_line"]
+    seen = ["one\nreturn echo(\n    ", ") + 1\n", "rest_of_line"]
     assert item.insert_text == text + json.dumps(seen)
     assert item.range == span(1, 7, 9)
 
@@ -200,8 +200,8 @@ async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
 
 async def test_no_frames_for_a_client_that_did_not_ask(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
-        client.open("frames ")
-        assert texts(await client.complete(0, 7)) == [TEXT]
+        client.open("frames = ")
+        assert texts(await client.complete(0, 9)) == [TEXT]
 
 
 async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_ite
 
 async def test_what_an_earlier_server_offered_can_still_be_taken(tmp_path: Path) -> None:
     async with session(tmp_path / "earlier") as client:
-        client.open("several ")
-        items = await client.complete(0, 8, invoked=True)
+        client.open("several = ")
+        items = await client.complete(0, 10, invoked=True)
     async with session(tmp_path / "later") as client:
         for item in items:
             assert await client.execute("midspan.didAccept", id_of(item)) is None

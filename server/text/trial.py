@@ -1,0 +1,111 @@
+"""Whether a text that replaces a span of a document would break what parses there, by the document's own tree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+from tree_sitter import Node, Parser, Tree
+
+from midspan.server.text.documents import Document
+from midspan.server.text.line_index import Place, byte_length
+from midspan.server.text.parsing import parse_in_pieces
+from midspan.server.text.python_rules import refused
+
+# Of this thread's processor time: a text that moves the whole file's tree about is taken to break it.
+PATIENCE_S = 0.02
+LINES_A_READ = 100
+
+# Rules beyond a grammar, by language: (root, begin, end) -> whether something that touches these bytes is refused.
+RULES: dict[str, Callable[[Node, int, int], bool]] = {"python": refused}
+
+
+class Trial:
+    """A span of a document as it is now, and what becomes of its syntax with other texts in place of the span.
+
+    Without a grammar, while the tree is not up to date, or once the document has changed, nothing breaks.
+    """
+
+    def __init__(self, document: Document, start: Place, end: Place) -> None:
+        self._document, self._start, self._end = document, start, end
+        self._edits = document.edits
+        self._rule = RULES.get(document.language_id)
+
+    @cached_property
+    def _tree(self) -> Tree | None:
+        return self._document.tree() if self._document.edits == self._edits else None
+
+    @cached_property
+    def parsed(self) -> bool:
+        """Whether the document parses as it is; an error that does not touch the span's lines is passed over."""
+        return self._tree is not None and not self._is_broken(self._tree, *self._lines())
+
+    def breaks(self, text: str) -> bool:
+        """Whether the document has an error with `text` in place of the span, but for errors elsewhere in it."""
+        if self._tree is None or self._document.edits != self._edits:
+            return False
+        begin, old_end = self._document.offset(self._start), self._document.offset(self._end)
+        new, tree = text.encode("utf-8", "surrogatepass"), self._tree.copy()
+        rows, column = text.count("\n"), len(new) - new.rfind(b"\n") - 1
+        start_point, end_point = self._point(self._start), self._point(self._end)
+        new_point = start_point[0] + rows, column if rows else start_point[1] + column
+        tree.edit(begin, old_end, begin + len(new), start_point, end_point, new_point)
+        tried = self._parse(tree, new, begin, old_end)
+        first, last = self._lines()
+        return tried is None or self._is_broken(tried, first, last + len(new) - (old_end - begin))
+
+    def _parse(self, old: Tree, new: bytes, begin: int, old_end: int) -> Tree | None:
+        """The tree with `new` in place of the span; None if that takes too long."""
+        lines, offsets = self._document.lines, self._document.offsets
+
+        def from_the_document(offset: int, end: int | None = None) -> bytes:
+            line = offsets.line_at(offset)
+            chunk = "".join(lines[line : line + LINES_A_READ]).encode("utf-8", "surrogatepass")
+            before = offsets.before(line)
+            return chunk[offset - before : None if end is None else max(0, end - before)]
+
+        def read(offset: int) -> bytes:
+            if offset < begin:
+                return from_the_document(offset, begin)
+            behind = offset - begin - len(new)
+            return new[offset - begin :] if behind < 0 else from_the_document(old_end + behind)
+
+        limit = time.thread_time() + PATIENCE_S
+        language = self._document.syntax
+        assert language is not None
+        try:
+            return parse_in_pieces(Parser(language.language.grammar()), read, old, lambda: time.thread_time() > limit)
+        except ValueError:
+            return None
+
+    def _lines(self) -> tuple[int, int]:
+        """Bytes of the span's lines with the nearest line above and below that is not blank."""
+        lines, first, last = self._document.lines, self._start[0] - 1, self._end[0] + 1
+        while first > 0 and not lines[first].strip():
+            first -= 1
+        while last < len(lines) - 1 and not lines[last].strip():
+            last += 1
+        before = self._document.offsets.before
+        return before(max(0, first)), before(min(last + 1, len(lines)))
+
+    def _is_broken(self, tree: Tree, begin: int, end: int) -> bool:
+        assert self._tree is not None
+        # Where the whole document parses, an error anywhere is a new one.
+        whole = not self._tree.root_node.has_error
+        root = tree.root_node
+        if root.has_error and (whole or any(_errors(root, begin, end))):
+            return True
+        return self._rule is not None and self._rule(root, begin, end)
+
+    def _point(self, place: Place) -> tuple[int, int]:
+        return place[0], byte_length(self._document.lines[place[0]][: place[1]])
+
+
+def _errors(node: Node, begin: int, end: int) -> Iterator[Node]:
+    """Errors and missing tokens that touch the bytes [begin, end]."""
+    if node.has_error and node.start_byte <= end and node.end_byte >= begin:
+        if node.is_error or node.is_missing:
+            yield node
+        for child in node.children:
+            yield from _errors(child, begin, end)
