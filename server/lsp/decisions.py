@@ -6,7 +6,7 @@ from midspan.engine.api import Fill
 
 # Documents whose last decision is kept.
 KEPT = 100
-NOTHING_FITS = "nothing that is written at this place could be code; move the cursor"
+NOTHING_FITS = "no fill can be right within the indent of a line, or behind a backslash at its end"
 NOT_YET = "nothing has been asked for in this file yet; type in it"
 
 
