@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
-.PHONY: demo test targets parity-newest search check fix bench venv nvim picture arm64 wheel wheel-check
+.PHONY: demo test targets parity-newest search check fix bench venv nvim picture arm64 wheel wheel-check \
+    vsix vscode test-editors picture-vscode
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
@@ -71,6 +72,36 @@ nvim:
 # The picture at the top of README.md: a real Neovim, the real server, what the embedded model offers.
 picture: $(VENV)/stamp-development nvim
 	@$(BIN)/python tests/editors/picture.py
+
+# The VS Code extension as a file, editors/vscode/midspan.vsix: npm's packages, the bundle, this source inside it.
+EXTENSION := editors/vscode
+
+vsix: $(VENV)/stamp $(EXTENSION)/midspan.vsix
+
+$(EXTENSION)/node_modules/stamp: $(EXTENSION)/package-lock.json
+	@command -v npm >/dev/null || { echo "no npm: install Node 20 or newer"; exit 1; }
+	@cd $(EXTENSION) && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error --cache $(abspath .cache/npm)
+	@touch $@
+
+$(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.json $(EXTENSION)/bundle.sh \
+    $(wildcard $(EXTENSION)/src/*.ts $(EXTENSION)/walkthrough/* server/*.py server/*/*.py engine/*.py engine/*/*.py)
+	@$(PIP) 'setuptools>=77'
+	@PYTHON=$(abspath $(BIN)/python) $(EXTENSION)/bundle.sh
+	@cd $(EXTENSION) && npm run --silent types && npm run --silent build && \
+	    npx vsce package --no-dependencies --allow-missing-repository --out midspan.vsix
+
+# What its tests drive: Node 24, VS Code as code-server, Chromium; 1.2 GB in .cache/vscode, about two minutes.
+vscode:
+	@tests/editors/vscode/fetch.sh
+
+# The editors' tests alone, VS Code's with them, which make test leaves out for what they fetch.
+test-editors: $(VENV)/stamp-development nvim vscode vsix
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
+
+# The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.
+picture-vscode: $(VENV)/stamp-development vscode vsix
+	@$(BIN)/python -m pytest -q -m vscode tests/editors/test_vscode.py -k embedded
+	@cp .cache/pictures/vscode.png docs/vscode.png
 
 # The kernels for 64-bit ARM, compiled by a cross compiler and run under an emulator.
 arm64: $(VENV)/stamp-development

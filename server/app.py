@@ -21,6 +21,7 @@ from midspan.server.session import Load, Session
 from midspan.server.settings import ServeOptions
 from midspan.server.text.line_index import Range
 from midspan.server.text.syntax_check import load_with_syntax
+from midspan.server.why import register_questions
 
 # The engine's thread may keep the interpreter from the event loop this long; Python's own 5 ms are felt in an answer.
 SWITCH_S = 0.0005
@@ -71,6 +72,7 @@ def build(options: ServeOptions, load: Load = load_with_syntax) -> Session:
     feature("textDocument/didPartiallyAcceptCompletion")(did_partially_accept)
     session.command(DID_ACCEPT)(did_accept)
     register_code_actions(session)
+    register_questions(session)
     return session
 
 

@@ -10,6 +10,7 @@ from lsprotocol import types
 from midspan.engine.api import Budget, Engine, Fill, Frame
 from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
 from midspan.server.engine_errors import EngineFailed
+from midspan.server.lsp.decisions import NOTHING_FITS, decided
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
@@ -49,9 +50,11 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if asks_about_a_key(completion.hole):
         session.requests.supersede(document.uri)
         session.log_once(f"nothing is offered: {KEY_NEAR}")
+        session.decisions.note(document.uri, KEY_NEAR)
         return []
     if nothing_fits(completion.hole):
         session.requests.supersede(document.uri)
+        session.decisions.note(document.uri, NOTHING_FITS)
         return []
     fill = await _fill(session, engine, completion)
     if fill is None or fill.stopped == "cancelled":
@@ -59,6 +62,8 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
     found = choices(completion, fill, threshold, engine.about.checkpoint)
     offers = [*again, *_new(session, found, again)]
+    decision = decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))
+    session.decisions.note(document.uri, decision)
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.

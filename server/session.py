@@ -20,6 +20,7 @@ from midspan.engine.api import Engine, OnProgress
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
+from midspan.server.lsp.decisions import Decisions
 from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
 from midspan.server.lsp.logs import wordless
 from midspan.server.lsp.scheduling import wake_soon
@@ -65,6 +66,7 @@ class Session(LanguageServer):
         self.engine: Engine | None = None
         self.telemetry: Telemetry | None = None
         self.suggestions = Suggestions()
+        self.decisions = Decisions()
         self.offered = OfferedIds()
         self._load = load
         self._loading: Future[Engine] | None = None

@@ -9,6 +9,7 @@ The prefix's last line that is not blank may hold one of these words; anything e
     forever     steps until it is told to stop
     later       TEXT; where TEXT stands behind it, steps until it is told to stop
     frames      many quick frames, then TEXT
+    delayed     TEXT after three seconds
     newest      with another word: it also stops when anything newer is asked, as the real engine does
     empty       nothing to insert
     single      one character to insert
@@ -33,6 +34,7 @@ from midspan.engine.settings import ACTIONS
 
 TEXT = "left + right"
 STEP_S = 0.05
+DELAY_S = 3.0
 FRAMES = 40
 Stops = tuple[threading.Event, ...]
 
@@ -103,6 +105,8 @@ class ScriptedEngine:
             asked["stopped"] = _is_stopped(stops)
             if asked["stopped"]:
                 return _answer([], 1, "cancelled")
+        if "delayed" in script:
+            time.sleep(DELAY_S)
         texts = [_text(script), "second", "third"] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
 

@@ -35,7 +35,7 @@ def test_what_is_advertised(tmp_path: Path) -> None:
         "textDocumentSync": {"openClose": True, "change": 2, "save": True},
         "inlineCompletionProvider": {},
         "codeActionProvider": {"codeActionKinds": [action.kind for action in ACTIONS], "resolveProvider": True},
-        "executeCommandProvider": {"commands": ["midspan.didAccept"]},
+        "executeCommandProvider": {"commands": ["midspan.didAccept", "midspan.languagesOn", "midspan.why"]},
         "workspace": {"workspaceFolders": {"supported": True, "changeNotifications": True}, "fileOperations": {}},
     }
 

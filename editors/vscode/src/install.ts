@@ -1,0 +1,119 @@
+/** An environment of midspan's own, in VS Code's global storage: asked for, with progress, and gone when it fails. */
+
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm, statfs, writeFile } from 'node:fs/promises';
+import * as path from 'node:path';
+import * as vscode from 'vscode';
+import { Pip } from './pip.js';
+import { best, expanded, isNewEnough, OLDEST, onPath, output, type Python, probe } from './python.js';
+import { settings } from './settings.js';
+
+const GIGABYTE = 1e9;
+/** What the environment takes with what is unpacked on the way, with torch for the CPU and with that for a GPU. */
+const NEEDED = { cpu: 2 * GIGABYTE, cuda: 9 * GIGABYTE };
+/** uv may have to fetch a Python first. */
+const ENVIRONMENT_MS = 300_000;
+const CPU_INDEX = 'https://download.pytorch.org/whl/cpu';
+
+/** Why no environment can be made; one line that names the fix. */
+export class CannotInstall extends Error {}
+
+function folderOf(storage: string): string {
+  return path.join(storage, 'environment');
+}
+
+function pythonIn(folder: string): string {
+  return process.platform === 'win32' ? path.join(folder, 'Scripts', 'python.exe') : path.join(folder, 'bin', 'python');
+}
+
+function markOf(storage: string): string {
+  return path.join(folderOf(storage), 'complete');
+}
+
+/** The Python of the environment that is there; undefined before one has been made to its end. */
+export async function managedPython(storage: string): Promise<string | undefined> {
+  return existsSync(markOf(storage)) ? pythonIn(folderOf(storage)) : undefined;
+}
+
+/** Makes the environment under a progress that can be cancelled. Rejects with CannotInstall, or when it is cancelled. */
+export async function install(context: vscode.ExtensionContext, log: vscode.LogOutputChannel): Promise<void> {
+  const storage = context.globalStorageUri.fsPath;
+  const options = { location: vscode.ProgressLocation.Notification, title: 'midspan', cancellable: true };
+  await vscode.window.withProgress(options, async (progress, token) => {
+    progress.report({ message: 'looking for Python' });
+    const cuda = await hasNvidia(storage);
+    await checkSpace(storage, cuda ? NEEDED.cuda : NEEDED.cpu);
+    await rm(folderOf(storage), { recursive: true, force: true });
+    await makeEnvironment(storage, log);
+    const pip = new Pip(pythonIn(folderOf(storage)), storage, log, progress, token);
+    await pip.run('pip', ['--upgrade', 'pip']);
+    const bundled = path.join(context.extensionPath, 'bundled');
+    const constraints = ['--constraint', path.join(bundled, 'constraints.txt')];
+    await pip.run('torch, most of the download', [...constraints, ...(await torchFrom(storage, cuda)), 'torch']);
+    await pip.run('midspan', [...constraints, await wheelIn(bundled)]);
+    await writeFile(markOf(storage), '');
+  });
+}
+
+async function wheelIn(bundled: string): Promise<string> {
+  const wheel = (await readdir(bundled)).find((file) => /\.(whl|tar\.gz)$/.test(file));
+  if (wheel === undefined) {
+    throw new CannotInstall('this build of the extension has no midspan in it; set midspan.interpreter instead');
+  }
+  return path.join(bundled, wheel);
+}
+
+async function makeEnvironment(storage: string, log: vscode.LogOutputChannel): Promise<void> {
+  const folder = folderOf(storage);
+  const uv = await onPath('uv');
+  // uv can fetch a Python, too; what is installed then goes through pip, which says how far it is.
+  const [command, args] =
+    uv === undefined
+      ? [(await usablePython(storage)).path, ['-m', 'venv', folder]]
+      : [uv, ['venv', '--seed', '--python', `>=${OLDEST.join('.')}`, folder]];
+  log.info(`${command} ${args.join(' ')}`);
+  try {
+    await output(command, args, storage, ENVIRONMENT_MS);
+  } catch (error) {
+    const hint = process.platform === 'linux' ? '; on Debian and Ubuntu: sudo apt install python3-venv' : '';
+    throw new CannotInstall(`${command} could not make an environment (${String(error).split('\n')[0]})${hint}`);
+  }
+}
+
+async function usablePython(storage: string): Promise<Python> {
+  const named = settings().get<string>('interpreter', '');
+  const found = (named && (await probe(expanded(named), storage))) || (await best(storage));
+  const wanted = `midspan needs Python ${OLDEST.join('.')} or newer`;
+  if (!found) {
+    throw new CannotInstall(`${wanted}, and there is no Python on PATH: install one, or name it in midspan.interpreter`);
+  }
+  if (!isNewEnough(found)) {
+    const have = `${found.path} is ${found.version.join('.')}`;
+    throw new CannotInstall(`${wanted}, and ${have}: install a newer one, or name it in midspan.interpreter`);
+  }
+  return found;
+}
+
+async function checkSpace(storage: string, needed: number): Promise<void> {
+  await mkdir(storage, { recursive: true });
+  const { bavail, bsize } = await statfs(storage);
+  const free = bavail * bsize;
+  if (free < needed) {
+    const sizes = `${(needed / GIGABYTE).toFixed(0)} GB are needed, ${(free / GIGABYTE).toFixed(1)} GB are free`;
+    throw new CannotInstall(`too little space in ${storage}: ${sizes}; make room and try again`);
+  }
+}
+
+async function hasNvidia(storage: string): Promise<boolean> {
+  const program = await onPath('nvidia-smi');
+  return program !== undefined && output(program, ['--list-gpus'], storage).then(Boolean, () => false);
+}
+
+/** Where torch comes from: Linux's ordinary build is for GPUs and five times the size. Who has set up pip knows better. */
+async function torchFrom(storage: string, cuda: boolean): Promise<string[]> {
+  if (process.platform !== 'linux' || cuda) {
+    return [];
+  }
+  const configured = await output(pythonIn(folderOf(storage)), ['-m', 'pip', 'config', 'list'], storage);
+  return /index-url|find-links/.test(configured) ? [] : ['--index-url', CPU_INDEX];
+}

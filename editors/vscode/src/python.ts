@@ -1,0 +1,118 @@
+/** Pythons on this machine: which there are, how new they are, and whether midspan is installed for them. */
+
+import { execFile } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import * as path from 'node:path';
+import * as vscode from 'vscode';
+
+export const OLDEST: readonly [number, number] = [3, 11];
+const PROBE =
+  'import importlib.util as u, json, sys; ' +
+  'print(json.dumps([sys.version_info[0], sys.version_info[1], u.find_spec("midspan") is not None]))';
+const PATIENCE_MS = 20_000;
+
+export interface Python {
+  readonly path: string;
+  readonly version: readonly [number, number];
+  readonly hasMidspan: boolean;
+}
+
+/** What a program printed. Rejects when it cannot be started, fails, or takes too long. */
+export function output(command: string, args: readonly string[], cwd: string, timeout = PATIENCE_MS): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(command, [...args], { cwd, timeout, windowsHide: true }, (error, stdout, stderr) => {
+      if (error) {
+        reject(Object.assign(error, { stdout, stderr }));
+      } else {
+        resolve(stdout);
+      }
+    });
+  });
+}
+
+/** What this Python is; undefined where the path is none. `cwd` is a folder of ours: Python imports from where it is. */
+export async function probe(python: string, cwd: string): Promise<Python | undefined> {
+  try {
+    const [major, minor, hasMidspan] = JSON.parse(await output(python, ['-c', PROBE], cwd)) as [number, number, boolean];
+    return { path: python, version: [major, minor], hasMidspan };
+  } catch {
+    return undefined;
+  }
+}
+
+export function isNewEnough(python: Python): boolean {
+  const [major, minor] = python.version;
+  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1]);
+}
+
+export function expanded(file: string): string {
+  return file === '~' || file.startsWith('~/') ? path.join(homedir(), file.slice(1)) : file;
+}
+
+/** Where a program stands; undefined if it is not on PATH. */
+export async function onPath(program: string): Promise<string | undefined> {
+  const endings = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];
+  // A relative entry would be a folder of whoever opened the editor there.
+  for (const folder of (process.env['PATH'] ?? '').split(path.delimiter).filter((one) => path.isAbsolute(one))) {
+    for (const ending of endings) {
+      const file = path.join(folder, program + ending);
+      if (await isProgram(file)) {
+        return file;
+      }
+    }
+  }
+  return undefined;
+}
+
+export async function isProgram(file: string): Promise<boolean> {
+  try {
+    await access(file, process.platform === 'win32' ? constants.F_OK : constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+interface EnvironmentsExtension {
+  getEnvironment(scope: vscode.Uri | undefined): Promise<{ execInfo: { run: { executable: string } } } | undefined>;
+}
+
+interface PythonExtension {
+  environments: {
+    getActiveEnvironmentPath(scope: vscode.Uri | undefined): { path: string };
+    resolveEnvironment(path: { path: string }): Promise<{ executable: { uri?: vscode.Uri } } | undefined>;
+  };
+}
+
+/** The interpreter that the user has chosen in one of Microsoft's Python extensions, if one is there. */
+export async function chosen(): Promise<string | undefined> {
+  const scope = vscode.workspace.workspaceFolders?.[0]?.uri;
+  const environments = vscode.extensions.getExtension<EnvironmentsExtension | null>('ms-python.vscode-python-envs');
+  // It exports nothing where the user has not switched it on.
+  const newer = await environments?.activate();
+  const found = await newer?.getEnvironment(scope);
+  if (found !== undefined) {
+    return found.execInfo.run.executable;
+  }
+  const older = await vscode.extensions.getExtension<PythonExtension>('ms-python.python')?.activate();
+  const active = older?.environments.getActiveEnvironmentPath(scope);
+  const resolved = active && (await older?.environments.resolveEnvironment(active));
+  return resolved?.executable.uri?.fsPath;
+}
+
+/** The newest Python on PATH that runs midspan; else the best of those that are too old; undefined without any. */
+export async function best(cwd: string): Promise<Python | undefined> {
+  const names = ['python3.14', 'python3.13', 'python3.12', 'python3.11', 'python3', 'python'];
+  let old: Python | undefined;
+  for (const name of names) {
+    const file = await onPath(name);
+    const python = file === undefined ? undefined : await probe(file, cwd);
+    if (python !== undefined && isNewEnough(python)) {
+      return python;
+    }
+    old ??= python;
+  }
+  return old;
+}

@@ -1,0 +1,93 @@
+/** Finding the server: what the settings name, then PATH, then the Python extension's environment, then midspan's own. */
+
+import * as path from 'node:path';
+import * as vscode from 'vscode';
+import { managedPython } from './install.js';
+import { chosen, expanded, isProgram, onPath, probe } from './python.js';
+import { settings } from './settings.js';
+
+export interface Server {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** What named it, in words. */
+  readonly foundBy: string;
+  /** The command that brings a newer midspan. */
+  readonly upgrade: string;
+}
+
+/** A server that cannot be had as the user has said; the message is one line that names the fix. */
+export class NotFound extends Error {}
+
+/** The server to start; undefined if there is none. Throws NotFound where a setting names one that is not there. */
+export async function findServer(storage: string): Promise<Server | undefined> {
+  return (
+    (await fromPathSetting()) ??
+    (await fromInterpreterSetting(storage)) ??
+    (await fromPath()) ??
+    (await fromPythonExtension(storage)) ??
+    (await fromManaged(storage))
+  );
+}
+
+function serveArguments(): string[] {
+  const own = ['serve'];
+  const checkpoint = settings().get<string>('checkpoint', 'embedded');
+  const device = settings().get<string>('device', 'auto');
+  if (checkpoint !== 'embedded') {
+    own.push('--checkpoint', expanded(checkpoint));
+  }
+  return device === 'auto' ? own : [...own, '--device', device];
+}
+
+async function fromPathSetting(): Promise<Server | undefined> {
+  const named = settings().get<string | string[]>('path', '');
+  if (named.length === 0) {
+    return undefined;
+  }
+  const [first = '', ...rest] = typeof named === 'string' ? [named] : named;
+  const command = expanded(first);
+  const found = path.isAbsolute(command) ? (await isProgram(command)) && command : await onPath(command);
+  if (!found) {
+    throw new NotFound(`midspan.path: there is no program ${first}; correct the setting or empty it`);
+  }
+  const args = typeof named === 'string' ? serveArguments() : rest;
+  return { command: found, args, foundBy: 'the setting midspan.path', upgrade: 'python -m pip install --upgrade midspan' };
+}
+
+async function fromInterpreterSetting(storage: string): Promise<Server | undefined> {
+  const named = settings().get<string>('interpreter', '');
+  if (!named) {
+    return undefined;
+  }
+  const python = await probe(expanded(named), storage);
+  if (python === undefined) {
+    throw new NotFound(`midspan.interpreter: ${named} is no Python that starts; correct the setting or empty it`);
+  }
+  if (!python.hasMidspan) {
+    throw new NotFound(`midspan.interpreter: ${named} has no midspan; run ${named} -m pip install midspan`);
+  }
+  return inPython(python.path, 'the setting midspan.interpreter');
+}
+
+async function fromPath(): Promise<Server | undefined> {
+  const command = await onPath('midspan');
+  const upgrade = 'python -m pip install --upgrade midspan';
+  return command === undefined ? undefined : { command, args: serveArguments(), foundBy: 'PATH', upgrade };
+}
+
+async function fromPythonExtension(storage: string): Promise<Server | undefined> {
+  // The environment is often the folder's own: in one that is not trusted its Python is not either.
+  const named = vscode.workspace.isTrusted ? await chosen() : undefined;
+  const python = named === undefined ? undefined : await probe(named, storage);
+  return python?.hasMidspan ? inPython(python.path, "the Python extension's environment") : undefined;
+}
+
+async function fromManaged(storage: string): Promise<Server | undefined> {
+  const python = await managedPython(storage);
+  return python === undefined ? undefined : inPython(python, 'the environment that midspan set up');
+}
+
+function inPython(python: string, foundBy: string): Server {
+  const upgrade = `${python} -m pip install --upgrade midspan`;
+  return { command: python, args: ['-m', 'midspan.server', ...serveArguments()], foundBy, upgrade };
+}

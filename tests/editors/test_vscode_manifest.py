@@ -1,0 +1,76 @@
+"""VS Code's manifest agrees with the server: settings, defaults, bounds, languages, version."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import midspan
+from midspan.server.settings import DEFAULTS, Settings
+from midspan.server.text.languages import TABLE, name_of
+
+EXTENSION = Path(__file__).parents[2] / "editors" / "vscode"
+MANIFEST = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
+CONTRIBUTED = MANIFEST["contributes"]["configuration"]["properties"]
+PROPERTIES: dict[str, dict[str, Any]] = {name.removeprefix("midspan."): value for name, value in CONTRIBUTED.items()}
+BOUNDS = ("minimum", "maximum")
+# What the extension itself reads, and what it always sends.
+OWN = {"path", "interpreter", "checkpoint", "device", "trace.server"}
+SENT = {"status"}
+
+
+def test_the_settings_are_the_servers() -> None:
+    assert PROPERTIES.keys() - OWN == set(Settings.__struct_fields__) - SENT
+
+
+def test_defaults_are_the_servers() -> None:
+    ours = json.loads(msgspec.json.encode(DEFAULTS))
+    assert {name: PROPERTIES[name]["default"] for name in PROPERTIES.keys() - OWN} == {
+        name: value for name, value in ours.items() if name not in SENT
+    }
+
+
+def test_bounds_are_the_servers() -> None:
+    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    for name in PROPERTIES.keys() - OWN:
+        kinds = schema[name].get("anyOf", [schema[name]])
+        bounds = {bound: kind[bound] for kind in kinds for bound in BOUNDS if bound in kind}
+        assert {bound: PROPERTIES[name][bound] for bound in BOUNDS if bound in PROPERTIES[name]} == bounds
+
+
+def test_the_extension_sends_each_of_them() -> None:
+    source = (EXTENSION / "src" / "settings.ts").read_text(encoding="utf-8")
+    [names] = re.findall(r"SERVERS = \[(.*?)\]", source, re.DOTALL)
+    assert set(re.findall(r"'(\w+)'", names)) == set(Settings.__struct_fields__) - SENT
+
+
+def test_it_wakes_for_every_language_that_the_server_has_a_grammar_of() -> None:
+    events = [event.removeprefix("onLanguage:") for event in MANIFEST["activationEvents"]]
+    assert {name_of(event) for event in events} == {language.name for language in TABLE}
+
+
+def test_whatever_names_a_program_or_a_checkpoint_is_restricted_where_there_is_no_trust() -> None:
+    trust = MANIFEST["capabilities"]["untrustedWorkspaces"]
+    assert trust["supported"] == "limited"
+    assert set(trust["restrictedConfigurations"]) == {"midspan.path", "midspan.interpreter", "midspan.checkpoint"}
+
+
+def test_versions_are_one() -> None:
+    assert MANIFEST["version"] == midspan.__version__
+
+
+def test_each_command_is_registered() -> None:
+    source = (EXTENSION / "src" / "commands.ts").read_text(encoding="utf-8")
+    [table] = re.findall(r"const commands: .*? = \{(.*?)\n  \};", source, re.DOTALL)
+    registered = set(re.findall(r"^    (\w+):", table, re.MULTILINE))
+    assert registered == {one["command"].removeprefix("midspan.") for one in MANIFEST["contributes"]["commands"]}
+
+
+def test_source_files_stay_short() -> None:
+    files = sorted((EXTENSION / "src").glob("*.ts"))
+    lengths = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert {name: lines for name, lines in lengths.items() if lines >= 200} == {}
