@@ -40,4 +40,4 @@ def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> 
     if fill.confidence < threshold:
         needed = f"the best suggestion was {fill.confidence:.0%} sure and {threshold:.0%} was needed"
         return f"{needed}; ask for a suggestion to see it, or lower `show_threshold`"
-    return "what would be filled in stands there already, or is a single character"
+    return "what would be filled in stands there already, is a single character, or breaks what parses"

@@ -63,13 +63,19 @@ def test_the_tree_finds_every_comment_and_nothing_else(path: Path) -> None:
 
 
 def gaps(document: Document, chance: random.Random) -> Iterator[tuple[str, str, str]]:
-    """Gaps within lines, as a person might leave them: what stands before, in and behind each."""
+    """Gaps within lines, as a person might leave them: what stands before, in and behind each.
+
+    None leaves letters on both sides, as the cursor would stand in a word, which is to end where it ends; and none is
+    a line's beginning, as before code there is room for a whole line only.
+    """
     for row, line in enumerate(map(document.content, range(len(document.lines)))):
         indent = len(line) - len(line.lstrip())
         ends = [at.start() for at in re.finditer(r"\b|$", line) if at.start() > indent]
-        for _ in range(4 if ends else 0):
+        for _ in range(16 if ends else 0):
             end = chance.choice(ends)
-            begin = chance.choice([indent, *(at for at in ends if at < end)])
+            begins = [at for at in ends if at < end and not re.match(r"\w\w", line[at - 1] + line[end:])]
+            begins += [] if line[end:].strip() else [indent]
+            begin = chance.choice(begins) if begins else end
             if line[begin:end].strip():
                 before, after = document.lines[:row], document.lines[row + 1 :]
                 yield "".join([*before, line[:begin]]), line[begin:end], "".join([line[end:], "\n", *after])
