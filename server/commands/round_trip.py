@@ -13,7 +13,8 @@ from midspan.server.commands.errors import CommandError
 from midspan.server.telemetry import FILE_NAME
 
 URI = "file:///doctor.py"
-TEXT = "def add(a, b):\n    return a\n"
+# The last character of its second line is filled in anew. Without it the text does not parse, so nothing is vetoed.
+TEXT = "def add(a, b):\n    return a + b\n"
 # Everything is shown, so that every round trip reaches the store.
 OPTIONS = {"show_threshold": 0.0, "deadline_ms": 60_000, "languages": {"python": True}}
 
@@ -38,9 +39,10 @@ async def round_trip(checkpoint: str, device: str) -> float:
 
 async def _edit(typist: Typist) -> float:
     typist.open(URI, TEXT)
-    typist.replace(URI, 1, 11, 12, "")
+    gap = len(TEXT.split("\n")[1]) - 1
+    typist.replace(URI, 1, gap, gap + 1, "")
     # Explicitly, as what is right there may be a single character.
-    item = await typist.ask(URI, types.Position(1, 11), invoked=True)
+    item = await typist.ask(URI, types.Position(1, gap), invoked=True)
     if item is None:
         raise CommandError("nothing is offered even where everything is shown; give a trained --checkpoint")
     typist.say_shown(item)
@@ -48,7 +50,7 @@ async def _edit(typist: Typist) -> float:
     # The server tells of a store that it cannot write before it answers that.
     if (trouble := typist.trouble()) is not None:
         raise CommandError(trouble)
-    await typist.actions(URI, types.Range(types.Position(1, 4), types.Position(1, 11)))
+    await typist.actions(URI, types.Range(types.Position(1, 4), types.Position(1, gap)))
     await typist.cancel(URI, types.Position(0, 4), "cancelled")
     return typist.all_ms[0]
 

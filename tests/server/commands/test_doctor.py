@@ -106,7 +106,7 @@ def test_a_server_that_does_half_of_it_is_a_fix(
 
 def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
-    monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    single a\n")
+    monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    single = a\n")
     monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: [sys.executable, str(script)])
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     assert examine_here("embedded", "cpu", tmp_path)["fixes"] == []
