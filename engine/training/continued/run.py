@@ -1,4 +1,5 @@
-"""One continued training in one folder: bf16 weights compute, float32 masters learn, all of them."""
+"""One continued training in one folder: float32 masters learn, all of them; what computes is bf16 where the CPU has
+products of it, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -30,6 +31,12 @@ from midspan.engine.weights.load_llama import open_llama
 TEMPLATE = "smollm2-continued"
 
 
+def compute_dtype() -> torch.dtype:
+    """bfloat16 where the CPU multiplies it; without such instructions a step in it takes ten times as long."""
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
+
+
 class Run:
     """Network, optimiser and data. A step's batch depends on seed and step alone, so that a run resumes exactly."""
 
@@ -47,7 +54,7 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             list(self.masters.values()), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
         )
-        self.network.bfloat16()
+        self.network.to(compute_dtype())
         self._counted = clock()
 
     @property
@@ -121,7 +128,7 @@ class Run:
 
     @torch.no_grad()
     def _update(self) -> None:
-        """Gradients to the masters, one optimiser step at the present rate, masters back to the bf16 weights."""
+        """Gradients to the masters, one optimiser step at the present rate, masters back to the weights that compute."""
         for name, parameter in self.network.named_parameters():
             if parameter.grad is not None:
                 self.masters[name].grad = parameter.grad.float()
