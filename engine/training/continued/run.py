@@ -128,7 +128,7 @@ class Run:
 
     @torch.no_grad()
     def _update(self) -> None:
-        """Gradients to the masters, one optimiser step at the present rate, masters back to the weights that compute."""
+        """Gradients to the masters, one optimiser step at the present rate, masters back to what computes."""
         for name, parameter in self.network.named_parameters():
             if parameter.grad is not None:
                 self.masters[name].grad = parameter.grad.float()
