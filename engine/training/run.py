@@ -20,6 +20,7 @@ from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.training.fim import FimBatch, FimSampler, fim_loss
 from midspan.engine.training.gaps import GapRecipe, LineIds
 from midspan.engine.training.objective import CanvasBatch, canvas_loss, causal_loss, corrupt, soft_canvas
+from midspan.engine.training.precision import compute_dtype
 from midspan.engine.training.shape import config_json, grow, initialise
 from midspan.engine.weights.load import load_weights, read_config
 
@@ -103,7 +104,7 @@ class Stream(IterableDataset[CanvasBatch | FimBatch | torch.Tensor]):
 
 
 class Run:
-    """Model, optimisers and data of one training run; bf16 weights compute, float32 masters learn, an average ships."""
+    """Model, optimisers and data of one training run; float32 masters learn, an average ships."""
 
     def __init__(
         self, recipe: Recipe, corpus: Path, out: Path, *, compiled: bool = True, device: str = "cpu", loaders: int = 0
@@ -124,7 +125,7 @@ class Run:
         self.masters = {name: p.detach().clone().requires_grad_() for name, p in self.model.named_parameters()}
         self.average = {name: p.detach().clone() for name, p in self.masters.items()}
         self.optimisers = _optimisers(self.masters, recipe)
-        self.model.bfloat16()
+        self.model.to(compute_dtype(self.device.type))
         lines = LineIds.of(tokenizer.get_vocab(), BOS_ID)
         self.data = FimSampler(corpus / "train.bin", lines, recipe.gaps(), self._data_seed())
         self.heldout = FimSampler(corpus / "heldout.bin", lines, recipe.gaps(), recipe.seed)
@@ -218,7 +219,7 @@ class Run:
 
     @torch.no_grad()
     def _update(self) -> None:
-        """One optimiser step on the masters, then the average and the bf16 weights follow."""
+        """One optimiser step on the masters, then the average and the weights that compute follow."""
         computing = dict(self.model.named_parameters())
         for name, master in self.masters.items():
             grad = computing[name].grad

@@ -25,16 +25,11 @@ from midspan.engine.training.continued.recipes import Recipe, RowRecipe
 from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.state import Progress, moments, read_state, restore, write_state
 from midspan.engine.training.continued.texts import Corpus
+from midspan.engine.training.precision import compute_dtype
 from midspan.engine.weights.load_llama import open_llama
 
 # The marks of rows.py, by their name in prompts/fim_templates.json.
 TEMPLATE = "smollm2-continued"
-
-
-def compute_dtype() -> torch.dtype:
-    """bfloat16 where the CPU multiplies it; without such instructions a step in it takes ten times as long."""
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
 
 
 class Run:
@@ -54,7 +49,7 @@ class Run:
         self.optimiser = torch.optim.AdamW(
             list(self.masters.values()), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
         )
-        self.network.to(compute_dtype())
+        self.network.to(compute_dtype("cpu"))
         self._counted = clock()
 
     @property

@@ -24,8 +24,9 @@ from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.training.continued.heldout import gap_losses
 from midspan.engine.training.continued.layers import compiled
 from midspan.engine.training.continued.recipes import Recipe
-from midspan.engine.training.continued.run import Run, compute_dtype, recipe_row
+from midspan.engine.training.continued.run import Run, recipe_row
 from midspan.engine.training.continued.texts import Corpus
+from midspan.engine.training.precision import compute_dtype
 
 LOG_STEPS = 10
 DEFAULT = Recipe()
@@ -154,7 +155,7 @@ def main() -> None:
         run.layers = compiled()
     event = "resumed" if run.resume() else "began"
     machine = {"threads": arguments.threads, "torch": torch.__version__, "base": arguments.base.name}
-    machine["computes_in"] = str(compute_dtype()).removeprefix("torch.")
+    machine["computes_in"] = str(compute_dtype("cpu")).removeprefix("torch.")
     log.write(event=event, **machine, recipe=recipe_row(recipe), **_standing(run))
     train(run, Corpus.read(arguments.corpus / "heldout.jsonl"), log, stop)
 

@@ -170,12 +170,22 @@ def tiny_corpus(folder: Path) -> Path:
     return folder
 
 
+# torch's Muon multiplies in bf16, which a CPU without such products takes 40 times as long for.
+SMALL = {"hidden": 128, "layers": 2, "intermediate": 128}
 NAMES_OF = {"canvas": {"slot", "causal"}, "fim": {"fim", "middle"}}
 
 
 def test_canvases_and_fill_in_the_middle_share_the_steps(tmp_path: Path) -> None:
     recipe = Recipe(
-        minutes=1000, batch=2, sequence=64, text_tokens=32, narrow=1, causal_share=0.0, fim_share=0.25, warmup_steps=2
+        minutes=1000,
+        batch=2,
+        sequence=64,
+        text_tokens=32,
+        narrow=1,
+        causal_share=0.0,
+        fim_share=0.25,
+        warmup_steps=2,
+        **SMALL,
     )
     run = Run(recipe, tiny_corpus(tmp_path), tmp_path / "run", compiled=False)
     told = [(run.kind, run.step()) for _ in range(8)]
@@ -189,6 +199,7 @@ def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> N
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
         minutes=1000,
+        **SMALL,
         batch=2,
         sequence=32,
         text_tokens=32,
@@ -221,7 +232,9 @@ def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> N
 
 
 def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
-    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=4, causal_share=0.0)
+    recipe = Recipe(
+        minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=4, causal_share=0.0, **SMALL
+    )
     corpus = tiny_corpus(tmp_path)
     run = Run(recipe, corpus, tmp_path / "run", compiled=False)
     run.progress.seconds = 600.0
@@ -274,7 +287,7 @@ def test_a_network_grows_layers_that_add_nothing_until_they_are_taught(before: i
 
 
 def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: Path) -> None:
-    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, layers=2)
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, **SMALL)
     corpus = tiny_corpus(tmp_path)
     run = Run(recipe, corpus, tmp_path / "run", compiled=False)
     run.progress.seconds = 60 * 1000.0 - 1e-6
@@ -289,7 +302,7 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
     on.step()
     assert len(on.model.layers) == 3
     # Fewer layers, or another width, is another network.
-    others = (replace(recipe, layers=1), replace(recipe, layers=3, hidden=128), replace(recipe, intermediate=256))
+    others = (replace(recipe, layers=1), replace(recipe, layers=3, hidden=256), replace(recipe, intermediate=256))
     for number, other in enumerate(others):
         unlike = Run(other, corpus, tmp_path / f"unlike-{number}", compiled=False)
         with pytest.raises(CheckpointError):
@@ -300,7 +313,7 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
 def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: tuple[str, ...], parts: tuple[float, ...]
 ) -> None:
-    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, layers=2)
+    recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, **SMALL)
     corpus = tiny_corpus(tmp_path)
     (corpus / "manifest.json").write_text("{}")
     run, ends = Run(recipe, corpus, tmp_path / "run", compiled=False), []
