@@ -219,7 +219,7 @@ def _form(name: str, entries: Mapping[str, Entry]) -> str:
         return "int8" if entry.dtype == INT8 else "fp8"
     if entry.dtype == PACKED and EXPERT.fullmatch(name) and all(name + suffix in entries for suffix in SCALES):
         return "nvfp4"
-    if entry.dtype == PACKED and scaled and entries[name + "_scale"].dtype in FLOATS:
+    if entry.dtype == PACKED and scaled and entries[name + "_scale"].dtype != FP8:
         return "int4"
     fix = f"int8 needs {name}_scale beside it" if entry.dtype == INT8 else "use the bf16 release"
     raise CheckpointError(f"{entry.file}: {name} is stored as {entry.dtype}, which is not read here; {fix}")
