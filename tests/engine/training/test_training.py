@@ -171,7 +171,7 @@ def tiny_corpus(folder: Path) -> Path:
 
 
 # torch's Muon multiplies in bf16, which a CPU without such products takes 40 times as long for.
-SMALL = {"hidden": 128, "layers": 2, "intermediate": 128}
+SMALL: dict[str, Any] = {"hidden": 128, "layers": 2, "intermediate": 128}
 NAMES_OF = {"canvas": {"slot", "causal"}, "fim": {"fim", "middle"}}
 
 
