@@ -10,10 +10,14 @@ Kernels run in Triton's interpreter, which must be said before triton is importe
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from hypothesis import settings
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores it, and so would every server that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TRITON_INTERPRET", "1")
 try:
     import triton  # noqa: F401 - before the kernels, which leave it alone on a CPU otherwise

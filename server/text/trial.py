@@ -16,6 +16,8 @@ from midspan.server.text.python_rules import refused
 # Of this thread's processor time: a text that moves the whole file's tree about is taken to break it.
 PATIENCE_S = 0.02
 LINES_A_READ = 100
+# A parser reads lines whole: near one that is longer than this, a trial would be felt at every key.
+LONG_LINE = 10_000
 
 # Rules beyond a grammar, by language: (root, begin, end) -> whether something that touches these bytes is refused.
 RULES: dict[str, Callable[[Node, int, int], bool]] = {"python": refused}
@@ -24,7 +26,8 @@ RULES: dict[str, Callable[[Node, int, int], bool]] = {"python": refused}
 class Trial:
     """A span of a document as it is now, and what becomes of its syntax with other texts in place of the span.
 
-    Without a grammar, while the tree is not up to date, or once the document has changed, nothing breaks.
+    Without a grammar, near a line of ten thousand characters, while the tree is not up to date, or once the document
+    has changed, nothing breaks.
     """
 
     def __init__(self, document: Document, start: Place, end: Place) -> None:
@@ -34,7 +37,11 @@ class Trial:
 
     @cached_property
     def _tree(self) -> Tree | None:
-        return self._document.tree() if self._document.edits == self._edits else None
+        document = self._document
+        here = document.lines[max(0, self._start[0] - LINES_A_READ) : self._end[0] + LINES_A_READ]
+        if document.edits != self._edits or max(map(len, here)) > LONG_LINE:
+            return None
+        return document.tree()
 
     @cached_property
     def parsed(self) -> bool:

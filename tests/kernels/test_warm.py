@@ -36,7 +36,7 @@ def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
 def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
-    monkeypatch.setattr("midspan.engine.engine.load_infiller", lambda checkpoint, device, progress: infiller)
+    monkeypatch.setattr("midspan.engine.engine.load_path", lambda checkpoint, device, progress: infiller)
     engine = Engine.load(str(tmp_path), "cpu")
     engine.close()
     assert isinstance(infiller.backend, TritonBackend)

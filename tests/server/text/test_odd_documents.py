@@ -94,11 +94,11 @@ def test_one_line_of_5_megabytes(tmp_path: Path, letter: str) -> None:
     with connected(tmp_path, "--prompts", str(prompts)) as client:
         client.start()
         client.open(f"s = '{letter * count}' + x")
-        client.send(edit(2, 0, count + 9, count + 10, "other"))
+        client.send(edit(2, 0, count + 9, count + 10, ".other"))
         assert client.ask(complete(1, 0, count + 9)) == [TEXT]
         prefix, suffix = prompted(prompts)
         assert prefix.endswith(letter * 100 + "' + ")
-        assert suffix == "other"
+        assert suffix == ".other"
         assert client.leave() == 0
 
 
