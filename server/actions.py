@@ -193,10 +193,7 @@ BY_NAME = {action.name: action for action in ACTIONS}
 
 
 def choices(change: Change, fill: Fill) -> list[str]:
-    """The distinct texts of a fill that change anything, best first, without those that break the document.
-
-    Where it does not parse as it is, those are given as well if there is nothing else.
-    """
+    """The distinct texts of a fill that change anything and may be shown (see Trial.kept), best first."""
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
@@ -205,8 +202,8 @@ def choices(change: Change, fill: Fill) -> list[str]:
         broken = text is not None and "\ufffd" in text and "\ufffd" not in old
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
-    fit = [text for text in texts if not change.trial.breaks(change.before + text + change.after)]
-    return fit or ([] if change.trial.parsed else list(texts))
+    kept = set(change.trial.kept([change.before + text + change.after for text in texts]))
+    return [text for text in texts if change.before + text + change.after in kept]
 
 
 def does_nothing(text: str) -> bool:

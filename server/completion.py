@@ -95,13 +95,13 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
     """
-    wanted = [
-        (text, candidate)
-        for candidate in fill.candidates
-        if completion.invoked or candidate.confidence >= threshold
-        if (text := trim(completion.hole, candidate.text)) and (completion.invoked or len(text.strip()) >= WORTH_A_KEY)
-    ]
-    for number, (text, candidate) in enumerate(_whole(completion, wanted)):
+    wanted: dict[str, Candidate] = {}
+    for candidate in fill.candidates:
+        text = trim(completion.hole, candidate.text)
+        if text and (completion.invoked or (candidate.confidence >= threshold and len(text.strip()) >= WORTH_A_KEY)):
+            wanted.setdefault(completion.selected + text, candidate)
+    for number, whole in enumerate(completion.trial.kept(list(wanted))):
+        text, candidate = whole.removeprefix(completion.selected), wanted[whole]
         id = f"{completion.id}-{number}" if number else completion.id
         yield (
             # A menu's entry goes back as the client has it.
@@ -121,17 +121,6 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
                 checkpoint=checkpoint,
             ),
         )
-
-
-def _whole(completion: Completion, wanted: list[tuple[str, Candidate]]) -> list[tuple[str, Candidate]]:
-    """The first candidate of each text, without those that break the document.
-
-    Where it does not parse as it is, those are given as well if there is nothing else.
-    """
-    found = dict(reversed(wanted))
-    first = [(text, found[text]) for text in dict.fromkeys(text for text, _ in wanted)]
-    fit = [(text, candidate) for text, candidate in first if not completion.trial.breaks(completion.selected + text)]
-    return fit or ([] if completion.trial.parsed else first)
 
 
 def item_of(id: str, text: str, range: types.Range) -> types.InlineCompletionItem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from tree_sitter import Node, Parser, Tree
@@ -16,8 +16,6 @@ from midspan.server.text.python_rules import refused
 # Of this thread's processor time: a text that moves the whole file's tree about is taken to break it.
 PATIENCE_S = 0.02
 LINES_A_READ = 100
-# A parser reads lines whole: near one that is longer than this, a trial would be felt at every key.
-LONG_LINE = 10_000
 
 # Rules beyond a grammar, by language: (root, begin, end) -> whether something that touches these bytes is refused.
 RULES: dict[str, Callable[[Node, int, int], bool]] = {"python": refused}
@@ -26,8 +24,7 @@ RULES: dict[str, Callable[[Node, int, int], bool]] = {"python": refused}
 class Trial:
     """A span of a document as it is now, and what becomes of its syntax with other texts in place of the span.
 
-    Without a grammar, near a line of ten thousand characters, while the tree is not up to date, or once the document
-    has changed, nothing breaks.
+    Without a grammar, while the tree is not up to date, or once the document has changed, nothing breaks.
     """
 
     def __init__(self, document: Document, start: Place, end: Place) -> None:
@@ -37,16 +34,20 @@ class Trial:
 
     @cached_property
     def _tree(self) -> Tree | None:
-        document = self._document
-        here = document.lines[max(0, self._start[0] - LINES_A_READ) : self._end[0] + LINES_A_READ]
-        if document.edits != self._edits or max(map(len, here)) > LONG_LINE:
-            return None
-        return document.tree()
+        return self._document.tree() if self._document.edits == self._edits else None
 
     @cached_property
     def parsed(self) -> bool:
         """Whether the document parses as it is; an error that does not touch the span's lines is passed over."""
         return self._tree is not None and not self._is_broken(self._tree, *self._lines())
+
+    def kept(self, texts: Sequence[str]) -> list[str]:
+        """The texts that may be shown: those that break nothing.
+
+        Where the document does not parse as it is, all of them if there is no such text.
+        """
+        whole = [text for text in texts if not self.breaks(text)]
+        return whole or ([] if self.parsed else list(texts))
 
     def breaks(self, text: str) -> bool:
         """Whether the document has an error with `text` in place of the span, but for errors elsewhere in it."""

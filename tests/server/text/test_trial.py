@@ -85,6 +85,14 @@ def test_a_text_that_does_not_parse_by_the_gap_does_not_count_as_parsed() -> Non
     assert tried.breaks("a")
 
 
+def test_all_are_kept_only_where_nothing_parses_and_none_is_whole() -> None:
+    parsing, (open_, _) = trial("x = f(├┤)\n")[0], trial("x = f(├┤\n")
+    assert parsing.kept(["a", "(", "b"]) == ["a", "b"]
+    assert parsing.kept(["(", "["]) == []
+    assert open_.kept(["a", "b)"]) == ["b)"]
+    assert open_.kept(["a", "b"]) == ["a", "b"]
+
+
 def test_an_error_elsewhere_is_passed_over() -> None:
     tried, _ = trial("def f(:\n    pass\n\n\ndef g():\n    return 1\n\n\nx = ├┤1\n")
     assert tried.parsed
