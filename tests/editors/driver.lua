@@ -57,11 +57,119 @@ function M.buffer()
   return vim.api.nvim_buf_get_lines(0, 0, -1, true)
 end
 
+--- Everything that Neovim has said.
+---@return string
+function M.messages()
+  return vim.fn.execute('messages')
+end
+
+--- Waits until Neovim has said something, as plain text.
+---@param words string
+function M.said(words)
+  M.await('the message: ' .. words, function()
+    return M.messages():find(words, 1, true)
+  end)
+end
+
+--- The ghost text, a line each.
+---@return string[]?
+function M.ghost()
+  local space = vim.api.nvim_get_namespaces()['nvim.lsp.inline_completion']
+  local mark = space and vim.api.nvim_buf_get_extmarks(0, space, 0, -1, { details = true })[1]
+  return mark and M.drawn(mark)
+end
+
+--- The virtual text of an extmark, a line each.
+---@param mark vim.api.keyset.get_extmark_item
+---@return string[]
+function M.drawn(mark)
+  local lines = { mark[4].virt_text or {}, unpack(mark[4].virt_lines or {}) }
+  return vim.tbl_map(function(chunks)
+    return table.concat(vim.tbl_map(function(chunk)
+      return chunk[1]
+    end, chunks))
+  end, lines)
+end
+
+local answered_tick = -1
+
+--- Keeps the tick of the text that the newest answered request was about: ghost text of an older one may still stand.
+function M.follow_requests()
+  local tick_asked = {}
+  vim.api.nvim_create_autocmd('LspRequest', {
+    ---@param event { data: { request_id: integer, request: { type: string, method: string } } }
+    callback = function(event)
+      local id, request = event.data.request_id, event.data.request
+      if request.method == 'textDocument/inlineCompletion' and request.type == 'pending' then
+        tick_asked[id] = vim.b.changedtick
+      elseif request.type == 'complete' then
+        answered_tick = tick_asked[id] or answered_tick
+      end
+    end,
+  })
+end
+
+--- Whether the server has answered about the text as it is now.
+---@return boolean
+function M.answered()
+  return answered_tick == vim.b.changedtick
+end
+
+---@return string[]?
+function M.ghost_for_this_text()
+  return M.answered() and M.ghost() or nil
+end
+
+--- Presses keys, and waits until they have changed the buffer.
+---@param keys string
+---@return string[] buffer
+function M.press(keys)
+  local before = M.buffer()
+  vim.api.nvim_input(keys)
+  M.await('what ' .. keys .. ' gives', function()
+    return not vim.deep_equal(M.buffer(), before)
+  end)
+  return M.buffer()
+end
+
+--- Waits until the server of this buffer is ready to be asked.
+---@return vim.lsp.Client
+function M.ready()
+  local client = M.attached()
+  M.await('the server to be ready', function()
+    return require('midspan.status').of(0) == 'ready' and vim.api.nvim_get_autocmds({ event = 'InsertEnter', buffer = 0 })[1]
+  end)
+  return client
+end
+
+--- Types text at the end of a row, and waits for the ghost text behind it.
+---@param row integer From 1.
+---@param text string
+---@return string[] ghost
+function M.type_at(row, text)
+  vim.api.nvim_win_set_cursor(0, { row, 0 })
+  vim.api.nvim_input('A' .. text)
+  M.await('the typed text', function()
+    return vim.endswith(M.buffer()[row], text)
+  end)
+  return M.await('ghost text', M.ghost_for_this_text)
+end
+
+--- Leaves insert mode.
+function M.normal()
+  vim.api.nvim_input('<Esc>')
+  M.await('normal mode', function()
+    return vim.api.nvim_get_mode().mode == 'n'
+  end)
+end
+
 --- Starts the server on the case's file, and calls `session` in a coroutine.
 ---@param session fun()
 function M.start(session)
   vim.opt.runtimepath:append(M.case.plugin)
-  require('midspan').setup({ config = { cmd = M.case.command, init_options = M.case.settings } })
+  local config = { cmd = M.case.command, init_options = M.case.settings }
+  local options = vim.tbl_deep_extend('force', { config = config }, M.case.options or {})
+  require('midspan').setup(options)
   vim.cmd('filetype on')
   vim.cmd.edit(M.case.file)
   coroutine.wrap(session)()
@@ -71,7 +179,8 @@ end
 ---@return vim.lsp.Client
 function M.attached()
   return M.await('the server to attach', function()
-    return vim.lsp.get_clients({ bufnr = 0, name = 'midspan' })[1]
+    local client = vim.lsp.get_clients({ bufnr = 0, name = 'midspan' })[1]
+    return client and client.initialized and client
   end)
 end
 

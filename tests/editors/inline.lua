@@ -16,56 +16,8 @@
 local driver = dofile(vim.fs.joinpath(vim.fs.dirname(debug.getinfo(1, 'S').source:sub(2)), 'driver.lua'))
 ---@type Case
 local case, seen = driver.case, driver.seen
-local await, buffer = driver.await, driver.buffer
+local await, buffer, press = driver.await, driver.buffer, driver.press
 local loaded = not case.loads
-local answered_tick = -1
-
----@return string[]? lines
-local function ghost()
-  local space = vim.api.nvim_get_namespaces()['nvim.lsp.inline_completion']
-  local mark = vim.api.nvim_buf_get_extmarks(0, space, 0, -1, { details = true })[1]
-  if not mark then
-    return nil
-  end
-  local lines = { mark[4].virt_text or {}, unpack(mark[4].virt_lines or {}) }
-  return vim.tbl_map(function(chunks)
-    return table.concat(vim.tbl_map(function(chunk)
-      return chunk[1]
-    end, chunks))
-  end, lines)
-end
-
---- Keeps the tick of the text that the newest answered request was about: ghost text of an older one may still stand.
-local function follow_requests()
-  local tick_asked = {}
-  vim.api.nvim_create_autocmd('LspRequest', {
-    ---@param event { data: { request_id: integer, request: { type: string, method: string } } }
-    callback = function(event)
-      local id, request = event.data.request_id, event.data.request
-      if request.method == 'textDocument/inlineCompletion' and request.type == 'pending' then
-        tick_asked[id] = vim.b.changedtick
-      elseif request.type == 'complete' then
-        answered_tick = tick_asked[id] or answered_tick
-      end
-    end,
-  })
-end
-
----@return string[]?
-local function ghost_for_this_text()
-  return answered_tick == vim.b.changedtick and ghost() or nil
-end
-
----@param keys string
----@return string[] buffer
-local function press(keys)
-  local before = buffer()
-  vim.api.nvim_input(keys)
-  await('what ' .. keys .. ' gives', function()
-    return not vim.deep_equal(buffer(), before)
-  end)
-  return buffer()
-end
 
 local function session()
   local client = driver.attached()
@@ -83,7 +35,7 @@ local function session()
   seen.steps = {}
   for number, key in ipairs(case.keys) do
     local at_once = vim.startswith(key, '+')
-    local shown = not at_once and await('ghost text', ghost_for_this_text)
+    local shown = not at_once and await('ghost text', driver.ghost_for_this_text)
     seen.ghost = seen.ghost or shown
     seen.before = number == 1 and buffer() or seen.before
     seen.steps[number] = press(at_once and key:sub(2) or key)
@@ -103,7 +55,7 @@ local function session()
   driver.stop(client)
 end
 
-follow_requests()
+driver.follow_requests()
 vim.api.nvim_create_autocmd('LspProgress', {
   pattern = 'end',
   callback = function()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.editors.neovim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server import scripted
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PLUGIN = ROOT / "editors" / "nvim"
 LOOPS = """\
 def show(names):
     for name in names:
@@ -56,15 +52,6 @@ class Seen:
     after: list[str]
     undone: list[str]
     fallback: str
-
-
-def run_nvim(nvim: str, scratch: Path, arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    homes = {f"XDG_{kind}_HOME": str(scratch / kind.lower()) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
-    environment = os.environ | homes | {"HOME": str(scratch), "PYTHONPATH": str(ROOT / "src")} | variables
-    command = [nvim, "--headless", "-u", "NONE", "-i", "NONE", "-n", *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=scratch, capture_output=True, text=True, timeout=110, check=False
-    )
 
 
 def complete(
@@ -166,12 +153,3 @@ def test_the_embedded_model_completes(nvim: str, tmp_path: Path) -> None:
     assert "".join(seen.ghost).strip()
     assert seen.after == inserted(seen.before, 7, seen.ghost)
     assert accepted_rows(state)[-1:] == [True]
-
-
-def test_an_unknown_option_is_named(nvim: str, tmp_path: Path) -> None:
-    ended = run_nvim(
-        nvim,
-        tmp_path,
-        ["--cmd", f"set runtimepath+={PLUGIN}", "-c", "lua require('midspan').setup({ acept = 'x' })", "-c", "cq"],
-    )
-    assert 'midspan: unknown option "acept": use accept, accept_word, accept_line or config' in ended.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from midspan.server.actions import REWRITE
-from tests.editors.test_nvim import HERE, PLUGIN, ROOT, run_nvim
+from tests.editors.neovim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server import scripted
 
 TEXT = "def add(a, b):\n    total = a + b\n    return total\n\n\nadd(1, 2)\n"

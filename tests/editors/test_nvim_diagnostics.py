@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from midspan.server.context.diagnostics import Diagnosis
-from tests.editors.test_nvim import HERE, PLUGIN, ROOT, run_nvim
+from tests.editors.neovim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server.inside import Inside
 from tests.server.raw_client import call
 

@@ -1,0 +1,71 @@
+"""A real Neovim: the keys of the plugin, what they take of a suggestion, and what they are without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.editors.neovim import Stage
+from tests.server import scripted
+
+WORD = scripted.TEXT.split(" ")[0]
+
+
+@pytest.fixture
+def stage(nvim: str, tmp_path: Path) -> Stage:
+    return Stage(nvim, tmp_path, "keys.lua")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_plug_mappings_take_a_word_a_line_and_the_rest(stage: Stage, end: str) -> None:
+    seen = stage.play("parts", end.join(["def lines(left, right):", "", "lines(1, 2)", ""]))
+    head = seen["word"][0].removesuffix(WORD)
+    assert seen["ghost"] == [scripted.TEXT, f"    {scripted.TEXT}"]
+    assert seen["word"] == [f"{head}{WORD}", "", "lines(1, 2)"]
+    assert seen["line"] == [f"{head}{scripted.TEXT}", "", "lines(1, 2)"]
+    assert seen["whole"] == [f"{head}{scripted.TEXT}", f"    {scripted.TEXT}", "", "lines(1, 2)"]
+    assert seen["undone"] == seen["line"]
+
+
+def test_parts_are_taken_behind_text_that_is_not_ascii(stage: Stage) -> None:
+    seen = stage.play("parts", "lines = 'é' + '𝄞' + 'ß'\n")
+    line = f"lines = 'é' + '𝄞' + 'ß'    {WORD}"
+    assert seen["word"] == [line]
+    assert seen["line"] == [line.removesuffix(WORD) + scripted.TEXT]
+    assert seen["whole"] == [*seen["line"], f"    {scripted.TEXT}"]
+
+
+def test_next_and_previous_show_others_and_dismiss_takes_them_away(stage: Stage) -> None:
+    seen = stage.play("others", "\n")
+    assert (seen["first"], seen["kept"]) == ([scripted.TEXT], ["several = "])
+
+
+def test_asking_shows_what_is_too_unsure_to_be_offered(stage: Stage) -> None:
+    seen = stage.play("ask", "\n")
+    assert "unasked" not in seen
+    assert seen["asked"] == [scripted.TEXT]
+
+
+def test_keys_fall_through_to_whatever_they_were_mapped_to(stage: Stage) -> None:
+    seen = stage.play("fall_through", "empty\n")
+    assert seen["tab"] == ["empty\t"]
+    assert seen["global"] == ["empty\tglobal "]
+    assert seen["expr"] == ["empty\tglobal expr "]
+    assert seen["callback"] == ["empty\tglobal expr callback "]
+    assert seen["script"] == ["empty\tglobal expr callback vimscript "]
+    assert seen["remapped"] == ["empty\tglobal expr callback vimscript again"]
+    assert seen["plug"] == ["empty\tglobal expr callback vimscript again\x0c"]
+
+
+def test_keys_fall_through_to_the_buffers_own_mapping(stage: Stage) -> None:
+    seen = stage.play("fall_through_own", "empty\n")
+    assert (seen["own"], seen["again"]) == (["emptyown "], ["emptyown own "])
+
+
+def test_two_windows_on_one_buffer(stage: Stage) -> None:
+    seen = stage.play("windows", "\n\nlast\n")
+    assert (seen["ghost"], seen["marks"]) == ([scripted.TEXT], 1)
+    assert seen["taken"] == [f"x = {scripted.TEXT}", "", "last"]
+    assert (seen["cursor"][0], seen["other_cursor"]) == (1, [3, 2])
+    assert seen["both"] == [f"x = {scripted.TEXT}", f"y = {scripted.TEXT}", "last"]
