@@ -137,7 +137,8 @@ end
 function M.ready()
   local client = M.attached()
   M.await('the server to be ready', function()
-    return require('midspan.status').of(0) == 'ready' and vim.api.nvim_get_autocmds({ event = 'InsertEnter', buffer = 0 })[1]
+    return require('midspan.status').of(0) == 'ready'
+      and vim.api.nvim_get_autocmds({ event = 'InsertEnter', buffer = 0 })[1]
   end)
   return client
 end

@@ -82,5 +82,9 @@ def test_restart_serves_the_same_buffers_with_the_same_settings(stage: Stage) ->
 
 
 def test_a_program_that_is_not_there_is_named_with_the_fix(stage: Stage) -> None:
-    messages = stage.play("no_program", server=["no-such-midspan", "serve"])["messages"]
-    assert "there is no program no-such-midspan: install midspan, or name its program in setup(" in messages
+    seen = stage.play("no_program", server=["no-such-midspan", "serve"])
+    said = "there is no program no-such-midspan: install midspan, or name its program in setup("
+    assert f"midspan: {said}" in seen["at_first"]
+    assert f"midspan: does not run: {said}" in seen["status"]
+    assert f"midspan: {said}" in seen["doctor"]
+    assert seen["statusline"] == "midspan: does not run"

@@ -23,7 +23,7 @@ def test_all_is_well_with_a_server(stage: Stage) -> None:
     assert f"OK server: {sys.executable}" in health
     assert f"OK midspan {midspan.__version__}" in health
     assert "is ready: scripted on cpu" in health
-    assert "attached to ~/sample.py (1)" in health
+    assert "attached to sample.py (1)" in health
     assert "OK checkpoint scripted" in health
     assert "OK device cpu (float32)" in health
     assert "the checkpoint knows python" in health
@@ -65,5 +65,5 @@ def test_a_plugin_that_is_not_set_up_is_a_warning(nvim: str, tmp_path: Path) -> 
         nvim, tmp_path,
         ["--cmd", f"set runtimepath+={PLUGIN}", "-c", "checkhealth midspan", "-c", "%print", "-c", "cq"],
     )  # fmt: skip
-    assert "WARNING midspan is not set up" in ended.stderr
-    assert "call require('midspan').setup() in init.lua" in ended.stderr
+    assert "WARNING midspan is not set up" in ended.stdout
+    assert "call require('midspan').setup() in init.lua" in ended.stdout

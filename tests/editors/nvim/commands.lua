@@ -35,8 +35,8 @@ function M.names(driver, seen)
   seen.toggles = vim.fn.getcompletion('Midspan toggle ', 'cmdline')
   seen.buffer = vim.fn.getcompletion('Midspan toggle b', 'cmdline')
   seen.none = vim.fn.getcompletion('Midspan status ', 'cmdline')
-  vim.cmd('Midspan statsu')
-  vim.cmd('Midspan toggle all')
+  vim.api.nvim_input(':Midspan statsu<CR>:Midspan toggle all<CR>')
+  driver.said('no toggle')
   seen.messages = driver.messages()
 end
 
@@ -134,13 +134,13 @@ function M.doctor(driver, seen)
 end
 
 function M.report(driver, seen)
-  driver.ready()
+  local client = driver.ready()
   local first = vim.api.nvim_get_current_win()
   driver.type_at(1, 'x = ')
   driver.press('<Tab>')
   driver.normal()
   driver.await('the acceptance', function()
-    return next(driver.attached().requests) == nil
+    return next(client.requests) == nil
   end)
   vim.cmd('Midspan report --since 1h')
   seen.lines = opened(driver, first)
@@ -164,7 +164,11 @@ function M.restart(driver, seen)
   vim.cmd('Midspan restart')
   local after = driver.await('another client', function()
     local client = vim.lsp.get_clients({ bufnr = 0, name = 'midspan' })[1]
-    return client and client.id ~= before.id and client.initialized and vim.tbl_count(client.attached_buffers) == 2 and client
+    return client
+      and client.id ~= before.id
+      and client.initialized
+      and vim.tbl_count(client.attached_buffers) == 2
+      and client
   end)
   driver.ready()
   seen.clients = #vim.lsp.get_clients({ name = 'midspan' })
@@ -176,11 +180,16 @@ end
 
 --- No program is there by that name.
 function M.no_program(driver, seen)
-  driver.said('failed')
+  driver.said('there is no program')
+  seen.at_first = driver.messages()
+  vim.cmd('messages clear')
   vim.cmd('Midspan status')
-  vim.cmd('Midspan doctor')
-  vim.cmd('Midspan restart')
-  seen.messages = driver.messages()
+  seen.status = driver.messages()
+  vim.cmd('messages clear')
+  vim.api.nvim_input(':Midspan doctor<CR>')
+  driver.said('there is no program')
+  seen.doctor = driver.messages()
+  seen.statusline = require('midspan').statusline()
 end
 
 return M

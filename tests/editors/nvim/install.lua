@@ -1,4 +1,4 @@
---- What a fresh home folder's own init.lua has set up: the server comes with the file, and a key takes what it suggests.
+--- In a fresh home folder whose init.lua has set midspan up: the server comes with the file, a key takes what it offers.
 
 local here = vim.fs.dirname(debug.getinfo(1, 'S').source:sub(2))
 local driver = dofile(vim.fs.joinpath(vim.fs.dirname(here), 'driver.lua'))

@@ -52,16 +52,14 @@ end
 ---@return string
 local function unattached(buffer)
   local config, filetype = vim.lsp.config.midspan, vim.bo[buffer].filetype
-  if status.trouble then
-    return (status.trouble:gsub('^midspan: ', ''))
-  elseif not vim.lsp.is_enabled('midspan') then
+  if not vim.lsp.is_enabled('midspan') then
     return "it is not set up: call require('midspan').setup()"
   elseif config.filetypes and not vim.tbl_contains(config.filetypes, filetype) then
     local known = table.concat(config.filetypes, ', ')
     local here = filetype == '' and 'none here' or ('%s here'):format(filetype)
     return ('it starts for the filetypes %s, and there is %s; config.filetypes names them'):format(known, here)
   end
-  return 'no server is attached here; :checkhealth midspan says more'
+  return status.trouble or 'no server is attached here; :checkhealth midspan says more'
 end
 
 local function show_status()
@@ -81,7 +79,7 @@ local function why()
   local buffer = vim.api.nvim_get_current_buf()
   local client = server.client(buffer)
   if not client then
-    tell(unattached(buffer))
+    show_status()
     return
   end
   if not session.is_on_in(buffer) then

@@ -36,6 +36,17 @@ function M.configured()
   return config and config.cmd
 end
 
+--- What is wrong with the program that is configured, and the fix; nil where it is there, or none is to be started.
+---@return string?
+function M.missing()
+  local configured = M.configured()
+  if type(configured) ~= 'table' or vim.fn.executable(configured[1]) == 1 then
+    return nil
+  end
+  local fix = "install midspan, or name its program in setup({ config = { cmd = { '/path/to/midspan', 'serve' } } })"
+  return ('there is no program %s: %s'):format(configured[1], fix)
+end
+
 --- How the server's program is asked for another of its commands than `serve`, with the same options.
 ---@param ... string Such as 'doctor', '--json'.
 ---@return string[]? command Nil where there is none.
@@ -45,9 +56,9 @@ function M.command(...)
   if type(configured) ~= 'table' then
     return nil, ('config.cmd is no command line: run midspan %s in a shell'):format((...))
   end
-  if vim.fn.executable(configured[1]) == 0 then
-    local fix = "install midspan, or name its program in setup({ config = { cmd = { '/path/to/midspan', 'serve' } } })"
-    return nil, ('there is no program %s: %s'):format(configured[1], fix)
+  local trouble = M.missing()
+  if trouble then
+    return nil, trouble
   end
   local before, behind, found = {}, {}, false
   for _, one in ipairs(configured) do
@@ -115,7 +126,7 @@ end
 local function crashed(exit)
   local how = exit.signal ~= 0 and ('signal %d'):format(exit.signal) or ('exit code %d'):format(exit.code)
   if not exit.client or not exit.client.initialized then
-    return false, ('midspan: the server ended as it started, by %s; :Midspan log says why'):format(how)
+    return false, ('the server ended as it started, by %s; :Midspan log says why'):format(how)
   end
   local now = vim.uv.now()
   table.insert(crashes, now)
@@ -123,10 +134,10 @@ local function crashed(exit)
     return now - at < WITHIN_MS
   end, crashes)
   if #crashes > RESTARTS then
-    local often = ('midspan: the server stopped %d times in three minutes'):format(#crashes)
+    local often = ('the server stopped %d times in three minutes'):format(#crashes)
     return false, often .. '; :Midspan log says why, :Midspan restart starts it'
   end
-  return true, ('midspan: the server had stopped, by %s, and was started again'):format(how)
+  return true, ('the server had stopped, by %s, and was started again'):format(how)
 end
 
 --- A server has ended: by itself, or as it was told to.
@@ -147,7 +158,7 @@ function M.exited(exit)
     if again then
       start_again(exit)
     end
-    vim.notify(words, again and vim.log.levels.WARN or vim.log.levels.ERROR)
+    vim.notify('midspan: ' .. words, again and vim.log.levels.WARN or vim.log.levels.ERROR)
   end
 end
 

@@ -3,7 +3,9 @@
 local ghost = require('midspan.ghost')
 local keys = require('midspan.keys')
 local menu = require('midspan.menu')
+local server = require('midspan.server')
 local settings = require('midspan.settings')
+local status = require('midspan.status')
 
 local M = {}
 
@@ -68,6 +70,27 @@ local function attached(event)
   end
 end
 
+--- Says once that there is no server for a file that wants one: Neovim only logs it.
+local function look_for_program()
+  local trouble = server.missing()
+  if trouble then
+    status.trouble = trouble
+    vim.notify_once('midspan: ' .. trouble, vim.log.levels.WARN)
+  end
+end
+
+--- Looks for the program when the first file comes that wants it, at once where one is open already.
+---@param group integer
+local function watch_files(group)
+  local filetypes = vim.lsp.config.midspan.filetypes
+  vim.api.nvim_create_autocmd('FileType', { group = group, pattern = filetypes or '*', callback = look_for_program })
+  for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
+    if vim.list_contains(filetypes or {}, vim.bo[buffer].filetype) then
+      look_for_program()
+    end
+  end
+end
+
 --- Follows the server wherever it is attached, and has Neovim start it.
 function M.start()
   local group = vim.api.nvim_create_augroup('midspan', {})
@@ -94,6 +117,7 @@ function M.start()
     config = vim.tbl_deep_extend('force', { init_options = { preview = true } }, config)
   end
   vim.lsp.config('midspan', config)
+  watch_files(group)
   vim.lsp.enable('midspan')
 end
 

@@ -60,7 +60,11 @@ end
 function M.of(buffer)
   local client = client_of(buffer)
   if not client then
-    return M.trouble and words.error, M.trouble
+    local filetypes = M.trouble and vim.lsp.config.midspan.filetypes or {}
+    if vim.list_contains(filetypes, vim.bo[buffer].filetype) then
+      return words.error, M.trouble
+    end
+    return nil
   end
   local told = told_by[client.id]
   if not told then
