@@ -19,21 +19,20 @@ def stage(nvim: str, tmp_path: Path) -> Stage:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
 def test_plug_mappings_take_a_word_a_line_and_the_rest(stage: Stage, end: str) -> None:
-    seen = stage.play("parts", end.join(["def lines(left, right):", "", "lines(1, 2)", ""]))
-    head = seen["word"][0].removesuffix(WORD)
-    assert seen["ghost"] == [scripted.TEXT, f"    {scripted.TEXT}"]
-    assert seen["word"] == [f"{head}{WORD}", "", "lines(1, 2)"]
-    assert seen["line"] == [f"{head}{scripted.TEXT}", "", "lines(1, 2)"]
-    assert seen["whole"] == [f"{head}{scripted.TEXT}", f"    {scripted.TEXT}", "", "lines(1, 2)"]
+    seen = stage.play("parts", end.join(["def lines(left, right):", "", "", "lines(1, 2)", ""]))
+    above, below = ["def lines(left, right):"], ["", "lines(1, 2)"]
+    line = f"    {scripted.TEXT}"
+    assert seen["ghost"] == [scripted.TEXT, line]
+    assert seen["word"] == [*above, f"    {WORD}", *below]
+    assert seen["line"] == [*above, line, *below]
+    assert seen["whole"] == [*above, line, line, *below]
     assert seen["undone"] == seen["line"]
 
 
 def test_parts_are_taken_behind_text_that_is_not_ascii(stage: Stage) -> None:
-    seen = stage.play("parts", "lines = 'é' + '𝄞' + 'ß'\n")
-    line = f"lines = 'é' + '𝄞' + 'ß'    {WORD}"
-    assert seen["word"] == [line]
-    assert seen["line"] == [line.removesuffix(WORD) + scripted.TEXT]
-    assert seen["whole"] == [*seen["line"], f"    {scripted.TEXT}"]
+    text = "größe = 'é' + '𝄞' +"
+    seen = stage.play("parts_behind", f"{text}\n")
+    assert (seen["word"], seen["line"]) == ([f"{text} {WORD}"], [f"{text} {scripted.TEXT}"])
 
 
 def test_next_and_previous_show_others_and_dismiss_takes_them_away(stage: Stage) -> None:

@@ -22,7 +22,7 @@ end
 function M.parts(driver, seen)
   plug({ ['<C-l>'] = 'accept', ['<C-f>'] = 'accept-word', ['<C-j>'] = 'accept-line' })
   driver.ready()
-  seen.ghost = driver.type_at(1, '    ')
+  seen.ghost = driver.type_at(2, '    ')
   seen.word = driver.press('<C-f>')
   driver.await('ghost text', driver.ghost_for_this_text)
   seen.line = driver.press('<C-j>')
@@ -30,6 +30,17 @@ function M.parts(driver, seen)
   seen.whole = driver.press('<C-l>')
   driver.normal()
   seen.undone = driver.press('u')
+end
+
+--- A word, then the rest of the line, behind what stands there.
+function M.parts_behind(driver, seen)
+  plug({ ['<C-f>'] = 'accept-word', ['<C-j>'] = 'accept-line' })
+  driver.ready()
+  driver.type_at(1, ' ')
+  seen.word = driver.press('<C-f>')
+  driver.await('ghost text', driver.ghost_for_this_text)
+  seen.line = driver.press('<C-j>')
+  driver.normal()
 end
 
 --- The next one, and the one before; then none at all.

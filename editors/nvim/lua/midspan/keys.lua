@@ -6,15 +6,18 @@ local M = {}
 
 local names = { 'accept', 'accept_word', 'accept_line', 'next', 'prev', 'dismiss', 'ask' }
 
+-- Also tells our mappings from others.
+local PREFIX = 'midspan: '
+
 ---@type table<string, string>
 local descriptions = {
-  accept = 'Accept the midspan suggestion',
-  accept_word = "Accept the midspan suggestion's next word",
-  accept_line = "Accept the rest of the midspan suggestion's line",
-  next = 'Next midspan suggestion',
-  prev = 'Previous midspan suggestion',
-  dismiss = 'Dismiss the midspan suggestion',
-  ask = 'Ask midspan for suggestions',
+  accept = 'take the suggestion',
+  accept_word = "take the suggestion's next word",
+  accept_line = "take the rest of the suggestion's line",
+  next = 'next suggestion',
+  prev = 'previous suggestion',
+  dismiss = 'take the suggestion away',
+  ask = 'ask for suggestions',
 }
 
 ---@param maps vim.api.keyset.get_keymap[]
@@ -22,12 +25,9 @@ local descriptions = {
 ---@return vim.api.keyset.get_keymap?
 local function find(maps, key)
   local wanted = vim.keycode(key)
-  for _, map in ipairs(maps) do
-    -- Ours fall through to what was there before midspan.
-    if vim.keycode(map.lhs) == wanted and not vim.tbl_contains(vim.tbl_values(descriptions), map.desc) then
-      return map
-    end
-  end
+  return vim.iter(maps):find(function(map)
+    return vim.keycode(map.lhs) == wanted
+  end)
 end
 
 ---@param keys string
@@ -65,18 +65,26 @@ local function fall_through(key, before)
   end
 end
 
+--- Buffers' own mappings that ours stand in place of, by key.
+---@type table<integer, table<string, vim.api.keyset.get_keymap>>
+local own = {}
+
 --- Maps the keys that the settings name, in a buffer that midspan is attached to.
 ---@param buffer integer
 function M.map(buffer)
+  own[buffer] = own[buffer] or {}
   for _, name in ipairs(names) do
     local key = settings.now[name]
     if key then
       local before = find(vim.api.nvim_buf_get_keymap(buffer, 'i'), key)
+      if before and not vim.startswith(before.desc or '', PREFIX) then
+        own[buffer][key] = before
+      end
       vim.keymap.set('i', key, function()
         if not require('midspan')[name]() then
-          fall_through(key, before)
+          fall_through(key, own[buffer][key])
         end
-      end, { buffer = buffer, desc = descriptions[name] })
+      end, { buffer = buffer, desc = PREFIX .. descriptions[name] })
     end
   end
 end
