@@ -25,6 +25,8 @@ local function now()
   }
 end
 
+-- Neovim's own part, which is loaded when it is first used, has an autocommand.
+assert(vim.lsp.get_clients())
 vim.opt.runtimepath:append(vim.env.MIDSPAN_PLUGIN)
 local seen = { before = now() }
 vim.cmd.runtime('plugin/midspan.lua')

@@ -19,7 +19,10 @@ local sessions = dofile(driver.case.script)
 
 driver.follow_requests()
 driver.start(function()
-  sessions[driver.case.session](driver, driver.seen)
+  local fine, trouble = xpcall(sessions[driver.case.session], debug.traceback, driver, driver.seen)
+  if not fine then
+    driver.leave(trouble)
+  end
   local client = vim.lsp.get_clients({ name = 'midspan' })[1]
   if client then
     driver.stop(client)

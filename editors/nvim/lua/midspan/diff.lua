@@ -78,12 +78,15 @@ local function by_line(lines, ranges)
   return out
 end
 
---- Which bytes of each line differ.
+--- Which bytes of each line differ; none where all lines are gone or all are new.
 ---@param old string[]
 ---@param new string[]
 ---@return midspan.Ranges[] old
 ---@return midspan.Ranges[] new
 function M.words(old, new)
+  if #old == 0 or #new == 0 then
+    return by_line(old, {}), by_line(new, {})
+  end
   local before, after = tokens(table.concat(old, '\n')), tokens(table.concat(new, '\n'))
   local found = vim.text.diff(as_lines(before), as_lines(after), { result_type = 'indices' })
   ---@cast found integer[][]
