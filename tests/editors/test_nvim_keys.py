@@ -62,6 +62,16 @@ def test_keys_fall_through_to_the_buffers_own_mapping(stage: Stage) -> None:
     assert (seen["own"], seen["again"]) == (["emptyown "], ["emptyown own "])
 
 
+def test_what_another_server_offers_is_taken_too(stage: Stage) -> None:
+    assert stage.play("another_server", "\n")["taken"] == ["empty = call()"]
+
+
+def test_a_newer_neovim_loses_only_what_is_not_public(stage: Stage) -> None:
+    seen = stage.play("another_neovim", "\n")
+    assert (seen["taken"], seen["tab"]) == ([f"x = {scripted.TEXT}"], [f"x = {scripted.TEXT}\t"])
+    assert "WARNING this Neovim keeps inline completion elsewhere" in seen["health"]
+
+
 def test_two_windows_on_one_buffer(stage: Stage) -> None:
     seen = stage.play("windows", "\n\nlast\n")
     assert (seen["ghost"], seen["marks"]) == ([scripted.TEXT], 1)

@@ -66,6 +66,17 @@ def test_what_another_server_finds_wrong_is_fixed(stage: Stage) -> None:
     assert seen["after"] == lines(TEXT.replace("total = a + b", scripted.TEXT))
 
 
+def test_lines_that_come_are_shown_below_the_line_they_come_behind(stage: Stage) -> None:
+    seen = stage.play("inserted", TEXT)
+    docstring = f'    """{scripted.TEXT}"""'
+    assert seen["picture"] == [" def add(a, b):", f"+{docstring}", *(f" {line}" for line in lines(TEXT)[1:])]
+    assert seen["after"] == [lines(TEXT)[0], docstring, *lines(TEXT)[1:]]
+
+
+def test_too_long_a_selection_is_refused(stage: Stage) -> None:
+    stage.play("too_long", "x = 1\n" * 1000)
+
+
 def test_where_there_is_nothing_to_write_that_is_said(stage: Stage) -> None:
     stage.play("nothing", TEXT)
 

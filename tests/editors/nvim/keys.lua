@@ -119,6 +119,55 @@ function M.fall_through_own(driver, seen)
   driver.normal()
 end
 
+--- A server inside Neovim that offers a snippet, as others do.
+local function snippets()
+  local answers = {
+    initialize = { capabilities = { inlineCompletionProvider = true } },
+    ['textDocument/inlineCompletion'] = { { insertText = { kind = 'snippet', value = 'call($1)' } } },
+  }
+  local function nothing() end
+  vim.lsp.start({
+    name = 'another',
+    cmd = function()
+      return {
+        request = function(method, _, answered)
+          vim.schedule(function()
+            answered(nil, answers[method])
+          end)
+          return true, 1
+        end,
+        notify = nothing,
+        is_closing = nothing,
+        terminate = nothing,
+      }
+    end,
+  })
+end
+
+--- What another server offers is taken as Neovim takes it.
+function M.another_server(driver, seen)
+  driver.ready()
+  snippets()
+  vim.api.nvim_input('Aempty = ')
+  driver.await('ghost text', driver.ghost)
+  seen.taken = driver.press('<Tab>')
+  driver.normal()
+end
+
+--- A Neovim whose inline completion is not where 0.12 has it: what is public still works.
+function M.another_neovim(driver, seen)
+  require('midspan.ghost').of = function() end
+  driver.ready()
+  driver.type_at(1, 'x = ')
+  seen.taken = driver.press('<Tab>')
+  driver.normal()
+  seen.tab = driver.press('A<Tab>')
+  driver.normal()
+  vim.cmd.checkhealth('midspan')
+  seen.health = table.concat(driver.buffer(), '\n')
+  vim.cmd.bwipeout({ bang = true })
+end
+
 --- Two windows show one buffer: what is taken goes where the cursor of the window is that is typed in.
 function M.windows(driver, seen)
   driver.ready()

@@ -124,6 +124,25 @@ function M.fixed(driver, seen)
   seen.after = driver.press('<CR>')
 end
 
+--- Whole lines that come are shown below the line that they come behind.
+function M.inserted(driver, seen)
+  driver.ready()
+  choose('write the docstring', seen)
+  vim.api.nvim_win_set_cursor(0, { 1, 0 })
+  vim.cmd('Midspan rewrite')
+  preview(driver)
+  seen.picture = picture()
+  seen.after = driver.press('<CR>')
+end
+
+--- Too much is refused with how much may be selected.
+function M.too_long(driver, seen)
+  driver.ready()
+  choose('refill the selection', seen)
+  vim.api.nvim_input('ggVG:Midspan rewrite<CR>')
+  driver.said('midspan: select at most 4000 characters')
+end
+
 --- Where there is nothing to do that is said; also when the server refuses.
 function M.nothing(driver, seen)
   driver.ready()

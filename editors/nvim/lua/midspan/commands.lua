@@ -91,12 +91,8 @@ local function why()
 end
 
 --- What is toggled by which word.
----@type table<string, fun(buffer: integer, client?: vim.lsp.Client)>
+---@type table<string, fun(buffer: integer, client: vim.lsp.Client)>
 local toggles = {
-  everywhere = function()
-    session.turn(not session.is_on)
-    tell(session.is_on and 'suggestions are on' or 'suggestions are off')
-  end,
   buffer = function(buffer)
     session.turn_in(buffer, not session.is_on_in(buffer))
     tell(session.is_on_in(buffer) and 'suggestions are on in this buffer' or 'suggestions are off in this buffer')
@@ -122,9 +118,12 @@ local toggles = {
 local function toggle(_, rest)
   local what, buffer = rest[1] or 'everywhere', vim.api.nvim_get_current_buf()
   local client = server.client(buffer)
-  if not toggles[what] then
+  if what == 'everywhere' then
+    session.turn(not session.is_on)
+    tell(session.is_on and 'suggestions are on' or 'suggestions are off')
+  elseif not toggles[what] then
     complain(('no toggle %q: use everywhere, buffer, language or quiet'):format(what))
-  elseif what ~= 'everywhere' and not client then
+  elseif not client then
     complain(unattached(buffer))
   else
     toggles[what](buffer, client)
@@ -137,7 +136,7 @@ local function log()
   vim.cmd.normal({ 'G', bang = true })
 end
 
----@param kind string
+---@param kind midspan.ActionKind
 ---@return fun(call: vim.api.keyset.create_user_command.command_args)
 local function offer(kind)
   return function(call)

@@ -36,7 +36,7 @@ local function follow(buffer)
   vim.api.nvim_create_autocmd('LspRequest', {
     group = group,
     buffer = buffer,
-    ---@param event { data: { request: { method: string, type: string } } }
+    ---@param event vim.api.keyset.create_autocmd.callback_args
     callback = function(event)
       if event.data.request.method == METHOD and event.data.request.type ~= 'pending' then
         M.clear(buffer)

@@ -28,8 +28,19 @@ function M.is_shown(buffer)
   return space ~= nil and #vim.api.nvim_buf_get_extmarks(buffer, space, 0, -1, { limit = 1 }) > 0
 end
 
---- What of an item stands before the cursor already; nil where the text went another way, or the cursor elsewhere.
+---@class midspan.Item : vim.lsp.inline_completion.Item As midspan's server gives them: text, and what it stands for.
+---@field insert_text string
+---@field range vim.Range
+
+--- Whether an item is of that kind; another server's may be a snippet, or have no range.
 ---@param item vim.lsp.inline_completion.Item
+---@return boolean
+function M.is_plain(item)
+  return item.range ~= nil and type(item.insert_text) == 'string'
+end
+
+--- What of an item stands before the cursor already; nil where the text went another way, or the cursor elsewhere.
+---@param item midspan.Item
 ---@return string?
 function M.typed(item)
   local row, first = item.range:to_extmark()
@@ -38,15 +49,20 @@ function M.typed(item)
   return typed and vim.startswith(item.insert_text, typed) and typed or nil
 end
 
---- The item whose ghost text belongs to the text as it is now; nil if there is none.
+--- Whether there may be ghost text that belongs to the text as it is now: in doubt there is.
 ---@param buffer integer
----@return vim.lsp.inline_completion.Item?
-function M.current(buffer)
+---@return boolean
+function M.is_current(buffer)
   local completor = M.of(buffer)
-  local item = completor and completor.current
-  -- Another server's item may be a snippet, or have no range: that is Neovim's own to take.
-  local plain = item and item.range and type(item.insert_text) == 'string'
-  return plain and M.typed(item) and item or nil
+  if not completor then
+    return true
+  end
+  local item = completor.current
+  if not item then
+    return false
+  end
+  ---@cast item midspan.Item
+  return not M.is_plain(item) or M.typed(item) ~= nil
 end
 
 --- How many items there are to choose from.

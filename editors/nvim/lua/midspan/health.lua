@@ -91,6 +91,21 @@ local function doctor()
   return found
 end
 
+--- Neovim has no public function for some of what the keys do.
+local function ghost()
+  for _, client in ipairs(vim.lsp.get_clients({ name = 'midspan' })) do
+    for buffer in pairs(client.attached_buffers) do
+      local on = vim.lsp.inline_completion.is_enabled({ bufnr = buffer })
+      if on and not require('midspan.ghost').of(buffer) then
+        local words =
+          'this Neovim keeps inline completion elsewhere than 0.12 does: no next or previous suggestion, no asking'
+        vim.health.warn(words, 'use Neovim 0.12, or a newer midspan')
+        return
+      end
+    end
+  end
+end
+
 ---@param found table<string, any>
 local function languages(found)
   local trained = found.trained_on or {}
@@ -108,6 +123,7 @@ function M.check()
   end
   vim.health.start('midspan: buffers')
   buffers()
+  ghost()
   vim.health.start('midspan: doctor')
   local found = doctor()
   if not found then

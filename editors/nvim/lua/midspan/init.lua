@@ -3,7 +3,7 @@
 local M = {}
 
 --- Starts the server with the files it is for, shows what it suggests, and maps the keys.
----@param options? midspan.Options Each may be left out; see settings.lua.
+---@param options? midspan.Options
 function M.setup(options)
   if vim.fn.has('nvim-0.12') == 0 then
     error('midspan needs Neovim 0.12 or newer for vim.lsp.inline_completion', 0)

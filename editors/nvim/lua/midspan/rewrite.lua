@@ -12,6 +12,8 @@ local function tell(words, level)
   vim.notify(vim.startswith(words, 'midspan: ') and words or 'midspan: ' .. words, level or vim.log.levels.INFO)
 end
 
+---@alias midspan.ActionKind 'refactor.rewrite.midspan'|'quickfix.midspan'
+
 ---@alias midspan.Span [integer, integer, integer, integer] Rows and byte columns from 0, the end exclusive.
 
 --- The end of the character that begins at a byte.
@@ -68,7 +70,7 @@ end
 ---@param buffer integer
 ---@param row integer
 ---@param column integer
----@param encoding string
+---@param encoding lsp.PositionEncodingKind
 ---@return lsp.Position
 local function position(buffer, row, column, encoding)
   local line = vim.api.nvim_buf_get_lines(buffer, row, row + 1, false)[1] or ''
@@ -78,7 +80,7 @@ end
 --- What any server or linter finds wrong in these rows, as LSP has it.
 ---@param buffer integer
 ---@param span midspan.Span
----@param encoding string
+---@param encoding lsp.PositionEncodingKind
 ---@return lsp.Diagnostic[]
 local function wrong(buffer, span, encoding)
   local found = {}
@@ -100,7 +102,7 @@ end
 --- The rows that an edit touches, as they are and as they would be; nil where it is not one edit of this buffer.
 ---@param buffer integer
 ---@param edit lsp.WorkspaceEdit
----@param encoding string
+---@param encoding lsp.PositionEncodingKind
 ---@return integer? first
 ---@return string[]? old
 ---@return string[]? new
@@ -153,7 +155,7 @@ local function resolve(buffer, client, action)
 end
 
 --- Offers the actions of a kind for the lines, else the selection, else the cursor; the only one is taken at once.
----@param kind 'refactor.rewrite.midspan'|'quickfix.midspan'
+---@param kind midspan.ActionKind
 ---@param lines? [integer, integer] A command's.
 function M.offer(kind, lines)
   local buffer = vim.api.nvim_get_current_buf()

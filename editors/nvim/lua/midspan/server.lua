@@ -29,7 +29,7 @@ function M.client(buffer)
 end
 
 --- The command that starts the server, as it is configured; a function where the user connects in another way.
----@return string[]|function?
+---@return string[]|function|nil
 function M.configured()
   local client = vim.lsp.get_clients({ name = 'midspan' })[1]
   local config = client and client.config or vim.lsp.config.midspan
@@ -78,7 +78,7 @@ end
 ---@return vim.SystemObj
 function M.run(command, done)
   -- Python would import what lies in the folder that it starts in: never the user's.
-  local folder = vim.fn.stdpath('cache')
+  local folder = vim.fn.stdpath('cache') --[[@as string]]
   vim.fn.mkdir(folder, 'p')
   return vim.system(command, { text = true, cwd = folder }, vim.schedule_wrap(done))
 end
@@ -113,9 +113,10 @@ end
 --- Starts a server like one that has ended, in its buffers.
 ---@param exit midspan.Exit
 local function start_again(exit)
+  local config = assert(exit.client).config
   for _, buffer in ipairs(exit.buffers) do
     if vim.api.nvim_buf_is_loaded(buffer) then
-      vim.lsp.start(exit.client.config, { bufnr = buffer })
+      vim.lsp.start(config, { bufnr = buffer })
     end
   end
 end

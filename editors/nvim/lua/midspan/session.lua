@@ -28,6 +28,7 @@ local function diagnose(buffer)
       local to = { line = one.end_lnum or one.lnum, character = one.end_col or one.col }
       return { range = { start = from, ['end'] = to }, message = one.message, severity = one.severity }
     end, vim.diagnostic.get(buffer))
+    ---@diagnostic disable-next-line: param-type-mismatch A notification that LSP does not have.
     client:notify('midspan/diagnostics', { uri = vim.uri_from_bufnr(buffer), diagnostics = found })
   end
 end
@@ -60,7 +61,7 @@ function M.turn_in(buffer, on)
   apply(buffer)
 end
 
----@param event { buf: integer, data: { client_id: integer } }
+---@param event vim.api.keyset.create_autocmd.callback_args
 local function attached(event)
   local client = vim.lsp.get_client_by_id(event.data.client_id)
   if client and client.name == 'midspan' then
@@ -97,14 +98,14 @@ function M.start()
   vim.api.nvim_create_autocmd('LspAttach', { group = group, callback = attached })
   vim.api.nvim_create_autocmd('DiagnosticChanged', {
     group = group,
-    ---@param event { buf: integer }
+    ---@param event vim.api.keyset.create_autocmd.callback_args
     callback = function(event)
       diagnose(event.buf)
     end,
   })
   vim.api.nvim_create_autocmd('InsertEnter', {
     group = group,
-    ---@param event { buf: integer }
+    ---@param event vim.api.keyset.create_autocmd.callback_args
     callback = function(event)
       ghost.guard(event.buf)
     end,

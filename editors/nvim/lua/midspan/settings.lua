@@ -4,7 +4,7 @@ local M = {}
 
 ---@alias midspan.Key string|false A key such as `<Tab>`; false maps none.
 
----@class midspan.Options
+---@class midspan.Settings
 ---@field accept midspan.Key Insert mode: take the suggestion. Every key is itself where it has nothing to do.
 ---@field accept_word midspan.Key Insert mode: take its next word.
 ---@field accept_line midspan.Key Insert mode: take the rest of its line.
@@ -20,7 +20,10 @@ local M = {}
 ---@field preview_discard string Normal mode: discard it.
 ---@field config vim.lsp.Config Merged over lsp/midspan.lua, for example `{ cmd = { '/path/to/midspan', 'serve' } }`.
 
----@type midspan.Options
+--- What `setup` takes: any of them.
+---@alias midspan.Options midspan.Settings|table<string, any>
+
+---@type midspan.Settings
 M.defaults = {
   accept = '<Tab>',
   accept_word = '<M-Right>',
@@ -38,7 +41,7 @@ M.defaults = {
 }
 
 --- What is in force: the defaults until `setup` has chosen.
----@type midspan.Options
+---@type midspan.Settings
 M.now = M.defaults
 
 ---@class midspan.Kind
@@ -98,8 +101,8 @@ local function known()
 end
 
 --- The options over the defaults. Raises one line for what cannot be used.
----@param options table<string, any>
----@return midspan.Options
+---@param options midspan.Options
+---@return midspan.Settings
 function M.check(options)
   if type(options) ~= 'table' then
     error(('midspan: setup takes a table, not %s: use setup({ accept = "<Tab>" })'):format(vim.inspect(options)), 0)

@@ -22,13 +22,14 @@ local parts = {
 }
 
 --- Tells the server what was taken.
----@param item vim.lsp.inline_completion.Item
+---@param item midspan.Item
 ---@param there string What of the item stands in the buffer now.
 local function tell(item, there)
   local client = vim.lsp.get_client_by_id(item.client_id)
   if client and item.command and there == item.insert_text then
     client:exec_cmd(item.command, { bufnr = vim.api.nvim_get_current_buf() })
   elseif client and client.name == 'midspan' then
+    ---@diagnostic disable-next-line: param-type-mismatch A notification that LSP does not have.
     client:notify('textDocument/didPartiallyAcceptCompletion', {
       item = { insertText = item.insert_text, command = item.command },
       acceptedLength = vim.str_utfindex(there, 'utf-16'),
@@ -37,7 +38,7 @@ local function tell(item, there)
 end
 
 --- Inserts what `part` takes of a suggestion, an undo step of its own.
----@param item vim.lsp.inline_completion.Item
+---@param item midspan.Item
 ---@param part fun(rest: string): string
 local function take(item, part)
   -- Neovim asks 200 ms after the last key: until then the item is one of an older text, and may have been typed along.
@@ -60,11 +61,15 @@ end
 ---@param part 'accept'|'accept_word'|'accept_line'
 ---@return boolean
 function M.accept(part)
-  if menu.has_keys() or not ghost.current(vim.api.nvim_get_current_buf()) then
+  if menu.has_keys() or not ghost.is_current(vim.api.nvim_get_current_buf()) then
     return false
   end
   return vim.lsp.inline_completion.get({
     on_accept = function(item)
+      if not ghost.is_plain(item) then
+        return item
+      end
+      ---@cast item midspan.Item
       take(item, parts[part])
     end,
   })
@@ -73,7 +78,7 @@ end
 --- Takes the suggestion away. False where there is none, or a menu has the keys.
 ---@return boolean
 function M.dismiss()
-  if menu.has_keys() or not ghost.current(vim.api.nvim_get_current_buf()) then
+  if menu.has_keys() or not ghost.is_current(vim.api.nvim_get_current_buf()) then
     return false
   end
   -- What is accepted is nothing: it goes, and so does the request for the next.
@@ -104,8 +109,9 @@ local function request(answered)
   if not client or not ghost.of(buffer) then
     return false
   end
-  local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
-  params.context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
+  local context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
+  local here = vim.lsp.util.make_position_params(0, client.offset_encoding)
+  local params = { textDocument = here.textDocument, position = here.position, context = context }
   return (client:request(METHOD, params, shown_by(buffer, answered), buffer))
 end
 
@@ -127,7 +133,7 @@ end
 ---@return boolean
 function M.cycle(count)
   local buffer = vim.api.nvim_get_current_buf()
-  if menu.has_keys() or not ghost.current(buffer) then
+  if menu.has_keys() or not ghost.is_current(buffer) then
     return false
   end
   if ghost.count(buffer) > 1 then
