@@ -3,7 +3,7 @@
 local M = {}
 
 local OLDEST_SERVER = '0.1.0'
-local VERSION_MS, DOCTOR_MS = 30000, 120000
+local VERSION_MS, DOCTOR_MS = 30000, 300000
 
 ---@return boolean
 local function neovim()
