@@ -6,6 +6,7 @@
 ---@field settings table<string, any> The server's initialization options.
 ---@field file string
 ---@field found table[] What `vim.diagnostic.set` takes.
+---@field early boolean Whether it is found before the server is there.
 ---@field timeout_ms integer For each wait.
 ---@field result string
 
@@ -22,10 +23,10 @@ vim.api.nvim_create_autocmd('LspNotify', {
   end,
 })
 driver.start(function()
-  local client = driver.attached()
+  local client = not case.early and driver.attached()
   vim.diagnostic.set(vim.api.nvim_create_namespace('another'), 0, case.found)
   driver.await('the diagnostics to be passed on', function()
     return seen.told
   end)
-  driver.stop(client)
+  driver.stop(client or driver.attached())
 end)

@@ -48,6 +48,8 @@ def test_toggle_buffer_leaves_other_buffers_on(stage: Stage) -> None:
     seen = stage.play("toggle_buffer")
     assert (seen["here"], seen["there"], seen["again"]) == ("midspan: paused", "midspan: ready", "midspan: ready")
     assert seen["ghost"] == [scripted.TEXT]
+    # What is said of all buffers holds for each.
+    assert seen["everywhere"] == "midspan: ready"
 
 
 def test_toggle_quiet_leaves_what_is_asked_for(stage: Stage) -> None:

@@ -6,18 +6,22 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from midspan.server.context.diagnostics import Diagnosis
 from tests.editors.neovim import HERE, PLUGIN, ROOT, run_nvim
 from tests.server.inside import Inside
 from tests.server.raw_client import call
 
 
-def test_diagnostics_of_another_server_are_passed_on(nvim: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("early", [False, True], ids=["found later", "found before"])
+def test_diagnostics_of_another_server_are_passed_on(nvim: str, tmp_path: Path, early: bool) -> None:
     file, told, result = tmp_path / "sample.py", tmp_path / "case.json", tmp_path / "result.json"
     file.write_text("import os\nprint(naem)\n")
     server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(tmp_path)]
     found = [{"lnum": 1, "col": 6, "message": 'Undefined\nname "naem"', "severity": 1}]
     case = {"plugin": str(PLUGIN), "command": server, "settings": {}, "file": str(file), "found": found}
+    case["early"] = early
     told.write_text(json.dumps({**case, "timeout_ms": 45_000, "result": str(result)}))
     ended = run_nvim(nvim, tmp_path, ["-S", str(HERE / "diagnose.lua")], MIDSPAN_CASE=str(told))
     seen = json.loads(result.read_text())

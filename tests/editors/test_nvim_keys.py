@@ -46,6 +46,12 @@ def test_asking_shows_what_is_too_unsure_to_be_offered(stage: Stage) -> None:
     assert seen["asked"] == [scripted.TEXT]
 
 
+def test_an_answer_about_an_older_text_is_not_shown(stage: Stage) -> None:
+    seen = stage.play("ask_late", "\n")
+    assert seen["in_time"] == ["late"]
+    assert "late" not in seen
+
+
 def test_keys_fall_through_to_whatever_they_were_mapped_to(stage: Stage) -> None:
     seen = stage.play("fall_through", "empty\n")
     assert seen["tab"] == ["empty\t"]

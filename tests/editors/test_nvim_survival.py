@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.editors.neovim import Stage
+from tests.editors.neovim import scripted as scripted_command
 from tests.server import scripted
 
 
@@ -36,6 +37,10 @@ def test_a_server_that_ends_at_once_is_not_tried_again(stage: Stage) -> None:
 def test_a_server_that_was_told_to_stop_stays_stopped(stage: Stage) -> None:
     seen = stage.play("told_to_stop")
     assert (seen["statusline"], "started again" in seen["messages"]) == ("", False)
+
+
+def test_an_old_server_is_told_of_with_the_fix(stage: Stage, tmp_path: Path) -> None:
+    stage.play("is_old", server=[*scripted_command(tmp_path), "--told-version", "0.0.9"])
 
 
 def test_the_statusline_says_what_the_server_does(stage: Stage) -> None:

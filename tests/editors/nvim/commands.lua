@@ -96,6 +96,10 @@ function M.toggle_buffer(driver, seen)
   vim.cmd.buffer(first)
   vim.cmd('Midspan toggle buffer')
   seen.again = require('midspan').statusline()
+  vim.cmd('Midspan toggle buffer')
+  vim.cmd('Midspan toggle')
+  vim.cmd('Midspan toggle')
+  seen.everywhere = require('midspan').statusline()
 end
 
 function M.toggle_quiet(driver, seen)

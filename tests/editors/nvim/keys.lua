@@ -78,6 +78,34 @@ function M.ask(driver, seen)
   driver.normal()
 end
 
+--- An answer about a text that has changed since is not shown.
+function M.ask_late(driver, seen)
+  local client = driver.ready()
+  vim.api.nvim_input('Aempty = ')
+  driver.await('an answer', driver.answered)
+  local request, answer = client.request, nil
+  client.request = function(_, _, params, handler)
+    answer = function()
+      local range = { start = params.position, ['end'] = params.position }
+      local context = { client_id = client.id, bufnr = vim.api.nvim_get_current_buf() }
+      handler(nil, { { insertText = 'late', range = range } }, context)
+    end
+    return true, 1
+  end
+  require('midspan').ask()
+  client.request = request
+  answer()
+  seen.in_time = driver.ghost()
+  require('midspan').dismiss()
+  driver.await('no ghost text', function()
+    return not driver.ghost()
+  end)
+  vim.api.nvim_buf_set_lines(0, 1, 1, true, { 'another line' })
+  answer()
+  seen.late = driver.ghost()
+  driver.normal()
+end
+
 --- Without a suggestion every key is what it was before midspan, whoever has mapped it and how.
 function M.fall_through(driver, seen)
   driver.ready()

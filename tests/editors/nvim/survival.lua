@@ -56,6 +56,12 @@ function M.ends_at_once(driver, seen)
   seen.clients = #vim.lsp.get_clients({ name = 'midspan' })
 end
 
+--- One of an older midspan is told of.
+function M.is_old(driver)
+  driver.ready()
+  driver.said('midspan 0.0.9 is older than 0.1.0: run pip install --upgrade midspan')
+end
+
 --- One that is told to stop stays stopped.
 function M.told_to_stop(driver, seen)
   local client = driver.ready()

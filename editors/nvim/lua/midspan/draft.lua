@@ -25,7 +25,7 @@ function M.clear(buffer)
   end
 end
 
---- Clears the draft as soon as its fill ends or is cancelled, the text changes, or insert mode is left.
+--- Clears the draft as soon as its fill ends or is cancelled, as it is when insert mode is left, or the text changes.
 ---@param buffer integer
 local function follow(buffer)
   if followed[buffer] then
@@ -43,7 +43,7 @@ local function follow(buffer)
       end
     end,
   })
-  vim.api.nvim_create_autocmd({ 'TextChangedI', 'TextChangedP', 'CursorMovedI', 'InsertLeave', 'LspDetach' }, {
+  vim.api.nvim_create_autocmd({ 'TextChangedI', 'TextChangedP', 'CursorMovedI', 'LspDetach' }, {
     group = group,
     buffer = buffer,
     callback = function()

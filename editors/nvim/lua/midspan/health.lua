@@ -2,7 +2,6 @@
 
 local M = {}
 
-local OLDEST_SERVER = '0.1.0'
 local VERSION_MS, DOCTOR_MS = 30000, 300000
 
 ---@return boolean
@@ -45,8 +44,10 @@ local function program()
     local said = vim.trim(ended.stderr or '')
     vim.health.error(('%s does not run: %s'):format(command[1], said), 'install midspan anew: pip install midspan')
     return false
-  elseif vim.version.lt(version, OLDEST_SERVER) then
-    vim.health.error(('midspan %s is older than %s'):format(version, OLDEST_SERVER), 'pip install --upgrade midspan')
+  end
+  local old = require('midspan.server').too_old(version)
+  if old then
+    vim.health.error(old)
     return false
   end
   vim.health.ok(('midspan %s'):format(version))

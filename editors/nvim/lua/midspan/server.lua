@@ -4,6 +4,8 @@ local status = require('midspan.status')
 
 local M = {}
 
+local OLDEST = '0.1.0'
+
 -- As often as this within that time a server that stops by itself is started again.
 local RESTARTS, WITHIN_MS = 4, 180000
 local PATIENCE_MS = 5000
@@ -26,6 +28,14 @@ local restarting = {}
 ---@return vim.lsp.Client?
 function M.client(buffer)
   return vim.lsp.get_clients({ bufnr = buffer, name = 'midspan' })[1]
+end
+
+--- What is wrong with a version of midspan, and the fix; nil for one that this plugin can speak to.
+---@param version string|vim.Version
+---@return string?
+function M.too_old(version)
+  local found = vim.version.lt(version, OLDEST)
+  return found and ('midspan %s is older than %s: run pip install --upgrade midspan'):format(version, OLDEST) or nil
 end
 
 --- The command that starts the server, as it is configured; a function where the user connects in another way.

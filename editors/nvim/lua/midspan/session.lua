@@ -65,6 +65,10 @@ end
 local function attached(event)
   local client = vim.lsp.get_client_by_id(event.data.client_id)
   if client and client.name == 'midspan' then
+    local old = server.too_old(vim.tbl_get(client, 'server_info', 'version') or '0')
+    if old then
+      vim.notify_once(old, vim.log.levels.ERROR)
+    end
     apply(event.buf)
     keys.map(event.buf)
     diagnose(event.buf)
