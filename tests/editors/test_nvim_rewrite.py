@@ -66,8 +66,9 @@ def test_what_another_server_finds_wrong_is_fixed(stage: Stage) -> None:
     assert seen["after"] == lines(TEXT.replace("total = a + b", scripted.TEXT))
 
 
-def test_lines_that_come_are_shown_below_the_line_they_come_behind(stage: Stage) -> None:
-    seen = stage.play("inserted", TEXT)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_lines_that_come_are_shown_below_the_line_they_come_behind(stage: Stage, end: str) -> None:
+    seen = stage.play("inserted", TEXT.replace("\n", end))
     docstring = f'    """{scripted.TEXT}"""'
     assert seen["picture"] == [" def add(a, b):", f"+{docstring}", *(f" {line}" for line in lines(TEXT)[1:])]
     assert seen["after"] == [lines(TEXT)[0], docstring, *lines(TEXT)[1:]]
