@@ -21,8 +21,7 @@ def test_diagnostics_of_another_server_are_passed_on(nvim: str, tmp_path: Path, 
     server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(tmp_path)]
     found = [{"lnum": 1, "col": 6, "message": 'Undefined\nname "naem"', "severity": 1}]
     case = {"plugin": str(PLUGIN), "command": server, "settings": {}, "file": str(file), "found": found}
-    case["early"] = early
-    told.write_text(json.dumps({**case, "timeout_ms": 45_000, "result": str(result)}))
+    told.write_text(json.dumps({**case, "early": early, "timeout_ms": 45_000, "result": str(result)}))
     ended = run_nvim(nvim, tmp_path, ["-S", str(HERE / "diagnose.lua")], MIDSPAN_CASE=str(told))
     seen = json.loads(result.read_text())
     assert (seen.get("trouble"), ended.returncode) == (None, 0)
