@@ -194,6 +194,8 @@ function M.no_program(driver, seen)
   driver.said('there is no program')
   seen.doctor = driver.messages()
   seen.statusline = require('midspan').statusline()
+  vim.cmd.enew()
+  seen.elsewhere = require('midspan').statusline()
 end
 
 return M

@@ -95,7 +95,9 @@ function M.statusline(driver, seen)
   seen.paused = vim.api.nvim_eval_statusline(vim.o.statusline, { winid = 0 }).str
   vim.cmd('split | enew')
   seen.elsewhere = vim.api.nvim_eval_statusline(vim.o.statusline, { winid = 0 }).str
-  seen.below = vim.api.nvim_eval_statusline(vim.o.statusline, { winid = vim.fn.win_getid(2) }).str
+  -- This form is evaluated in the current window for all of them.
+  local below = vim.fn.win_getid(2)
+  seen.below = vim.api.nvim_eval_statusline("%!v:lua.require'midspan'.statusline()", { winid = below }).str
   vim.cmd.close()
 end
 
