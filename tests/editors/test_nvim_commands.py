@@ -60,7 +60,9 @@ def test_toggle_quiet_leaves_what_is_asked_for(stage: Stage) -> None:
 
 
 def test_toggle_language_turns_it_off_and_on(stage: Stage) -> None:
-    assert stage.play("toggle_language", "\n")["ghost"] == [scripted.TEXT]
+    seen = stage.play("toggle_language", "\n", settings={"languages": {"go": True}})
+    # What was on from the start stays so.
+    assert (seen["ghost"], seen["on"]) == ([scripted.TEXT], ["go", "python"])
 
 
 def test_the_doctor_comes_in_a_window_of_its_own(stage: Stage, tmp_path: Path) -> None:

@@ -119,13 +119,16 @@ function M.toggle_quiet(driver, seen)
 end
 
 function M.toggle_language(driver, seen)
-  driver.ready()
+  local client = driver.ready()
   vim.cmd('Midspan toggle language')
   driver.said('python is off')
   vim.cmd('Midspan why')
   driver.said('no fills in python')
   vim.cmd('Midspan toggle language')
   driver.said('python is on')
+  require('midspan.server').ask(client, 'midspan.languagesOn', { { 'go', 'python', 'rust' } }, function(on)
+    seen.on = on
+  end)
   seen.ghost = driver.type_at(1, 'x = ')
   driver.normal()
 end
