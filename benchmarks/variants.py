@@ -29,7 +29,7 @@ import torch
 from midspan.engine.api import Budget, Hole
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import fastest_dtype
-from midspan.engine.backends.cpu import product_threads
+from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.backends.process import keep_large_blocks

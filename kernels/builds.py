@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SOURCES = ("kernels/cpu/layers.cpp", "kernels/cpu/library.cpp", "kernels/cpu/vocabulary.cpp")
+SOURCES = tuple(f"kernels/cpu/{name}.cpp" for name in ("decoder", "layers", "library", "vocabulary"))
 FLAGS = ("-std=c++17", "-O3", "-g0", "-fno-math-errno", "-ffp-contract=fast")
 # As `platform.machine` spells them, in lower case.
 X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")

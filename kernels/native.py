@@ -91,14 +91,52 @@ class Read(ctypes.Structure):
     )
 
 
+class Block(ctypes.Structure):
+    """A layer of a llama-family decoder."""
+
+    _fields_ = (
+        *((name, Product) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, Pointer) for name in ("qkv_bias", "out_bias", "q_norm", "k_norm", "before_attention", "before_mlp")),
+    )
+
+
+class Decoder(ctypes.Structure):
+    """Sizes and weights of a llama-family decoder, without its head."""
+
+    _fields_ = (
+        *((name, Int) for name in ("hidden", "heads", "groups", "head_dim", "inner", "layers", "threads")),
+        ("eps", ctypes.c_float),
+        ("block", ctypes.POINTER(Block)),
+        ("norm", Pointer),
+    )
+
+
+class Text(ctypes.Structure):
+    """Rows of a text behind a decoder's cache."""
+
+    _fields_ = (
+        ("rows", Int),
+        ("unread", Int),
+        ("x", Pointer),
+        ("positions", Pointer),
+        ("before", Int),
+        ("keys", Pointer),
+        ("values", Pointer),
+        ("of_head", Int),
+        ("cos", Pointer),
+        ("sin", Pointer),
+        ("sees", Sees),
+    )
+
+
 class Field(ctypes.Structure):
     """One line of a library's table of fields."""
 
     _fields_ = (("name", ctypes.c_char_p), ("offset", Int), ("size", Int))
 
 
-STRUCTURES = (Product, Layer, Network, Sees, Read)
-FUNCTIONS = ("read", "logits", "log_probabilities", "following", "draw", "soft")
+STRUCTURES = (Product, Layer, Network, Sees, Read, Block, Decoder, Text)
+FUNCTIONS = ("read", "decode", "logits", "log_probabilities", "following", "draw", "soft")
 
 
 class Library(NamedTuple):

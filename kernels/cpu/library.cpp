@@ -35,6 +35,18 @@ const Field FIELDS[] = {
     FIELD(Read, encoder), FIELD(Read, positions), FIELD(Read, before), FIELD(Read, before_k), FIELD(Read, before_v),
     FIELD(Read, before_head), FIELD(Read, own), FIELD(Read, own_k), FIELD(Read, own_v), FIELD(Read, own_head),
     FIELD(Read, own_canvas), FIELD(Read, cos), FIELD(Read, sin), FIELD(Read, sees), FIELD(Read, out),
+
+    WHOLE(Block), FIELD(Block, qkv), FIELD(Block, out), FIELD(Block, gate_up), FIELD(Block, down),
+    FIELD(Block, qkv_bias), FIELD(Block, out_bias), FIELD(Block, q_norm), FIELD(Block, k_norm),
+    FIELD(Block, before_attention), FIELD(Block, before_mlp),
+
+    WHOLE(Decoder), FIELD(Decoder, hidden), FIELD(Decoder, heads), FIELD(Decoder, groups), FIELD(Decoder, head_dim),
+    FIELD(Decoder, inner), FIELD(Decoder, layers), FIELD(Decoder, threads), FIELD(Decoder, eps), FIELD(Decoder, block),
+    FIELD(Decoder, norm),
+
+    WHOLE(Text), FIELD(Text, rows), FIELD(Text, unread), FIELD(Text, x), FIELD(Text, positions), FIELD(Text, before),
+    FIELD(Text, keys), FIELD(Text, values), FIELD(Text, of_head), FIELD(Text, cos), FIELD(Text, sin),
+    FIELD(Text, sees),
 };
 
 }  // namespace

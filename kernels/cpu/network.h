@@ -30,7 +30,7 @@ struct Layer {
 
 struct Network {
     int64_t hidden, heads, head_dim, dense, expert, layers, threads;
-    float eps, softcap;
+    float eps, softcap;          // softcap of the logits; 0: none
     const Layer* layer;
     const float* norm;           // [hidden]
     const float* embeddings;     // [head.n, hidden], scaled
@@ -63,6 +63,35 @@ struct Read {
     const float* const* sin;
     const Sees* sees;            // by kind of layer
     float* out;                  // [canvases, rows, hidden], room for all rows
+};
+
+// A layer of a llama-family decoder.
+struct Block {
+    Product qkv, out, gate_up, down;
+    const float *qkv_bias, *out_bias;  // [n]; NULL: none
+    const float *q_norm, *k_norm;      // [head_dim]; NULL: none
+    const float *before_attention, *before_mlp;  // [hidden]
+};
+
+struct Decoder {
+    int64_t hidden, heads, groups, head_dim, inner, layers, threads;
+    float eps;
+    const Block* block;
+    const float* norm;           // [hidden]
+};
+
+// Rows of a text behind a cache, which gets their keys and values.
+struct Text {
+    int64_t rows;
+    int64_t unread;              // first rows of which only keys and values are wanted
+    float* x;                    // [rows, hidden]: embeddings; hidden rows afterwards, but for those that are unread
+    const int64_t* positions;    // [rows]
+    int64_t before;              // keys that are there already
+    float* const* keys;          // by layer [groups, .., head_dim], `of_head` numbers apart, with room for the rows' own
+    float* const* values;
+    int64_t of_head;
+    const float *cos, *sin;      // [positions, head_dim / 2]
+    Sees sees;
 };
 
 }

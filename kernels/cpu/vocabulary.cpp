@@ -17,11 +17,14 @@ constexpr float NOTHING = 6e-8f;   // a weight below float32's last bit of 1
 // No more threads than there is work for.
 int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
 
-// Soft-capped logits [count, V] of hidden rows, on every thread of the team that this is called on.
+// Logits [count, V] of hidden rows, soft-capped where the network has a cap, on every thread of the team that this is called on.
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
+    const float cap = net.softcap;
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / net.softcap;
+    for (int64_t r = 0; r < count; ++r) {
+        top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / (cap > 0 ? cap : 1.0f);
+    }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * PARTS; ++task) {
         const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
@@ -30,7 +33,8 @@ void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes
             [&](int row, int64_t panel, const Floats* values) {
                 float* to = logits + (first + row) * net.head.n + panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
-                    store(to + c * LANES, tanh(values[c] * top[first + row]) * net.softcap);
+                    const Floats value = values[c] * top[first + row];
+                    store(to + c * LANES, cap > 0 ? tanh(value) * cap : value);
                 }
             });
     }

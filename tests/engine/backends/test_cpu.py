@@ -18,7 +18,8 @@ from midspan.engine.api import Budget, Hole
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.bound import BoundCanvases
 from midspan.engine.backends.choose import choose
-from midspan.engine.backends.cpu import CpuBackend, product_threads
+from midspan.engine.backends.cpu import CpuBackend
+from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.canvas import Canvas, Plan, Rng
