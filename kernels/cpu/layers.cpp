@@ -147,7 +147,7 @@ private:
         }
     }
 
-    // Queries, keys and values of a piece. Their norms cancel any factor of a row: its input norm and scale are left out.
+    // Queries, keys and values of a piece. Their norms cancel any factor of a row: input norm and scale are left out.
     void project(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
         const Piece& piece = pieces_[i];
         const int64_t heads = net_.heads, size = net_.head_dim, all = 3 * heads * size;

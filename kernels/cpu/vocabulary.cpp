@@ -57,8 +57,8 @@ struct Drawn {
     int64_t sample, likeliest;
 };
 
-// The first id whose cumulative weight reaches `wanted`; `blocks` are sums of BLOCK weights of x each. The last id with a
-// weight if rounding leaves no such id.
+// The first id whose cumulative weight reaches `wanted`; `blocks` are sums of BLOCK weights of x each. If rounding
+// leaves no such id, the last one with a weight.
 int64_t sampled(const float* x, int64_t size, const float* blocks, float wanted) {
     int64_t block = 0, last = 0;
     float before = 0;
@@ -114,7 +114,8 @@ struct Best {
     int64_t id;
 };
 
-// Fills `best` with the likeliest `allowed` ids of x [size], best first. Returns the sum of e^(x - top) over all allowed.
+// Fills `best` with the likeliest `allowed` ids of x [size], best first. Returns the sum of e^(x - top) over all
+// allowed ids.
 float likeliest(const float* x, int64_t size, const uint8_t* allowed, float top, std::vector<Best>& best) {
     Floats total = all(0.0f);
     for (Best& one : best) one = {-INFINITY, 0};
@@ -225,8 +226,8 @@ const char* midspan_following(
 
 // One denoise step's samples from hidden [rows, d]: `entropy` [rows] in nats, `sample` and `likeliest` ids [rows], and
 // `weights` [rows, V], which are probabilities before division by their sum. `allowed` [2, V] marks the ids that a row
-// may have, and those that a row with `first` [rows] set may have. `uniform` [rows], below 1, is where in the cumulative
-// distribution the sample is.
+// may have, and those that a row with `first` [rows] set may have. `uniform` [rows], below 1, is the place in the
+// cumulative distribution that is sampled.
 const char* midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
     const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
