@@ -141,9 +141,7 @@ def test_a_row_that_sees_nothing_is_zero() -> None:
 
 
 @given(programs=st.integers(1, 600), blocks=st.integers(0, 900), processors=st.sampled_from([4, 82, 132, 148]))
-def test_splits_are_powers_of_two_and_have_two_blocks_each(
-    programs: int, blocks: int, processors: int
-) -> None:
+def test_splits_are_powers_of_two_and_have_two_blocks_each(programs: int, blocks: int, processors: int) -> None:
     splits = op._splits(programs, blocks, processors)
     assert splits in (1, 2, 4, 8)
     assert splits == 1 or splits <= blocks // 2

@@ -1,5 +1,5 @@
 // Compares the CPU's own kernels with scalar double precision on random vectors. It is a program, so that it runs where
-// Python does not, under an emulator of another CPU. Prints each check's largest error; exits with 1 if one is too large.
+// Python does not, as under an emulator. Prints each check's largest error; exits with 1 if one is too large.
 #include "attention.h"
 #include "check.hpp"
 
