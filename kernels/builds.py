@@ -15,7 +15,7 @@ X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 
 
 class Build(NamedTuple):
-    """One extension module. `features` are keys of torch.cpu.get_capabilities, all of which the CPU must have."""
+    """One extension module. `features` are keys of torch.cpu.get_capabilities; the CPU must have all of them."""
 
     name: str
     machines: tuple[str, ...]

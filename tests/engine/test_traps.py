@@ -3,8 +3,8 @@
 Traps are numbered, and test names begin with the number. These have no test here:
 
 2.  StaticCache is wrong past the window: the oracle runs on DynamicCache, and our own cache keeps every position.
-12. The release ends with any of eos 1, 50, 106 and pads with 0: layout `prompted` ends an answer at the end of its turn,
-    eos or pad, and every other special id is banned (prompts/chat.py); prompts/test_chat.py has the tests.
+12. The release ends with any of eos 1, 50, 106 and pads with 0: layout `prompted` ends an answer at the end of its
+    turn, eos or pad, and every other special id is banned (prompts/chat.py); prompts/test_chat.py has the tests.
 14. Left padding shifts positions: prompts of unequal length are never batched, a batch is many canvases behind one
     prefix. test_generation and test_denoise check that finished rows do not change.
 16. The order of the experts' sum: transformers in eager mode adds in the weights' dtype, as we do; the bf16 budget of

@@ -328,7 +328,7 @@ def test_the_mean_of_several_decayed_checkpoints_is_a_run_of_its_own(
     folders = [str(tmp_path / "end-0"), str(tmp_path / "end-1")]
     monkeypatch.setattr("sys.argv", [*words, *folders, *own])
     mean.main()
-    # The run had two processes, each of which measured with half of the batch.
+    # The run had two processes, and each measured with half of the batch.
     made = Run(replace(recipe, batch=1), corpus, tmp_path / "mean", compiled=False)
     made.resume()
     for name, average in made.average.items():

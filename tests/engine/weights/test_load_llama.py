@@ -48,9 +48,9 @@ def refusal(folder: Path) -> str | None:
     return None
 
 
-# Bounds of half a step. Rows have 32 or 48 numbers, int4 has groups of 32 or 16 of them; the largest number is 127 steps
-# in int8, 7 in int4. bf16 keeps 8 bits of a number, and of int4's scales. These scales are chosen for the least squared
-# error, so that a single error may be larger: the bound is for a row's root mean square.
+# Bounds of half a step. Rows have 32 or 48 numbers, int4 has groups of 32 or 16 of them; the largest number is 127
+# steps in int8, 7 in int4. bf16 keeps 8 bits of a number, and of int4's scales. These scales are chosen for the least
+# squared error, so that a single error may be larger: the bound is for a row's root mean square.
 @pytest.mark.parametrize(("bits", "step"), [(16, 2**-8), (8, 0.5 / 127), (4, 0.5 / 7 + 2**-8)])
 def test_errors_of_fewer_bits_are_at_most_half_a_step(tmp_path: Path, bits: Bits, step: float) -> None:
     exact = dict(open_network(marked_checkpoint(tmp_path)).named_parameters())
