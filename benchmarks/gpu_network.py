@@ -18,7 +18,7 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """The sizes that gpu.py measures: shapes (canvases, width), tokens before them, forwards of an infill, calls of each."""
+    """Sizes that gpu.py measures: shapes (canvases, width), tokens before them, forwards an infill, calls of each."""
 
     sizes: Sizes
     layers: int

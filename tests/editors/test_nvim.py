@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The record of the Lua driver: the first ghost text, the buffer before the first key, after each key, and at the end.
+    """The driver's record: the first ghost text, the buffer before the first key, after each key, and at the end.
 
     `undone` is the buffer once the last key has been undone, `fallback` the line that Tab made without any ghost text.
     """
