@@ -235,9 +235,8 @@ def vocabulary(
     """Sample rows [R] (int32, each once; negative ones are padding) of hidden [T, d] with the tied embedding [V, d].
 
     temperatures [steps] float32 is indexed by step [1] (int32). seed [1] (int64), step and a row's number decide its
-    sample. allowed [V] uint8: bit 0 allows the token in a row, bit 1 in a row where first [T] (boolean) is set; allowed
-    and first None: all tokens are allowed. scale multiplies the soft embedding; None leaves it out. All tensors are
-    contiguous.
+    sample. allowed [V] uint8: bit 0 allows the token in a row, bit 1 in a row whose first [T] (boolean) is set; both
+    None: all are allowed. scale multiplies the soft embedding; None leaves it out. All tensors are contiguous.
     """
     assert all(one.is_contiguous() for one in (hidden, rows, embedding))
     assert (allowed is None) == (first is None)
