@@ -28,6 +28,13 @@ const SETTINGS = {
   'chat.disableAIFeatures': true,
 };
 
+// Keys for commands without a key. A command that is run from the palette runs while the editor has no focus.
+export const [NEXT_LINE, WHY] = ['Control+Alt+KeyL', 'Control+Alt+KeyW'];
+const BINDINGS = [
+  { key: 'ctrl+alt+l', command: 'editor.action.inlineSuggest.acceptNextLine' },
+  { key: 'ctrl+alt+w', command: 'midspan.whyNothing' },
+];
+
 /** Runs in the page. Pieces in the editor's line are the ghost text's first line; a zone below it has the others. */
 function ghostText() {
   const pieces = [...document.querySelectorAll('.monaco-editor .ghost-text, .monaco-editor .ghost-text-decoration')];
@@ -72,6 +79,7 @@ export class Workbench {
     // With VSCODE_CLI the environment is the one given here, not that of a login shell.
     self.environment = { ...process.env, VSCODE_CLI: '1', HOME: self.home, ...places, ...environment };
     self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
+    self.write(path.join(self.home, 'data/User/keybindings.json'), JSON.stringify(BINDINGS));
     await self.serve(trusted);
     await self.browse();
     return self;
