@@ -1,4 +1,4 @@
-// What Python asks of a library before it calls the rest: how wide its registers are, and where it sees each field.
+// What Python reads from a library before it calls the kernels: how wide its registers are, and its table of fields.
 #include <cstddef>
 
 #include "network.h"
@@ -6,7 +6,7 @@
 
 namespace {
 
-// A field of a structure, or a whole one: its bytes from the structure's beginning, and how many there are of it.
+// A field of a structure, or a whole structure: its offset from the structure's beginning and its size, in bytes.
 struct Field {
     const char* name;
     int64_t offset, size;
@@ -53,10 +53,10 @@ const Field FIELDS[] = {
 
 extern "C" {
 
-// Numbers in a register.
+// How many numbers a register holds.
 int64_t midspan_lanes() { return midspan::LANES; }
 
-// One of the fields; NULL behind the last.
+// Row `number` of the table; NULL behind the last.
 const Field* midspan_field(int64_t number) {
     return number < int64_t(sizeof FIELDS / sizeof *FIELDS) ? FIELDS + number : nullptr;
 }

@@ -1,4 +1,4 @@
-"""The twin reads what a plain causal pass reads, writes only what it may, and stops when asked."""
+"""The autoregressive twin: scores as in a plain causal pass, only allowed ids, and stopping on request."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Autoregressive:
 
 
 class Eager(DiffusionGemma):
-    """A network that longs to write some ids."""
+    """A network that finds some ids much likelier than all others."""
 
-    longed_for: tuple[int, ...] = ()
+    favoured: tuple[int, ...] = ()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         out = super().logits(hidden)
-        out[..., list(self.longed_for)] += 60.0
+        out[..., list(self.favoured)] += 60.0
         return out
 
 
-def eager_twin(folder: Path, longed_for: tuple[int, ...]) -> Autoregressive:
+def eager_twin(folder: Path, favoured: tuple[int, ...]) -> Autoregressive:
     twin = twin_of(folder)
     assert isinstance(twin.backend, TorchCanvasBackend)
     model = Eager(twin.backend.model.config)
     model.load_state_dict(twin.backend.model.state_dict())
-    model.longed_for = longed_for
+    model.favoured = favoured
     return Autoregressive(TorchCanvasBackend(model.eval()), twin.prompt, twin.settings)
 
 
@@ -65,7 +65,7 @@ def plain(twin: Autoregressive, ids: list[int]) -> torch.Tensor:
 
 @examples(25)
 @given(st.integers(1, 90), st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=5))
-def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[list[int]]) -> None:
+def test_every_branch_has_the_hidden_rows_of_its_text_alone(prefix: int, levels: list[list[int]]) -> None:
     model = TorchCanvasBackend(random_model(config_json(64)))
     ids = [(7 * i) % 60 + 4 for i in range(prefix)]
     cache = PrefixCache(model)
@@ -83,7 +83,7 @@ def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[lis
     assert cache.memory.length == len(ids)
 
 
-def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path: Path) -> None:
+def test_a_single_beam_takes_the_likeliest_token_of_a_plain_pass_in_every_step(tmp_path: Path) -> None:
     twin = twin_of(tmp_path, slots=(12,), draws=1)
     layout = twin.prompt.lay_out(HOLE)
     rules = twin.fim.rules(layout, "span")
@@ -186,7 +186,7 @@ def test_a_keystroke_encodes_only_the_tail_and_changes_no_answer(twin: Autoregre
     typed = Hole(prefix=HOLE.prefix + "rn a", suffix=HOLE.suffix)
     kept = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert twin.prefix.encoded_tokens - before <= 4
-    # Nothing of the hypotheses stays behind the prompt.
+    # The cache holds the prompt and nothing of the hypotheses.
     assert twin.prefix.memory.length == len(twin.fim.prompt_ids(kept.layout))
     twin.reset()
     fresh = twin.infill(typed, Budget(candidates=4), PATIENT)
@@ -204,7 +204,7 @@ def test_stopping_between_tokens_leaves_the_twin_ready(twin: Autoregressive, at:
     assert [one.ids for one in again.ranked] == [one.ids for one in whole.ranked]
 
 
-def test_a_request_that_nobody_waits_for_costs_nothing(twin: Autoregressive) -> None:
+def test_a_request_that_is_already_cancelled_encodes_nothing(twin: Autoregressive) -> None:
     before = twin.prefix.encoded_tokens
     out = twin.infill(
         Hole(prefix="y = ", suffix=""), Budget(), FillObserver(interrupted=lambda: True, late=lambda: False)
@@ -221,7 +221,7 @@ def test_a_deadline_returns_the_best_so_far_and_frames_count_tokens(twin: Autore
     assert out.ranked
 
 
-def test_the_engine_serves_it_as_any_other(twin: Autoregressive) -> None:
+def test_the_engine_fills_with_the_twin_as_with_any_network(twin: Autoregressive) -> None:
     engine = Engine(twin, name="tiny twin", load_ms=0.0)
     try:
         fill = engine.fill(HOLE, Budget(candidates=3)).result(60)
