@@ -19,9 +19,8 @@ from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.early_exit import decide
+from midspan.engine.hypotheses.early_exit import decide, rank_proposals
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
-from midspan.engine.hypotheses.ranking import rank_proposals
 from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
