@@ -73,7 +73,7 @@ class _GapSearch:
         """Search, then order the beams with their syntax."""
         twin, out, wanted = self._twin, self.out, self._budget.candidates
         with out.timed("encode"):
-            twin.fim.encode(out.layout)
+            twin.prefix.encode(twin.prompt.fim_ids(out.layout))
         with out.timed("denoise"):
             found = [_hypothesis(beam) for beam in self._beams()]
             checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout)

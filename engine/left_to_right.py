@@ -14,8 +14,8 @@ import torch
 from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, is_settled
-from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis
-from midspan.engine.hypotheses.similar_lines import similar_lines
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.similar_lines import similar_gaps
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
@@ -56,7 +56,7 @@ class LeftToRight:
         fill = _Fill(self, hole, budget, observer)
         if not observer.interrupted():
             with fill.out.timed("encode"):
-                self.fim.encode(fill.out.layout, observer.interrupted)
+                self.prefix.encode(self.prompt.fim_ids(fill.out.layout), observer.interrupted)
         if observer.interrupted():
             fill.out.stopped = "cancelled"
         else:
@@ -125,12 +125,8 @@ class _Fill:
 
     def _similar(self, gap: FimGap) -> Iterator[Hypothesis]:
         """Similar lines that token healing allows, as likely as the network finds them, with their evidence."""
-        path, writing, layout = self._path, self._path.settings.hypotheses, self.out.layout
-        allowed, evidence = path.prompt.allowed_first(layout.heal), dict[Gap, float]()
-        for line in similar_lines(self._hole, writing.similar_lines) if writing.similar_lines else ():
-            ids = tuple(path.prompt.encode(layout.heal + line.text))
-            if len(ids) <= self._limit and (allowed is None or bool(allowed[ids[0]])):
-                evidence[ids] = line.evidence
+        writing, prompt, heal = self._path.settings.hypotheses, self._path.prompt, self.out.layout.heal
+        evidence = similar_gaps(self._hole, writing.similar_lines, prompt, heal, self._limit)
         for beam in gap.read(list(evidence)):
             yield _hypothesis(beam, writing.evidence * evidence[beam.ids])
 

@@ -40,7 +40,7 @@ def gaps_of(out: Infilling) -> set[tuple[int, ...]]:
 def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, kind: GapKind) -> None:
     layout = infiller.prompt.lay_out(HOLE)
     fim = infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     gap = fim.gap(layout, kind)
     with torch.inference_mode():
         with fim.beam_cache() as cache:
@@ -99,7 +99,7 @@ def test_a_keystroke_reads_only_the_tail_of_both_prompts(infiller: Infiller) -> 
     infiller.reset()
     fresh = infiller.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
-    assert infiller.fim.prefix.encoded_tokens == len(infiller.fim.prompt_ids(fresh.layout))
+    assert infiller.fim.prefix.encoded_tokens == len(infiller.prompt.fim_ids(fresh.layout))
 
 
 def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
@@ -111,7 +111,7 @@ def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
 
     out = infiller.infill(HOLE, Budget(), FillObserver(interrupted=interrupted, late=lambda: False))
     assert (out.stopped, out.ranked) == ("cancelled", [])
-    assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
+    assert infiller.fim.prefix.memory.length == len(infiller.prompt.fim_ids(out.layout))
 
 
 def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill_is_wanted(
@@ -154,7 +154,7 @@ def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None
 
 def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_there(infiller: Infiller) -> None:
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     with torch.inference_mode(), fim.beam_cache() as cache:
         seen = [(beams, ended) for beams, ended in fim.gap(layout, HOLE.kind).steps(cache, 4, 8)]
     best = seen[-1][1][0].log_probability
