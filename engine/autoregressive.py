@@ -76,8 +76,9 @@ class _GapSearch:
             twin.prefix.encode(twin.prompt.fim_ids(out.layout))
         with out.timed("denoise"):
             found = [_hypothesis(beam) for beam in self._beams()]
-            checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout)
-            out.ranked = checker.order(found, twin.settings.hypotheses.ranking.syntax, wanted)
+            penalty = twin.settings.hypotheses.ranking.syntax
+            checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout, penalty, wanted)
+            out.ranked = checker.order(found)
 
     def _beams(self) -> Sequence[Beam]:
         """Ended beams, the likeliest first; stops when the best are settled, the gap is too long or time is up."""

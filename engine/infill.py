@@ -102,7 +102,7 @@ def fill_blocks(task: Task) -> None:
         out.proposals = Proposals()
         layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
     if out.ranked:
-        out.ranked = task.order(out.ranked)
+        out.ranked = task.checker.order(out.ranked)
 
 
 def _behind(ranked: list[Hypothesis], block: list[Hypothesis]) -> list[Hypothesis]:

@@ -89,8 +89,9 @@ class _Fill:
         with out.timed("rank"):
             found = {beam.ids: _hypothesis(beam, 0.0) for beam in beams}
             found |= {one.ids: one for one in self._similar(gap)}
-            checker = SyntaxChecker(path.judge, self._hole, path.prompt, out.layout)
-            out.ranked = checker.order(list(found.values()), writing.syntax, self._budget.candidates)
+            wanted = self._budget.candidates
+            checker = SyntaxChecker(path.judge, self._hole, path.prompt, out.layout, writing.syntax, wanted)
+            out.ranked = checker.order(list(found.values()))
 
     def _beams(self, gap: FimGap) -> list[Beam]:
         """Ended beams, the likeliest first; stops when the best are settled or hopeless, or time is up."""

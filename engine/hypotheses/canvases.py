@@ -23,7 +23,7 @@ def denoise_block(task: Task, layout: Layout, number: int = 0) -> Block:
     block = Block(task, layout, number)
     block.ranked = block.fill(task.out.proposals)
     if block.ranked and not task.many_lines:
-        block.ranked = task.order(block.ranked)
+        block.ranked = task.checker.order(block.ranked)
     return block
 
 

@@ -87,7 +87,7 @@ def rewrite(task: Task, strength: float) -> None:
         if interrupted or (out.stopped == "deadline" and end < pieces[-1][1]):
             out.ranked, out.stopped = [], "cancelled" if interrupted else "deadline"
             return
-        whole = task.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
+        whole = task.checker.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
         out.ranked = [out.ranked[0].combined(one) for one in whole] if out.ranked else whole
         ids = list(whole[0].ids)
 

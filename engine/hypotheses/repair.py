@@ -27,7 +27,7 @@ def repair(block: Block) -> list[Hypothesis]:
     only_readings = Proposals(read=task.out.proposals.read)
     more = block.denoise(canvas, replace(task.plan, steps=REPAIR_STEPS), only_readings)
     known = {one.ids for one in ordered}
-    return task.order([*ordered, *(one for one in more if one.ids not in known)])
+    return task.checker.order([*ordered, *(one for one in more if one.ids not in known)])
 
 
 def wrong_tokens(prompt: Prompt, ids: Sequence[int], layout: Layout, spans: Sequence[tuple[int, int]]) -> list[bool]:

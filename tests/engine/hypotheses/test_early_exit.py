@@ -186,8 +186,8 @@ def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
         asked.append(text)
         return ()
 
-    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
-    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None, 3.0)  # type: ignore[arg-type]
+    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]))
     assert asked == ["  ", "same", "same", "[3]"]
     assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
 
