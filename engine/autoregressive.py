@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
+from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, is_settled
+from midspan.engine.hypotheses.frames import beam_frame
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
@@ -92,7 +93,7 @@ class _GapSearch:
                 done = is_settled(beams, ended, min(width, wanted))
                 if self._observer.on_frame is not None:
                     best = next(iter((*ended[:done], *beams, *ended)), Beam())
-                    self._observer.on_frame(self._frame(limit, best, done))
+                    self._observer.on_frame(beam_frame(twin.prompt, out, best, limit, settled=done))
                 if self._observer.interrupted():
                     out.stopped = "cancelled"
                     return []
@@ -100,13 +101,6 @@ class _GapSearch:
                     out.stopped = "settled" if done else "deadline"
                     break
         return ended
-
-    def _frame(self, limit: int, beam: Beam, done: bool) -> Frame:
-        """The likeliest beam so far, as a person sees it."""
-        prompt, ids = self._twin.prompt, list(beam.ids)
-        cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in ids)
-        text = prompt.text(ids, self.out.layout)
-        return Frame(step=self.out.steps, steps=limit, text=text, cells=cells, settled=done)
 
 
 def _hypothesis(beam: Beam) -> Hypothesis:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import torch
 
-from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
+from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, is_settled
+from midspan.engine.hypotheses.frames import beam_frame
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.similar_lines import similar_gaps
 from midspan.engine.hypotheses.syntax import SyntaxChecker
@@ -103,7 +104,8 @@ class _Fill:
                 out.steps += 1
                 done = is_settled(beams, ended, min(width, wanted))
                 if observer.on_frame is not None:
-                    observer.on_frame(self._frame(next(iter((*ended[:done], *beams, *ended)), Beam()), done))
+                    best = next(iter((*ended[:done], *beams, *ended)), Beam())
+                    observer.on_frame(beam_frame(self._path.prompt, out, best, self._limit, settled=done))
                 if observer.interrupted():
                     out.stopped = "cancelled"
                 elif self._is_hopeless(beams, ended):
@@ -130,13 +132,6 @@ class _Fill:
         evidence = similar_gaps(self._hole, writing.similar_lines, prompt, heal, self._limit)
         for beam in gap.read(list(evidence)):
             yield _hypothesis(beam, writing.evidence * evidence[beam.ids])
-
-    def _frame(self, beam: Beam, done: bool) -> Frame:
-        """A beam, as a person sees it."""
-        prompt = self._path.prompt
-        cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in beam.ids)
-        text = prompt.text(list(beam.ids), self.out.layout)
-        return Frame(step=self.out.steps, steps=self._limit, text=text, cells=cells, settled=done)
 
 
 def _hypothesis(beam: Beam, bonus: float) -> Hypothesis:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
 from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.task import Task
 from midspan.engine.prompts.prompt import Layout, Prompt
 
 
@@ -19,6 +21,12 @@ class CanvasLayout:
     layout: Layout
     width: int
     device: torch.device
+
+    @classmethod
+    def of(cls, task: Task, layout: Layout, width: int) -> Self:
+        """For a block of a task; no canvas is wider than the network was trained on."""
+        backend = task.backend
+        return cls(prompt=task.prompt, layout=layout, width=min(backend.canvas_length, width), device=backend.device)
 
     def lay_canvases(self, slots: tuple[int, ...], each: int) -> Canvas:
         """`each` canvases for every slot size: free slots, then frozen suffix up to the width [B, width]."""

@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import dataclass, replace
 
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Proposals
 from midspan.engine.hypotheses.task import MAX_EACH, Task
@@ -80,9 +81,8 @@ def rewrite(task: Task, strength: float) -> None:
         before, behind = ids[:begin], ids[end:]
         prefix, suffix = [*laid.prefix, *before], [*behind, *laid.suffix]
         layout = Layout(prefix=prefix, suffix=suffix, heal="" if begin else laid.heal, append=laid.append)
-        block = Block(task, layout, number)
-        canvas = block.layout(2 * size).lay_draft(ids[begin:end], draft.free[begin:end], each)
-        ranked = block.denoise(canvas, task.plan, Proposals())
+        canvas = CanvasLayout.of(task, layout, 2 * size).lay_draft(ids[begin:end], draft.free[begin:end], each)
+        ranked = Block(task, layout, task.rng(number)).denoise(canvas, task.plan, Proposals())
         interrupted = task.observer.interrupted()
         if interrupted or (out.stopped == "deadline" and end < pieces[-1][1]):
             out.ranked, out.stopped = [], "cancelled" if interrupted else "deadline"

@@ -12,14 +12,15 @@ import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas
+from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Denoiser
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
+from midspan.engine.hypotheses.blocks import MAX_BLOCKS
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.lengths import MIN_WIDTH
 from midspan.engine.hypotheses.task import FillObserver, Infilling
-from midspan.engine.infill import MAX_BLOCKS, Infiller
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, Ranking, SearchFloor
 from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
@@ -205,13 +206,13 @@ def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(
 
 def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind what a block came to, a beam for the whole gap would write it twice."""
-    given, fill = list[Proposals](), Block.fill
+    given, denoise = list[Proposals](), Block.denoise
 
-    def watched(block: Block, proposals: Proposals) -> list[Hypothesis]:
+    def watched(block: Block, canvas: Canvas, plan: Plan, proposals: Proposals) -> list[Hypothesis]:
         given.append(proposals)
-        return [replace(one, ended=False) for one in fill(block, proposals)]
+        return [replace(one, ended=False) for one in denoise(block, canvas, plan, proposals)]
 
-    monkeypatch.setattr(Block, "fill", watched)
+    monkeypatch.setattr(Block, "denoise", watched)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     assert [bool(proposals.beams) for proposals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
 
