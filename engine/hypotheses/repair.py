@@ -8,6 +8,7 @@ from dataclasses import replace
 from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.renoise import lay_draft
 from midspan.engine.prompts.prompt import Layout, Prompt
 
 REPAIRS = 3  # canvases
@@ -22,7 +23,7 @@ def repair(block: Block, ordered: list[Hypothesis]) -> list[Hypothesis]:
         return ordered
     # A similar line may be longer than the largest slot size.
     layout = CanvasLayout.of(task, block.layout, 2 * max(*task.settings.layout.slots, len(best.ids)))
-    canvas = layout.lay_repairs(best.ids, wrong, REPAIRS)
+    canvas = lay_draft(layout, best.ids, wrong, REPAIRS, task.prompt.banned)
     # The proposals are among `ordered` already; only their readings are needed.
     only_readings = Proposals(read=task.out.proposals.read)
     more = block.denoise(canvas, replace(task.plan, steps=REPAIR_STEPS), only_readings)
