@@ -13,16 +13,16 @@ from typing import NamedTuple
 import torch
 
 from midspan.engine.backends.backend import BranchMask, Description
-from midspan.engine.backends.bound import BoundCanvases
+from midspan.engine.backends.bound import SampledCanvases
 from midspan.engine.backends.cpu_calls import CpuVocabulary, Mask, addresses, product_threads, rows_of
 from midspan.engine.backends.cpu_weights import Weights
 from midspan.engine.backends.plain import FIRST_CAPACITY
 from midspan.engine.backends.trie import Trie
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Rng
+from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.model import DiffusionGemma, rope_frequencies, rope_tables
-from midspan.engine.sampling import Samples, permitted
+from midspan.engine.sampling import Samples
 from midspan.engine.weights.quantized import count_parameters
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -85,7 +85,7 @@ class CpuBackend(CpuVocabulary):
 
     def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
         """See CanvasBackend."""
-        return CpuCanvases(self, cache, canvas)
+        return SampledCanvases(self, cache, canvas)
 
     def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
         """The expected embeddings [..., d] of weights of ids [..., V]; those below the last bit of 1 count as none."""
@@ -101,10 +101,7 @@ class CpuBackend(CpuVocabulary):
     def sample(
         self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor
     ) -> Samples:
-        """A denoise step's samples for hidden rows [R, d]; sampling.sample computes the same from logits.
-
-        `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
-        """
+        """See bound.CanvasSampler."""
         rows, count = rows_of(hidden), len(hidden)
         weights, entropy = torch.empty(count, self.config.vocab_size), torch.empty(count)
         sample, argmax = torch.empty(2, count, dtype=torch.long)
@@ -237,22 +234,6 @@ class CpuBackend(CpuVocabulary):
             both = [rope_tables(frequencies, positions, torch.float32) for frequencies in self._frequencies]
             self._tables = [(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()) for cos, sin in both]
         return self._tables
-
-
-class CpuCanvases(BoundCanvases):
-    """Bound canvases that are sampled by one call of the kernels."""
-
-    _backend: CpuBackend
-    _allowed: torch.Tensor | None = None  # the same in every step
-
-    def sample(
-        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
-    ) -> Samples:
-        """See denoise.Network."""
-        hidden, first = self._hidden(ids, soft, canvas.free), canvas.free.nonzero()[:, 1] == 0
-        if self._allowed is None:
-            self._allowed = permitted(canvas, self.vocab_size)
-        return self._backend.sample(hidden, temperature, self._allowed, first, rng.uniform(len(hidden)))
 
 
 class Rows(NamedTuple):

@@ -87,12 +87,12 @@ def test_a_single_beam_takes_the_likeliest_token_of_a_plain_pass_in_every_step(t
     twin = twin_of(tmp_path, slots=(12,), draws=1)
     layout = twin.prompt.lay_out(HOLE)
     rules = twin.fim.rules(layout, "span")
-    twin.fim.encode(layout)
+    twin.fim.prefix.encode(twin.prompt.fim_ids(layout))
     with torch.inference_mode(), twin.fim.beam_cache() as cache:
         steps = [beams[0].ids for beams, _ in twin.fim.gap(layout, "span").steps(cache, 1, 11)]
     expected = list[int]()
     for _ in range(11):
-        logits = plain(twin, [*twin.fim.prompt_ids(layout), *expected])[-1]
+        logits = plain(twin, [*twin.prompt.fim_ids(layout), *expected])[-1]
         logits[~(rules.inner if expected else rules.first)] = -torch.inf
         expected.append(int(logits.argmax()))
     assert [list(ids) for ids in steps] == [expected[:length] for length in range(1, 12)]
@@ -102,7 +102,7 @@ def test_a_single_beam_takes_the_likeliest_token_of_a_plain_pass_in_every_step(t
 def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin: Autoregressive, kind: GapKind) -> None:
     hole = Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind=kind)
     out = twin.infill(hole, Budget(candidates=4), PATIENT)
-    rules, begin = twin.fim.rules(out.layout, kind), twin.fim.prompt_ids(out.layout)
+    rules, begin = twin.fim.rules(out.layout, kind), twin.prompt.fim_ids(out.layout)
     for scored in out.ranked:
         logits = plain(twin, [*begin, *scored.ids])[len(begin) - 1 :]
         logits[0, ~rules.first] = -torch.inf
@@ -122,7 +122,7 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
 @pytest.mark.parametrize("wanted", [1, 4])
 def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int) -> None:
     out = twin.infill(HOLE, Budget(candidates=wanted), PATIENT)
-    twin.fim.encode(out.layout)
+    twin.fim.prefix.encode(twin.prompt.fim_ids(out.layout))
     with torch.inference_mode(), twin.fim.beam_cache() as cache:
         *_, (_, ended) = twin.fim.gap(out.layout, HOLE.kind).steps(cache, 4, 8)
     assert [beam.ids for beam in ended[:wanted]] == [one.ids for one in out.ranked[:wanted]]
@@ -134,7 +134,7 @@ def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int
 def test_the_prompt_is_suffix_then_prefix(twin: Autoregressive) -> None:
     layout = twin.prompt.lay_out(Hole(prefix=HOLE.prefix, suffix=SOURCE))
     assert len(layout.suffix) > SUFFIX_TOKENS
-    ids = twin.fim.prompt_ids(layout)
+    ids = twin.prompt.fim_ids(layout)
     parts = ids.index(twin.prompt.filler_id)
     assert (ids[0], ids[1:parts], ids[parts + 1 :]) == (BOS_ID, layout.suffix[:SUFFIX_TOKENS], layout.prefix[1:])
 
@@ -187,7 +187,7 @@ def test_a_keystroke_encodes_only_the_tail_and_changes_no_answer(twin: Autoregre
     kept = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert twin.prefix.encoded_tokens - before <= 4
     # The cache holds the prompt and nothing of the hypotheses.
-    assert twin.prefix.memory.length == len(twin.fim.prompt_ids(kept.layout))
+    assert twin.prefix.memory.length == len(twin.prompt.fim_ids(kept.layout))
     twin.reset()
     fresh = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]

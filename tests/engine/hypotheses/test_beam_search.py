@@ -12,14 +12,15 @@ import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas
+from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Denoiser
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
+from midspan.engine.hypotheses.blocks import MAX_BLOCKS
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.lengths import MIN_WIDTH
 from midspan.engine.hypotheses.task import FillObserver, Infilling
-from midspan.engine.infill import MAX_BLOCKS, Infiller
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, Ranking, SearchFloor
 from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
@@ -40,7 +41,7 @@ def gaps_of(out: Infilling) -> set[tuple[int, ...]]:
 def test_scoring_a_gap_gives_the_log_probabilities_of_the_search(infiller: Infiller, kind: GapKind) -> None:
     layout = infiller.prompt.lay_out(HOLE)
     fim = infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     gap = fim.gap(layout, kind)
     with torch.inference_mode():
         with fim.beam_cache() as cache:
@@ -99,7 +100,7 @@ def test_a_keystroke_encodes_only_the_tail_of_both_prompts(infiller: Infiller) -
     infiller.reset()
     fresh = infiller.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
-    assert infiller.fim.prefix.encoded_tokens == len(infiller.fim.prompt_ids(fresh.layout))
+    assert infiller.fim.prefix.encoded_tokens == len(infiller.prompt.fim_ids(fresh.layout))
 
 
 def test_a_cancelled_search_leaves_the_prompt_in_the_cache(infiller: Infiller) -> None:
@@ -111,7 +112,7 @@ def test_a_cancelled_search_leaves_the_prompt_in_the_cache(infiller: Infiller) -
 
     out = infiller.infill(HOLE, Budget(), FillObserver(interrupted=interrupted, late=lambda: False))
     assert (out.stopped, out.ranked) == ("cancelled", [])
-    assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
+    assert infiller.fim.prefix.memory.length == len(infiller.prompt.fim_ids(out.layout))
 
 
 def test_a_gap_below_the_search_floor_ends_before_a_canvas_if_only_a_sure_fill_is_wanted(
@@ -154,7 +155,7 @@ def test_an_interrupted_search_does_not_give_the_gap_up(infiller: Infiller) -> N
 
 def test_a_search_ends_as_soon_as_no_beam_can_reach_the_floor(infiller: Infiller) -> None:
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     with torch.inference_mode(), fim.beam_cache() as cache:
         seen = [(beams, ended) for beams, ended in fim.gap(layout, HOLE.kind).steps(cache, 4, 8)]
     best = seen[-1][1][0].log_probability
@@ -205,13 +206,13 @@ def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(
 
 def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A beam is for the whole gap: in a later block it would repeat the blocks before."""
-    given, fill = list[Proposals](), Block.fill
+    given, denoise = list[Proposals](), Block.denoise
 
-    def watched(block: Block, proposals: Proposals) -> list[Hypothesis]:
+    def watched(block: Block, canvas: Canvas, plan: Plan, proposals: Proposals) -> list[Hypothesis]:
         given.append(proposals)
-        return [replace(one, ended=False) for one in fill(block, proposals)]
+        return [replace(one, ended=False) for one in denoise(block, canvas, plan, proposals)]
 
-    monkeypatch.setattr(Block, "fill", watched)
+    monkeypatch.setattr(Block, "denoise", watched)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     assert [bool(proposals.beams) for proposals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
 

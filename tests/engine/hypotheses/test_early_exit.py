@@ -19,9 +19,8 @@ from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.early_exit import decide
+from midspan.engine.hypotheses.early_exit import decide, rank_proposals
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
-from midspan.engine.hypotheses.ranking import rank_proposals
 from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
@@ -187,8 +186,8 @@ def test_hypotheses_are_checked_until_enough_distinct_texts_are_known() -> None:
         asked.append(text)
         return ()
 
-    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
-    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None, 3.0)  # type: ignore[arg-type]
+    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]))
     assert asked == ["  ", "same", "same", "[3]"]
     assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Hole, Line
-from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_lines
+from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_gaps, similar_lines
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import changed, tiny_infiller
@@ -122,6 +123,19 @@ def test_the_engine_ranks_similar_lines_with_canvases(tmp_path: Path) -> None:
     assert drawn == 0
     assert similar > 0
     assert {one.features[5:7] for one in alone.ranked} == {(1.0, 0.0)}
+
+
+def test_a_similar_line_is_a_gap_if_it_is_short_enough_and_healing_allows_its_first_token(tmp_path: Path) -> None:
+    asked, prompt = hole("left = parse(one, two)\nright = ‸\n"), tiny_infiller(tmp_path).prompt
+    layout = prompt.lay_out(asked)
+    [(gap, evidence)] = similar_gaps(asked, 1, prompt, layout.heal, 32).items()
+    assert prompt.text(list(gap), layout) == "parse(one, two)"
+    assert evidence == similar_lines(asked, 1)[0].evidence
+    assert list(similar_gaps(asked, 1, prompt, layout.heal, len(gap))) == [gap]
+    assert similar_gaps(asked, 1, prompt, layout.heal, len(gap) - 1) == {}
+    assert similar_gaps(asked, 0, prompt, layout.heal, 32) == {}
+    prompt.allowed_first = lambda heal: torch.arange(prompt.vocab_size) != gap[0]  # type: ignore[method-assign]
+    assert similar_gaps(asked, 1, prompt, layout.heal, 32) == {}
 
 
 def test_a_similar_line_longer_than_all_slots_is_renoised_as_a_whole(tmp_path: Path) -> None:
