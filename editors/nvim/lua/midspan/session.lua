@@ -19,7 +19,7 @@ function M.is_on_in(buffer)
   return vim.F.if_nil(vim.b[buffer].midspan_on, M.is_on)
 end
 
---- Tells the server what is wrong in a buffer, as other servers say: it may be what the gap is about.
+--- Sends the server a buffer's diagnostics from other servers, which may concern the gap.
 ---@param buffer integer
 local function diagnose(buffer)
   for _, client in ipairs(vim.lsp.get_clients({ bufnr = buffer, name = 'midspan' })) do

@@ -7,7 +7,7 @@ local M = {}
 
 local METHOD = 'textDocument/inlineCompletion'
 
----@type table<string, fun(rest: string): string> What of the rest of a suggestion each key takes.
+---@type table<string, fun(rest: string): string> The part of the rest of a suggestion that each key accepts.
 local parts = {
   accept = function(rest)
     return rest
@@ -37,11 +37,12 @@ local function tell(item, there)
   end
 end
 
---- Inserts what `part` takes of a suggestion, an undo step of its own.
+--- Inserts the part of a suggestion that `part` returns, as an undo step of its own, and tells the server.
 ---@param item midspan.Item
 ---@param part fun(rest: string): string
 local function take(item, part)
-  -- Neovim asks 200 ms after the last key: until then the item is one of an older text, and may have been typed along.
+  -- Neovim sends requests 200 ms after the last key: until then the item may belong to an older text, and keys typed
+  -- since may match its beginning.
   local typed = ghost.typed(item)
   if not typed then
     return
