@@ -1,0 +1,122 @@
+;;; driver.el --- Drives a real Emacs step by step, and keeps what was seen  -*- lexical-binding: t; -*-
+
+;; MIDSPAN_CASE names a JSON file: the `file', its `steps', the `timeout_s' of each, and where to write the `result'.
+;; A step is a list, a verb and what it takes:
+;;   keys K      press K, as `kbd' writes them, in the command loop
+;;   type T      press the keys of the text T
+;;   asked R     wait until the echo area or the minibuffer matches the regexp R
+;;   loaded      wait until the server's progress has ended
+;;   attached    wait until the buffer has inline completion
+;;   ghost T     wait until the ghost text is T; null: until there is some; "" until there is none
+;;   text T      wait until the buffer's text is T
+;;   killed      end the server with SIGKILL
+;; What was seen goes to `result' as JSON: `ghosts', one for each step of that name, or `trouble'.
+
+;;; Code:
+
+(require 'cl-lib)
+
+(defvar driver-case
+  (with-temp-buffer
+    (let ((coding-system-for-read 'utf-8)) (insert-file-contents (getenv "MIDSPAN_CASE")))
+    (json-parse-buffer :object-type 'alist :array-type 'list :null-object nil)))
+(defvar driver-ghosts nil "What was seen, newest first.")
+(defvar driver-steps (alist-get 'steps driver-case))
+(defvar driver-began nil "When the first of `driver-steps' did; nil if it has not.")
+(defvar driver-loaded nil "Whether a progress of the server has ended.")
+
+(defun driver-leave (&optional trouble)
+  "Write what was seen, with TROUBLE if there is any, and end Emacs."
+  (let ((coding-system-for-write 'utf-8-unix)
+        (seen (if trouble `(:trouble ,(concat trouble "\n" (driver-logs)))
+                `(:ghosts ,(vconcat (reverse driver-ghosts))))))
+    (write-region (json-serialize seen) nil (alist-get 'result driver-case) nil 'silent)
+    (kill-emacs (if trouble 1 0))))
+
+(defun driver-logs ()
+  "The text of every buffer in which the trouble may be told."
+  (mapconcat (lambda (buffer) (with-current-buffer buffer (format "--- %s\n%s" (buffer-name) (buffer-string))))
+             (cl-remove-if-not (lambda (it) (string-match-p "Messages\\|lsp\\|midspan\\|Warnings" (buffer-name it)))
+                               (buffer-list))
+             "\n"))
+
+(defun driver-buffer ()
+  "The buffer of the case's file."
+  (find-buffer-visiting (alist-get 'file driver-case)))
+
+(defun driver-text ()
+  "Its text, as the file has it but for the line ends."
+  (with-current-buffer (driver-buffer)
+    (buffer-substring-no-properties (point-min) (point-max))))
+
+(defun driver-workspace ()
+  "The server's workspace, nil where none is attached."
+  (with-current-buffer (driver-buffer) (car (lsp-workspaces))))
+
+(defun driver-ghost ()
+  "The ghost text on screen, \"\" where there is none."
+  (let ((overlay (buffer-local-value 'lsp-inline-completion--overlay (driver-buffer))))
+    (if (not (and overlay (overlay-buffer overlay))) ""
+      (let ((shown (concat (overlay-get overlay 'display) (overlay-get overlay 'after-string))))
+        (apply #'string (cl-loop for char across shown for at from 0
+                                 when (eq (get-text-property at 'face shown) 'lsp-inline-completion-overlay-face)
+                                 collect char))))))
+
+(defun driver-echo ()
+  "What stands in the echo area or the minibuffer."
+  (let ((window (active-minibuffer-window)))
+    (if window (with-current-buffer (window-buffer window) (buffer-string)) (or (current-message) ""))))
+
+(defun driver-press (keys)
+  "Hand KEYS to the command loop."
+  (setq unread-command-events (append unread-command-events (listify-key-sequence keys))))
+
+(defun driver-begin (verb argument)
+  "Do what the step of VERB and ARGUMENT does at once."
+  (pcase verb
+    ("keys" (driver-press (kbd argument)))
+    ("type" (driver-press argument))
+    ("killed" (signal-process (lsp--workspace-proc (driver-workspace)) 'SIGKILL))
+    ("left" (when (driver-workspace) (lsp-workspace-shutdown (driver-workspace))))))
+
+(defun driver-done (verb argument)
+  "Whether what the step of VERB and ARGUMENT waits for is there."
+  (pcase-exhaustive verb
+    ((or "keys" "type") (not (or unread-command-events (input-pending-p))))
+    ("asked" (string-match-p argument (driver-echo)))
+    ("loaded" driver-loaded)
+    ("attached" (buffer-local-value 'lsp-inline-completion-mode (driver-buffer)))
+    ("ghost" (if argument (equal (driver-ghost) argument) (not (equal (driver-ghost) ""))))
+    ("text" (equal (driver-text) argument))
+    ("killed" (not (cl-find-if #'driver-server-p (process-list))))
+    ("left" (not (cl-find-if #'driver-server-p (process-list))))))
+
+(defun driver-server-p (process)
+  "Whether PROCESS is the server, alive."
+  (and (string-prefix-p "midspan" (process-name process)) (process-live-p process)))
+
+(defun driver-tick ()
+  "Begin the first of the steps, or go on to the next if it is done, or leave when its time is up."
+  (pcase-let ((`(,verb ,argument) (car driver-steps)))
+    (unless driver-began
+      (setq driver-began (float-time))
+      (driver-begin verb argument))
+    (cond ((driver-done verb argument)
+           (when (equal verb "ghost") (push (driver-ghost) driver-ghosts))
+           (setq driver-steps (cdr driver-steps) driver-began nil)
+           (unless driver-steps (driver-leave)))
+          ((> (- (float-time) driver-began) (alist-get 'timeout_s driver-case))
+           (driver-leave (format "waited in vain for %S\nthe text: %S\nthe ghost text: %S\nthe echo area: %S"
+                                 (car driver-steps) (driver-text) (driver-ghost) (driver-echo)))))))
+
+(defun driver-guarded-tick ()
+  "As `driver-tick'; an error of the driver's own is a trouble."
+  (condition-case trouble (driver-tick) (error (driver-leave (format "the driver: %S" trouble)))))
+
+(advice-add 'lsp-on-progress-modeline :before
+            (lambda (_workspace params)
+              (when (equal (lsp-get (lsp-get params :value) :kind) "end") (setq driver-loaded t))))
+(setq driver-steps (append driver-steps '(("left"))))
+(add-hook 'emacs-startup-hook (lambda () (run-with-timer 0 0.02 #'driver-guarded-tick)))
+
+;;; driver.el ends here

@@ -1,0 +1,199 @@
+"""A real Emacs in a terminal, set up as editors/emacs/README.md says: ghost text appears, is taken, the store says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.editors.test_nvim import LOOPS, ROOT, accepted_rows, inserted
+from tests.server import scripted
+
+HERE = Path(__file__).parent
+README = ROOT / "editors" / "emacs" / "README.md"
+FETCHED = ROOT / ".cache" / "emacs"
+SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py")]
+REAL = [sys.executable, "-m", "midspan.server", "serve"]
+# The packages are installed, and nothing is compiled behind the test's back.
+EARLY = """\
+(setq package-directory-list '("{packages}") native-comp-jit-compilation nil inhibit-startup-screen t)
+{more}
+"""
+Step = tuple[str, str | None]
+SECONDS = 110
+
+pytestmark = [pytest.mark.emacs, pytest.mark.timeout(SECONDS + 20)]
+
+
+@pytest.fixture(scope="session")
+def emacs() -> str:
+    """The command of the fetched Emacs, beside which lsp-mode is."""
+    if not (FETCHED / "emacs").exists():
+        pytest.fail("no Emacs: run make emacs", pytrace=False)
+    return str(FETCHED / "emacs")
+
+
+def recipe() -> str:
+    """What the README says to put into init.el."""
+    return re.findall(r"```elisp\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
+
+
+def settle_in(home: Path, server: list[str], more: str) -> None:
+    """A new user's home: the README's init.el, and a clone where it says that one is."""
+    midspan = home / "src/midspan/.venv/bin/midspan"
+    for folder in (midspan.parent, home / ".emacs.d", home / "project" / ".git"):
+        folder.mkdir(parents=True)
+    state = home / "state"
+    words = " ".join([*server, "--state-dir", str(state)])
+    midspan.write_text(f'#!/bin/sh\n[ "$*" = serve ] || exit 64\nexec {words}\n', encoding="utf-8")
+    midspan.chmod(0o755)
+    early = EARLY.format(packages=FETCHED / "usr/share/emacs/site-lisp/elpa-src", more=more)
+    (home / ".emacs.d" / "early-init.el").write_text(early, encoding="utf-8")
+    (home / ".emacs.d" / "init.el").write_text(recipe(), encoding="utf-8")
+
+
+def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
+    """The exit status of a program that has a terminal of 80 columns, and all that it drew there."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    environment = os.environ | {"HOME": str(home), "TERM": "xterm", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT / "src")}
+    environment |= {"MIDSPAN_CASE": str(home / "case.json")}
+    terminal = {"stdin": its, "stdout": its, "stderr": its}
+    program = subprocess.Popen(["setsid", "--ctty", "--wait", *command], env=environment, cwd=home, **terminal)
+    os.close(its)
+    drawn, deadline = bytearray(), time.monotonic() + SECONDS
+    try:
+        while select.select([ours], [], [], max(deadline - time.monotonic(), 0))[0]:
+            drawn += os.read(ours, 65536)
+    except OSError:
+        # Linux says so when the last program has let go of the terminal.
+        pass
+    finally:
+        os.close(ours)
+    return program.wait(timeout=10), drawn.decode(errors="replace")
+
+
+def drive(
+    emacs: str, home: Path, server: list[str], text: str, steps: list[Step], *, more: str = "", name: str = "sample.py"
+) -> tuple[list[str], str]:
+    """Open `text`, take the steps (see driver.el); the ghost texts that were seen, and what was drawn."""
+    settle_in(home, server, more)
+    file, result = home / "project" / name, home / "result.json"
+    file.write_bytes(text.encode())
+    case = {"file": str(file), "steps": [*START, *steps], "timeout_s": 40, "result": str(result)}
+    (home / "case.json").write_text(json.dumps(case), encoding="utf-8")
+    status, drawn = on_a_terminal([emacs, "-nw", "-l", str(HERE / "emacs" / "driver.el"), str(file)], home)
+    assert result.exists(), drawn
+    seen = json.loads(result.read_text(encoding="utf-8"))
+    assert "trouble" not in seen, seen["trouble"]
+    assert status == 0
+    return seen["ghosts"], drawn
+
+
+# A new user's project: lsp-mode asks for its root first.
+START: list[Step] = [("asked", "not part of any project"), ("keys", "i"), ("attached", None), ("loaded", None)]
+
+
+def end_of(row: int) -> Step:
+    """Go to the end of the 1-based row."""
+    return ("keys", f"M-g g {row} RET C-e")
+
+
+def test_ghost_text_is_shown_and_accepted(emacs: str, tmp_path: Path) -> None:
+    text = "def add(a, b):\n    ret\n\n\nadd(1, 2)\n"
+    typed = text.replace("ret", "return ")
+    taken = text.replace("ret", f"return {scripted.TEXT}")
+    steps: list[Step] = [
+        end_of(2), ("type", "urn "), ("ghost", scripted.TEXT), ("keys", "TAB"), ("text", taken), ("ghost", ""),
+        ("keys", "C-/"), ("text", typed),
+    ]  # fmt: skip
+    _, drawn = drive(emacs, tmp_path, SCRIPTED, text, steps)
+    assert scripted.TEXT in drawn
+    assert True in accepted_rows(tmp_path / "state")
+
+
+def test_where_there_is_none_tab_is_as_ever(emacs: str, tmp_path: Path) -> None:
+    drive(emacs, tmp_path, SCRIPTED, "if x:\ny\n", [end_of(2), ("keys", "TAB"), ("text", "if x:\n    y\n")])
+
+
+def test_next_and_previous_go_round(emacs: str, tmp_path: Path) -> None:
+    steps: list[Step] = [
+        end_of(1), ("keys", "C-c m"), ("ghost", scripted.TEXT), ("keys", "C-n"), ("ghost", "second"),
+        ("keys", "C-n"), ("ghost", "third"), ("keys", "C-n"), ("ghost", scripted.TEXT), ("keys", "C-p"),
+        ("ghost", "third"), ("keys", "C-p"), ("ghost", "second"), ("keys", "TAB"), ("text", "several = second\n"),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, "several = \n", steps)
+    assert accepted_rows(tmp_path / "state").count(True) == 1
+
+
+def test_it_is_taken_away_and_nothing_changes(emacs: str, tmp_path: Path) -> None:
+    steps: list[Step] = [
+        end_of(1), ("type", " "), ("ghost", scripted.TEXT), ("keys", "C-g"), ("ghost", ""), ("text", "gone =  \n"),
+        ("type", "1"), ("text", "gone =  1\n"),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, "gone = \n", steps)
+    assert True not in accepted_rows(tmp_path / "state")
+
+
+def test_what_is_typed_along_it_is_not_there_twice(emacs: str, tmp_path: Path) -> None:
+    first, rest = scripted.TEXT[:3], scripted.TEXT[3:]
+    steps: list[Step] = [
+        end_of(1), ("type", " "), ("ghost", scripted.TEXT), ("type", first), ("ghost", rest), ("keys", "TAB"),
+        ("text", f"along =  {scripted.TEXT}\n"),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, "along = \n", steps)
+
+
+def test_letters_of_all_planes_may_stand_before_the_cursor(emacs: str, tmp_path: Path) -> None:
+    text = '# é\nname = "é𝄞ß" + \n'
+    taken = text.replace("+ ", f"+  {scripted.TEXT}")
+    steps: list[Step] = [end_of(2), ("type", " "), ("ghost", scripted.TEXT), ("keys", "TAB"), ("text", taken)]
+    drive(emacs, tmp_path, SCRIPTED, text, steps)
+
+
+def test_several_lines_keep_the_line_ends_of_the_file(emacs: str, tmp_path: Path) -> None:
+    text = "def lines(left, right):\r\n\r\n\r\nprint(1)\r\n"
+    line = f"    {scripted.TEXT}"
+    steps: list[Step] = [
+        end_of(2), ("type", "    "), ("ghost", f"{scripted.TEXT}\n{line}"), ("keys", "TAB"), ("keys", "C-x C-s"),
+        ("asked", "Wrote"),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, text, steps)
+    written = (tmp_path / "project" / "sample.py").read_bytes().decode()
+    assert written == text.replace("\r\n\r\n\r\n", f"\r\n{line}\r\n{line}\r\n\r\n")
+
+
+def test_a_killed_server_is_started_again_when_one_says_so(emacs: str, tmp_path: Path) -> None:
+    steps: list[Step] = [
+        ("killed", None), ("asked", "midspan.* exited .*restart it"), ("keys", "y"), ("attached", None), end_of(1),
+        ("type", " "), ("ghost", scripted.TEXT),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, "again = \n", steps)
+
+
+def test_a_region_is_rewritten_and_undone_in_one_step(emacs: str, tmp_path: Path) -> None:
+    text = "def total(items):\n    result = sum(items)\n    return result\n"
+    after = text.replace("result = sum(items)", scripted.TEXT)
+    steps: list[Step] = [
+        ("keys", "M-g g 2 RET M-m C-SPC C-e M-x lsp-execute-code-action RET"), ("asked", "Select code action"),
+        ("keys", "midspan: SPC refill TAB RET"), ("text", after), ("keys", "C-/"), ("text", text),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, SCRIPTED, text, steps)
+
+
+def test_the_embedded_model_completes(emacs: str, tmp_path: Path) -> None:
+    steps: list[Step] = [end_of(7), ("type", " nam"), ("ghost", None), ("keys", "TAB"), ("keys", "C-x C-s"), ("asked", "Wrote")]
+    [ghost], _ = drive(emacs, tmp_path, REAL, LOOPS, steps, more="(setq midspan-settings '(:show_threshold 0))")
+    typed = LOOPS.replace("    for name in\n        print(name, name)", "    for name in nam\n        print(name, name)")
+    after = (tmp_path / "project" / "sample.py").read_text(encoding="utf-8")
+    assert after.splitlines() == inserted(typed.splitlines(), 7, ghost.split("\n"))
+    assert accepted_rows(tmp_path / "state").count(True) == 1
