@@ -28,6 +28,8 @@ EARLY = """\
 (setq package-directory-list '("{packages}") native-comp-jit-compilation nil inhibit-startup-screen t)
 {more}
 """
+# Whatever the model offers is shown.
+SURE = "(setq midspan-settings '(:show_threshold 0))"
 Step = tuple[str, str | None]
 SECONDS = 110
 
@@ -42,13 +44,12 @@ def emacs() -> str:
     return str(FETCHED / "emacs")
 
 
-def recipe() -> str:
-    """What the README says to put into init.el."""
-    return re.findall(r"```elisp\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[0]
+# What the README says to put into init.el: with lsp-mode, and with eglot.
+LSP_MODE, EGLOT = re.findall(r"```elisp\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def settle_in(home: Path, server: list[str], more: str) -> None:
-    """A new user's home: the README's init.el, and a clone where it says that one is."""
+def settle_in(home: Path, server: list[str], init: str, more: str) -> None:
+    """A new user's home: an init.el, and a clone where the README says that one is."""
     midspan = home / "src/midspan/.venv/bin/midspan"
     for folder in (midspan.parent, home / ".emacs.d", home / "project" / ".git"):
         folder.mkdir(parents=True)
@@ -58,7 +59,7 @@ def settle_in(home: Path, server: list[str], more: str) -> None:
     midspan.chmod(0o755)
     early = EARLY.format(packages=FETCHED / "usr/share/emacs/site-lisp/elpa-src", more=more)
     (home / ".emacs.d" / "early-init.el").write_text(early, encoding="utf-8")
-    (home / ".emacs.d" / "init.el").write_text(recipe(), encoding="utf-8")
+    (home / ".emacs.d" / "init.el").write_text(init, encoding="utf-8")
 
 
 def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
@@ -82,14 +83,19 @@ def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
     return program.wait(timeout=10), drawn.decode(errors="replace")
 
 
+# A new user's project: lsp-mode asks for its root first.
+START: list[Step] = [("asked", "not part of any project"), ("keys", "i"), ("attached", None), ("loaded", None)]
+
+
 def drive(
-    emacs: str, home: Path, server: list[str], text: str, steps: list[Step], *, more: str = "", name: str = "sample.py"
-) -> tuple[list[str], str]:
+    emacs: str, home: Path, text: str, steps: list[Step], *,
+    server: list[str] = SCRIPTED, init: str = LSP_MODE, more: str = "",
+) -> tuple[list[str], str]:  # fmt: skip
     """Open `text`, take the steps (see driver.el); the ghost texts that were seen, and what was drawn."""
-    settle_in(home, server, more)
-    file, result = home / "project" / name, home / "result.json"
+    settle_in(home, server, init, more)
+    file, result = home / "project" / "sample.py", home / "result.json"
     file.write_bytes(text.encode())
-    case = {"file": str(file), "steps": [*START, *steps], "timeout_s": 40, "result": str(result)}
+    case = {"file": str(file), "steps": steps, "timeout_s": 40, "result": str(result)}
     (home / "case.json").write_text(json.dumps(case), encoding="utf-8")
     status, drawn = on_a_terminal([emacs, "-nw", "-l", str(HERE / "emacs" / "driver.el"), str(file)], home)
     assert result.exists(), drawn
@@ -97,10 +103,6 @@ def drive(
     assert "trouble" not in seen, seen["trouble"]
     assert status == 0
     return seen["ghosts"], drawn
-
-
-# A new user's project: lsp-mode asks for its root first.
-START: list[Step] = [("asked", "not part of any project"), ("keys", "i"), ("attached", None), ("loaded", None)]
 
 
 def end_of(row: int) -> Step:
@@ -116,13 +118,13 @@ def test_ghost_text_is_shown_and_accepted(emacs: str, tmp_path: Path) -> None:
         end_of(2), ("type", "urn "), ("ghost", scripted.TEXT), ("keys", "TAB"), ("text", taken), ("ghost", ""),
         ("keys", "C-/"), ("text", typed),
     ]  # fmt: skip
-    _, drawn = drive(emacs, tmp_path, SCRIPTED, text, steps)
+    _, drawn = drive(emacs, tmp_path, text, [*START, *steps])
     assert scripted.TEXT in drawn
     assert True in accepted_rows(tmp_path / "state")
 
 
 def test_where_there_is_none_tab_is_as_ever(emacs: str, tmp_path: Path) -> None:
-    drive(emacs, tmp_path, SCRIPTED, "if x:\ny\n", [end_of(2), ("keys", "TAB"), ("text", "if x:\n    y\n")])
+    drive(emacs, tmp_path, "if x:\ny\n", [*START, end_of(2), ("keys", "TAB"), ("text", "if x:\n    y\n")])
 
 
 def test_next_and_previous_go_round(emacs: str, tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_next_and_previous_go_round(emacs: str, tmp_path: Path) -> None:
         ("keys", "C-n"), ("ghost", "third"), ("keys", "C-n"), ("ghost", scripted.TEXT), ("keys", "C-p"),
         ("ghost", "third"), ("keys", "C-p"), ("ghost", "second"), ("keys", "TAB"), ("text", "several = second\n"),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, "several = \n", steps)
+    drive(emacs, tmp_path, "several = \n", [*START, *steps])
     assert accepted_rows(tmp_path / "state").count(True) == 1
 
 
@@ -140,7 +142,7 @@ def test_it_is_taken_away_and_nothing_changes(emacs: str, tmp_path: Path) -> Non
         end_of(1), ("type", " "), ("ghost", scripted.TEXT), ("keys", "C-g"), ("ghost", ""), ("text", "gone =  \n"),
         ("type", "1"), ("text", "gone =  1\n"),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, "gone = \n", steps)
+    drive(emacs, tmp_path, "gone = \n", [*START, *steps])
     assert True not in accepted_rows(tmp_path / "state")
 
 
@@ -150,14 +152,14 @@ def test_what_is_typed_along_it_is_not_there_twice(emacs: str, tmp_path: Path) -
         end_of(1), ("type", " "), ("ghost", scripted.TEXT), ("type", first), ("ghost", rest), ("keys", "TAB"),
         ("text", f"along =  {scripted.TEXT}\n"),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, "along = \n", steps)
+    drive(emacs, tmp_path, "along = \n", [*START, *steps])
 
 
 def test_letters_of_all_planes_may_stand_before_the_cursor(emacs: str, tmp_path: Path) -> None:
     text = '# é\nname = "é𝄞ß" + \n'
     taken = text.replace("+ ", f"+  {scripted.TEXT}")
     steps: list[Step] = [end_of(2), ("type", " "), ("ghost", scripted.TEXT), ("keys", "TAB"), ("text", taken)]
-    drive(emacs, tmp_path, SCRIPTED, text, steps)
+    drive(emacs, tmp_path, text, [*START, *steps])
 
 
 def test_several_lines_keep_the_line_ends_of_the_file(emacs: str, tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_several_lines_keep_the_line_ends_of_the_file(emacs: str, tmp_path: Path
         end_of(2), ("type", "    "), ("ghost", f"{scripted.TEXT}\n{line}"), ("keys", "TAB"), ("keys", "C-x C-s"),
         ("asked", "Wrote"),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, text, steps)
+    drive(emacs, tmp_path, text, [*START, *steps])
     written = (tmp_path / "project" / "sample.py").read_bytes().decode()
     assert written == text.replace("\r\n\r\n\r\n", f"\r\n{line}\r\n{line}\r\n\r\n")
 
@@ -177,22 +179,33 @@ def test_a_killed_server_is_started_again_when_one_says_so(emacs: str, tmp_path:
         ("killed", None), ("asked", "midspan.* exited .*restart it"), ("keys", "y"), ("attached", None), end_of(1),
         ("type", " "), ("ghost", scripted.TEXT),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, "again = \n", steps)
+    drive(emacs, tmp_path, "again = \n", [*START, *steps])
+
+
+TOTAL = "def total(items):\n    result = sum(items)\n    return result\n"
+REFILLED = TOTAL.replace("result = sum(items)", scripted.TEXT)
 
 
 def test_a_region_is_rewritten_and_undone_in_one_step(emacs: str, tmp_path: Path) -> None:
-    text = "def total(items):\n    result = sum(items)\n    return result\n"
-    after = text.replace("result = sum(items)", scripted.TEXT)
     steps: list[Step] = [
         ("keys", "M-g g 2 RET M-m C-SPC C-e M-x lsp-execute-code-action RET"), ("asked", "Select code action"),
-        ("keys", "midspan: SPC refill TAB RET"), ("text", after), ("keys", "C-/"), ("text", text),
+        ("type", "midspan: refill the selection\r"), ("text", REFILLED), ("keys", "C-/"), ("text", TOTAL),
     ]  # fmt: skip
-    drive(emacs, tmp_path, SCRIPTED, text, steps)
+    drive(emacs, tmp_path, TOTAL, [*START, *steps])
+
+
+def test_eglot_rewrites_a_region_too(emacs: str, tmp_path: Path) -> None:
+    steps: list[Step] = [
+        ("keys", "M-x eglot RET"), ("loaded", None),
+        ("keys", "M-g g 2 RET M-m C-SPC C-e M-x eglot-code-actions RET"), ("asked", "Pick an action"),
+        ("type", "midspan: refill the selection\r"), ("text", REFILLED), ("keys", "C-/"), ("text", TOTAL),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, TOTAL, steps, init=EGLOT)
 
 
 def test_the_embedded_model_completes(emacs: str, tmp_path: Path) -> None:
     steps: list[Step] = [end_of(7), ("type", " nam"), ("ghost", None), ("keys", "TAB C-x C-s"), ("asked", "Wrote")]
-    [ghost], _ = drive(emacs, tmp_path, REAL, LOOPS, steps, more="(setq midspan-settings '(:show_threshold 0))")
+    [ghost], _ = drive(emacs, tmp_path, LOOPS, [*START, *steps], server=REAL, more=SURE)
     typed = LOOPS.replace("name in\n", "name in nam\n")
     after = (tmp_path / "project" / "sample.py").read_text(encoding="utf-8")
     assert after.splitlines() == inserted(typed.splitlines(), 7, ghost.split("\n"))

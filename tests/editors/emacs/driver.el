@@ -6,7 +6,7 @@
 ;;   type T      press the keys of the text T
 ;;   asked R     wait until the echo area or the minibuffer matches the regexp R
 ;;   loaded      wait until the server's progress has ended
-;;   attached    wait until the buffer has inline completion
+;;   attached    wait until lsp-mode shows inline completions in the buffer
 ;;   ghost T     wait until the ghost text is T; null: until there is some; "" until there is none
 ;;   text T      wait until the buffer's text is T
 ;;   killed      end the server with SIGKILL
@@ -50,8 +50,13 @@
     (buffer-substring-no-properties (point-min) (point-max))))
 
 (defun driver-workspace ()
-  "The server's workspace, nil where none is attached."
+  "Lsp-mode's workspace of the server, nil where none is attached."
   (with-current-buffer (driver-buffer) (car (lsp-workspaces))))
+
+(defun driver-servers ()
+  "The processes of all servers that are alive, lsp-mode's and eglot's."
+  (cl-remove-if-not (lambda (it) (and (string-match-p "\\`\\(?:midspan\\|EGLOT\\)" (process-name it)) (process-live-p it)))
+                    (process-list)))
 
 (defun driver-ghost ()
   "The ghost text on screen, \"\" where there is none."
@@ -77,7 +82,8 @@
     ("keys" (driver-press (kbd argument)))
     ("type" (driver-press argument))
     ("killed" (signal-process (lsp--workspace-proc (driver-workspace)) 'SIGKILL))
-    ("left" (when (driver-workspace) (lsp-workspace-shutdown (driver-workspace))))))
+    ("left" (cond ((featurep 'lsp-mode) (lsp-workspace-shutdown (driver-workspace)))
+                  (t (with-current-buffer (driver-buffer) (eglot-shutdown (eglot-current-server))))))))
 
 (defun driver-done (verb argument)
   "Whether what the step of VERB and ARGUMENT waits for is there."
@@ -88,12 +94,7 @@
     ("attached" (buffer-local-value 'lsp-inline-completion-mode (driver-buffer)))
     ("ghost" (if argument (equal (driver-ghost) argument) (not (equal (driver-ghost) ""))))
     ("text" (equal (driver-text) argument))
-    ("killed" (not (cl-find-if #'driver-server-p (process-list))))
-    ("left" (not (cl-find-if #'driver-server-p (process-list))))))
-
-(defun driver-server-p (process)
-  "Whether PROCESS is the server, alive."
-  (and (string-prefix-p "midspan" (process-name process)) (process-live-p process)))
+    ((or "killed" "left") (null (driver-servers)))))
 
 (defun driver-tick ()
   "Begin the first of the steps, or go on to the next if it is done, or leave when its time is up."
@@ -113,9 +114,16 @@
   "As `driver-tick'; an error of the driver's own is a trouble."
   (condition-case trouble (driver-tick) (error (driver-leave (format "the driver: %S" trouble)))))
 
-(advice-add 'lsp-on-progress-modeline :before
-            (lambda (_workspace params)
-              (when (equal (lsp-get (lsp-get params :value) :kind) "end") (setq driver-loaded t))))
+(defun driver-follow (kind)
+  "Keep that a progress has ended if that is its KIND."
+  (when (equal kind "end") (setq driver-loaded t)))
+
+(with-eval-after-load 'lsp-mode
+  (advice-add 'lsp-on-progress-modeline :before
+              (lambda (_workspace params) (driver-follow (lsp-get (lsp-get params :value) :kind)))))
+(with-eval-after-load 'eglot
+  (advice-add 'eglot-handle-notification :before
+              (lambda (_server _method &rest params) (driver-follow (plist-get (plist-get params :value) :kind)))))
 (setq driver-steps (append driver-steps '(("left"))))
 (add-hook 'emacs-startup-hook (lambda () (run-with-timer 0 0.02 #'driver-guarded-tick)))
 
