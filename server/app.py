@@ -27,7 +27,6 @@ from midspan.server.why import register_questions
 SWITCH_S = 0.0005
 INTERRUPTED = 130  # as the command line ends
 FILES = types.FileOperationRegistrationOptions([types.FileOperationFilter(types.FileOperationPattern("**"), "file")])
-
 # Not an empty object: read into a property list, as Emacs's lsp-mode can do, that is the same as null.
 INLINE = types.InlineCompletionOptions(work_done_progress=False)
 

@@ -33,11 +33,14 @@ unpack() { # archives, folder: all but what only building a package takes
   done
 }
 
+# Nothing is compiled to native code: that would take a C compiler, and the launcher's libraries in its environment.
 compile() { # unpacked folder: the Lisp packages to byte code, as installing them would
   local lisp=$1/usr/share/emacs/site-lisp/elpa-src
-  find "$lisp" -name '*.el' ! -name '*-pkg.el' ! -name '*-autoloads.el' -print0 |
-    xargs -0 "$1/emacs" -Q --batch --eval "(progn (setq byte-compile-warnings nil native-comp-jit-compilation nil)
-      (dolist (folder (directory-files \"$lisp\" t \"^[^.]\")) (push folder load-path)))" -f batch-byte-compile >"$1/compile.log" 2>&1
+  find "$lisp" -name '*.el' ! -name '*-pkg.el' ! -name '*-autoloads.el' -print0 | sort -z |
+    xargs -0 "$1/emacs" -Q --batch --eval "(progn
+      (setq byte-compile-warnings nil native-comp-jit-compilation nil native-comp-enable-subr-trampolines nil)
+      (dolist (folder (directory-files \"$lisp\" t \"^[^.]\")) (push folder load-path)))" \
+      -f batch-byte-compile >"$1/compile.log" 2>&1
 }
 
 [ "${1:-}" = --update ] || { [ -x "$final/emacs" ] && cmp -s "$lock" "$final/packages.lock" && exit 0; }

@@ -25,7 +25,8 @@ SCRIPTED = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py")
 REAL = [sys.executable, "-m", "midspan.server", "serve"]
 # The packages are installed, and nothing is compiled behind the test's back.
 EARLY = """\
-(setq package-directory-list '("{packages}") native-comp-jit-compilation nil inhibit-startup-screen t)
+(setq package-directory-list '("{packages}") inhibit-startup-screen t)
+(setq native-comp-jit-compilation nil native-comp-enable-subr-trampolines nil)
 {more}
 """
 # Whatever the model offers is shown.
