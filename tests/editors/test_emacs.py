@@ -29,8 +29,10 @@ EARLY = """\
 (setq native-comp-jit-compilation nil native-comp-enable-subr-trampolines nil)
 {more}
 """
-# Whatever the model offers is shown.
-SURE = "(setq midspan-settings '(:show_threshold 0))"
+# The driver waits for the state `ready`.
+STATUS = "(setq midspan-settings '(:status t))"
+SURE = "(setq midspan-settings '(:status t :show_threshold 0))"
+EGLOT_STATUS = "(setq-default eglot-workspace-configuration '(:midspan (:status t)))"
 Step = tuple[str, str | None]
 SECONDS = 110
 
@@ -85,12 +87,12 @@ def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
 
 
 # A new user's project: lsp-mode asks for its root first.
-START: list[Step] = [("asked", "not part of any project"), ("keys", "i"), ("attached", None), ("loaded", None)]
+START: list[Step] = [("asked", "not part of any project"), ("keys", "i"), ("attached", None), ("ready", None)]
 
 
 def drive(
     emacs: str, home: Path, text: str, steps: list[Step], *,
-    server: list[str] = SCRIPTED, init: str = LSP_MODE, more: str = "",
+    server: list[str] = SCRIPTED, init: str = LSP_MODE, more: str = STATUS,
 ) -> tuple[list[str], str]:  # fmt: skip
     """Open `text`, take the steps (see driver.el); the ghost texts that were seen, and what was drawn."""
     settle_in(home, server, init, more)
@@ -177,7 +179,7 @@ def test_several_lines_keep_the_line_ends_of_the_file(emacs: str, tmp_path: Path
 
 def test_a_killed_server_is_started_again_when_one_says_so(emacs: str, tmp_path: Path) -> None:
     steps: list[Step] = [
-        ("killed", None), ("asked", "midspan.* exited .*restart it"), ("keys", "y"), ("attached", None), end_of(1),
+        ("killed", None), ("asked", "midspan.* exited .*restart it"), ("keys", "y"), end_of(1), ("ready", None),
         ("type", " "), ("ghost", scripted.TEXT),
     ]  # fmt: skip
     drive(emacs, tmp_path, "again = \n", [*START, *steps])
@@ -197,11 +199,11 @@ def test_a_region_is_rewritten_and_undone_in_one_step(emacs: str, tmp_path: Path
 
 def test_eglot_rewrites_a_region_too(emacs: str, tmp_path: Path) -> None:
     steps: list[Step] = [
-        ("keys", "M-x eglot RET"), ("loaded", None),
+        ("keys", "M-x eglot RET"), ("ready", None),
         ("keys", "M-g g 2 RET M-m C-SPC C-e M-x eglot-code-actions RET"), ("asked", "Pick an action"),
         ("type", "midspan: refill the selection\r"), ("text", REFILLED), ("keys", "C-/"), ("text", TOTAL),
     ]  # fmt: skip
-    drive(emacs, tmp_path, TOTAL, steps, init=EGLOT)
+    drive(emacs, tmp_path, TOTAL, steps, init=EGLOT, more=EGLOT_STATUS)
 
 
 def test_the_embedded_model_completes(emacs: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 ;;   keys K      press K, as `kbd' writes them, in the command loop
 ;;   type T      press the keys of the text T
 ;;   asked R     wait until the echo area or the minibuffer matches the regexp R
-;;   loaded      wait until the server's progress has ended
+;;   ready       wait until the server says so (`midspan/status', which its settings must want)
 ;;   attached    wait until lsp-mode shows inline completions in the buffer
 ;;   ghost T     wait until the ghost text is T; null: until there is some; "" until there is none
 ;;   text T      wait until the buffer's text is T
@@ -23,7 +23,7 @@
 (defvar driver-ghosts nil "What was seen, newest first.")
 (defvar driver-steps (alist-get 'steps driver-case))
 (defvar driver-began nil "When the first of `driver-steps' did; nil if it has not.")
-(defvar driver-loaded nil "Whether a progress of the server has ended.")
+(defvar driver-state nil "The server's state, as it says it.")
 
 (defun driver-leave (&optional trouble)
   "Write what was seen, with TROUBLE if there is any, and end Emacs."
@@ -81,7 +81,7 @@
   (pcase verb
     ("keys" (driver-press (kbd argument)))
     ("type" (driver-press argument))
-    ("killed" (signal-process (lsp--workspace-proc (driver-workspace)) 'SIGKILL))
+    ("killed" (setq driver-state nil) (signal-process (lsp--workspace-proc (driver-workspace)) 'SIGKILL))
     ("left" (cond ((featurep 'lsp-mode) (lsp-workspace-shutdown (driver-workspace)))
                   (t (with-current-buffer (driver-buffer) (eglot-shutdown (eglot-current-server))))))))
 
@@ -90,7 +90,7 @@
   (pcase-exhaustive verb
     ((or "keys" "type") (not (or unread-command-events (input-pending-p))))
     ("asked" (string-match-p argument (driver-echo)))
-    ("loaded" driver-loaded)
+    ("ready" (equal driver-state "ready"))
     ("attached" (buffer-local-value 'lsp-inline-completion-mode (driver-buffer)))
     ("ghost" (if argument (equal (driver-ghost) argument) (not (equal (driver-ghost) ""))))
     ("text" (equal (driver-text) argument))
@@ -114,16 +114,13 @@
   "As `driver-tick'; an error of the driver's own is a trouble."
   (condition-case trouble (driver-tick) (error (driver-leave (format "the driver: %S" trouble)))))
 
-(defun driver-follow (kind)
-  "Keep that a progress has ended if that is its KIND."
-  (when (equal kind "end") (setq driver-loaded t)))
-
+;; Neither client has a handler for it.
 (with-eval-after-load 'lsp-mode
-  (advice-add 'lsp-on-progress-modeline :before
-              (lambda (_workspace params) (driver-follow (lsp-get (lsp-get params :value) :kind)))))
+  (puthash "midspan/status" (lambda (_workspace params) (setq driver-state (lsp-get params :state)))
+           lsp--default-notification-handlers))
 (with-eval-after-load 'eglot
-  (advice-add 'eglot-handle-notification :before
-              (lambda (_server _method &rest params) (driver-follow (plist-get (plist-get params :value) :kind)))))
+  (cl-defmethod eglot-handle-notification (_server (_method (eql midspan/status)) &key state &allow-other-keys)
+    (setq driver-state state)))
 (setq driver-steps (append driver-steps '(("left"))))
 (add-hook 'emacs-startup-hook (lambda () (run-with-timer 0 0.02 #'driver-guarded-tick)))
 
