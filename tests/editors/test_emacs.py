@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import sqlite3
 import subprocess
 import sys
 import termios
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.editors.test_nvim import LOOPS, ROOT, accepted_rows, inserted
+from tests.editors.test_nvim import LOOPS, ROOT, accepted_rows, inserted, taken_rows
 from tests.server import scripted
 
 HERE = Path(__file__).parent
@@ -54,8 +55,9 @@ LSP_MODE, EGLOT = re.findall(r"```elisp\n(.*?)```", README.read_text(encoding="u
 def settle_in(home: Path, server: list[str], init: str, more: str) -> None:
     """A new user's home: an init.el, and a clone where the README says that one is."""
     midspan = home / "src/midspan/.venv/bin/midspan"
-    for folder in (midspan.parent, home / ".emacs.d", home / "project" / ".git"):
+    for folder in (midspan.parent, home / "src/midspan/editors", home / ".emacs.d", home / "project" / ".git"):
         folder.mkdir(parents=True)
+    (home / "src/midspan/editors/emacs").symlink_to(README.parent)
     state = home / "state"
     words = " ".join([*server, "--state-dir", str(state)])
     midspan.write_text(f'#!/bin/sh\n[ "$*" = serve ] || exit 64\nexec {words}\n', encoding="utf-8")
@@ -71,6 +73,7 @@ def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
     termios.tcsetwinsize(its, (24, 80))
     environment = os.environ | {"HOME": str(home), "MIDSPAN_CASE": str(home / "case.json")}
     environment |= {"TERM": "xterm", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT / "src")}
+    environment["PATH"] = f"{home / 'bin'}:{environment['PATH']}"
     terminal = {"stdin": its, "stdout": its, "stderr": its}
     program = subprocess.Popen(["setsid", "--ctty", "--wait", *command], env=environment, cwd=home, **terminal)
     os.close(its)
@@ -108,6 +111,15 @@ def drive(
     return seen["ghosts"], drawn
 
 
+def shown_rows(state_dir: Path) -> list[tuple[bool, bool]]:
+    """Of each offer, whether it was shown, and whether it was accepted."""
+    store = sqlite3.connect(state_dir / "telemetry.db")
+    try:
+        return store.execute("SELECT shown = 1, accepted_ts IS NOT NULL FROM completion ORDER BY ts").fetchall()
+    finally:
+        store.close()
+
+
 def end_of(row: int) -> Step:
     """Go to the end of the 1-based row."""
     return ("keys", f"M-g g {row} RET C-e")
@@ -123,7 +135,21 @@ def test_ghost_text_is_shown_and_accepted(emacs: str, tmp_path: Path) -> None:
     ]  # fmt: skip
     _, drawn = drive(emacs, tmp_path, text, [*START, *steps])
     assert scripted.TEXT in drawn
-    assert True in accepted_rows(tmp_path / "state")
+    assert shown_rows(tmp_path / "state") == [(True, True)]
+
+
+def test_a_suggestion_is_taken_word_by_word_and_line_by_line(emacs: str, tmp_path: Path) -> None:
+    head, line = "def lines(left, right):\n", f"    {scripted.TEXT}\n"
+    steps: list[Step] = [
+        end_of(2), ("type", "    "), ("ghost", f"{scripted.TEXT}\n{line}"[:-1]),
+        ("keys", "M-<right>"), ("text", f"{head}    left\n"), ("ghost", f" + right\n{line}"[:-1]),
+        ("keys", "M-<right>"), ("text", f"{head}    left +\n"), ("ghost", f" right\n{line}"[:-1]),
+        ("keys", "C-M-<right>"), ("text", head + line), ("ghost", f"\n{line}"[:-1]),
+        ("keys", "C-M-<right>"), ("text", head + line + line), ("keys", "C-/"), ("text", head + line),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, f"{head}\n", [*START, *steps])
+    [(partial, accepted), *_] = taken_rows(tmp_path / "state")
+    assert (partial, accepted is not None) == (len(scripted.TEXT), True)
 
 
 def test_where_there_is_none_tab_is_as_ever(emacs: str, tmp_path: Path) -> None:
@@ -146,7 +172,7 @@ def test_it_is_taken_away_and_nothing_changes(emacs: str, tmp_path: Path) -> Non
         ("type", "1"), ("text", "gone =  1\n"),
     ]  # fmt: skip
     drive(emacs, tmp_path, "gone = \n", [*START, *steps])
-    assert True not in accepted_rows(tmp_path / "state")
+    assert shown_rows(tmp_path / "state")[0] == (True, False)
 
 
 def test_what_is_typed_along_it_is_not_there_twice(emacs: str, tmp_path: Path) -> None:
@@ -195,6 +221,21 @@ def test_a_region_is_rewritten_and_undone_in_one_step(emacs: str, tmp_path: Path
         ("type", "midspan: refill the selection\r"), ("text", REFILLED), ("keys", "C-/"), ("text", TOTAL),
     ]  # fmt: skip
     drive(emacs, tmp_path, TOTAL, [*START, *steps])
+
+
+def test_another_server_is_not_asked_for_what_is_midspans(emacs: str, tmp_path: Path) -> None:
+    """Ruff complains of a command and of an action that it does not know."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ruff").symlink_to(Path(sys.executable).parent / "ruff")
+    begun = TOTAL + "beside = "
+    steps: list[Step] = [
+        end_of(4), ("type", " "), ("ghost", scripted.TEXT), ("keys", "TAB"), ("text", f"{begun} {scripted.TEXT}"),
+        ("keys", "M-g g 2 RET M-m C-SPC C-e M-x lsp-execute-code-action RET"), ("asked", "Select code action"),
+        ("type", "midspan: refill the selection\r"), ("text", f"{REFILLED}beside =  {scripted.TEXT}"),
+        ("unsaid", "Ruff encountered a problem"),
+    ]  # fmt: skip
+    drive(emacs, tmp_path, begun, [*START, *steps])
+    assert True in accepted_rows(tmp_path / "state")
 
 
 def test_eglot_rewrites_a_region_too(emacs: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 ;;   keys K      press K, as `kbd' writes them, in the command loop
 ;;   type T      press the keys of the text T
 ;;   asked R     wait until the echo area or the minibuffer matches the regexp R
+;;   unsaid R    leave with a trouble if a message so far matches the regexp R
 ;;   ready       wait until the server says so (`midspan/status', which its settings must want)
 ;;   attached    wait until lsp-mode shows inline completions in the buffer
 ;;   ghost T     wait until the ghost text is T; null: until there is some; "" until there is none
@@ -51,7 +52,8 @@
 
 (defun driver-workspace ()
   "Lsp-mode's workspace of the server, nil where none is attached."
-  (with-current-buffer (driver-buffer) (car (lsp-workspaces))))
+  (with-current-buffer (driver-buffer)
+    (cl-find 'midspan (lsp-workspaces) :key (lambda (it) (lsp--client-server-id (lsp--workspace-client it))))))
 
 (defun driver-servers ()
   "The processes of all servers that are alive, lsp-mode's and eglot's."
@@ -90,6 +92,7 @@
   (pcase-exhaustive verb
     ((or "keys" "type") (not (or unread-command-events (input-pending-p))))
     ("asked" (string-match-p argument (driver-echo)))
+    ("unsaid" (not (with-current-buffer "*Messages*" (string-match-p argument (buffer-string)))))
     ("ready" (equal driver-state "ready"))
     ("attached" (buffer-local-value 'lsp-inline-completion-mode (driver-buffer)))
     ("ghost" (if argument (equal (driver-ghost) argument) (not (equal (driver-ghost) ""))))
