@@ -43,7 +43,7 @@ class PrefixCache:
             if begin > kept and interrupted():
                 break
             chunk = ids[begin : begin + self._chunk]
-            hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory)
+            hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory, last=1)
             self._ids.extend(chunk)
             self.last_hidden = hidden[0, -1]
         encoded = len(self._ids) - kept

@@ -70,6 +70,7 @@ class Read(ctypes.Structure):
     _fields_ = (
         ("canvases", Int),
         ("rows", Int),
+        ("unread", Int),
         ("ids", Pointer),
         ("soft", Pointer),
         ("encoder", Int),

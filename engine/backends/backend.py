@@ -63,8 +63,11 @@ class Backend(Protocol):
     def new_cache(self, expected: int = 512) -> Cache:
         """An empty cache, sized for `expected` tokens; it grows."""
 
-    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Encode clean ids [1, N] causally behind the cache and write them into it. Returns hidden [1, N, d]."""
+    def prefill(self, ids: torch.Tensor, cache: Cache, last: int | None = None) -> torch.Tensor:
+        """Encode clean ids [1, N] causally behind the cache and write them into it.
+
+        Returns hidden [1, N, d], or where `last` rows are enough [1, last, d].
+        """
 
     def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
         """Read texts behind the cache, each by itself from left to right, adding nothing to it.

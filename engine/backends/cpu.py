@@ -175,13 +175,14 @@ class CpuBackend:
         if wrong is not None:
             raise ValueError(wrong.decode())
 
-    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def prefill(self, ids: torch.Tensor, cache: Cache, last: int | None = None) -> torch.Tensor:
         """See Backend."""
         rows = ids.shape[1]
+        unread = 0 if last is None else max(0, rows - last)
         sees = torch.ones(rows, rows, dtype=torch.bool).tril()
-        hidden = self._causal_read(ids, torch.arange(rows), sees, cache)
+        hidden = self._causal_read(ids, torch.arange(rows), sees, cache, unread)
         cache.advance(rows)
-        return hidden
+        return hidden[:, unread:]
 
     def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
         """See Backend; equal beginnings are read once."""
@@ -192,7 +193,7 @@ class CpuBackend:
         """See Backend."""
         rows = ids.shape[1]
         masks = [Mask.by_row(mask.within(shape.window), 0) for shape in self._kinds]
-        hidden = self._read_text(ids, torch.full((rows,), mask.place), cache, masks)
+        hidden = self._read_text(Rows(ids, torch.full((rows,), mask.place), masks), cache)
         cache.advance(rows)
         return hidden
 
@@ -236,8 +237,10 @@ class CpuBackend:
             return Mask.by_key(own, length)
         return Mask.by_key(torch.cat(((torch.arange(length) >= first).expand(len(own), -1), own), dim=1), 0)
 
-    def _causal_read(self, ids: torch.Tensor, depths: torch.Tensor, own: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Read ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each sees."""
+    def _causal_read(
+        self, ids: torch.Tensor, depths: torch.Tensor, own: torch.Tensor, cache: Cache, unread: int = 0
+    ) -> torch.Tensor:
+        """Read ids [1, N] at `depths` [N] behind the cache; `own` [N, N] says which of them each sees; see Rows."""
         length, positions = cache.length, cache.length + depths
         masks = []
         for shape in self._kinds:
@@ -247,17 +250,17 @@ class CpuBackend:
             seen = torch.cat((torch.ones(len(own), length, dtype=torch.bool), own), dim=1)
             near = positions[:, None] - torch.cat((torch.arange(length), positions)) < shape.window
             masks.append(Mask.by_row(seen & near, 0))
-        return self._read_text(ids, positions, cache, masks)
+        return self._read_text(Rows(ids, positions, masks, unread=unread), cache)
 
-    def _read_text(self, ids: torch.Tensor, positions: torch.Tensor, cache: Cache, masks: list[Mask]) -> torch.Tensor:
-        """Ids [1, N] at positions [N] -> hidden [1, N, d]; writes keys and values behind the cache's valid part."""
-        rows, size = ids.shape[1], self.config.layers[0].head_dim
+    def _read_text(self, text: Rows, cache: Cache) -> torch.Tensor:
+        """Hidden [1, N, d] of a text; writes keys and values behind the cache's valid part."""
+        rows, size = text.ids.shape[1], self.config.layers[0].head_dim
         cache.reserve(rows)
         before = _prefix(cache)
         behind = FLOAT * cache.length * size
         keys, values = ([address + behind for address in all_of] for all_of in (before.keys, before.values))
         own = Stretch(keys, values, rows, before.of_head)
-        return self._read(Rows(ids, positions, masks), before, own)
+        return self._read(text, before, own)
 
     def _read(self, rows: Rows, before: Stretch, own: Stretch) -> torch.Tensor:
         """Rows behind the keys and values `before` -> hidden [B, N, d]; theirs are written to `own`."""
@@ -272,6 +275,7 @@ class CpuBackend:
         read = native.Read(
             *(
                 *ids.shape,
+                rows.unread,
                 ids.data_ptr(),
                 None if soft is None else soft.data_ptr(),
                 rows.encoder,
@@ -312,7 +316,8 @@ class CpuCanvases(BoundCanvases):
 class Rows(NamedTuple):
     """The input of one call: ids [B, N], positions [N], masks by kind of layer, soft embeddings [B, N, d].
 
-    With `encoder` the layer scalars are those of the causal stack.
+    With `encoder` the layer scalars are those of the causal stack. Of the first `unread` rows only keys and values are
+    computed, no hidden rows.
     """
 
     ids: torch.Tensor
@@ -320,6 +325,7 @@ class Rows(NamedTuple):
     masks: list[Mask]
     soft: torch.Tensor | None = None
     encoder: bool = True
+    unread: int = 0
 
 
 class Mask(NamedTuple):

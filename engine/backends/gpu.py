@@ -31,9 +31,10 @@ class TritonBackend(TorchCanvasBackend):
         model = self.model
         return Cache(model.shapes, dtype=model.dtype, device=model.device, capacity=expected)
 
-    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def prefill(self, ids: torch.Tensor, cache: Cache, last: int | None = None) -> torch.Tensor:
         """See Backend."""
-        return self.network.prefill(ids, cache)
+        hidden = self.network.prefill(ids, cache)
+        return hidden if last is None else hidden[:, -last:]
 
     def _score(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
         """See TorchBackend."""

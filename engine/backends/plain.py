@@ -90,7 +90,7 @@ class TorchBackend:
         model, capacity = self._causal_model, min(expected, FIRST_CAPACITY)
         return Cache(model.shapes, dtype=model.dtype, device=model.device, capacity=capacity)
 
-    def prefill(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def prefill(self, ids: torch.Tensor, cache: Cache, last: int | None = None) -> torch.Tensor:
         """See Backend."""
         rows = ids.shape[1]
 
@@ -101,7 +101,7 @@ class TorchBackend:
 
         hidden = self._read(ids, _behind(cache, ids), attend)
         cache.advance(rows)
-        return hidden
+        return hidden if last is None else hidden[:, -last:]
 
     def score(self, texts: Sequence[Sequence[int]], cache: Cache) -> tuple[torch.Tensor, torch.Tensor]:
         """See Backend."""

@@ -89,13 +89,15 @@ public:
 #pragma omp for schedule(static, 1)
                 for (int64_t i = 0; i < count; ++i) {
                     finish(i, net_.layer[layer], layer, own);
-                    if (layer + 1 < net_.layers) project(i, net_.layer[layer + 1], layer + 1, own);
+                    if (!last(layer)) project(i, net_.layer[layer + 1], layer + 1, own);
                 }
             }
         }
     }
 
 private:
+    bool last(int64_t layer) const { return layer + 1 == net_.layers; }
+
     float* rows(const Piece& piece) const { return x_ + (piece.canvas * read_.rows + piece.first) * net_.hidden; }
 
     float* queries(int64_t piece) {
@@ -183,31 +185,32 @@ private:
         }
     }
 
-    // Attention and the MLPs of a piece; after the last layer its norm.
+    // Attention and the MLPs of a piece; after the last layer its norm, and nothing of rows that nobody wants.
     void finish(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
         const Piece& piece = pieces_[i];
-        const int64_t size = net_.hidden;
-        mix_values(i, layer, number, own);
-        const int64_t heads = net_.heads * net_.head_dim;
-        quantise_rows(own.wide.data(), piece.count, heads, heads, own);
-        product(layer.out, own.bytes.data(), piece.count, own.narrow.data());
-        float* x = rows(piece);
-        for (int64_t r = 0; r < piece.count; ++r) {
+        const int64_t size = net_.hidden, begin = last(number) ? std::max<int64_t>(0, read_.unread - piece.first) : 0;
+        if (begin >= piece.count) return;
+        mix_values(i, layer, number, begin / LANES * LANES, own);
+        const int64_t heads = net_.heads * net_.head_dim, count = piece.count - begin;
+        quantise_rows(own.wide.data() + begin * heads, count, heads, heads, own);
+        product(layer.out, own.bytes.data(), count, own.narrow.data());
+        float* x = rows(piece) + begin * size;
+        for (int64_t r = 0; r < count; ++r) {
             float* out = own.narrow.data() + r * size;
             norm(out, layer.after_attention, size, net_.eps, out);
             for (int64_t d = 0; d < size; d += LANES) store(x + r * size + d, floats(x + r * size + d) + floats(out + d));
             std::memcpy(out, x + r * size, size * sizeof(float));
             norm_plain(out);
         }
-        feed_forward(layer, piece.count, x, own);
-        if (number + 1 < net_.layers) return;
-        for (int64_t r = 0; r < piece.count; ++r) norm(x + r * size, net_.norm, size, net_.eps, x + r * size);
+        feed_forward(layer, count, x, own);
+        if (!last(number)) return;
+        for (int64_t r = 0; r < count; ++r) norm(x + r * size, net_.norm, size, net_.eps, x + r * size);
     }
 
-    // A piece's values, mixed by attention, in own.wide [count, heads * head_dim].
-    void mix_values(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
+    // A piece's values from row `first` on, a multiple of LANES, mixed by attention, in own.wide [count, heads * head_dim].
+    void mix_values(int64_t i, const Layer& layer, int64_t number, int64_t first, Scratch& own) {
         const Piece& piece = pieces_[i];
-        for (int64_t first = 0; first < piece.count; first += SIDES * LANES) {
+        for (; first < piece.count; first += SIDES * LANES) {
             for (int64_t h = 0; h < net_.heads; ++h) {
                 if (piece.count - first > LANES) {
                     mix_head<SIDES>(i, layer, number, first, h, own);

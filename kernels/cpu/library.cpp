@@ -31,8 +31,8 @@ const Field FIELDS[] = {
 
     WHOLE(Sees), FIELD(Sees, at), FIELD(Sees, first), FIELD(Sees, of_canvas), FIELD(Sees, of_key), FIELD(Sees, of_row),
 
-    WHOLE(Read), FIELD(Read, canvases), FIELD(Read, rows), FIELD(Read, ids), FIELD(Read, soft), FIELD(Read, encoder),
-    FIELD(Read, positions), FIELD(Read, before), FIELD(Read, before_k), FIELD(Read, before_v),
+    WHOLE(Read), FIELD(Read, canvases), FIELD(Read, rows), FIELD(Read, unread), FIELD(Read, ids), FIELD(Read, soft),
+    FIELD(Read, encoder), FIELD(Read, positions), FIELD(Read, before), FIELD(Read, before_k), FIELD(Read, before_v),
     FIELD(Read, before_head), FIELD(Read, own), FIELD(Read, own_k), FIELD(Read, own_v), FIELD(Read, own_head),
     FIELD(Read, own_canvas), FIELD(Read, cos), FIELD(Read, sin), FIELD(Read, sees), FIELD(Read, out),
 };

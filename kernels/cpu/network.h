@@ -46,6 +46,7 @@ struct Sees {
 
 struct Read {
     int64_t canvases, rows;
+    int64_t unread;              // first rows of which only keys and values are wanted; `out` has none of them
     const int64_t* ids;          // [canvases, rows]
     const float* soft;           // [canvases, rows, hidden]; NULL: none
     int64_t encoder;             // 1: a causal reading, without self-conditioning
@@ -61,7 +62,7 @@ struct Read {
     const float* const* cos;     // by kind of layer [positions, head_dim / 2]
     const float* const* sin;
     const Sees* sees;            // by kind of layer
-    float* out;                  // [canvases, rows, hidden]
+    float* out;                  // [canvases, rows, hidden], room for all rows
 };
 
 }

@@ -31,6 +31,7 @@ def texts(backend: Reader) -> list[torch.Tensor]:
     out = [backend.prefill(ids(1, count, count), cache) for count in (5, 20, 1)]
     cache.truncate(11)
     out.append(backend.prefill(ids(1, 200, 9), cache))
+    out.append(backend.prefill(ids(1, 9, 2), cache, last=2))
     one, other, third = ids(3, 7, 1).tolist()
     # Some begin alike, one is the beginning of another, one is there twice; they end behind the window.
     hidden, rows = backend.score([one, one[:3] + other * 5, third, one[:2], [], third], cache)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import midspan
 import midspan.server.checkpoint_watch
 import midspan.server.requests
 from midspan.engine.api import CheckpointError, OnProgress
@@ -51,6 +52,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
     parser.add_argument("--look-always", action="store_true", help="look for a replaced checkpoint at every request")
     parser.add_argument("--obey-permissions", action="store_true", help="even as root")
+    parser.add_argument("--told-version", help="the server calls itself by this version")
     parser.add_argument("--out-of-memory", action="store_true", help="loading raises MemoryError")
     return parser.parse_args()
 
@@ -60,6 +62,8 @@ def prepare(args: argparse.Namespace) -> None:
         obey_permissions()
     if args.patience is not None:
         midspan.server.requests.PATIENCE_S = args.patience
+    if args.told_version:
+        midspan.__version__ = args.told_version
     if args.look_always:
         midspan.server.checkpoint_watch.LOOK_EVERY_S = 0.0
     if args.file_limit:

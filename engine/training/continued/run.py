@@ -145,7 +145,8 @@ class Run:
         With more minutes the same command goes on from there, and the rate rises to the constant again.
         """
         warm = min(1.0, (self.progress.step + 1) / self.recipe.warmup_steps)
-        return warm * max(self.recipe.least_rate, min(1.0, (1.0 - self.fraction) / self.recipe.decay_share))
+        left, share = 1.0 - self.fraction, self.recipe.decay_share
+        return warm * max(self.recipe.least_rate, left / share if left < share else 1.0)
 
 
 def summary(losses: Tensor, batch: Batch, languages: list[str]) -> dict[str, float]:

@@ -28,6 +28,13 @@ const SETTINGS = {
   'chat.disableAIFeatures': true,
 };
 
+// Keys for commands that have none of their own. One that is run from the palette finds the editor without its focus.
+export const [NEXT_LINE, WHY] = ['Control+Alt+KeyL', 'Control+Alt+KeyW'];
+const BINDINGS = [
+  { key: 'ctrl+alt+l', command: 'editor.action.inlineSuggest.acceptNextLine' },
+  { key: 'ctrl+alt+w', command: 'midspan.whyNothing' },
+];
+
 /** Run in the page: the first line is pieces within the editor's own line, the others stand in a zone below it. */
 function ghostText() {
   const pieces = [...document.querySelectorAll('.monaco-editor .ghost-text, .monaco-editor .ghost-text-decoration')];
@@ -72,6 +79,7 @@ export class Workbench {
     // VSCODE_CLI: the environment is the one given here, and not that of a login shell.
     self.environment = { ...process.env, VSCODE_CLI: '1', HOME: self.home, ...places, ...environment };
     self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
+    self.write(path.join(self.home, 'data/User/keybindings.json'), JSON.stringify(BINDINGS));
     await self.serve(trusted);
     await self.browse();
     return self;

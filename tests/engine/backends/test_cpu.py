@@ -106,6 +106,21 @@ def test_a_text_reads_the_same_in_pieces(model: CpuBackend, cuts: list[int], see
 
 
 @each_build
+@examples(30)
+@given(rows=st.integers(1, 100), last=st.integers(1, 100), behind=st.integers(0, 20), seed=st.integers(0, 99))
+def test_the_last_rows_alone_are_the_same(model: CpuBackend, rows: int, last: int, behind: int, seed: int) -> None:
+    """To the bit, and what is read behind them is too."""
+    text, cache, other = ids(1, behind + rows, seed), model.new_cache(4), model.new_cache(4)
+    with torch.inference_mode():
+        if behind:
+            for each in (cache, other):
+                model.prefill(text[:, :behind], each)
+        whole, some = model.prefill(text[:, behind:], cache), model.prefill(text[:, behind:], other, last)
+        assert torch.equal(some, whole[:, -last:])
+        assert torch.equal(model.prefill(text[:, :3], other), model.prefill(text[:, :3], cache))
+
+
+@each_build
 @examples(20)
 @given(batch=st.integers(1, 5), rows=st.integers(1, 40), threads=st.integers(2, 4))
 def test_threads_change_nothing(model: CpuBackend, batch: int, rows: int, threads: int) -> None:

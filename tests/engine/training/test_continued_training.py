@@ -120,6 +120,9 @@ def test_the_rate_rises_stays_and_falls_and_a_longer_run_goes_on(base: Path, cor
     longer = begun(base, corpus, tmp_path / "run", replace(RECIPE, minutes=40))
     longer.step()
     assert longer.optimiser.param_groups[0]["lr"] == RECIPE.rate
+    undecayed = begun(base, corpus, tmp_path / "run", replace(RECIPE, decay_share=0.0))
+    undecayed.step()
+    assert undecayed.optimiser.param_groups[0]["lr"] == RECIPE.rate
 
 
 def test_the_command_saves_measures_and_logs(base: Path, corpus: Corpus, tmp_path: Path) -> None:
