@@ -74,8 +74,9 @@ def on_a_terminal(command: list[str], home: Path) -> tuple[int, str]:
     environment = os.environ | {"HOME": str(home), "MIDSPAN_CASE": str(home / "case.json")}
     environment |= {"TERM": "xterm", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT / "src")}
     environment["PATH"] = f"{home / 'bin'}:{environment['PATH']}"
-    terminal = {"stdin": its, "stdout": its, "stderr": its}
-    program = subprocess.Popen(["setsid", "--ctty", "--wait", *command], env=environment, cwd=home, **terminal)
+    program = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command], env=environment, cwd=home, stdin=its, stdout=its, stderr=its
+    )
     os.close(its)
     drawn, deadline = bytearray(), time.monotonic() + SECONDS
     try:
