@@ -1,8 +1,8 @@
-"""Fit how a checkpoint ranks and how sure it is, as the server will run it, judge included.
+"""Fit a checkpoint's ranking and confidence as the server will run it, with its syntax check.
 
-`benchmarks/calibrate.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`
-and `calibration.json`; see engine/training/ranking.py and calibrate.py. The two see other holes of the same files.
-One JSON row goes to stdout.
+`benchmarks/calibrate.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json` and
+`calibration.json`; see engine/training/ranking.py and calibrate.py. Both are fitted on the same files, but on different
+holes. One JSON row goes to stdout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--holes", type=int, default=1500)
-    parser.add_argument("--ranking", type=int, default=0, help="fit the ranking first, on so many other holes")
+    parser.add_argument("--ranking", type=int, default=0, help="fit the ranking first, on this many other holes")
     parser.add_argument("--precision", type=float, default=0.6, help="share of shown fills that are to be right")
     parser.add_argument("--seed", type=int, default=0)
     found = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What context costs on the event loop: `benchmarks/context.py [--lines 1000 20000 100000] [--gaps 300]`.
+"""Time of collecting context on the event loop: `benchmarks/context.py [--lines 1000 20000 100000] [--gaps 300]`.
 
-For each length a Python file of so many lines is opened beside this repository's index, and a gap on one line after
-the other has its context collected, as when a person moves on; then keys are typed on one line. Milliseconds of the
-thread's processor time for the calls that the server makes, without engine, protocol and the parse of an edit.
+For each length a Python file of that many lines is opened, with this repository as the index. Context is collected for
+gaps on one line after another, as when a person moves on, and then for keys typed on one line. Times are milliseconds
+of the thread's processor time for the server's calls, without engine, protocol and the parse of an edit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def timed(calls: Sequence[Callable[[], object]]) -> dict[str, float]:
 
 
 async def measure(lines: int, gaps: int) -> dict[str, object]:
-    """One file of so many lines, made of this repository's server."""
+    """The row of one file of `lines` lines, made of this repository's server."""
     body = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "server").glob("*.py")))
     text = "\n".join((body.split("\n") * (lines // body.count("\n") + 1))[:lines])
     documents = Documents()

@@ -1,8 +1,9 @@
-"""Fit which gaps are answered before a canvas is denoised, where nothing but a sure fill is wanted, judge included.
+"""Fit the gate's second stage, `early_exit`: gaps that are answered or given up before a canvas is denoised.
 
+It holds for requests that want a sure fill or none, and is fitted with the server's syntax check.
 `benchmarks/early_exit.py FOLDER --heldout runs/corpus/heldout.jsonl` writes the folder's `midspan.json`; see
-engine/training/early_exit.py. Run it behind `calibrate.py`: it depends on the threshold. Its holes are others.
-One JSON row goes to stdout.
+engine/training/early_exit.py. Run it after `calibrate.py`, on whose threshold it depends; it takes other holes than
+that. One JSON row goes to stdout.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-// From a key to ghost text and to the ordinary menu in a real VS Code; editor_latency.py starts it and prints what it finds.
+// Times from a key to ghost text and to the ordinary menu in a real VS Code; editor_latency.py starts this program.
 import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { environment, PYTHON, ROOT, until, Workbench } from '../tests/editors/vscode/workbench.mjs';
 
 const SAMPLES = Number(process.argv[2]);
-// A key that nothing is painted for in this time counts as one without ghost text.
+// A key without painted text after this time counts as one without ghost text.
 const WAIT_MS = 1500;
 const TEXT = readFileSync(path.join(ROOT, 'fixtures/demo/inventory.py'), 'utf8');
-// Lines as somebody types them below the file, without their last key.
+// Beginnings of lines to be typed below the file, without their last key.
 const BEGINNINGS = [
   'for item in', 'names = [item.', 'total = sum(', 'if item.', 'return sorted(', 'print(', 'items = list(', 'assert total =',
 ];
 
-/** Run in the page: the milliseconds from the next key to the frame in which `selector` is there; null for none. */
+/** Runs in the page. Measures the milliseconds from the next key to the frame that has `selector`; null for none. */
 function watch([selector, wait]) {
   window.midspanTimed = new Promise((resolve) => {
     const begun = (event) => {

@@ -1,9 +1,9 @@
-"""From a key to painted ghost text, and to the ordinary menu with midspan and without, in a real VS Code.
+"""Time from a key to painted ghost text, and to the ordinary menu with midspan and without, in a real VS Code.
 
 `.venv/bin/python benchmarks/record.py editor_latency.py [--samples N]`, after `make vsix vscode`: the packaged
 extension, the real server and the embedded model in code-server and Chromium. All times are taken in the page: from the
-key's own time stamp to the frame in which the text, or the menu's first row, is there. `server_ms` is the share of the
-server in the same requests, from its log. Two windows take turns at the menu, one without the extension.
+key's own time stamp to the frame that shows the text, or the menu's first row. `server_ms` is the server's share of the
+same requests, from its telemetry store. Two windows take turns at the menu, one without the extension.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VSIX = ROOT / "editors/vscode/midspan.vsix"
 
 
 def quantiles(times: list[float | None]) -> dict[str, Any]:
-    """p50 and p95 in milliseconds of those that came, and how many of how many did."""
+    """p50 and p95 in milliseconds of the times that are not None, their number, and the number of all."""
     came = sorted(time for time in times if time is not None)
     if not came:
         return {"count": 0, "of": len(times)}
@@ -36,7 +36,7 @@ def quantiles(times: list[float | None]) -> dict[str, Any]:
 
 
 def measure(samples: int) -> dict[str, list[float | None] | dict[str, list[float | None]]]:
-    """What editor_latency.mjs finds: times by what was timed. Raises CalledProcessError."""
+    """The times that editor_latency.mjs measures, by kind. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as scratch:
         homes = {f"XDG_{kind}_HOME": f"{scratch}/{kind}" for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
         extensions = f"{scratch}/extensions"

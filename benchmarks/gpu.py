@@ -1,23 +1,23 @@
-"""All that is to be shown on one GPU, in one run of nine minutes at most; a JSON row a line, as it is measured.
+"""All checks and timings on one GPU, in one run of nine minutes at most; a JSON row a line, written as it is measured.
 
-`.venv/bin/python benchmarks/gpu.py --out gpu.jsonl [--minutes 9] [--only bf16 ...]`; `--tiny` runs it all in
-Triton's interpreter on the CPU, where its times mean nothing.
+`.venv/bin/python benchmarks/gpu.py --out gpu.jsonl [--minutes 9] [--only bf16 ...]`; `--tiny` runs all of it in
+Triton's interpreter on the CPU, where the times mean nothing.
 
-- decisions: a seeded run of a tiny float32 network, decided by the captured loop as by plain torch.
+- decisions: a seeded run of a tiny float32 network: the captured loop must decide as plain torch does.
 - kernel: each kernel at the release's sizes, checked against its reference, then timed (engine/bench/timing.py).
-- replay: two captured steps against the same launches one by one: what they decide, and the step that they count.
+- replay: two captured steps must decide and count steps as the same launches one by one.
 - forward: one captured denoise step of the 26B shape with random weights made on the device: self-conditioning, layers,
   vocabulary, acceptance, noise and stop flag, every slot free. p20, p50, p80 of replays.
-- infill: one canvas from its first noise to the last step's report on the host, its stop rule out of reach.
-- prefill: tokens a second up to each context, in chunks of the prefix cache.
-- profile: the kernels of a 1x256 step that take longest, as shares of all of them.
-- memory: the most that was allocated while a form of the weights ran.
-- transformers: its own decoder's forward on the same weights in the same run, SDPA, with each way of running experts;
-  `wrong` where its logits differ from ours by more than WRONG_FROM.
-- fastest: the way that took least of those that are not wrong, by shape.
+- infill: one canvas from its first noise to the last step's report on the host, with its stop rule out of reach.
+- prefill: tokens per second up to each context, in chunks of the prefix cache.
+- profile: the kernels of a 1x256 step that take longest, as shares of the step's time in kernels.
+- memory: the most memory that was allocated while a form of the weights ran.
+- transformers: its own decoder's forward on the same weights in the same run, with SDPA and each of its expert
+  implementations; `wrong` where its logits differ from ours by more than WRONG_FROM.
+- fastest: the fastest of transformers' expert implementations that are not wrong, by shape.
 
-What no time was left for is a row with `skipped`. What fails is a row with `error`, and the run goes on: what is
-measured besides counts all the same. Each form of the weights (fp8, bf16, int4, nvfp4) is made and freed in turn.
+A measurement that no time is left for is a row with `skipped`. One that fails is a row with `error`, and the run goes
+on: the other rows count all the same. Each form of the weights (fp8, bf16, int4, nvfp4) is made and freed in turn.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ from midspan.engine.prefix_cache import CHUNK_TOKENS  # noqa: E402
 from midspan.engine.weights.quantized import knows_fp8  # noqa: E402
 
 FORMS = ("fp8", "bf16", "int4", "nvfp4")
-# Logits of two right ways differ by roundings, of which in bf16 some send a row to another expert, layer after layer;
-# those of a wrong one by as much as they are.
+# Logits of two correct implementations differ by roundings, and in bf16 some of these send a row to another expert,
+# layer after layer. A wrong implementation's logits differ by as much as their own size.
 WRONG_FROM = {torch.bfloat16: 0.25, torch.float32: 1e-3}
 Row = dict[str, Any]
 
 
 @dataclass
 class Run:
-    """One run: where, what, until when, and the rows so far."""
+    """One run: what is measured, on which device, until when, and the rows so far."""
 
     extent: Extent
     device: torch.device
@@ -72,18 +72,18 @@ class Run:
     rows: list[Row] = field(default_factory=list)
 
     def left(self) -> float:
-        """Seconds."""
+        """Seconds that are left."""
         return self.ends - time.monotonic()
 
     def keep(self, row: Row) -> None:
-        """Write a row at once: what is measured outlives what fails later."""
+        """Write a row at once, so that it is kept if something fails later."""
         self.rows.append(row)
         with self.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         sys.stderr.write(f"{self.left():6.0f} s left  {json.dumps(row)[:150]}\n")
 
     def phase(self, name: str, rows: Callable[[], Iterator[Row]], least_s: float) -> None:
-        """Keep a phase's rows while there is time; it is not begun with less than `least_s` left."""
+        """Keep a phase's rows while there is time; the phase does not start with less than `least_s` seconds left."""
         if self.left() < least_s:
             self.keep({"skipped": name, "why": "no time left"})
             return
@@ -98,7 +98,7 @@ class Run:
 
 
 def failure(error: Exception) -> Row:
-    """One line of what went wrong."""
+    """The part of a row that says what failed, in one line."""
     said = " ".join(str(error).split())[:200]
     if isinstance(error, torch.OutOfMemoryError):
         return {"skipped": "no room", "why": f"out of GPU memory: {said}"}
@@ -106,7 +106,7 @@ def failure(error: Exception) -> Row:
 
 
 def attempt(what: Row, row: Callable[[], Row]) -> Row:
-    """The row, or what failed: one kernel, form or shape takes no other with it."""
+    """The row, or its failure, so that one kernel, form or shape that fails does not end the run."""
     try:
         return what | row()
     except Exception as error:  # noqa: BLE001
@@ -121,7 +121,7 @@ def extend(backend: TritonBackend, cache: Cache, tokens: int) -> None:
 
 
 def open_canvas(backend: TritonBackend, batch: int, width: int) -> Canvas:
-    """Canvases of which every slot is free."""
+    """Canvases whose slots are all free."""
     ids = torch.zeros(batch, width, dtype=torch.long, device=backend.device)
     return Canvas(ids=ids, free=torch.ones_like(ids, dtype=torch.bool))
 
@@ -133,7 +133,7 @@ def of_form(run: Run, form: str, keep: list[TritonBackend]) -> Iterator[Row]:
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     with torch.inference_mode(mode=False):
-        # transformers takes the same tensors outside of it.
+        # transformers uses the same tensors outside of inference mode.
         backend = random_backend(run.extent, form, run.device)
     keep.append(backend)
     _wait(run.device)
@@ -147,7 +147,7 @@ def of_form(run: Run, form: str, keep: list[TritonBackend]) -> Iterator[Row]:
 
 
 def _rows_at(run: Run, backend: TritonBackend, cache: Cache, context: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
-    """What is measured behind so many tokens, and how; the replay is checked before anything of it is timed."""
+    """The measurements behind `context` tokens; the replay is checked before anything of it is timed."""
     alone = max(shape for shape in run.extent.shapes if shape[0] == 1)
     yield {"measure": "prefill", "to": context}, lambda: _prefill_row(backend, cache, context)
     yield {"measure": "replay", "context": context}, lambda: replay_row(_step(run, backend, cache, *alone))
@@ -167,7 +167,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _prefill_row(backend: TritonBackend, cache: Cache, context: int) -> Row:
-    """The rate from what the cache holds to `context`, after the same once for what is compiled on the way."""
+    """Tokens per second from the cache's length to `context`; the first of two passes compiles and is not timed."""
     before = cache.length
     for _ in range(2):
         cache.truncate(before)
@@ -206,7 +206,7 @@ def _infill_row(run: Run, backend: TritonBackend, cache: Cache, forwards: int) -
     batch, width = max(shape for shape in run.extent.shapes if shape[0] == 1)
     plan = Plan(steps=forwards, confidence_threshold=0.0)
     canvas, times = open_canvas(backend, batch, width), []
-    # The first call captures.
+    # The first call captures the graph and is not timed.
     before = 1 if run.device.type == "cuda" else 0
     for number in range(min(run.extent.repeats, 10) + before):
         _wait(run.device)
@@ -240,7 +240,7 @@ def _profile_row(backend: TritonBackend, cache: Cache, shape: tuple[int, int]) -
 
 
 def of_transformers(run: Run, backend: TritonBackend) -> Iterator[Row]:
-    """transformers' decoder on the same weights: logits and what conditions them, as its own loop calls it."""
+    """transformers' decoder on the same weights, called as its own loop does, with self-conditioning logits."""
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     rows: list[Row] = []
@@ -256,7 +256,7 @@ def of_transformers(run: Run, backend: TritonBackend) -> Iterator[Row]:
 
 
 def fastest(rows: list[Row]) -> Iterator[Row]:
-    """By shape: the way that took least of those that are not wrong."""
+    """By shape: the row of the fastest expert implementation that is not wrong."""
     right = [row for row in rows if not row["wrong"]]
     for shape in dict.fromkeys((row["canvases"], row["width"], row["context"]) for row in right):
         same = [row for row in right if (row["canvases"], row["width"], row["context"]) == shape]
@@ -267,9 +267,9 @@ def fastest(rows: list[Row]) -> Iterator[Row]:
 
 @torch.inference_mode()
 def _their_forwards(run: Run, backend: TritonBackend, theirs: Any) -> Iterator[Row]:
-    """One canvas of each width behind the first context; their loop hands on the logits, too.
+    """One canvas of each width behind the first context, with the last logits as self-conditioning, as in their loop.
 
-    `difference` is that of the first logits from ours, relative to the largest.
+    `difference` is how far their first logits are from ours, relative to the largest.
     """
     from transformers import DynamicCache
 
@@ -288,14 +288,14 @@ def _their_forwards(run: Run, backend: TritonBackend, theirs: Any) -> Iterator[R
             return theirs(decoder_input_ids=canvas, self_conditioning_logits=last, **kept)
 
         times = timed(forward, run.device, min(run.extent.repeats, 10))
-        # Not a number is no less than the threshold either.
+        # Written so that NaN is wrong too.
         wrong = not apart <= WRONG_FROM[backend.model.dtype]
         shape = {"canvases": batch, "width": width, "context": context}
         yield {**shape, "difference": apart, "wrong": wrong, **times}
 
 
 def measure(run: Run, forms: tuple[str, ...]) -> None:
-    """Every phase; what is to be right comes before what is timed, what matters most before what may fail."""
+    """Every phase: checks before timings, and the most important before those that may fail."""
     run.keep({"measure": "machine", **machine(run.device)})
     run.phase("decisions", lambda: iter([attempt({"measure": "decisions"}, lambda: decisions_row(run.device))]), 30)
     run.phase("kernels", lambda: kernels(run), 60)
@@ -323,9 +323,9 @@ def kernels(run: Run) -> Iterator[Row]:
 
 
 def main(argv: list[str]) -> int:
-    """Read the command line, measure; 1 where there is no GPU or anything failed or was wrong."""
+    """Read the command line, measure; 1 if there is no GPU or any row has an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where rows are appended")
+    parser.add_argument("--out", type=Path, required=True, help="the file that rows are appended to")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--only", nargs="+", choices=FORMS, default=FORMS, help="forms of the weights")
     parser.add_argument("--tiny", action="store_true", help="a tiny network in Triton's interpreter")

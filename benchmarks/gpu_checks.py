@@ -1,4 +1,4 @@
-"""What a captured step must decide: what its launches one by one decide, and what plain torch decides."""
+"""Checks that a captured step decides as its launches one by one do, and as plain torch does."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from midspan.engine.model import DiffusionGemma, ModelConfig
 
 DECIDED = ("draft", "canvas", "accepted", "finished")
 STATE = ("current", "draft", "soft", "entropy", "finished", "step")
-STEPS = 2  # the second one reads what the first one conditions it on
+STEPS = 2  # two, because the second reads the first one's soft embeddings
 
 
 def replay_row(graph: StepGraph) -> dict[str, Any]:
-    """Replays of a begun step against its launches from the same state; `error` names what differs."""
+    """Replays of a graph that has begun against its launches from the same state; `error` names what differs."""
     begun = {name: getattr(graph, name).clone() for name in STATE}
     replayed = _after(graph, graph.run)
     for name, value in begun.items():
@@ -41,8 +41,8 @@ def _after(graph: StepGraph, run: Any) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def decisions_row(device: torch.device) -> dict[str, Any]:
-    """A seeded run of a tiny float32 network over plain torch and captured; `error` names the first that differs."""
-    # Its draws are numbered as the kernels number theirs.
+    """A seeded run of a tiny float32 network in plain torch and captured; `error` names the first difference."""
+    # The torch loop numbers its random numbers as the kernels do.
     from tests.kernels.counted import CountedBackend
 
     with torch.inference_mode(mode=False):
@@ -60,7 +60,7 @@ def decisions_row(device: torch.device) -> dict[str, Any]:
 
 
 def _steps(backend: CanvasBackend) -> list[Step]:
-    """Two canvases of 12 with gaps of 8 and 5 slots, of which one goes on."""
+    """The steps of two canvases of 12 positions with gaps of 8 and 5 slots; one of them survives the first step."""
     device, cache = backend.device, backend.new_cache(16)
     backend.prefill(torch.arange(7, device=device)[None] % backend.vocab_size, cache)
     free = torch.arange(12, device=device)[None] < torch.tensor([[8], [5]], device=device)

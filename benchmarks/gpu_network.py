@@ -1,4 +1,4 @@
-"""The 26B shape or a tiny one, random weights made on the device, and transformers' network around the same tensors."""
+"""Random networks for gpu.py: the 26B shape or a tiny one, made on the device, also as transformers' class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """What is measured: canvases x positions, tokens before them, forwards of an infill, calls of each."""
+    """Sizes that gpu.py measures: shapes (canvases, width), tokens before them, forwards an infill, calls of each."""
 
     sizes: Sizes
     layers: int
@@ -58,7 +58,7 @@ def config_json(extent: Extent) -> dict[str, Any]:
         "rms_norm_eps": 1e-6,
         "attention_bias": False,
         "sliding_window": size.window,
-        # Five of one kind, one of the other; two layers are one of each.
+        # Every sixth layer is full, and so is the last one; two layers are one of each kind.
         "layer_types": [
             FULL if number % 6 == 5 or number == extent.layers - 1 else SLIDING for number in range(extent.layers)
         ],
@@ -82,7 +82,7 @@ def config_json(extent: Extent) -> dict[str, Any]:
 
 @torch.no_grad()
 def random_backend(extent: Extent, form: str, device: torch.device) -> TritonBackend:
-    """The network with random weights of one form, made where they stay."""
+    """The network with random weights of one form, made on the device."""
     with torch.device("meta"):
         model = DiffusionGemma(ModelConfig.from_json(config_json(extent))).to(extent.sizes.dtype)
         for layer in (one for one in model.layers if isinstance(one, Layer) and form != "bf16"):
@@ -99,17 +99,17 @@ def random_backend(extent: Extent, form: str, device: torch.device) -> TritonBac
 
 
 def _randomise(name: str, tensor: torch.Tensor, width: int, form: str) -> None:
-    """Matrices of variance 1 / width, so that no layer drowns another; norms and factors of one."""
+    """Matrices get variance 1 / width, so that no layer dominates the others; norms and factors are one."""
     if tensor.dtype == torch.uint8:
         tensor.random_(0, 256)
     elif name.endswith("_channel"):
-        # Random e2m1 codes have a spread of 3; int4's scales hold all of it.
+        # Random e2m1 codes have a standard deviation of about 3; in int4 the groups' scales hold all of the scale.
         tensor.fill_(width**-0.5 / 3 if form == "nvfp4" else 1.0)
     elif name.endswith(("gate_up_scale", "down_scale")) and tensor.dtype == torch.float8_e4m3fn:
         # A scale of NVFP4 has no sign.
         tensor.fill_(1.0)
     elif tensor.dtype == torch.float8_e4m3fn:
-        # Piece by piece: float32 copies of a stack of experts would take gigabytes.
+        # Expert by expert: a float32 copy of the whole stack would take gigabytes.
         for piece in tensor if tensor.ndim == 3 else [tensor]:
             piece.copy_(torch.randn(piece.shape, device=tensor.device))
     elif name.endswith(("gate_up_scale", "down_scale", "_proj.scale")):
@@ -121,7 +121,7 @@ def _randomise(name: str, tensor: torch.Tensor, width: int, form: str) -> None:
 
 
 def theirs_with(extent: Extent, model: DiffusionGemma, experts: str) -> Any:
-    """transformers' network around the model's own tensors: nothing is copied."""
+    """transformers' network with the model's own tensors, not copies, and a way of running experts."""
     from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
 
     from midspan.engine.weights.export import BLIND, blind_tensors
@@ -137,7 +137,7 @@ def theirs_with(extent: Extent, model: DiffusionGemma, experts: str) -> Any:
     weights = {name: tensor.detach() for name, tensor in table(model).items()} | blind
     theirs.load_state_dict(weights, strict=False, assign=True)
     theirs.tie_weights()
-    # What no checkpoint holds (frequencies, a scale) depends on neither layers, tokens nor experts.
+    # Buffers that no checkpoint holds (frequencies, a scale) are taken from a small network, which has the same ones.
     less = replace(size, vocab=64, dense=8, experts=1, top_k=1, expert=8)
     small: Any = DiffusionGemmaForBlockDiffusion._from_config(config(replace(extent, sizes=less, layers=2)), **ways)
     for name, buffer in small.named_buffers():

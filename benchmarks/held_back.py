@@ -1,7 +1,7 @@
-"""What the filter of secrets costs ordinary code: the share of lines of Python's own library that it holds back.
+"""How much ordinary code the filter of secrets holds back: the share of lines of Python's standard library.
 
 `python benchmarks/held_back.py [--tests]` prints one JSON object; with `--tests` the library's tests count as well. The
-library holds few secrets, so nearly all of the share is code that is missing among the lines of other files.
+library holds few secrets, so nearly all of the share is ordinary code that is lost to the lines of other files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def main() -> None:
             lines += len(text)
             kept += len(without_secrets(text, "python"))
     seconds = time.process_time() - began
-    print(json.dumps({"lines": lines, "held_back": (lines - kept) / lines, "us_a_line": 1e6 * seconds / lines}))  # noqa: T201
+    row = {"lines": lines, "held_back": (lines - kept) / lines, "us_a_line": 1e6 * seconds / lines}
+    print(json.dumps(row))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a fresh environment takes: `install.py [PROJECT] [--extras NAMES]` prints its size and seconds as JSON.
+"""Size and seconds of a new environment: `install.py [PROJECT] [--extras NAMES]` prints them as JSON.
 
-PROJECT is a checkout, this one where none is given; of it the package is installed as `make venv` does, with the extras
-named. torch comes first and counts by itself. Sizes are in MB of 10^6 bytes, as the files are long; the environment is
-thrown away.
+PROJECT is a checkout, by default this one. Its package is installed as `make venv` does, with the named extras. torch
+is installed first and counted by itself. Sizes are sums of the files' lengths, in MB of 10^6 bytes. The environment is
+removed afterwards.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ ROOT = Path(__file__).parents[1]
 
 
 def size_mb(folder: Path) -> float:
-    """Of all files below, links left out."""
+    """Size of all files below a folder, links left out."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return round(sum(path.stat().st_size for path in files) / 1e6)
 
 
 def main(argv: list[str]) -> int:
-    """Make, measure, print."""
+    """Read the command line, make the environment, print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path, nargs="?", default=ROOT)
-    parser.add_argument("--extras", default="", help="with commas between them")
+    parser.add_argument("--extras", default="", help="extras of the package, with commas between them")
     found = parser.parse_args(argv)
-    # What is built for it must not lie in the project's folder: a wheel is made, and nothing of it kept.
+    # Not an editable install: pip builds a wheel, and nothing stays in the project's folder.
     wanted = str(found.project.resolve()) + (f"[{found.extras}]" if found.extras else "")
     with TemporaryDirectory() as folder:
         place = Path(folder)

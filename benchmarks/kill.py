@@ -1,8 +1,8 @@
 """Kills the server as it acknowledges an acceptance: `benchmarks/kill.py [--kills 200] [--servers 1] [--checkpoint C]`.
 
-A round starts the real server, has it offer something, accepts that, and sends SIGKILL as soon as the answer to
-`midspan.didAccept` has come. All rounds share one store, and so many servers run at a time. In the end the store must
-open and hold every acceptance that was acknowledged. Prints one JSON object; exits 1 where anything is missing.
+A round starts the real server, requests a suggestion, accepts it, and sends SIGKILL as soon as the answer to
+`midspan.didAccept` has come. All rounds share one store, and `--servers` of them run at a time. In the end the store
+must open and hold every acknowledged acceptance. Prints one JSON object; exits 1 if anything is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from midspan.server.telemetry import FILE_NAME
 
 TEXT = "def add(left, right):\n    return "
 POSITION = {"line": 1, "character": 11}
-# A round takes seconds; one that takes as long as this has hung.
+# A round takes seconds; one that takes this long hangs.
 ROUND_S = 120.0
 INVOKED = 1
 
@@ -35,14 +35,14 @@ Message = dict[str, Any]
 
 
 class Victim:
-    """A server that is to be killed; messages go and come on the calling thread, so that the kill comes at once."""
+    """A server that will be killed; the calling thread sends and reads messages, so that the kill comes at once."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self._last = 0
 
     def request(self, method: str, params: object) -> Any:
-        """The result of a request. Raises EOFError where the server ends."""
+        """The result of a request. Raises EOFError if the server ends."""
         self._last += 1
         self.send({"id": self._last, "method": method, "params": params})
         return self.take(lambda message: "method" not in message and message["id"] == self._last)["result"]
@@ -59,7 +59,7 @@ class Victim:
         self.process.stdin.flush()
 
     def take(self, wanted: Any) -> Message:
-        """The next message that is wanted; others are passed over. Raises EOFError where the server ends."""
+        """The next message for which `wanted` is true; others are skipped. Raises EOFError if the server ends."""
         stream = self.process.stdout
         assert stream is not None
         while header := stream.readline():
@@ -79,7 +79,7 @@ class Victim:
         self.take(lambda message: message.get("method") == "midspan/status" and message["params"]["state"] == "ready")
 
     def offer(self, uri: str) -> str:
-        """The id of what the server offers in a new document."""
+        """Open a new document and request a suggestion; returns its id."""
         document = {"uri": uri, "languageId": "python", "version": 1, "text": TEXT}
         self.notify("textDocument/didOpen", {"textDocument": document})
         where = {"textDocument": {"uri": uri}, "position": POSITION, "context": {"triggerKind": INVOKED}}
@@ -87,13 +87,13 @@ class Victim:
         return str(item["command"]["arguments"][0])
 
     def accept(self, id: str) -> None:
-        """Accept an offer; returns when the answer has come."""
+        """Accept a suggestion; returns once the answer has come."""
         self.request("workspace/executeCommand", {"command": DID_ACCEPT, "arguments": [id]})
 
 
 @contextmanager
 def victim(command: Sequence[str]) -> Iterator[Victim]:
-    """A server that has loaded its model, killed at the end."""
+    """A server that has loaded its model; it is killed at the end."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     timer = threading.Timer(ROUND_S, process.kill)
     timer.start()
@@ -111,9 +111,9 @@ def victim(command: Sequence[str]) -> Iterator[Victim]:
 
 
 def kill_once(command: Sequence[str], number: int) -> list[str]:
-    """One round; the ids of the acceptances that were acknowledged: one, two or three, the last right before the kill.
+    """One round: ids of one, two or three acknowledged acceptances, the last one right before the kill.
 
-    With two rows behind it in the same second the last one is the hardest to keep.
+    The last of three in the same second is the most likely to be lost.
     """
     with victim(command) as server:
         ids = [server.offer(f"file:///project/{number}-{offer}.py") for offer in range(1 + number % 3)]
@@ -124,7 +124,7 @@ def kill_once(command: Sequence[str], number: int) -> list[str]:
 
 
 def kill(command: Sequence[str], state_dir: Path, kills: int, servers: int = 1) -> dict[str, object]:
-    """So many rounds, `servers` at a time; what was acknowledged, and what of it the store does not hold."""
+    """Run `kills` rounds, `servers` at a time; counts the acknowledged acceptances and those that the store lacks."""
     with ThreadPoolExecutor(servers) as rounds:
         acknowledged = [id for ids in rounds.map(partial(kill_once, command), range(kills)) for id in ids]
     with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
@@ -135,10 +135,10 @@ def kill(command: Sequence[str], state_dir: Path, kills: int, servers: int = 1) 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """See the module."""
+    """Read the command line, run the rounds, print."""
     parser = argparse.ArgumentParser(description="kills the server as it acknowledges an acceptance")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--servers", type=int, default=1, help="so many at a time, on one store")
+    parser.add_argument("--servers", type=int, default=1, help="how many run at a time, on one store")
     parser.add_argument("--checkpoint", default="embedded")
     arguments = parser.parse_args(argv)
     with TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Runs a benchmark and adds its JSON object, with command, commit and machine, to `rows.jsonl` beside this file.
 
 `.venv/bin/python benchmarks/record.py quality --tasks FILE.jsonl` runs `midspan bench quality ... --json`;
-`record.py versus_transformers.py ...` runs the script of that name beside this file. Every figure in the README is such
-a row; `tables.py` writes them there.
+`record.py versus_transformers.py ...` runs the script of that name beside this file. Every figure in a document is such
+a row; `tables.py` writes the tables.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ HERE = Path(__file__).parent
 
 
 def output(*command: str) -> str:
-    """A command's standard output; its errors are shown."""
+    """A command's standard output; its standard error is shown."""
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def machine() -> str:
-    """The processor and how many of it there are."""
+    """Processor, cores, system and Python version."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     name = next(
@@ -34,7 +34,7 @@ def machine() -> str:
 
 
 def benchmark(argv: list[str]) -> tuple[list[str], str]:
-    """The command to run, and its name in the row: files without the folders that this machine keeps them in."""
+    """The command to run, and its name in the row, where files are named without this machine's folders."""
     name = " ".join(Path(word).name if "/" in word else word for word in argv)
     if argv[0].endswith(".py"):
         return [sys.executable, str(HERE / argv[0]), *argv[1:]], name
@@ -42,7 +42,7 @@ def benchmark(argv: list[str]) -> tuple[list[str], str]:
 
 
 def as_row(name: str, commit: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The row of a benchmark's object; a checkpoint is named by its folder, wherever this machine keeps it."""
+    """The row of a benchmark's JSON object; a checkpoint is named by the last part of its path."""
     named = {"checkpoint": Path(found["checkpoint"]).name}
     return {"command": name, "commit": commit, "machine": machine(), **found, **named}
 

@@ -1,10 +1,10 @@
-"""Draws how far a checkpoint's confidence can be trusted: a reliability plot of its held-out holes.
+"""Draws a reliability plot: how far a checkpoint's confidence agrees with the share of right fills on held-out holes.
 
-`.venv/bin/python benchmarks/reliability.py CHECKPOINT/calibration.json [--out FILE.png]`. The input is what
-calibrating wrote of the holes that the confidence was *not* fitted on: `{"confidence": [0 to 1, ...], "right": [true or
-false, ...]}`, one entry a hole. Holes are sorted by confidence and cut into ten bins of equal count; each is drawn as
-the share that was right over its mean confidence, with a 95 % Wilson interval. Prints one JSON object with the bins and
-the expected calibration error, the mean distance of the two weighted by count.
+`.venv/bin/python benchmarks/reliability.py CHECKPOINT/calibration.json [--out FILE.png]`. `calibrate.py` writes the
+input for holes that the confidence was *not* fitted on: `{"confidence": [0 to 1, ...], "right": [true or false, ...]}`,
+one entry per hole. Holes are sorted by confidence and cut into ten bins of equal count. Each bin is drawn as its share
+of right fills over its mean confidence, with a 95 % Wilson interval. Prints one JSON object with the bins and the
+expected calibration error: the mean distance between confidence and share right, weighted by count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Z = 1.959964
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Holes of like confidence: how many, their mean confidence, the share that was right and its 95 % interval."""
+    """Holes of similar confidence: count, mean confidence, share of right fills and its 95 % interval."""
 
     count: int
     confidence: float
@@ -40,7 +40,7 @@ class Bin:
 
 
 def read_pairs(file: Path) -> list[tuple[float, bool]]:
-    """(confidence, right) of every hole. Raises ValueError for anything else, OSError for a file that is not there."""
+    """(confidence, right) of every hole. Raises ValueError for other contents, OSError for a file that is not there."""
     found = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not {"confidence", "right"} <= found.keys():
         raise ValueError('needs the keys "confidence" and "right"')
@@ -61,8 +61,8 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def binned(pairs: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
-    """At least `bins` pairs in bins of equal count, give or take one, by ascending confidence."""
-    # Not by `right` too: holes of one confidence would be parted into wrong and right ones.
+    """Cut at least `bins` pairs into bins of equal count, give or take one, by ascending confidence."""
+    # Not sorted by `right` too: that would separate wrong from right among holes of equal confidence.
     ordered = sorted(pairs, key=lambda pair: pair[0])
     edges = [round(index * len(ordered) / bins) for index in range(bins + 1)]
     out = []
@@ -85,7 +85,7 @@ def draw(bins: Sequence[Bin], picture: Path) -> None:
     figure, axes = plt.subplots(figsize=(5, 5))
     axes.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="as confident as right")
     x, y = [b.confidence for b in bins], [b.right for b in bins]
-    # An interval need not hold its share to the last bit.
+    # By rounding, an interval may miss its share by the last bit.
     errors = [[max(0.0, b.right - b.low) for b in bins], [max(0.0, b.high - b.right) for b in bins]]
     holes = sum(b.count for b in bins)
     axes.errorbar(

@@ -1,8 +1,9 @@
-"""Seeded fills of held-out files, to show that a change of structure changes none of them.
+"""Seeded fills of held-out files, to show that a refactoring changes no fill.
 
 `python benchmarks/same_fills.py --out FILE` fills COUNT holes in held-out packages that the test environment installs,
-and writes one JSON object a fill. `--against FILE` compares with what another checkout wrote on the same machine: it
-prints the holes whose fills differ and exits 1. `--load MODULE:FUNCTION` names where that checkout's loader is.
+and writes one JSON object per fill. `--against FILE` compares with the file of another checkout on the same machine: it
+prints the holes whose fills differ, and then exits 1. `--load MODULE:FUNCTION` names this checkout's loader, for
+checkouts that have it elsewhere.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ def cut(chance: random.Random, lines: list[str], row: int, indent: int, other: l
 
 
 def budget(chance: random.Random, seed: int) -> Budget:
-    """Half as an editor asks by itself (a sure fill or none), half as a person asks (three of them)."""
+    """Half automatic requests (a sure fill or none), half explicit ones (three fills)."""
     return Budget(seed=seed, min_confidence=0.54) if chance.random() < 0.5 else Budget(seed=seed, candidates=3)
 
 
 def fills(load: Callable[..., Any], count: int) -> Iterator[dict[str, Any]]:
-    """What the embedded checkpoint says to each hole."""
+    """The embedded checkpoint's fill of each hole, as a row."""
     engine = load("embedded", "cpu", lambda done, of: None)
     for number, (hole, wanted) in enumerate(holes(count)):
         fill = engine.fill(hole, wanted).result()

@@ -1,10 +1,10 @@
-"""Kinds of place where fills have gone wrong, each tried in files of Python's standard library.
+"""Counts faulty fills at kinds of place where fills have gone wrong, in files of Python's standard library.
 
-`python benchmarks/sweep.py [--files 20] [--places 80] [--kinds "next line" ...] [--json]` asks the embedded checkpoint
-through the server's own functions, from the document to the items: as an editor asks by itself, at the checkpoint's
-own threshold, and as a person asks, who gets up to three items. It counts the places where anything is shown and,
-over all items, those that break a file that parsed (by Python's own parser), those that say a line again that stands
-there already, those that run into the letters behind them, and those that put a placeholder in place of another.
+`python benchmarks/sweep.py [--files 20] [--places 80] [--kinds "next line" ...] [--json]` runs the embedded checkpoint
+through the server's own functions, from the document to the items. Automatic requests have the checkpoint's threshold;
+explicit ones get up to three items. It counts the places where anything is shown and, among all items, those that break
+a file that parsed (by Python's own parser), those that repeat a line that is there already, those that run into the
+letters behind them, and those that replace a placeholder by another.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LEAST_LINES, MOST_LINES = 150, 1500
 NOTHING = re.compile(r"(?:\s*(?:#.*|pass|\.\.\.|return(?: None)?)?)*\Z")
 COUNTS = ("places", "shown", "items", "breaks", "repeats", "cut", "nothing")
 KIND_OF_ACTION = "placeholder"
-# An editor that asks by itself gets little: so many times as many places show something.
+# Few automatic requests show anything, so they get this many times as many places.
 AUTOMATIC_TIMES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item: what it puts in, the text that comes of it, and the column where it ends there."""
+    """An item: the text that it inserts, the whole text afterwards, and the column where the insertion ends."""
 
     inserted: str
     text: str
@@ -51,7 +51,7 @@ Ask = Callable[[Engine, Place], Iterator[Item]]
 
 
 def standard_library(count: int) -> list[Lines]:
-    """So many files of the standard library, always the same ones of one Python version."""
+    """Lines of `count` files of the standard library, always the same ones for one Python version."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     random.Random(0).shuffle(paths)
     texts = (path.read_text(encoding="utf-8") for path in paths)
@@ -84,17 +84,17 @@ def completions(engine: Engine, place: Place, *, invoked: bool) -> Iterator[Item
 
 
 def by_itself(engine: Engine, place: Place) -> Iterator[Item]:
-    """What an editor gets that asks as somebody types."""
+    """The items of an automatic request, as an editor sends it while somebody types."""
     return completions(engine, place, invoked=False)
 
 
 def by_a_person(engine: Engine, place: Place) -> Iterator[Item]:
-    """What a person gets who asks."""
+    """The items of an explicit request."""
     return completions(engine, place, invoked=True)
 
 
 def action(engine: Engine, place: Place) -> Iterator[Item]:
-    """What "fill the placeholder" would write."""
+    """The first item of the code action "fill the placeholder"."""
     document, at = Document("file:///sweep.py", "python", 1, place.text), (place.row, place.column)
     change = BY_NAME["placeholder"].plan(document, at, at)
     if change is None:
@@ -105,7 +105,7 @@ def action(engine: Engine, place: Place) -> Iterator[Item]:
 
 
 def tally(engine: Engine, places: Iterator[Place], ask: Ask) -> dict[str, int]:
-    """What came of the places."""
+    """Request items at every place and count them and their faults."""
     found = dict.fromkeys(COUNTS, 0)
     for place in places:
         items = list(ask(engine, place))
@@ -128,11 +128,11 @@ def table(rows: list[dict[str, object]]) -> str:
 
 
 def main() -> int:
-    """Ask at every place, print what came of it."""
+    """Read the command line, count at every place, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument(
-        "--places", type=int, default=80, help="of each kind; three times as many where an editor asks by itself"
+        "--places", type=int, default=80, help="of each kind; three times as many for automatic requests"
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
     parser.add_argument("--json", action="store_true", help="one JSON object, as record.py wants it")

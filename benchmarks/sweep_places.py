@@ -1,7 +1,7 @@
-"""Places in real files where fills have been reported to go wrong: one generator a kind, all of them seeded.
+"""Places in real files where fills have been reported to go wrong: a seeded function per kind, and checks of fills.
 
-A place is a whole text with a cursor in it. A generator takes a file's lines and yields places in it, at random, for as
-long as it is asked; what it cuts or puts in is what a person would have cut or typed.
+A place is a whole text with a cursor in it. A kind's function takes a file's lines and returns a random place in it, or
+None if its random choice has none. It removes or inserts text as a person would.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Kind = Callable[[random.Random, Lines], "Place | None"]
 
 
 def parses(text: str) -> bool:
-    """Whether Python itself can read a text."""
+    """Whether Python itself can parse a text."""
     try:
         ast.parse(text)
     except (SyntaxError, ValueError):
@@ -42,37 +42,37 @@ def parses(text: str) -> bool:
 
 
 def indent_of(line: str) -> str:
-    """The blanks that a line begins with."""
+    """The whitespace that a line begins with."""
     return line[: len(line) - len(line.lstrip())]
 
 
 def put(lines: Lines, row: int, *new: str, instead: int = 0) -> Lines:
-    """The lines with `new` ones before a row, in place of as many as `instead` says."""
+    """The lines with `new` ones before a row, replacing `instead` lines there."""
     return [*lines[:row], *new, *lines[row + instead :]]
 
 
 def at(lines: Lines, row: int, column: int) -> Place:
-    """The place in these lines."""
+    """The place at a row and column of these lines."""
     text = "\n".join(lines)
     return Place(text=text, row=row, column=column, parsed=parses(text))
 
 
 def code_row(chance: random.Random, lines: Lines, least: int = 8) -> int | None:
-    """A row with at least so many characters of code, which neither the first nor the last one is."""
+    """A random row, not the first or last, if it has at least `least` characters of code; else None."""
     row = chance.randrange(1, len(lines) - 1)
     body = lines[row].strip()
     return None if len(body) < least or body.startswith(("#", '"""', "'''")) else row
 
 
 def beginning(chance: random.Random, line: str) -> int:
-    """Where one may have typed a line up to: its first letters, or just behind a mark."""
+    """A column up to which a line may have been typed: behind its first letters or behind a punctuation mark."""
     indent = len(indent_of(line))
     marks = [found.end() for found in re.finditer(r"[.(\"'=@ ]", line) if indent < found.end() < len(line) - 3]
     return chance.choice([*marks[:2], indent + 2, indent + 3])
 
 
 def next_line(chance: random.Random, lines: Lines) -> Place | None:
-    """The beginning of the next line typed once more above it; a quarter of them with nothing typed yet."""
+    """The beginning of a line typed again above it; in a quarter of the cases nothing but its indent."""
     row = code_row(chance, lines)
     if row is None:
         return None
@@ -81,7 +81,7 @@ def next_line(chance: random.Random, lines: Lines) -> Place | None:
 
 
 def line_above(chance: random.Random, lines: Lines) -> Place | None:
-    """The beginning of the line above typed once more below it."""
+    """The beginning of a line typed again below it."""
     row = code_row(chance, lines)
     if row is None or lines[row].rstrip().endswith((":", "(", "[", "{", "\\")):
         return None
@@ -105,7 +105,7 @@ def odd_indent(chance: random.Random, lines: Lines) -> Place | None:
         return None
     deep = len(indent_of(lines[row])) + chance.choice((8, -2))
     place = at(put(lines, row + 1, " " * deep), row + 1, deep) if deep > 0 else None
-    # A statement that fits there is no instance of this kind.
+    # Where a statement fits, the indent is not odd.
     return None if place is None or parses(filled(place, "pass")) or parses(filled(place, "if x: pass")) else place
 
 
@@ -143,7 +143,7 @@ def finished(chance: random.Random, lines: Lines) -> Place | None:
 
 
 def arguments(chance: random.Random, lines: Lines) -> Place | None:
-    """Before a closing bracket whose list lacks what stood last, or all of it."""
+    """Before a closing bracket whose last argument, or whose whole list, is removed."""
     row = code_row(chance, lines)
     if row is None:
         return None
@@ -168,7 +168,7 @@ def docstring(chance: random.Random, lines: Lines) -> Place | None:
 
 
 def emptied(chance: random.Random, lines: Lines) -> Place | None:
-    """A line of code taken out but for its indent: as one begins a line anywhere."""
+    """A line of code removed except for its indent, as when somebody begins a line."""
     row = code_row(chance, lines)
     if row is None:
         return None
@@ -177,7 +177,7 @@ def emptied(chance: random.Random, lines: Lines) -> Place | None:
 
 
 def typing(chance: random.Random, lines: Lines) -> Place | None:
-    """A line of code typed up to some character: the common case, which no veto may silence."""
+    """A line of code typed up to some character: the common case, which no veto may suppress."""
     row = code_row(chance, lines)
     if row is None:
         return None
@@ -186,7 +186,7 @@ def typing(chance: random.Random, lines: Lines) -> Place | None:
 
 
 def placeholder(chance: random.Random, lines: Lines) -> Place | None:
-    """`pass`, `...` or a comment with TODO in place of a statement that is alone on its level below a header."""
+    """`pass`, `...` or a TODO comment in place of a statement that is alone in the block below a header."""
     row = code_row(chance, lines)
     if row is None or not lines[row - 1].rstrip().endswith(":") or lines[row].rstrip()[-1] in ":([{,\\":
         return None
@@ -212,7 +212,7 @@ KINDS: dict[str, Kind] = {
 
 
 def filled(place: Place, text: str, span: tuple[int, int] | None = None) -> str:
-    """The place's text with `text` in place of a span of columns in its line, the cursor if there is none."""
+    """The place's text with `text` in place of a span of columns in its line, or at the cursor."""
     start, end = (place.column, place.column) if span is None else span
     lines = place.text.split("\n")
     lines[place.row] = lines[place.row][:start] + text + lines[place.row][end:]
@@ -220,7 +220,7 @@ def filled(place: Place, text: str, span: tuple[int, int] | None = None) -> str:
 
 
 def draw(name: str, files: list[Lines], count: int, seed: int = 0) -> Iterator[Place]:
-    """`count` places of a kind, each in a file by chance; fewer where the files hold too few of them."""
+    """`count` places of a kind, each in a random file; fewer if the files hold too few of them."""
     chance = random.Random(f"{name} {seed}")
     for _ in range(TRIES * count):
         if count and (place := KINDS[name](chance, chance.choice(files))) is not None:
@@ -229,12 +229,12 @@ def draw(name: str, files: list[Lines], count: int, seed: int = 0) -> Iterator[P
 
 
 def breaks(place: Place, text: str) -> bool:
-    """Whether a text that came of a place does not parse, where the place's own did."""
+    """Whether a filled text does not parse although the place's own text did."""
     return place.parsed and not parses(text)
 
 
 def repeats(place: Place, text: str) -> bool:
-    """Whether the first or the last line that was filled is the line above it, or the next one below, once more."""
+    """Whether the first or last filled line repeats the line above, or the next one below."""
     old, new = place.text.split("\n"), text.split("\n")
     last = place.row + len(new) - len(old)
     above = next((line for line in reversed(new[: place.row]) if line.strip()), "")
@@ -243,13 +243,12 @@ def repeats(place: Place, text: str) -> bool:
 
 
 def same(line: str, other: str) -> bool:
-    """Whether two lines are one, and more than a mark or a word that may well stand twice."""
+    """Whether two lines are equal and long enough that a repeat is a fault."""
     return len(re.findall(r"\w", line)) > 5 and line.rstrip(" ,;") == other.rstrip(" ,;")
 
 
 def cuts(place: Place, text: str, end: int) -> bool:
-    """Whether a fill that ends at a column of its last line runs into letters behind it, to a word that the file
-    does not know."""
+    """Whether a fill that ends at column `end` of its last line joins the letters behind it to an unknown word."""
     last = place.row + text.count("\n") - place.text.count("\n")
     line = text.split("\n")[last]
     if not re.match(r"\w\w", line[max(0, end - 1) : end + 1]):

@@ -1,10 +1,10 @@
 """Writes the tables of figures from `rows.jsonl`: `.venv/bin/python benchmarks/tables.py [--check]`.
 
-Of each command the latest row counts. README.md has the five figures that a user feels, docs/benchmarks.md every figure
-of the checkpoint that ships, the model card the same below what its training cost. docs/experiments.md has what does
-not ship: other checkpoints, every run of `variants.py`, and `bench replay` at other thresholds. A table stands between
-the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the exit code is 1
-where a page differs from the rows.
+The latest row of each command counts. README.md gets the five figures that a user feels; docs/benchmarks.md gets every
+figure of the checkpoint that ships; the model card the same below the cost of its training. docs/experiments.md gets
+what does not ship: other checkpoints, every run of `variants.py`, and `bench replay` at other thresholds. A table
+stands between the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the
+exit code is 1 if a page differs from the rows.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ def keystroke(row: Row) -> Figures:
         yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
         return
     yield "request to response, typed files", times(row["response_ms"])
-    # The first rows have no answers from memory.
+    # The first rows lack answers from memory.
     if row.get("typed_along_ms") is not None:
         along = f"{row['typed_along']} of {row['keystrokes']} keys: {times(row['typed_along_ms'])}"
         yield "of these from memory, as the key runs along a suggestion", along
         yield "of these from the model", times(row["from_engine_ms"])
     yield "the server's own share of it", times(row["server_ms"])
-    # The first rows have no figure of one file alone.
+    # The first rows lack the figure of one file alone.
     if row.get("server_long_ms") is not None:
         yield f"the same in a file of {row['longest_file_lines']} lines", times(row["server_long_ms"])
         yield "`initialize`, and a start until then", f"{row['initialize_ms']:.0f} ms, {row['start_ms']:.0f} ms"
     if row["cancel_ms"] is not None:
         yield "cancel to answer", times(row["cancel_ms"])
     yield "keys that right suggestions would have saved there", percent(row["saved"])
-    # The first rows have none, and it is null where the system does not tell.
+    # The first rows lack it, and it is null where the operating system does not tell.
     if row.get("rss_mb") is not None:
         yield "peak resident memory of the server", f"{row['rss_mb']:.0f} MB"
 
 
 def replay(row: Row) -> Figures:
     """Label and value of each figure of a `midspan bench replay` row."""
-    # The first rows do not say: they had none open.
+    # Rows without the key had no folder open.
     alone = "" if row.get("workspace", False) else ", no folder open"
     for name, rule in (("exact", "exact rest of the line"), ("prefix", "or a right beginning of 3 characters")):
         found = row[name]
@@ -165,14 +165,14 @@ def times(milliseconds: dict[str, float]) -> str:
 
 
 def column(row: Row) -> str:
-    """What a row is about: the checkpoint, and the device if it is not the CPU."""
+    """The column that a row belongs to: its checkpoint, and the device if it is not the CPU."""
     checkpoint = Path(row["checkpoint"]).name
-    # A soak leaves the choice to the server.
+    # A soak leaves the choice of device to the server.
     return checkpoint if row["device"] in ("cpu", "auto") else f"{checkpoint} on {row['device']}"
 
 
 def latest(rows: list[Row]) -> list[Row]:
-    """The last row of each command, in the order of KINDS, then of the commands' first appearance; no TRIAL."""
+    """The last row of each command without TRIAL, in the order of KINDS, then of the commands' first appearance."""
     last: dict[str, Row] = {}
     for row in rows:
         if TRIAL not in row["command"]:
@@ -245,7 +245,7 @@ def render_tried(rows: list[Row]) -> str:
 
 
 def _render_trials(trials: list[Row]) -> str:
-    """What `bench replay` came to at given thresholds."""
+    """A table of `bench replay` at given thresholds."""
     title = (
         "Held-out lines retyped at a threshold of choice, their package's folder open, exact rest of the line accepted:"
     )
@@ -259,7 +259,7 @@ def _render_trials(trials: list[Row]) -> str:
 
 
 def render_card(rows: list[Row], log: list[Row]) -> str:
-    """The embedded checkpoint's column, below what its training cost and came to."""
+    """The embedded checkpoint's table, with the cost and losses of its training first."""
     last = log[-1]
     cost = f"{last['seconds'] / 3600:.1f} hours of steps, {last['tokens'] / 1e6:.1f} M tokens of texts and canvases"
     losses = f"{last['heldout_slot']:.2f} nats a free slot, {last['heldout_causal']:.2f} a token of plain text"
@@ -268,7 +268,7 @@ def render_card(rows: list[Row], log: list[Row]) -> str:
 
 
 def placed(text: str, table: str) -> str:
-    """The text with the table between its markers. Raises ValueError where they are not there once, in order."""
+    """The text with the table between its markers. Raises ValueError unless each marker is there once, in order."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in after or END in after:

@@ -1,15 +1,16 @@
 """Tries settings of a checkpoint side by side on held-out holes: `variants.py FOLDER --heldout FILE VARIANT...`
 
 A VARIANT is a JSON object of the groups and keys of `midspan.json` that differ from the folder's, such as
-`{"hypotheses": {"beams": 0}}`; `{}` is the folder as it ships. The key `oracle` is this script's own: `{"oracle": 0}`
-gives every canvas the true number of slots, `{"oracle": 2}` two more. So is `elsewhere`: with `{"elsewhere": false}`
-holes come without lines of the package's other files. And `network`:
-"torch" computes the network in plain torch (bf16 where the CPU has units for it); without it what ships computes.
-With --divergent the holes are those behind a key that went against the fill before: the true text is typed up to there.
-Then `{"warm": true}` begins each canvas with what is left of that fill, in place of noise.
-Holes whose true text needs more slots than the largest are left out for all. One JSON object goes to stdout: for each
-variant the share of holes whose best hypothesis is exactly the missing text (`exact`), the share where any is (`any`),
-the denoise steps taken (`steps_mean`) and the milliseconds of a fill.
+`{"hypotheses": {"beams": 0}}`; `{}` is the folder as it ships. Four keys are this script's own:
+- `{"oracle": 0}` gives every canvas the true number of slots, `{"oracle": 2}` two more.
+- `{"elsewhere": false}` takes the lines of the package's other files from the holes.
+- `{"network": "torch"}` computes the network in plain torch (bf16 where the CPU has units for it), not as it ships.
+- `{"warm": true}`, with --divergent, begins each canvas with the rest of the earlier fill in place of noise.
+
+With --divergent the true text of each hole is typed up to the first key that differs from the fill, and the gap behind
+that key is filled. Holes whose true text needs more slots than the largest are left out for all variants. One JSON
+object goes to stdout: for each variant the share of holes whose best hypothesis is exactly the missing text (`exact`),
+the share where any hypothesis is (`any`), the mean denoise steps (`steps_mean`) and the milliseconds of a fill.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 from midspan.engine.api import Budget, Hole
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import fastest_dtype
-from midspan.engine.backends.cpu import product_threads
+from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.backends.process import keep_large_blocks
@@ -48,12 +49,12 @@ from midspan.engine.weights.typed_json import KeyProblem
 from midspan.server.text.documents import unchanged
 from midspan.server.text.syntax_check import SyntaxJudge
 
-# Keys of a variant that no `midspan.json` has.
+# Keys of a variant that are not keys of `midspan.json`.
 OWN = ("oracle", "elsewhere", "network", "warm")
 
 
 class Gap(NamedTuple):
-    """A hole, its true text, and what is left of the fill that a key before it went against."""
+    """A hole, its true text, and with --divergent the rest of the fill that the typed key differed from."""
 
     hole: Hole
     truth: str
@@ -61,13 +62,13 @@ class Gap(NamedTuple):
 
 
 class Warm(Rng):
-    """The random numbers of a run whose canvases [B, C] begin with these ids, and with noise behind them."""
+    """An Rng whose first noise [B, C] begins with given ids."""
 
     def __init__(self, rng: Rng, ids: list[int]) -> None:
         self._rng, self._ids = rng, ids
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
-        """The first time the ids; see Rng."""
+        """Noise; the first call's begins with the ids. See Rng."""
         noise = self._rng.noise(shape, vocab_size)
         size = min(shape[1], len(self._ids))
         noise[:, :size] = torch.tensor(self._ids[:size], dtype=noise.dtype)
@@ -83,7 +84,7 @@ Bind = Callable[[Cache, Canvas], Denoiser]
 
 
 class Begun:
-    """Bound canvases that begin with these ids; see denoise.Denoiser."""
+    """Bound canvases that start from given ids in place of noise; see denoise.Denoiser."""
 
     def __init__(self, canvases: Denoiser, ids: list[int]) -> None:
         self._canvases, self._ids = canvases, ids
@@ -98,14 +99,14 @@ class Begun:
 
 
 def begun(bind: Bind, ids: list[int]) -> Bind:
-    """What binds canvases that begin with these ids."""
+    """A `bind` whose canvases start from these ids in place of noise."""
     return lambda cache, canvas: Begun(bind(cache, canvas), ids)
 
 
 def behind(gap: Gap, fill: str) -> Gap | None:
-    """The gap behind the first key of the true text that goes against a fill; None where none does or nothing is left.
+    """The gap behind the first key of the true text that differs from a fill; None if none does or nothing is left.
 
-    What is left of the fill begins behind the character, or behind the word, that stood where the key was typed.
+    The rest of the fill begins behind the character, or the word, that the key was typed in place of.
     """
     along, _ = unchanged(gap.truth, fill)
     typed, truth, rest = gap.truth[: along + 1], gap.truth[along + 1 :], fill[along:]
@@ -117,7 +118,7 @@ def behind(gap: Gap, fill: str) -> Gap | None:
 
 
 def divergent(infiller: Infiller, gaps: list[Gap]) -> Iterator[Gap]:
-    """The gaps behind a key that goes against what ships fills in each."""
+    """For each gap, the gap behind the first key that differs from the shipped checkpoint's fill."""
     for number, gap in enumerate(gaps):
         out = infiller.infill(gap.hole, Budget(seed=number), PATIENT)
         fill = infiller.prompt.text(list(out.ranked[0].ids), out.layout) if out.ranked else ""
@@ -126,7 +127,7 @@ def divergent(infiller: Infiller, gaps: list[Gap]) -> Iterator[Gap]:
 
 
 def tokens_needed(infiller: Infiller, hole: Hole, truth: str) -> int:
-    """Slots that hold the missing text and the healed text before it."""
+    """How many slots the missing text and the healed text before it need."""
     heal = infiller.prompt.lay_out(hole).heal
     return max(1, len(infiller.prompt.encode(heal + truth)))
 
@@ -170,9 +171,9 @@ def try_variant(infiller: Infiller, variant: dict[str, Any], gaps: list[Gap]) ->
 
 
 def with_network(infiller: Infiller, folder: Path, name: str | None) -> Infiller:
-    """The same checkpoint, its network computed in a named way; as it ships for None."""
+    """The same checkpoint with its network computed by plain torch ("torch"), or as it ships (None)."""
     if name is None:
-        # As the engine's worker does.
+        # The engine's worker does the same.
         torch.set_num_threads(1 if infiller.backend.describe().own_threads else product_threads())
         return infiller
     torch.set_num_threads(product_threads())

@@ -4,27 +4,26 @@
 [--threads T] [--checkpoint C] [--device D] [--experts E]`; the last line is a JSON row, which
 `record.py versus_transformers.py ...` adds to `rows.jsonl`.
 
-The checkpoint is exported with `engine/weights/export.py` in the data type that is fastest for torch (bf16 where there
-are units for it), and opened with transformers (SDPA attention; cache and experts as it chooses them itself, the latter
-unless --experts says otherwise).
-Both sides run on the same device with the same number of threads and get the same prefix tokens of every gap, cut to
-what the checkpoint sees. Their calls alternate, and who goes first changes from round to round. `generate` starts
-afresh each time, and midspan's prefix cache is emptied before each fill.
+The checkpoint is exported with `engine/weights/export.py` in torch's fastest data type (bf16 where there are units for
+it) and opened with transformers: SDPA attention, its own choice of cache, and its own choice of expert implementation
+unless --experts names one.
+Both sides run on the same device with the same number of threads. They get the same prefix tokens of every gap, cut to
+what the checkpoint sees. Calls alternate, and the side that goes first changes from round to round. `generate` starts
+anew each time, and midspan's prefix cache is emptied before each fill.
 
-Two shapes are timed, and each of them once more `_next_key`: with midspan's prefix cache as the fill of a gap one key
-earlier left it, which is not timed; so it is while somebody types. `generate` does the same in all of them, which is
-one canvas of `canvas_length` tokens behind the prefix, all of them free, with logits, softmax, sampling and
-self-conditioning over the whole vocabulary for each of them:
-- shipped: one fill as the server asks for it: prefix encoded, a batch of canvases for the checkpoint's gap lengths and
-  draws with the text after the gap frozen in them, vocabulary work for free rows only, beams and lines near by besides,
-  all hypotheses ranked by causal readings.
-- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens, and nothing competes with it; it is read
-  causally as well.
+midspan is timed in two shapes, each also as `_next_key`: with the prefix cache that the fill of the gap one key earlier
+left, which is not timed, as while somebody types. `generate` always does the same: one canvas of `canvas_length` free
+tokens behind the prefix, with logits, softmax, sampling and self-conditioning over the whole vocabulary for each token.
+- shipped: one fill as the server requests it: the prefix encoded, a batch of canvases for the checkpoint's gap lengths
+  and draws with the text after the gap frozen in them, head and sampling for free rows only, beams and similar lines,
+  and all hypotheses ranked by causal passes.
+- one_canvas: midspan too denoises one canvas of `canvas_length` free tokens without other hypotheses; it also gets a
+  causal pass.
 
-Steps: midspan stops when its canvases have settled; `generate` is given as many steps as midspan took for that gap,
-with its own stop rule out of reach, and the steps that it ran are counted and must be that many.
-Times are milliseconds a call; `slots` and `draws` say which canvases midspan laid out; `ratio` is the median of
-transformers' calls over the median of midspan's, `ratio_quartiles` are of the ratios call by call.
+Steps: midspan stops when its canvases have settled. `generate` gets as many steps as midspan took for that gap, and its
+own stop rule is out of reach; its steps are counted and must be that many.
+Times are milliseconds per call. `slots` and `draws` describe midspan's canvases. `ratio` is the median of transformers'
+calls over the median of midspan's; `ratio_quartiles` are of the ratios of pairs of calls.
 """
 
 from __future__ import annotations
@@ -64,19 +63,19 @@ from midspan.engine.weights.export import export
 
 @dataclass
 class Ours:
-    """midspan's engine in one shape, as it comes to a gap: with nothing kept, or from the one a key before."""
+    """midspan's engine in one shape; its prefix cache is empty before a fill or, for `next_key`, of one key earlier."""
 
     infiller: Infiller
     next_key: bool = False
 
     def come_to(self, hole: Hole) -> None:
-        """Keep nothing but what there is to be kept when this hole is filled."""
+        """Bring the prefix cache into the state before this hole's fill."""
         self.infiller.reset()
         if self.next_key:
             self.fill(replace(hole, prefix=hole.prefix[:-1]))
 
     def fill(self, hole: Hole) -> int:
-        """Fill a hole; the denoise steps that it took."""
+        """Fill a hole; returns the denoise steps that it took."""
         return self.infiller.infill(hole, Budget(), PATIENT).steps
 
 
@@ -95,7 +94,7 @@ class Theirs:
         self.experts: str = model.config.get_text_config()._experts_implementation
         self.model = model.to(ours.backend.device).eval()  # type: ignore[arg-type]
         if self.model.config.image_token_id is None:
-            # 5.x compares the prompt with it in any case; no token has this id.
+            # transformers 5 compares the prompt with it in any case; no token has this id.
             self.model.config.image_token_id = -1
         self.settings = ours.settings
         self.forwards = 0
@@ -112,7 +111,7 @@ class Theirs:
             sampler_config=EntropyBoundSamplerConfig(entropy_bound=self.settings.denoise.entropy_bound),
             t_min=self.settings.denoise.t_min,
             t_max=self.settings.denoise.t_max,
-            # Stable means as many steps alike as there are: never before the last is done.
+            # A canvas counts as stable after this many equal steps: never before the last one.
             stability_threshold=steps,
             confidence_threshold=self.settings.denoise.confidence_threshold,
         )
@@ -130,7 +129,7 @@ class Times:
     steps: list[int] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
-        """Medians, their ratio, and what the pairs' ratios are like."""
+        """Medians, their ratio, and the quartiles of the pairs' ratios."""
         ours, theirs = statistics.median(self.midspan), statistics.median(self.transformers)
         pairs = sorted(b / a for a, b in zip(self.midspan, self.transformers, strict=True))
         low, _, high = statistics.quantiles(pairs, n=4, method="inclusive")
@@ -153,7 +152,7 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -> tuple[float, float]:
-    """Milliseconds of one call of each side."""
+    """Milliseconds of one call of each side: midspan's, transformers'."""
     prefix, device = ours.infiller.prompt.lay_out(hole).prefix, ours.infiller.backend.device
 
     def mine() -> float:
@@ -170,7 +169,7 @@ def pair(ours: Ours, theirs: Theirs, hole: Hole, steps: int, ours_first: bool) -
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for torch's operations for a while."""
+    """Set the number of torch's threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -180,7 +179,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def compare(ours: Ours, theirs: Theirs, holes: list[Hole], rounds: int) -> Times:
-    """Both sides on every hole, `rounds` times, after one call of each that is not timed."""
+    """Time both sides on every hole, `rounds` times, after one call of each that is not timed."""
     times = Times()
     for number, hole in enumerate(holes, 1):
         ours.come_to(hole)
@@ -197,7 +196,7 @@ def compare(ours: Ours, theirs: Theirs, holes: list[Hole], rounds: int) -> Times
 
 
 def one_canvas(settings: CheckpointSettings, length: int) -> CheckpointSettings:
-    """The settings with one canvas of so many slots, and nothing beside it."""
+    """The settings with one canvas of `length` slots and no other hypotheses."""
     return replace(
         settings,
         layout=replace(settings.layout, slots=(length,)),
@@ -218,7 +217,7 @@ def versus(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     holes = [hole for hole, _ in heldout_holes(arguments.files, arguments.gaps, arguments.seed)]
     length = shipped.backend.canvas_length
-    # What is loaded is looked through for garbage no more, as in the server (server/upkeep.py).
+    # Loaded objects are taken out of garbage collection, as in the server (server/lifecycle.py).
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix="midspan-bench-") as folder:
         dtype = fastest_dtype(shipped.backend.device)
@@ -274,7 +273,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=_count, help="of both sides; torch's own choice if not given")
     parser.add_argument("--checkpoint", default="embedded")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--experts", choices=("eager", "grouped_mm", "batched_mm"), help="transformers' way")
+    parser.add_argument("--experts", choices=("eager", "grouped_mm", "batched_mm"), help="transformers' implementation")
     arguments = parser.parse_args(argv)
     try:
         found = versus(arguments)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
+from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, is_settled
+from midspan.engine.hypotheses.frames import beam_frame
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
@@ -73,11 +74,12 @@ class _GapSearch:
         """Search, then order the beams with their syntax."""
         twin, out, wanted = self._twin, self.out, self._budget.candidates
         with out.timed("encode"):
-            twin.fim.encode(out.layout)
+            twin.prefix.encode(twin.prompt.fim_ids(out.layout))
         with out.timed("denoise"):
             found = [_hypothesis(beam) for beam in self._beams()]
-            checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout)
-            out.ranked = checker.order(found, twin.settings.hypotheses.ranking.syntax, wanted)
+            penalty = twin.settings.hypotheses.ranking.syntax
+            checker = SyntaxChecker(twin.judge, self._hole, twin.prompt, out.layout, penalty, wanted)
+            out.ranked = checker.order(found)
 
     def _beams(self) -> Sequence[Beam]:
         """Ended beams, the likeliest first; stops when the best are settled, the gap is too long or time is up."""
@@ -91,7 +93,7 @@ class _GapSearch:
                 done = is_settled(beams, ended, min(width, wanted))
                 if self._observer.on_frame is not None:
                     best = next(iter((*ended[:done], *beams, *ended)), Beam())
-                    self._observer.on_frame(self._frame(limit, best, done))
+                    self._observer.on_frame(beam_frame(twin.prompt, out, best, limit, settled=done))
                 if self._observer.interrupted():
                     out.stopped = "cancelled"
                     return []
@@ -99,13 +101,6 @@ class _GapSearch:
                     out.stopped = "settled" if done else "deadline"
                     break
         return ended
-
-    def _frame(self, limit: int, beam: Beam, done: bool) -> Frame:
-        """The likeliest beam so far, as a person sees it."""
-        prompt, ids = self._twin.prompt, list(beam.ids)
-        cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in ids)
-        text = prompt.text(ids, self.out.layout)
-        return Frame(step=self.out.steps, steps=limit, text=text, cells=cells, settled=done)
 
 
 def _hypothesis(beam: Beam) -> Hypothesis:

@@ -18,7 +18,6 @@ import torch
 from midspan.engine.api import (
     About,
     Budget,
-    Candidate,
     CheckpointError,
     DeviceError,
     Fill,
@@ -33,7 +32,7 @@ from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import load_backend
 from midspan.engine.canvas import Canvas
-from midspan.engine.fill_path import FillPath
+from midspan.engine.fill_path import FillPath, candidates
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
 from midspan.engine.load_causal import load_gguf_file, load_left_to_right
@@ -214,12 +213,11 @@ class Engine:
 
     def _answer(self, job: _Job) -> Fill:
         infilling = self._infill(job)
-        chosen = [] if infilling.stopped == "cancelled" else self._candidates(infilling)[: job.budget.candidates]
+        cancelled = infilling.stopped == "cancelled"
+        chosen = [] if cancelled else candidates(self._infiller, infilling)[: job.budget.candidates]
         latency = job.latency(infilling.seconds)
-        if infilling.stopped == "cancelled":
-            return job.empty("cancelled", latency, infilling.steps)
         if not chosen:
-            return job.empty("empty", latency, infilling.steps)
+            return job.empty("cancelled" if cancelled else "empty", latency, infilling.steps)
         return Fill(
             text=chosen[0].text,
             confidence=chosen[0].confidence,
@@ -228,15 +226,6 @@ class Engine:
             stopped=infilling.stopped,
             latency=latency,
         )
-
-    def _candidates(self, infilling: Infilling) -> list[Candidate]:
-        """Distinct texts with something to insert, the likeliest first."""
-        candidates: dict[str, Candidate] = {}
-        for hypothesis in infilling.ranked:
-            text = self._infiller.prompt.text(list(hypothesis.ids), infilling.layout)
-            if text.strip() and text not in candidates:
-                candidates[text] = Candidate(text=text, confidence=self._infiller.confidence(hypothesis))
-        return list(candidates.values())
 
 
 def load_path(checkpoint: str, device: str, progress: OnProgress | None = None) -> FillPath:

@@ -1,10 +1,10 @@
-"""How one family of checkpoints fills holes, as the worker needs it: a backend, prompt rules and settings together."""
+"""How one family of checkpoints fills holes, as the worker needs it, and the candidates that it makes of a fill."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from midspan.engine.api import Budget, Hole, Judge
+from midspan.engine.api import Budget, Candidate, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.task import FillObserver, Infilling
@@ -15,7 +15,10 @@ from midspan.engine.settings import CheckpointSettings
 
 
 class FillPath(Protocol):
-    """Fills holes on the calling thread; not for two threads at once. See infill.py and left_to_right.py."""
+    """A backend, prompt rules and settings: they fill holes on the calling thread; not for two threads at once.
+
+    See infill.py and left_to_right.py.
+    """
 
     judge: Judge | None
 
@@ -43,3 +46,13 @@ class FillPath(Protocol):
 
     def reset(self) -> None:
         """Release all memory but the weights', as after a failure in the middle of a fill."""
+
+
+def candidates(path: FillPath, infilling: Infilling) -> list[Candidate]:
+    """Distinct texts with something to insert, the likeliest first."""
+    found: dict[str, Candidate] = {}
+    for hypothesis in infilling.ranked:
+        text = path.prompt.text(list(hypothesis.ids), infilling.layout)
+        if text.strip() and text not in found:
+            found[text] = Candidate(text=text, confidence=path.confidence(hypothesis))
+    return list(found.values())

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.hypotheses.beam_search import FillInTheMiddle
-from midspan.engine.hypotheses.canvases import denoise_block
+from midspan.engine.hypotheses.blocks import fill_blocks, fill_line
 from midspan.engine.hypotheses.early_exit import ends_early
-from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.proposals import propose
 from midspan.engine.hypotheses.renoise import rewrite
-from midspan.engine.hypotheses.repair import repair
 from midspan.engine.hypotheses.task import FillObserver, Infilling, Task
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Prompt
 from midspan.engine.settings import CheckpointSettings
 
-MAX_BLOCKS = 4
 # More tokens than a chat's question adds around the text.
 ASKING_TOKENS = 256
 
@@ -67,44 +64,3 @@ class Infiller:
         elif unfinished or not ends_early(task):
             fill_line(task)
         return task.out
-
-
-def fill_line(task: Task) -> None:
-    """Fill a gap within a line by one block; if no hypothesis parses, repair the best."""
-    out, observer = task.out, task.observer
-    if observer.interrupted():
-        out.stopped = "cancelled"
-        return
-    block = denoise_block(task, task.layout)
-    ranked = block.ranked
-    # A repaired fill is never confident enough where only a sure one is wanted.
-    good_enough = not ranked or ranked[0].parses or task.search_floor is not None
-    if not (good_enough or out.stopped == "deadline" or observer.late()):
-        ranked = repair(block)
-    if out.stopped != "cancelled":
-        out.ranked = ranked
-
-
-def fill_blocks(task: Task) -> None:
-    """Fill a gap of many lines block by block, until a block ends the gap."""
-    out, layout = task.out, task.layout
-    for number in range(MAX_BLOCKS if task.settings.layout.kind != "clamped" else 1):
-        if task.observer.interrupted():
-            out.stopped = "cancelled"
-            return
-        ranked = denoise_block(task, layout, number).ranked
-        if out.stopped == "cancelled":
-            return
-        out.ranked = _behind(out.ranked, ranked)
-        if not ranked or ranked[0].ended or out.stopped == "deadline":
-            break
-        # Proposals are for the whole gap.
-        out.proposals = Proposals()
-        layout = replace(layout, prefix=[*layout.prefix, *ranked[0].ids], heal="")
-    if out.ranked:
-        out.ranked = task.order(out.ranked)
-
-
-def _behind(ranked: list[Hypothesis], block: list[Hypothesis]) -> list[Hypothesis]:
-    """A block's hypotheses behind the best of the blocks before it."""
-    return [ranked[0].followed_by(one) for one in block] if ranked else block

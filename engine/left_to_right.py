@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import torch
 
-from midspan.engine.api import Budget, Cell, Frame, Hole, Judge
+from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, is_settled
-from midspan.engine.hypotheses.hypothesis import Gap, Hypothesis
-from midspan.engine.hypotheses.similar_lines import similar_lines
+from midspan.engine.hypotheses.frames import beam_frame
+from midspan.engine.hypotheses.hypothesis import Hypothesis
+from midspan.engine.hypotheses.similar_lines import similar_gaps
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
@@ -56,7 +57,7 @@ class LeftToRight:
         fill = _Fill(self, hole, budget, observer)
         if not observer.interrupted():
             with fill.out.timed("encode"):
-                self.fim.encode(fill.out.layout, observer.interrupted)
+                self.prefix.encode(self.prompt.fim_ids(fill.out.layout), observer.interrupted)
         if observer.interrupted():
             fill.out.stopped = "cancelled"
         else:
@@ -89,8 +90,9 @@ class _Fill:
         with out.timed("rank"):
             found = {beam.ids: _hypothesis(beam, 0.0) for beam in beams}
             found |= {one.ids: one for one in self._similar(gap)}
-            checker = SyntaxChecker(path.judge, self._hole, path.prompt, out.layout)
-            out.ranked = checker.order(list(found.values()), writing.syntax, self._budget.candidates)
+            wanted = self._budget.candidates
+            checker = SyntaxChecker(path.judge, self._hole, path.prompt, out.layout, writing.syntax, wanted)
+            out.ranked = checker.order(list(found.values()))
 
     def _beams(self, gap: FimGap) -> list[Beam]:
         """Ended beams, the likeliest first; stops when the best are settled or hopeless, or time is up."""
@@ -102,7 +104,8 @@ class _Fill:
                 out.steps += 1
                 done = is_settled(beams, ended, min(width, wanted))
                 if observer.on_frame is not None:
-                    observer.on_frame(self._frame(next(iter((*ended[:done], *beams, *ended)), Beam()), done))
+                    best = next(iter((*ended[:done], *beams, *ended)), Beam())
+                    observer.on_frame(beam_frame(self._path.prompt, out, best, self._limit, settled=done))
                 if observer.interrupted():
                     out.stopped = "cancelled"
                 elif self._is_hopeless(beams, ended):
@@ -125,21 +128,10 @@ class _Fill:
 
     def _similar(self, gap: FimGap) -> Iterator[Hypothesis]:
         """Similar lines that token healing allows, as likely as the network finds them, with their evidence."""
-        path, writing, layout = self._path, self._path.settings.hypotheses, self.out.layout
-        allowed, evidence = path.prompt.allowed_first(layout.heal), dict[Gap, float]()
-        for line in similar_lines(self._hole, writing.similar_lines) if writing.similar_lines else ():
-            ids = tuple(path.prompt.encode(layout.heal + line.text))
-            if len(ids) <= self._limit and (allowed is None or bool(allowed[ids[0]])):
-                evidence[ids] = line.evidence
+        writing, prompt, heal = self._path.settings.hypotheses, self._path.prompt, self.out.layout.heal
+        evidence = similar_gaps(self._hole, writing.similar_lines, prompt, heal, self._limit)
         for beam in gap.read(list(evidence)):
             yield _hypothesis(beam, writing.evidence * evidence[beam.ids])
-
-    def _frame(self, beam: Beam, done: bool) -> Frame:
-        """A beam, as a person sees it."""
-        prompt = self._path.prompt
-        cells = tuple(Cell(text=prompt.cell_text(token), state="settled") for token in beam.ids)
-        text = prompt.text(list(beam.ids), self.out.layout)
-        return Frame(step=self.out.steps, steps=self._limit, text=text, cells=cells, settled=done)
 
 
 def _hypothesis(beam: Beam, bonus: float) -> Hypothesis:

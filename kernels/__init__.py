@@ -1,1 +1,1 @@
-"""One op a file: formula and shapes, and its torch reference."""
+"""Kernels, one operation a file: its formula and shapes, the Triton kernel, the launcher and the torch reference."""

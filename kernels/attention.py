@@ -1,14 +1,14 @@
-"""Grouped attention with scale 1 (queries and keys are normalised) over a cached prefix and the canvas behind it.
+"""Grouped-query attention with scale 1 (queries and keys are normalised) over a cached prefix and the canvas behind it.
 
-    out[b, h, i] = softmax_j(q[b, h, i] . k_j) v_j    over what row i may see        q [B, H, N, D]
+    out[b, h, i] = softmax_j(q[b, h, i] . k_j) v_j    over the keys j that row i sees        q [B, H, N, D]
 
-Request b reads slot[b] of keys, values [S, G, M, D], of which length[b] are valid, then its own k, v [B, G, C, D].
+Request b reads slot[b] of keys, values [S, G, M, D], whose first length[b] are valid, then its own k, v [B, G, C, D].
 A canvas (causal[b] false, C >= N) sees the last window - 1 cached keys and every valid position of itself; a prefix
 (causal[b] true, N == C) sees the window - 1 positions before each row and the row. window None: everything before.
-Lengths, slots and kinds are on the device: one captured graph serves all of them.
+`length`, `slot` and `causal` are on the device, so that one captured graph serves all their values.
 
 A tile is BLOCK_M rows x heads of one group, so that a key is loaded once for all heads of its group. SPLITS programs
-share the visible keys of a tile and a second pass combines them in a fixed order. Rows that see nothing come out zero.
+divide a tile's visible keys, and a second pass combines their results in a fixed order. Rows that see no key are zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from midspan.kernels.launch import (
 
 
 class Config(NamedTuple):
-    """How a tile is cut for one head size."""
+    """Tile sizes, warps and pipeline stages for one head size."""
 
     block_m: int
     block_n: int
@@ -41,8 +41,8 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a number, bytes of a head at most, shared memory at least), the first that fits. Larger tiles of 512, and
-# of any float32 head, spill registers; small tiles on the CPU reach the edges in tests.
+# By (bytes of a number at most, bytes of a head at most, shared memory at least); the first that fits. Larger tiles for
+# heads of 512 numbers, or for any float32 head, spill registers. On the CPU tiles are small, so that tests reach edges.
 CONFIGS = {
     (2, 512, LARGE): Config(64, 32, 8, 3),
     (2, 512, SMALL): Config(64, 32, 8, 2),
@@ -50,7 +50,7 @@ CONFIGS = {
     (4, 2048, SMALL): Config(16, 16, 8, 1),
     (4, 2048, 0): Config(16, 16, 4, 1),
 }
-# Scores are kept in powers of two, which the hardware raises faster than powers of e.
+# Scores are exponents of two, because hardware computes 2^x faster than e^x.
 LOG2E = 1.4426950408889634
 MAX_SPLITS = 8
 
@@ -60,14 +60,14 @@ def _absorb(
     q: tl.tensor, keys: tl.tensor, values: tl.tensor, key: tl.tensor, inside: tl.tensor, allowed: tl.tensor,
     top: tl.tensor, total: tl.tensor, acc: tl.tensor, D: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """One block of keys into the running maximum, sum and weighted values of a tile."""
+    """Online softmax: add one block of keys to a tile's running maximum, sum and weighted values."""
     column = tl.arange(0, D)
     at = key.to(tl.int64) * D
     k = tl.load(keys + at[None, :] + column[:, None], mask=inside[None, :], other=0.0)
     score = tl.dot(q, k, input_precision=PRECISION) * SCALE
     score = tl.where(allowed, score, float("-inf"))
     higher = tl.maximum(top, tl.max(score, axis=1))
-    # A row that has seen nothing yet has -inf here, and -inf - -inf is no number.
+    # A row without a key so far has -inf here, and -inf - -inf is NaN.
     base = tl.where(higher == float("-inf"), 0.0, higher)
     weight = tl.exp2(score - base[:, None])
     fade = tl.exp2(top - base)
@@ -81,7 +81,7 @@ def _span(
     cached: tl.tensor, is_causal: tl.tensor, canvas: tl.tensor, m: tl.tensor, GROUP: tl.constexpr,
     WINDOW: tl.constexpr, BLOCK_M: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """What the tile from m on may see at most: cached keys from low on, canvas positions start .. end - 1."""
+    """Bounds of the keys that a tile from m on sees: cached keys from low on, canvas positions start .. end - 1."""
     first, last, low, start = m // GROUP, (m + BLOCK_M - 1) // GROUP, 0, 0
     if WINDOW > 0:
         low = tl.maximum(cached - WINDOW + 1 + tl.where(is_causal, first, 0), 0)
@@ -95,7 +95,7 @@ def _over_prefix(
     cached: tl.tensor, begin: tl.tensor, end: tl.tensor, top: tl.tensor, total: tl.tensor, acc: tl.tensor,
     D: tl.constexpr, WINDOW: tl.constexpr, BLOCK_N: tl.constexpr, SCALE: tl.constexpr, PRECISION: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Blocks begin .. end - 1 of the cached keys, counted from low."""
+    """Attend to blocks begin .. end - 1 of the cached keys, counted from low."""
     for block in range(begin, end):
         key = low + block * BLOCK_N + tl.arange(0, BLOCK_N)
         inside = key < cached
@@ -113,7 +113,7 @@ def _over_canvas(
     acc: tl.tensor, D: tl.constexpr, WINDOW: tl.constexpr, BLOCK_N: tl.constexpr, SCALE: tl.constexpr,
     PRECISION: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Blocks begin .. end - 1 of the canvas' keys, counted from start."""
+    """Attend to blocks begin .. end - 1 of the canvas' keys, counted from start."""
     for block in range(begin, end):
         key = start + block * BLOCK_N + tl.arange(0, BLOCK_N)
         inside = key < limit
@@ -171,7 +171,7 @@ def _attention_kernel(
 def _combine_kernel(
     partial: tl.tensor, stats: tl.tensor, out: tl.tensor, D: tl.constexpr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr
 ) -> None:
-    """Splits of one row and head, weighted by their share of the softmax."""
+    """Sum the splits of one row and head, weighted by their share of the softmax."""
     at = tl.program_id(0).to(tl.int64)
     split, column = tl.arange(0, BLOCK_S), tl.arange(0, D)
     mass = tl.load(stats + at * SPLITS + split, mask=split < SPLITS, other=float("-inf"))
@@ -198,8 +198,8 @@ def attention(
 ) -> torch.Tensor:
     """Attend q [B, H, N, D] to keys, values [S, G, M, D] and then to k, v [B, G, C, D]. Returns [B, H, N, D].
 
-    slot, length [B] in int32, causal [B] and valid [B, C] boolean (None: all), all on the device; window counts the row
-    itself. D is a power of two from 16 to 512; heads are contiguous; the result lies in memory as [B, N, H, D].
+    slot, length [B] are int32; causal [B] and valid [B, C] are boolean (valid None: all); all are on the device. window
+    counts the row itself. D is a power of two from 16 to 512. Heads are contiguous; the result lies as [B, N, H, D].
     """
     _check(q, keys, values, k, v, valid)
     (batch, heads, rows, size), groups, canvas = q.shape, k.shape[1], k.shape[2]
@@ -243,7 +243,7 @@ def _check(
 
 
 def _combine(partial: torch.Tensor, stats: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Results of splits [B, N, H, S, D] and their log2 masses [B, N, H, S] -> [B, N, H, D]."""
+    """Results of splits [B, N, H, S, D] and the log2 of their softmax sums [B, N, H, S] -> [B, N, H, D]."""
     batch, rows, heads, splits, size = partial.shape
     out = torch.empty(batch, rows, heads, size, dtype=dtype, device=partial.device)
     sizes = {"D": size, "SPLITS": splits, "BLOCK_S": power_of_two(splits)}
@@ -258,9 +258,9 @@ def _config(q: torch.Tensor) -> Config:
 
 
 def _splits(programs: int, blocks: int, processors: int) -> int:
-    """How many programs share a tile's keys: what fills the device about once, two blocks each at least.
+    """How many programs divide a tile's keys: enough to fill the device about once, with two blocks each at least.
 
-    A power of two: each number is a kernel of its own, compiled while somebody waits.
+    A power of two, because each value is a kernel of its own, compiled while the user waits.
     """
     return whole_power(min(cdiv(processors, programs), blocks // 2, MAX_SPLITS))
 
@@ -268,7 +268,7 @@ def _splits(programs: int, blocks: int, processors: int) -> int:
 def attention_reference(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
 ) -> torch.Tensor:
-    """Attend q [B, H, N, D] to k, v [B, G, M, D] (H a multiple of G); mask is boolean, broadcast to [B, H, N, M].
+    """Attend q [B, H, N, D] to k, v [B, G, M, D] (H a multiple of G); mask is boolean and broadcasts to [B, H, N, M].
 
     True in the mask means "may attend". `causal` needs N == M and no mask.
     """
@@ -291,7 +291,7 @@ def cached_attention_reference(
     valid: torch.Tensor | None,
     window: int | None,
 ) -> torch.Tensor:
-    """What attention computes, one request at a time: the masks of engine/model.py's denoise and _causal."""
+    """Reference of attention, one request at a time, with the masks of engine/backends/plain.py."""
     rows, canvas = q.shape[2], k.shape[2]
     out = []
     for b, (where, cached) in enumerate(zip(slot.tolist(), length.tolist(), strict=True)):

@@ -1,21 +1,21 @@
-"""The builds of the CPU's own kernels: what each needs of a CPU, and its compiler flags. Standard library only.
+"""The builds of the CPU's own kernels: the CPU features that each needs, and its compiler flags. Standard library only.
 
-setup.py builds those of the machine that it runs on, native.py opens the first that the CPU can run, and the tests
-compile the same flags into a program.
+setup.py compiles the builds for its own kind of machine. native.py opens the first that the CPU can run. The tests
+compile a program with the same flags.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-SOURCES = ("kernels/cpu/layers.cpp", "kernels/cpu/library.cpp", "kernels/cpu/vocabulary.cpp")
+SOURCES = tuple(f"kernels/cpu/{name}.cpp" for name in ("decoder", "layers", "library", "vocabulary"))
 FLAGS = ("-std=c++17", "-O3", "-g0", "-fno-math-errno", "-ffp-contract=fast")
 # As `platform.machine` spells them, in lower case.
 X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 
 
 class Build(NamedTuple):
-    """One extension module. `features` are keys of torch.cpu.get_capabilities, all of which the CPU must have."""
+    """One extension module. `features` are keys of torch.cpu.get_capabilities; the CPU must have all of them."""
 
     name: str
     machines: tuple[str, ...]
@@ -42,5 +42,5 @@ BUILDS = (
 
 
 def builds_for(machine: str) -> tuple[Build, ...]:
-    """Those for one kind of machine, named as `platform.machine` names it."""
+    """The builds for one kind of machine, named as `platform.machine` names it; the fastest first."""
     return tuple(build for build in BUILDS if machine.lower() in build.machines)

@@ -1,14 +1,15 @@
 """Grouped expert MLPs: sum over a row's experts of weight * down_e(geglu(gate_up_e(x))).
 
-    sort        pairs (row, slot) in order of their expert                 router.sort_by_expert
-    gate_up     hidden[p] = geglu(x[row p] gate_up_e^T)                    [T * k, f], sorted
-    down        share[pair p] = weight[pair p] * hidden[p] down_e^T        [T * k, d] in float32, as pairs lie in index
+    sort        pairs (row, slot) sorted by their expert                   router.sort_by_expert
+    gate_up     hidden[p] = geglu(x[row p] gate_up_e^T)                    [T * k, f], sorted by expert
+    down        share[pair p] = weight[pair p] * hidden[p] down_e^T        [T * k, d] in float32, in the order of index
     reduce      out[t] = share[t, 0] + share[t, 1] + ...                   [T, d], always in this order
 
-One program an expert and column tile walks the expert's rows, BLOCK_M at a time, so that nothing about the routing is
-needed on the host and a weight is read from memory once where the rows fit one tile. In FP8 (e4m3) weights have a scale
-an output channel and activations a scale a row, applied to the float32 sums: experts_fp8. The sum over a row's experts
-is a pass of its own because atomic additions inside `down` come in another order every time: a seed gives one fill.
+One program per expert and column tile loops over the expert's rows, BLOCK_M at a time. The host therefore needs to know
+nothing of the routing, and a weight is read from memory once if the expert's rows fit one tile. In FP8 (e4m3,
+experts_fp8) weights have a scale per output channel and activations a scale per row; both multiply the float32 sums.
+The sum over a row's experts is a pass of its own: atomic additions inside `down` would be in another order every time,
+and one seed must give one fill.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from midspan.kernels.router import sort_by_expert
 
 
 class Config(NamedTuple):
-    """How the columns and the inner axis are cut, in elements, for weights of one byte count."""
+    """Tile sizes along the columns and the inner axis, in elements, and warps and stages, for one size of weights."""
 
     gate_up_n: int
     gate_up_k: int
@@ -35,8 +36,8 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a weight at most, shared memory at least), the first that fits; small tiles on the CPU reach the edges in
-# tests. 704 = 11 * 64 and 2816 = 22 * 128 leave no remainder.
+# By (bytes of a weight at most, shared memory at least); the first that fits. On the CPU tiles are small, so that tests
+# reach edges. The release's sizes 704 = 11 * 64 and 2816 = 22 * 128 leave no remainder.
 CONFIGS = {
     (1, SMALL): Config(64, 128, 128, 64, 4, 4),
     (2, LARGE): Config(64, 64, 128, 64, 4, 3),
@@ -44,7 +45,7 @@ CONFIGS = {
     (4, SMALL): Config(32, 32, 32, 16, 4, 2),
     (4, 0): Config(16, 32, 16, 32, 4, 1),
 }
-MAX_ROWS = 64  # of a tile: two accumulators of gate_up stay in registers
+MAX_ROWS = 64  # of a tile, so that gate_up's two accumulators stay in registers
 
 
 @triton.jit
@@ -156,7 +157,7 @@ def experts_fp8(
 ) -> torch.Tensor:
     """As experts, with gate_up [E, 2f, d] and down [E, d, f] in float8_e4m3fn, their scales [E, 2f], [E, d] in float32.
 
-    x and the hidden rows are quantised a row. Raises RuntimeError on a GPU whose tensor cores know no FP8.
+    x and the hidden rows are quantised with a scale per row. Raises RuntimeError on a GPU without FP8 tensor cores.
     """
     if 0 < capability(x) < 89:
         raise RuntimeError("FP8 experts need compute capability 8.9: load the checkpoint in bf16 on this GPU")
@@ -226,7 +227,7 @@ def _down(
 
 
 def down_reduced(shares: torch.Tensor, top_k: int, dtype: torch.dtype) -> torch.Tensor:
-    """Weighted shares [T * k, d] in float32, k of them a row -> their sums [T, d] in dtype, always in this order."""
+    """Weighted shares [T * k, d] in float32, k per row -> their sums [T, d] in dtype, always in the same order."""
     pairs, width = shares.shape
     out = torch.empty(pairs // top_k, width, dtype=dtype, device=shares.device)
     block = min(1024, power_of_two(width))
@@ -241,7 +242,7 @@ def _config(x: torch.Tensor) -> Config:
 
 
 def tile_rows(pairs: int, number: int) -> int:
-    """Twice an expert's mean number of rows, so that nearly every expert's rows fit one tile."""
+    """Rows of a tile: twice an expert's mean number of rows, so that nearly every expert's rows fit one tile."""
     return max(16, min(power_of_two(2 * cdiv(pairs, number)), MAX_ROWS))
 
 
@@ -268,7 +269,7 @@ def experts_fp8_reference(
     down: torch.Tensor,
     down_scale: torch.Tensor,
 ) -> torch.Tensor:
-    """What experts_fp8 computes, in float32 on the values that FP8 holds."""
+    """Reference of experts_fp8, in float32 on values rounded to FP8."""
     out = torch.zeros(x.shape, device=x.device)
     rows = _through_fp8(x)
     for expert in range(gate_up.shape[0]):

@@ -1,7 +1,7 @@
-"""Grouped expert MLPs with weights in 4 bits, dequantised on the way to the matrix units; see experts.py, four_bit.py.
+"""Grouped expert MLPs with weights in 4 bits, dequantised inside the kernel; see experts.py and four_bit.py.
 
-Activations keep their dtype. A row of weights is read as bytes, of which one half multiplies the even columns of x and
-the other the odd ones, so that nothing is interleaved; a code times its group's scale is rounded to x's dtype.
+Activations keep their dtype. A row of weights is read as bytes: the low halves multiply the even columns of x and the
+high halves the odd ones, so that nothing must be interleaved. A code times its group's scale is rounded to x's dtype.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from midspan.kernels.router import sort_by_expert
 
 
 class FourBit(NamedTuple):
-    """A stack of matrices: packed uint8 [E, n, d / 2], scale [E, n, d / group], channel [E, n] float32, the code."""
+    """Stacked matrices [E, n, d]: packed uint8 [E, n, d / 2], scale [E, n, d / group], channel [E, n] float32, code."""
 
     packed: torch.Tensor
     scale: torch.Tensor
@@ -37,8 +37,8 @@ class FourBit(NamedTuple):
         return 2 * self.packed.shape[-1] // self.scale.shape[-1]
 
 
-# As experts.CONFIGS, by the least shared memory; `k` counts bytes, of two numbers each. Chosen to spill on no target,
-# and not yet measured.
+# As experts.CONFIGS, by the least shared memory; `k` counts bytes of two numbers each. Chosen so that no target spills
+# registers; their speed is not yet measured.
 CONFIGS = {
     LARGE: Config(32, 16, 64, 16, 4, 2),
     SMALL: Config(32, 16, 64, 16, 4, 3),
@@ -175,7 +175,7 @@ def _config(x: torch.Tensor) -> Config:
 def experts_4bit_reference(
     x: torch.Tensor, weights: torch.Tensor, index: torch.Tensor, gate_up: FourBit, down: FourBit
 ) -> torch.Tensor:
-    """What experts_4bit computes, one expert at a time, with sums in float32."""
+    """Reference of experts_4bit, one expert at a time, with sums in float32."""
     out = torch.zeros(x.shape, device=x.device)
     for expert in index.unique().tolist():
         row, slot = torch.where(index == expert)

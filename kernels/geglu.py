@@ -1,7 +1,7 @@
 """GeGLU: gelu_tanh(gate) * up (Shazeer 2020, arXiv:2002.05202).
 
-`gated` stands inside other kernels; `geglu` is a launch of its own, between the two products of a dense MLP, over rows
-[T, 2f] of gates and ups side by side, as one product of both makes them.
+`gated` is inlined into other kernels. `geglu` is a launch of its own between the two products of a dense MLP: its rows
+[T, 2f] are gates and ups side by side, as the concatenated gate/up projection writes them.
 """
 
 from __future__ import annotations

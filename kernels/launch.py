@@ -1,6 +1,6 @@
-"""Triton where it is installed and of use, and what launchers ask about the device. The only file that imports triton.
+"""Triton where it is installed and of use, and a device's properties for launchers. The only file that imports triton.
 
-A machine without triton imports every kernel file and runs its references; launching a kernel there is an error.
+Without triton every kernel file can be imported and its reference runs; launching a kernel is an error.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-# A CPU build of torch has nothing to launch on, and triton takes memory and time: there it is only used where somebody,
-# as the tests do for the interpreter, has imported it before.
+# A CPU build of torch cannot launch kernels, and importing triton takes memory and time. With it triton is used only if
+# something imported it before, as the tests do for Triton's interpreter.
 INSTALLED = importlib.util.find_spec("triton") is not None and (
     torch.version.cuda is not None or "triton" in sys.modules
 )
 
 
 class Absent:
-    """Stands in for triton where it is not installed: decorating works, launching does not."""
+    """Takes triton's place where it is not used: decorating works, launching raises."""
 
     def jit(self, kernel: object) -> Absent:
-        """Take the place of a kernel."""
+        """Replace a kernel by an object that raises when launched."""
         return self
 
     def __getitem__(self, grid: object) -> NoReturn:
@@ -52,8 +52,8 @@ __all__ = [
     "whole_power",
 ]
 
-# Bytes of shared memory that a block may have, by which tables of tiles are read: 227 KiB on compute capability 9.0 and
-# 10.0, 163 on 8.0; 99 on 8.6, 8.9 and 12.0, which most cards of 24 GB are.
+# Bytes of shared memory per block, the keys of the tables of tiles: compute capability 9.0 and 10.0 have 227 KiB, 8.0
+# has 163; 8.6, 8.9 and 12.0, which most cards of 24 GB have, have 99.
 LARGE, SMALL = 163 * 1024, 99 * 1024
 
 
@@ -69,7 +69,7 @@ def _capability(device: torch.device) -> int:
 
 
 def shared_memory(x: torch.Tensor) -> int:
-    """Bytes of shared memory that a block may have on x's device; 0 on the CPU, where tiles are small."""
+    """Bytes of shared memory per block on x's device; 0 on the CPU, which selects the smallest tiles."""
     return 0 if x.device.type == "cpu" else _shared_memory(x.device)
 
 
@@ -92,7 +92,7 @@ def _processors(device: torch.device) -> int:
 
 
 def precision(x: torch.Tensor) -> str:
-    """How tl.dot multiplies: float32 stays float32 (not TF32), so that a kernel decides as its reference does."""
+    """The input precision of tl.dot: float32 stays float32 (not TF32), so that a kernel decides as its reference."""
     return "ieee" if x.dtype == torch.float32 else "tf32"
 
 
@@ -107,5 +107,5 @@ def power_of_two(n: int) -> int:
 
 
 def whole_power(n: int) -> int:
-    """The largest power of two that is at most n, 1 at least: constants of kernels, of which there are to be few."""
+    """The largest power of two that is at most n, 1 at least: keeps the variants of a kernel's constant few."""
     return 1 << max(n, 1).bit_length() - 1

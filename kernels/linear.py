@@ -1,8 +1,8 @@
-"""Dense products in FP8 for few rows: out = (q(x) weight^T) * x_scale * scale, rows quantised on the way in.
+"""Dense FP8 products of few rows: out = (q(x) weight^T) * x_scale * scale; q rounds rows to FP8 before the product.
 
-weight [n, d] is e4m3 with a scale an output channel, x has a scale a row, both applied to the float32 sum. In bfloat16
-and float32 the same product is cuBLAS's. Rows are the fast axis of the grid: programs that run side by side read the
-same weights, which come from memory once.
+weight [n, d] is e4m3 with a scale per output channel; x has a scale per row; both multiply the float32 sum. In bfloat16
+and float32 cuBLAS computes the product. Rows are the fast axis of the grid, so that programs that run side by side read
+the same weights, and these are read from memory once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from midspan.kernels.quantize import quantize_rows, quantize_rows_reference
 
 
 class Config(NamedTuple):
-    """How rows, columns and the inner axis are cut, in elements."""
+    """Tile sizes along rows, columns and the inner axis, in elements, and warps and stages."""
 
     block_m: int
     block_n: int
@@ -26,7 +26,7 @@ class Config(NamedTuple):
     stages: int
 
 
-# By the least capability; small tiles on the CPU reach the edges in tests.
+# By the least compute capability. On the CPU tiles are small, so that tests reach edges.
 CONFIGS = {89: Config(64, 64, 128, 4, 4), 0: Config(16, 32, 32, 4, 1)}
 
 
@@ -54,7 +54,7 @@ def _linear_kernel(
 def linear_fp8(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Rows x [T, d] times weight [n, d] in float8_e4m3fn with scale [n] in float32; all contiguous. Returns [T, n].
 
-    Raises RuntimeError on a GPU whose tensor cores know no FP8.
+    Raises RuntimeError on a GPU without FP8 tensor cores.
     """
     if 0 < capability(x) < 89:
         raise RuntimeError("FP8 products need compute capability 8.9: load the checkpoint in bf16 on this GPU")
@@ -78,7 +78,7 @@ def linear_fp8(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> to
 
 
 def _config(x: torch.Tensor, rows: int, columns: int) -> Config:
-    """Narrower tiles where the wide ones would leave processors without one."""
+    """Tile sizes for these sizes: narrower columns where wide ones would give fewer tiles than processors."""
     config = CONFIGS[89 if capability(x) else 0]
     config = config._replace(block_m=max(16, min(config.block_m, power_of_two(rows))))
     tiles = cdiv(rows, config.block_m) * cdiv(columns, config.block_n)
@@ -86,6 +86,6 @@ def _config(x: torch.Tensor, rows: int, columns: int) -> Config:
 
 
 def linear_fp8_reference(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """What linear_fp8 computes, in float32 on the values that FP8 holds; engine/weights/quantized.py's Fp8Linear."""
+    """Reference of linear_fp8, in float32 on values rounded to FP8; as Fp8Linear in engine/weights/quantized.py."""
     rows, share = quantize_rows_reference(x)
     return (F.linear(rows.float(), weight.float()) * (share[..., None] * scale)).to(x.dtype)

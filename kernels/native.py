@@ -1,7 +1,7 @@
-"""The CPU's own kernels, in C++ (kernels/cpu): where they lie, for which CPUs they are, what weights they read.
+"""The CPU's own C++ kernels (kernels/cpu) from Python: choose and open a build, its structures, and packed weights.
 
-Built with the package where a compiler is at hand (builds.py); whole stacks of layers and the vocabulary's share of a
-step are one call each. A call lets go of Python's lock and uses the threads of the network.
+They are built with the package where there is a compiler (builds.py). One call runs the whole stack of layers; another
+one the head and sampling of a step. A call releases Python's lock and uses Network.threads threads.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from midspan.kernels.int8 import MIDDLE, STEPS, int8_rows
 log = logging.getLogger(__name__)
 
 WIDE = 4  # registers of columns in a panel: kernels/cpu/product.h
-SPARE = 16  # bytes behind a mask's rows that may be read
-LARGEST_HEAD = 512  # of network.h
+SPARE = 16  # bytes behind a mask's rows, because the kernels read whole registers
+LARGEST_HEAD = 512  # head_dim at most: kernels/cpu/network.h
 
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
 class Product(ctypes.Structure):
-    """Packed weights."""
+    """Pointers to packed weights [n, k]; see Packed."""
 
     _fields_ = (("weight", Pointer), ("scale", Pointer), ("start", Pointer), ("n", Int), ("k", Int))
 
 
 class Layer(ctypes.Structure):
-    """See network.h, of which this and what follows say the same field by field."""
+    """One layer's weights. This and the next structures repeat network.h field by field."""
 
     _fields_ = (
         *((name, Product) for name in ("qkv", "out", "gate_up", "dense_down", "expert_down")),
@@ -59,13 +59,13 @@ class Network(ctypes.Structure):
 
 
 class Sees(ctypes.Structure):
-    """Which keys a row sees."""
+    """A mask: the keys that each row sees."""
 
     _fields_ = (("at", Pointer), *((name, Int) for name in ("first", "of_canvas", "of_key", "of_row")))
 
 
 class Read(ctypes.Structure):
-    """One reading of rows behind a cache."""
+    """The arguments of one forward pass over rows behind a cache."""
 
     _fields_ = (
         ("canvases", Int),
@@ -91,18 +91,56 @@ class Read(ctypes.Structure):
     )
 
 
+class Block(ctypes.Structure):
+    """A layer of a llama-family decoder."""
+
+    _fields_ = (
+        *((name, Product) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, Pointer) for name in ("qkv_bias", "out_bias", "q_norm", "k_norm", "before_attention", "before_mlp")),
+    )
+
+
+class Decoder(ctypes.Structure):
+    """Sizes and weights of a llama-family decoder, without its head."""
+
+    _fields_ = (
+        *((name, Int) for name in ("hidden", "heads", "groups", "head_dim", "inner", "layers", "threads")),
+        ("eps", ctypes.c_float),
+        ("block", ctypes.POINTER(Block)),
+        ("norm", Pointer),
+    )
+
+
+class Text(ctypes.Structure):
+    """Rows of a text behind a decoder's cache."""
+
+    _fields_ = (
+        ("rows", Int),
+        ("unread", Int),
+        ("x", Pointer),
+        ("positions", Pointer),
+        ("before", Int),
+        ("keys", Pointer),
+        ("values", Pointer),
+        ("of_head", Int),
+        ("cos", Pointer),
+        ("sin", Pointer),
+        ("sees", Sees),
+    )
+
+
 class Field(ctypes.Structure):
-    """One line of a library's table of fields."""
+    """One row of a library's table of fields: where the compiler laid it."""
 
     _fields_ = (("name", ctypes.c_char_p), ("offset", Int), ("size", Int))
 
 
-STRUCTURES = (Product, Layer, Network, Sees, Read)
-FUNCTIONS = ("read", "logits", "log_probabilities", "following", "draw", "soft")
+STRUCTURES = (Product, Layer, Network, Sees, Read, Block, Decoder, Text)
+FUNCTIONS = ("read", "decode", "logits", "log_probabilities", "following", "draw", "soft")
 
 
 class Library(NamedTuple):
-    """A build that this CPU runs, and how many numbers one of its registers holds."""
+    """An opened build for this CPU; `lanes` is how many numbers one of its registers holds."""
 
     name: str
     functions: ctypes.CDLL
@@ -111,12 +149,12 @@ class Library(NamedTuple):
 
 @cache
 def library() -> Library | None:
-    """The kernels for this CPU; None where there are none. Raises RuntimeError for a build of another version."""
+    """The fastest build for this CPU that opens; None if there is none. RuntimeError for a build of another version."""
     for build in fitting():
         try:
             found = opened(build)
         except OSError as error:
-            # Built elsewhere, against libraries that are not here.
+            # It was built on another machine, against libraries that this one lacks.
             log.warning("our kernels cannot be opened: %s", error)
             continue
         if found is not None:
@@ -125,13 +163,13 @@ def library() -> Library | None:
 
 
 def fitting() -> list[Build]:
-    """The builds that this CPU could run, the fastest first."""
+    """The builds whose features this CPU has, the fastest first."""
     has = torch.cpu.get_capabilities()
     return [build for build in builds_for(platform.machine()) if all(has.get(one) for one in build.features)]
 
 
 def absent() -> str:
-    """Why there is no library."""
+    """Why `library` is None, for `midspan doctor`."""
     if not (builds := fitting()):
         wanted = ", or ".join(" and ".join(build.features) for build in builds_for(platform.machine()))
         return f"the CPU has not {wanted}" if wanted else f"there are none for {platform.machine()}"
@@ -140,7 +178,7 @@ def absent() -> str:
 
 
 def opened(build: Build) -> Library | None:
-    """A build for a CPU that has its features; None where it was not built. Raises OSError, and RuntimeError."""
+    """Open a build; None if it was not built. Raises OSError if it does not load, RuntimeError for another version."""
     spec = find_spec(build.module)
     if spec is None or spec.origin is None:
         return None
@@ -155,7 +193,7 @@ def opened(build: Build) -> Library | None:
 
 
 def differing(functions: ctypes.CDLL) -> str | None:
-    """The first structure or field that a library sees elsewhere than STRUCTURES; None where all are the same."""
+    """The first structure or field that a library has elsewhere than STRUCTURES; None if all agree."""
     if not hasattr(functions, "midspan_field"):
         return "its table of fields"
     functions.midspan_field.restype = ctypes.POINTER(Field)
@@ -168,13 +206,13 @@ def differing(functions: ctypes.CDLL) -> str | None:
         for name, *_ in structure._fields_:
             field = getattr(structure, name)
             ours[f"{structure.__name__}.{name}"] = (field.offset, field.size)
-    # A field that moves moves those behind it and the whole: the first one is what is wrong.
+    # A changed field shifts the fields behind it and the structure's size: report the first field that differs.
     names = sorted(dict.fromkeys((*ours, *theirs)), key=lambda name: "." not in name)
     return next((name for name in names if ours.get(name) != theirs.get(name)), None)
 
 
 class Packed(NamedTuple):
-    """Weights [n, k] in int8 as the kernels read them, with a scale a column; a Product points into it."""
+    """Weights [n, k] in int8 as the kernels read them, with a scale per output column; a Product points into it."""
 
     weight: torch.Tensor
     scale: torch.Tensor
@@ -184,19 +222,19 @@ class Packed(NamedTuple):
 
     @classmethod
     def of(cls, weight: torch.Tensor, lanes: int) -> Packed:
-        """Round weights [n, k] to int8, each row over its largest number; n is a multiple of WIDE * lanes."""
+        """Round weights [n, k] to int8, each row with its own scale; n is a multiple of WIDE * lanes."""
         (n, k), (rounded, scale) = weight.shape, int8_rows(weight)
         panels = rounded.view(n // (WIDE * lanes), WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
         start = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
         return cls(panels.contiguous(), (scale / STEPS).contiguous(), start.contiguous(), n, k)
 
     def product(self) -> Product:
-        """Where it lies; it must live as long."""
+        """Pointers to this object's tensors, which must outlive them."""
         return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), self.n, self.k)
 
 
 def beside(gate: torch.Tensor, up: torch.Tensor, lanes: int) -> torch.Tensor:
-    """Two weights [n, k] as one [2 n, k] of which every panel has columns of both, half and half."""
+    """Interleave two weights [n, k] into one [2 n, k] so that half of every panel is of each."""
     half = WIDE * lanes // 2
     (n, k) = gate.shape
     return torch.stack((gate.view(n // half, half, k), up.view(n // half, half, k)), dim=1).view(2 * n, k)

@@ -1,12 +1,13 @@
-"""From projections to attention's inputs in one pass: q/k/v norm, RoPE, and keys and values written where they stay.
+"""From projections to attention's inputs in one pass: q/k/v norms, RoPE, and keys and values written into the cache.
 
     q'      = rope(norm(q, q_weight))     [B, N, H, D]
     keys    = rope(norm(k, k_weight))     [S, G, M, D] at slot[b], positions start[b] + n
     values  = norm(v), or norm(k) before its own norm and rotation where a layer has no v_proj
 
-RoPE is split-half, pairs (i, i + D/2). Statistics and products are in float32, rounded once on the way out. One program
-for each token and each of q, k, v. `keys` may be the prefix cache or the canvases' own buffer. `slot` and `start` are
-on the device, so that a captured graph follows a cache that grows; a position behind the buffer's end is not written.
+RoPE is split-half, pairs (i, i + D/2). Statistics and products are in float32 and rounded once, when stored. There is
+one program for each token and each of q, k, v. `keys` is the prefix cache or the canvases' own buffer. `slot` and
+`start` are on the device, so that one captured graph serves a growing cache. Positions behind the buffer's end are not
+written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def _normed_halves(
     x: tl.tensor, weight: tl.tensor, head: tl.tensor, pair: tl.tensor, inside: tl.tensor, eps: tl.tensor,
     HALF: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Rows of heads [heads, D] as two normed halves [heads, D / 2]."""
+    """RMSNorm of one token's heads [heads, D], as two halves [heads, D / 2]."""
     at = x + head[:, None] * (2 * HALF) + pair[None, :]
     low = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     high = tl.load(at + HALF, mask=inside, other=0.0).to(tl.float32)
@@ -52,7 +53,7 @@ def _put(
     x: tl.tensor, weight: tl.tensor, cos: tl.tensor, sin: tl.tensor, out: tl.tensor, head_stride: tl.tensor,
     kept: tl.tensor, eps: tl.tensor, HEADS: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Norm and rotate (not where cos is None) one token's heads at x, and store them head_stride apart at out."""
+    """Norm one token's heads at x, rotate them unless cos is None, and store them head_stride apart at out."""
     head, pair = tl.arange(0, BLOCK), tl.arange(0, HALF)
     inside = head[:, None] < HEADS
     low, high = _normed_halves(x, weight, head, pair, inside, eps, HALF)
@@ -111,7 +112,7 @@ def qkv(
     assert all(table.is_contiguous() for table in (cos, sin))
     assert keys.stride() == values.stride()
     assert keys.stride()[2:] == (size, 1)
-    # A view of one row a token: it raises where heads are not contiguous.
+    # A view with one row per token; view() raises if heads are not contiguous.
     q_rows, k_rows, v_rows = (x.view(batch * rows, -1) for x in (q, k, raw_v))
     out = torch.empty(batch, rows, heads, size, dtype=q.dtype, device=q.device)
     _qkv_kernel[(batch * rows, 3)](
@@ -142,7 +143,7 @@ def qkv_reference(
     start: torch.Tensor,
     eps: float,
 ) -> torch.Tensor:
-    """What qkv computes; engine/model.py's Attention, transcribed."""
+    """Reference of qkv, transcribed from engine/model.py's Attention."""
     rotated = rope_reference(rms_norm_reference(k, k_weight, eps), cos, sin)
     normed = rms_norm_reference(k if v is None else v, None, eps)
     for row, (where, first) in enumerate(zip(slot.tolist(), start.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""Rows to FP8 e4m3 with one scale a row: scale = max|x| / 448, q = round(x / scale). Dynamic per-token activations."""
+"""Quantise rows to FP8 e4m3 with a scale per row (dynamic, per token): scale = max|x| / 448, q = round(x / scale)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 
 from midspan.kernels.launch import power_of_two, tl, triton
 
-LARGEST = 448.0  # of e4m3
-SMALLEST_SCALE = 1e-12  # a row of zeros is divided by this
+LARGEST = 448.0  # the largest number of e4m3
+SMALLEST_SCALE = 1e-12  # so that a row of zeros is not divided by zero
 
 
 @triton.jit
@@ -27,7 +27,7 @@ def _quantize_kernel(
 
 
 def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contiguous x [T, d] -> float8_e4m3fn [T, d] and scales [T] in float32, of which x is about the product."""
+    """Contiguous x [T, d] -> q float8_e4m3fn [T, d] and scales [T] in float32; x is about q * scale."""
     assert x.is_contiguous()
     rows, width = x.shape
     out = torch.empty(rows, width, dtype=torch.float8_e4m3fn, device=x.device)
@@ -38,7 +38,7 @@ def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def quantize_rows_reference(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What quantize_rows computes, over the last axis of x [..., d]; also how weights get a scale a channel."""
+    """Reference of quantize_rows, over the last axis of x [..., d]; it also quantises weights, a scale per channel."""
     values = x.float()
     scale = (values.abs().amax(dim=-1) / LARGEST).clamp(min=SMALLEST_SCALE)
     return (values / scale[..., None]).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale

@@ -1,12 +1,12 @@
-"""Gemma's RMSNorm, norm(x, w) = x / sqrt(mean(x^2) + eps) * w in float32 over the last axis, and what stands around it.
+"""Gemma's RMSNorm, fused with the residual: norm(x, w) = x / sqrt(mean(x^2) + eps) * w in float32 over the last axis.
 
     rms_norm           norm(x, w)                                                     [..., d]
     rms_norm_fanout    norm(x, w_i) for up to three w_i of one x, read once           tuple of [..., d]
     rms_norm_residual  h = (residual + norm(x, w)) * scalar, and norm(h, w_i)         (h, *normed)
     rms_norm_join      the same with x = norm(a, w_a) + norm(b, w_b): the end of a layer
 
-One program a row; the weight is w, not 1 + w. Reductions and products are in float32, h is rounded to x's dtype before
-it is normed again, as the torch path does.
+One program per row; the weight is w, not 1 + w. Reductions and products are in float32. As in plain torch, h is rounded
+to x's dtype before it is normed again.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor | None, eps: float)
 
 
 def rms_norm_fanout_reference(x: torch.Tensor, weights: Weights, eps: float) -> tuple[torch.Tensor, ...]:
-    """What rms_norm_fanout computes."""
+    """Reference of rms_norm_fanout."""
     return tuple(rms_norm_reference(x, weight, eps) for weight in weights)
 
 
@@ -145,7 +145,7 @@ def rms_norm_residual_reference(
     weights: Weights,
     eps: float,
 ) -> tuple[torch.Tensor, ...]:
-    """What rms_norm_residual computes; engine/model.py's Layer, transcribed."""
+    """Reference of rms_norm_residual, transcribed from engine/model.py's Layer."""
     h = residual + rms_norm_reference(x, weight, eps)
     h = h if scalar is None else h * scalar
     return (h, *rms_norm_fanout_reference(h, weights, eps))
@@ -160,6 +160,6 @@ def rms_norm_join_reference(
     weights: Weights,
     eps: float,
 ) -> tuple[torch.Tensor, ...]:
-    """What rms_norm_join computes; engine/model.py's Layer, transcribed."""
+    """Reference of rms_norm_join, transcribed from engine/model.py's Layer."""
     joined = rms_norm_reference(pair[0], pair_weights[0], eps) + rms_norm_reference(pair[1], pair_weights[1], eps)
     return rms_norm_residual_reference(joined, weight, residual, scalar, weights, eps)

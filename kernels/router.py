@@ -1,11 +1,12 @@
-"""Which experts a row goes to, and the rows sorted by expert, on the device.
+"""Mixture-of-experts routing on the device: the top k experts of each row, and the pairs (row, slot) sorted by expert.
 
     p = softmax((norm(x) * scale * d^-0.5) proj^T) in float32;  the k largest, renormalised, times per_expert_scale
 
-`router`: one pass for the scores of raw residual rows x [T, d], which splits d over programs and gathers sum(x^2) on
-the way, as the norm of a row is one factor of its scores; one pass a row for the rest. Of equal probabilities the lower
-expert wins. `sort_by_expert`: pairs p = row * k + slot in order of their expert, stably, and where each expert's pairs
-begin. One program an expert counts what lies before it, so nothing depends on the order in which programs run.
+`router` runs two kernels. The first computes scores of raw residual rows x [T, d]: it splits d over programs and sums
+x^2 as well, because the norm is one factor of a row's scores. The second, one program per row, chooses the experts. Of
+equal probabilities the lower expert wins.
+`sort_by_expert` sorts pairs p = row * k + slot stably by expert, and gives where each expert's pairs begin. One program
+per expert counts the pairs of lower experts, so the result does not depend on the order in which programs run.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _choose_kernel(
         score += tl.load(scores + at * EXPERTS + expert, mask=inside, other=0.0)
         square += tl.load(squares + at)
     score *= tl.rsqrt(square / WIDTH + eps) * WIDTH**-0.5
-    # The reference's scores leave a matrix product in the weights' dtype.
+    # In the reference a matrix product rounds scores to the weights' dtype.
     score = score.to(per_expert_scale.dtype.element_ty).to(tl.float32)
     score = tl.where(inside, score, float("-inf"))
     left = tl.exp(score - tl.max(score, axis=0))
@@ -140,7 +141,7 @@ def router(
 def sort_by_expert(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Sort the pairs of index [T, k] (int32, contiguous). Returns pairs [T * k] and bounds [E + 1], both in int32.
 
-    Expert e's pairs stand at bounds[e] .. bounds[e + 1] - 1 in ascending order; pair p is row p // k, slot p % k.
+    Expert e's pairs are at bounds[e] .. bounds[e + 1] - 1 in ascending order; pair p is row p // k, slot p % k.
     """
     assert index.dtype == torch.int32
     assert index.is_contiguous()
@@ -170,7 +171,7 @@ def router_reference(
 
 
 def sort_by_expert_reference(index: torch.Tensor, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What sort_by_expert computes."""
+    """Reference of sort_by_expert."""
     order = torch.sort(index.flatten(), stable=True).indices
     counts = torch.bincount(index.flatten(), minlength=experts)
     bounds = torch.cat((counts.new_zeros(1), counts.cumsum(dim=0)))

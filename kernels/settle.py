@@ -1,13 +1,13 @@
-"""What becomes of a canvas after a forward: draws accepted by entropy, the rest renoised, and whether to stop.
+"""The end of a denoise step: accept samples by entropy, renoise other free positions, and decide whether to stop.
 
     before[i]  = sum of the entropies of the free positions that come before i in ascending (entropy, position)
-    accepted   = free and before <= bound                                  (arXiv:2505.24857; at least one a canvas)
-    current    = the draw where accepted, fresh noise at other free positions, the clean token elsewhere
+    accepted   = free and before <= bound                          (arXiv:2505.24857; at least one in each canvas)
+    current    = the sample where accepted, new noise at other free positions, the clean token elsewhere
     draft      = the argmax at free positions, the clean token elsewhere
-    finished   = draft equals the last step's, and mean entropy over free positions < threshold; or nothing is free
+    finished   = draft equals the last step's, and mean entropy over free positions < threshold; or no position is free
 
-One program a canvas of C tokens; ranks come from C * C comparisons, so nothing is sorted. A finished canvas stays as it
-is. The last program to end writes the stop flag and counts the step: the host need read one flag.
+One program per canvas of C tokens; ranks come from C * C comparisons instead of a sort. A finished canvas does not
+change. The last program to end writes the stop flag and counts the step, so that the host reads one flag only.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _settle_kernel(
     tl.store(draft + at, tl.where(is_free, best, token).to(draft.dtype.element_ty), mask=going)
     tl.store(accepted + at, kept, mask=inside)
     tl.store(finished + b, over)
-    # Arrivals in the low half, finished canvases in the high one.
+    # Programs that have ended are counted in the low half, finished canvases in the high half.
     before = tl.atomic_add(arrived, 1 + 65536 * over)
     if before % 65536 == tl.num_programs(0) - 1:
         tl.store(stop, (before // 65536 + over == tl.num_programs(0)).to(tl.int32))
@@ -88,9 +88,9 @@ def settle(
     threshold: float,
     vocabulary: int,
 ) -> torch.Tensor:
-    """Settle one step of canvases [B, C]: entropy in nats (float32), drawn and likeliest ids, clean ids, free boolean.
+    """Settle one step of canvases [B, C]: entropy in nats (float32), sampled, argmax and clean ids, free (boolean).
 
-    Updates in place current and draft [B, C] (ids; draft starts as -1, which equals no token), finished [B], step [1]
+    Updates in place: current and draft [B, C] (ids; draft starts as -1, which equals no token), finished [B], step [1]
     and stop [1] (int32; stop is 1 once every canvas has finished). seed [1] is int64. Returns accepted [B, C].
     """
     assert all(one.is_contiguous() for one in (entropy, sample, argmax, clean, free, current, draft))
@@ -124,7 +124,7 @@ def settle_reference(
     threshold: float,
     vocabulary: int,
 ) -> torch.Tensor:
-    """What settle computes; engine/canvas.py's accept and settled and engine/denoise.py's loop, transcribed."""
+    """Reference of settle, transcribed from engine/canvas.py's accept and settled and from engine/denoise.py's loop."""
     batch, canvas = free.shape
     ordered, order = torch.sort(entropy.masked_fill(~free, torch.inf), dim=-1, stable=True)
     before = ordered.cumsum(dim=-1) - ordered

@@ -1,13 +1,14 @@
-"""The vocabulary for free rows only, without [R, V] in memory: statistics, the draw, and the soft embedding.
+"""Head and sampling for free rows only, without logits [R, V] in memory: entropy, argmax, sample, soft embedding.
 
     l        = softcap * tanh(h E^T / softcap) / temperature                     h: free rows of hidden [T, d], E [V, d]
     entropy  = -sum p log p, p = softmax(l)        argmax = argmax l             in nats
-    sample   = argmax (l + gumbel(seed, step, row, column))                      a draw from p (Gumbel-max)
-    soft     = (p E) * scale                                                     what conditions the next step
+    sample   = argmax (l + gumbel(seed, step, row, column))                      a sample from p (Gumbel-max)
+    soft     = (p E) * scale                                                     conditions the next step
 
-The vocabulary is walked in chunks, as flash attention walks keys: `head` makes one chunk's l and its statistics a tile,
-`merge` joins them into the running ones and says how much older sums fade, `soft` adds exp(l - max) E of the chunk to
-faded sums. Sums are joined in a fixed order. The scratch is [R, CHUNK] float32; without soft embeddings there is none.
+The vocabulary is read in chunks, as flash attention reads keys. `head` computes one chunk's l and each tile's
+statistics. `merge` adds them to the running statistics and computes by how much older sums shrink. `soft` shrinks the
+sums so far and adds exp(l - max) E of the chunk. Sums are added in a fixed order. The scratch memory for l is
+[R, CHUNK] float32; without soft embeddings there is none.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAX_SPLITS = 4
 
 
 class Vocabulary(NamedTuple):
-    """By canvas row, zero where it is not free: entropy [T] float32, argmax, sample [T] int32, soft [T, d] or None."""
+    """By canvas row, 0 where a row is not free: entropy [T] float32, argmax, sample [T] int32, soft [T, d] or None."""
 
     entropy: torch.Tensor
     argmax: torch.Tensor
@@ -44,7 +45,7 @@ class Vocabulary(NamedTuple):
 
 
 class Config(NamedTuple):
-    """How a tile is cut; `block_r` bounds its rows."""
+    """Tile sizes, warps and stages; `block_r` is the most rows of a tile."""
 
     block_r: int
     block_v: int
@@ -53,7 +54,7 @@ class Config(NamedTuple):
     stages: int
 
 
-# By (bytes of a weight at most, shared memory at least), the first that fits; small tiles on the CPU reach the edges.
+# By (bytes of a weight at most, shared memory at least); the first that fits. On the CPU tiles are small.
 CONFIGS = {
     (2, LARGE): Config(128, 128, 64, 8, 3),
     (2, SMALL): Config(64, 128, 64, 8, 3),
@@ -67,7 +68,7 @@ def _raced(
     logit: tl.tensor, seed: tl.tensor, step: tl.tensor, row: tl.tensor, first: tl.tensor, STREAM: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Logits plus Gumbel noise: one counter makes four columns."""
+    """Logits plus Gumbel noise; one Philox counter gives the numbers of four columns."""
     four = first // 4 + tl.arange(0, BLOCK_V // 4)
     none = tl.zeros([BLOCK_R, BLOCK_V // 4], tl.int32)
     a, b, c, d = tl.philox(seed, none + four[None, :], none + row[:, None], none + step, none + STREAM)
@@ -81,7 +82,7 @@ def _logits(
     temperature: tl.tensor, allowed: tl.tensor, first: tl.tensor, WIDTH: tl.constexpr, SOFTCAP: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Soft-capped, tempered logits of one tile, -inf at what is no token or not allowed."""
+    """Soft-capped logits of one tile over the temperature; -inf for columns that are no token or not allowed."""
     acc = tl.zeros([BLOCK_R, BLOCK_V], tl.float32)
     for start in range(0, WIDTH, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
@@ -90,7 +91,7 @@ def _logits(
         at = embedding + column.to(tl.int64)[None, :] * WIDTH + k[:, None]
         e = tl.load(at, mask=inside[None, :] & (k[:, None] < WIDTH), other=0.0)
         acc = tl.dot(h, e, acc, input_precision=PRECISION)
-    # The reference's logits leave a matrix product in the weights' dtype.
+    # In the reference a matrix product rounds logits to the weights' dtype.
     raw = acc.to(embedding.dtype.element_ty).to(tl.float32)
     small = tl.exp(-2.0 * tl.abs(raw) / SOFTCAP)
     size = SOFTCAP * (1.0 - small) / (1.0 + small)
@@ -155,7 +156,7 @@ def _merge_kernel(
     totals = tl.load(floats + plane + at, mask=inside, other=0.0)
     weighted = tl.load(floats + 2 * plane + at, mask=inside, other=0.0)
     old_total, old_weighted = tl.load(state + count + r), tl.load(state + 2 * count + r)
-    # Where the maximum moves by m, sum e^x (x - max) moves by m times the sum.
+    # If the maximum moves by m, sum e^x (x - max) moves by m times sum e^x.
     moved = weighted + totals * tl.where(share > 0.0, tops - base, 0.0)
     old_moved = old_weighted + old_total * tl.where(old_share > 0.0, old_top - base, 0.0)
     tl.store(state + r, top)
@@ -164,7 +165,7 @@ def _merge_kernel(
     tl.store(state + 3 * count + r, tl.maximum(chunk_race, old_race))
     tl.store(fade + r, old_share)
     best, raced = tl.argmax(tops, axis=0).to(tl.int64), tl.argmax(races, axis=0).to(tl.int64)
-    # Of equal values the lower token wins: what an older chunk chose stays.
+    # Of equal values the lower token wins, so an older chunk's choice stays.
     tl.store(chosen + r, tl.load(ids + best * count + r), mask=chunk_top > old_top)
     tl.store(chosen + count + r, tl.load(ids + plane + raced * count + r), mask=chunk_race > old_race)
 
@@ -231,11 +232,11 @@ def vocabulary(
     softcap: float,
     scale: float | None,
 ) -> Vocabulary:
-    """Read rows [R] (int32, each once; negative ones are padding) of hidden [T, d] with the tied head embedding [V, d].
+    """Sample rows [R] (int32, each once; negative ones are padding) of hidden [T, d] with the tied embedding [V, d].
 
-    temperatures [steps] float32 is indexed by step [1] (int32), which with seed [1] (int64) and a row's number decides
-    its draw. allowed [V] uint8: bit 0 says that a row may take the token, bit 1 that a row with first [T] (boolean) set
-    may; both None: all may. scale multiplies the soft embedding; None leaves it out. All tensors are contiguous.
+    temperatures [steps] float32 is indexed by step [1] (int32). seed [1] (int64), step and a row's number decide its
+    sample. allowed [V] uint8: bit 0 allows the token in a row, bit 1 in a row whose first [T] (boolean) is set; both
+    None: all are allowed. scale multiplies the soft embedding; None leaves it out. All tensors are contiguous.
     """
     assert all(one.is_contiguous() for one in (hidden, rows, embedding))
     assert (allowed is None) == (first is None)
@@ -262,7 +263,7 @@ def vocabulary(
 
 
 class _Scratch(NamedTuple):
-    """What lives between kernels: a chunk's logits [R, chunk], running state [4, R], chosen ids [2, R], soft sums."""
+    """Memory between the kernels: a chunk's logits [R, chunk], running state [4, R], chosen ids [2, R], soft sums."""
 
     config: Config
     chunk: int
@@ -304,7 +305,7 @@ def _read_chunk(
     span: tuple[int, int],
     softcap: float,
 ) -> None:
-    """Logits and statistics of tokens span[0] .. span[1] - 1, joined into the running state."""
+    """Compute logits and statistics of tokens span[0] .. span[1] - 1 and merge them into the running state."""
     config, count = scratch.config, len(rows)
     tiles = cdiv(span[1] - span[0], config.block_v)
     floats = torch.empty(4, tiles, count, dtype=torch.float32, device=hidden.device)
@@ -327,7 +328,7 @@ def _read_chunk(
 
 
 def _add_soft(embedding: torch.Tensor, scratch: _Scratch, span: tuple[int, int]) -> None:
-    """exp(l - max) E of one chunk, added to the sums of the chunks before it, which fade."""
+    """Add exp(l - max) E of one chunk to the sums of the chunks before it, scaled down to the new maximum."""
     assert scratch.logits is not None
     (count, chunk), width, config = scratch.logits.shape, embedding.shape[1], scratch.config
     _soft_kernel[(cdiv(count, config.block_r), cdiv(width, config.block_v), scratch.splits)](
@@ -357,7 +358,7 @@ def vocabulary_reference(
     softcap: float,
     scale: float | None,
 ) -> Vocabulary:
-    """What vocabulary computes, with [R, V] in memory; engine/model.py's logits and engine/denoise.py's loop."""
+    """Reference of vocabulary, with logits [R, V] in memory; as engine/model.py's logits and engine/sampling.py."""
     row = rows[rows >= 0].long()
     logits = torch.tanh((hidden[row] @ embedding.T).float() / softcap) * softcap / temperatures[step.long()]
     if allowed is not None and first is not None:

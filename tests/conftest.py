@@ -1,10 +1,11 @@
-"""Profiles of hypothesis, none with a time limit per case, as machines are noisy.
+"""Profiles of hypothesis (without a time limit per case, because machines are noisy) and of Triton's interpreter.
 
-midspan  what `make test` runs: the same cases on every machine, and nothing that an earlier run left behind.
-search   what `make search` runs: other cases at every run, ten times as many; a failure is kept and tried again first.
-long     the same, two hundred times as many.
+midspan  for `make test`: the same cases on every machine, and no cases that an earlier run stored.
+search   for `make search`: random cases in every run, ten times as many; a failing case is stored and tried first.
+long     random cases, two hundred times as many.
+git      random cases, twenty times as many; for git's ignore rules.
 
-Kernels run in Triton's interpreter, which must be said before triton is imported; TRITON_INTERPRET=0 takes the GPU.
+Kernels run in Triton's interpreter, which TRITON_INTERPRET chooses before triton is imported; 0 takes the GPU.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import sys
 from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell's background job ignores it, and so would every server that a test starts.
+    # In a shell's background job SIGINT is ignored, and servers that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TRITON_INTERPRET", "1")
 try:
-    import triton  # noqa: F401 - before the kernels, which leave it alone on a CPU otherwise
+    import triton  # noqa: F401 - before the kernels, which on a CPU use it only if it is imported already
 except ImportError as error:
-    # There is none for other systems: only there are kernel tests left out.
+    # Triton exists for Linux only; elsewhere kernel tests are left out.
     if sys.platform == "linux":
         raise RuntimeError("kernel tests need triton: pip install 'midspan[kernels]', or `make test`") from error
 settings.register_profile("midspan", deadline=None, derandomize=True, database=None)

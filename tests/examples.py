@@ -1,4 +1,4 @@
-"""How many cases of a property are tried where one takes longer, or is checked sooner, than most."""
+"""Hypothesis settings for properties that need more or fewer cases than usual."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 def examples(count: int, *, shrink: bool = True) -> settings:
-    """`count` cases where the usual property has a hundred: profiles of more cases have as many times more of these.
+    """`count` cases in the profile `midspan`, where a property has a hundred; in other profiles proportionally more.
 
     Without `shrink` a failing case is reported as it was found.
     """

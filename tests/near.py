@@ -1,21 +1,22 @@
-"""How far two float32 computations of one formula may stand from the exact result: tolerances that are derived.
+"""Derived tolerances: error bounds of float32 computations by running error analysis.
 
-Tolerances of kernels are made here, by running error analysis. A test writes what it expects in `Near` numbers:
-float64 values, each with the most that a computation in float32 can be off by. The kernel's result and the reference's
-are each held against the float64 value with that bound, so that neither pays for the other's roundings.
+A test computes the expected result in `Near` numbers: float64 values, each with the largest error that a float32
+computation of it can have. The kernel's result and the reference's are each compared with the float64 value and that
+bound, so that neither must allow for the other's roundings.
 
 - Inputs are exact.
-- A sum, product or quotient is off by what its operands bring and by U of its size: the standard model, with U half a
+- The error of a sum, product or quotient is that of its operands plus U of its size: the standard model, with U half a
   unit in the last place (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 2.2).
-- n terms summed in any order, in any blocks, with or without fused products, are off by gamma(n) = nU / (1 - nU) of the
-  sum of their sizes (the same, sections 3.1 and 4.2): oneDNN, a GPU and the interpreter differ in nothing else.
-- exp, log, tanh and 1 / sqrt are off by FUNCTION of their result; exp by two U of its argument's size besides, where it
-  is a power of two.
-- A number kept in bfloat16 is off by half a unit more, and one that is turned into FP8 may go either way where the
-  edge between two codes lies within its bound.
+- The error of a sum of n terms, in any order, in any blocks, with or without fused products, is gamma(n) =
+  nU / (1 - nU) of the sum of their sizes (the same, sections 3.1 and 4.2). oneDNN, a GPU and the interpreter differ in
+  nothing else.
+- The error of exp, log, tanh and 1 / sqrt is FUNCTION of their result; exp computed as a power of two has two U of its
+  argument's size more.
+- A number stored in bfloat16 has half a unit more. A number rounded to FP8 may become either of two codes if the edge
+  between them is within its bound.
 
-Where kernel and reference round at different places, their tests say which form is whose. A choice (argmax, top k) must
-be of a number that can be the largest: bounds that overlap decide nothing.
+Where kernel and reference round at different places, their tests say which form belongs to which. A chosen index
+(argmax, top k) must be of a number that can be the largest; where bounds overlap, either is right.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ import torch
 # Half a unit in the last place, relative: float32 has 24 bits, bfloat16 8.
 U = 2.0**-24
 KEPT = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
-# Four units in the last place: numpy's vector exp and log, which the interpreter uses, are off by 2.52 and 3.83 at most
-# (release notes of 1.17), torch's and CUDA's by two.
+# Four units in the last place: numpy's vector exp and log, which the interpreter uses, have errors of at most 2.52 and
+# 3.83 units (release notes of 1.17), torch's and CUDA's of two.
 FUNCTION = 8 * U
 FP8_LARGEST, FP8_LEAST_SCALE = 448.0, 1e-12
-# What is smaller may be flushed to zero: float32's least normal number.
+# float32's least normal number; smaller ones may be flushed to zero.
 LEAST = 2.0**-126
 
 
 def gamma(terms: float) -> float:
-    """How far a sum of so many terms can be off, as a share of the sum of their sizes."""
+    """The largest error of a sum of `terms` terms, as a share of the sum of their sizes."""
     return terms * U / (1 - terms * U)
 
 
 @dataclass(frozen=True)
 class Near:
-    """Exact values in float64, and the most that a float32 computation of each can be off by."""
+    """Exact values in float64, and the largest error of a float32 computation of each."""
 
     value: torch.Tensor
     error: torch.Tensor
 
     @property
     def size(self) -> torch.Tensor:
-        """The largest that its magnitude can be."""
+        """The largest magnitude that it can have."""
         return self.value.abs() + self.error
 
     def __getitem__(self, at: Any) -> Near:
@@ -78,21 +79,21 @@ class Near:
         return _rounded(exact, (self.error + exact.abs() * other.error) / least)
 
     def sum(self, dim: int = -1) -> Near:
-        """Over one axis, in any order."""
+        """The sum over one axis, in any order."""
         return Near(self.value.sum(dim), self.error.sum(dim) + gamma(self.value.shape[dim]) * self.size.sum(dim))
 
     def dot(self, other: Number, *, coarse: float = 0.0) -> Near:
-        """Rows [..., N, K] times rows [..., M, K]: [..., N, M]; `coarse` is an error of it for each 32 products."""
+        """Rows [..., N, K] times rows [..., M, K]: [..., N, M]; `coarse` is a relative error more per 32 products."""
         other = near(other)
         terms, size = self.value.shape[-1], self.size @ other.size.mT
         moved = size - self.value.abs() @ other.value.abs().mT
-        # Products of exact operands differ by float64's roundings, which are not ours.
+        # For exact operands this difference is float64's own rounding, which is no error of float32.
         return Near(self.value @ other.value.mT, moved.clamp(min=0) + (gamma(terms) + coarse * (terms / 32 + 1)) * size)
 
     def exp(self, *, steps: int = 1) -> Near:
-        """e to the power of it, reached in so many factors: an online softmax rescales when its maximum moves.
+        """e^x as a product of `steps` factors: an online softmax rescales whenever its maximum moves.
 
-        Each factor is an exponential, a product and two sums; their arguments have one sign and add up to the whole.
+        Each factor is an exponential, a product and two sums; their arguments have one sign and add up to x.
         """
         exact = self.value.exp()
         own = steps * (FUNCTION + 3 * U) + 2 * U * self.size
@@ -112,7 +113,7 @@ class Near:
         return Near(exact, (self.value - self.error).rsqrt() - exact + FUNCTION * exact)
 
     def to(self, dtype: torch.dtype) -> Near:
-        """Kept in dtype."""
+        """The number stored in dtype."""
         return Near(self.value, self.error + KEPT[dtype] * self.size)
 
 
@@ -120,7 +121,7 @@ Number = Near | torch.Tensor | float
 
 
 def near(x: Number) -> Near:
-    """What is given as a number that is off by nothing, or by what a constant loses in float32."""
+    """A `Near` as it is, a tensor without error, a constant with its rounding to float32."""
     if isinstance(x, Near):
         return x
     if isinstance(x, torch.Tensor):
@@ -134,7 +135,7 @@ def _rounded(value: torch.Tensor, error: torch.Tensor) -> Near:
 
 
 def weights_of(scores: Near, seen: torch.Tensor | None = None, *, steps: int = 1) -> Near:
-    """exp(score - top) over the last axis, 0 where not seen; the top is any number, as every use divides by the sum."""
+    """exp(score - top) over the last axis, 0 where not seen; any top will do, because every use divides by the sum."""
     seen = torch.ones_like(scores.value, dtype=torch.bool) if seen is None else seen
     top = scores.value.masked_fill(~seen, -torch.inf).amax(dim=-1, keepdim=True)
     away = scores.value - top.where(top > -torch.inf, 0.0)
@@ -143,7 +144,7 @@ def weights_of(scores: Near, seen: torch.Tensor | None = None, *, steps: int = 1
 
 
 def softmax(scores: Near, seen: torch.Tensor | None = None, *, steps: int = 1) -> Near:
-    """Shares of one over the last axis; nothing where nothing is seen."""
+    """Softmax over the last axis, 0 where not seen; all zeros if no score is seen."""
     weights = weights_of(scores, seen, steps=steps)
     total = weights.sum()[..., None]
     return weights / Near(total.value.where(total.value > 0, 1.0), total.error)
@@ -159,27 +160,27 @@ def entropy_of(weights: Near, scores: Near, seen: torch.Tensor | None = None) ->
 
 
 def log_sum_of(scores: Near, seen: torch.Tensor | None = None) -> Near:
-    """The logarithm of the sum of e^score over what is seen in the last axis."""
+    """The logarithm of the sum of e^score over the seen scores of the last axis."""
     seen = torch.ones_like(scores.value, dtype=torch.bool) if seen is None else seen
     top = scores.value.masked_fill(~seen, -torch.inf).amax(dim=-1)
     return weights_of(scores, seen).sum().log() + top
 
 
 def rms_normed(x: Number, weight: torch.Tensor | None, eps: float) -> Near:
-    """kernels/rms_norm.py's norm."""
+    """The norm of kernels/rms_norm.py."""
     x = near(x)
     normed = x * ((x * x).sum()[..., None] / float(x.value.shape[-1]) + eps).rsqrt()
     return normed if weight is None else normed * weight
 
 
 def geglu_of(gate: Near, up: Near, kept: torch.dtype = torch.float32) -> Near:
-    """kernels/geglu.py's gate, by way of tanh, which is off by more below zero; the gate is kept in `kept`."""
+    """GeGLU of kernels/geglu.py by tanh, whose error is larger below zero; the gate is rounded to `kept`."""
     inner = (gate + gate * gate * gate * 0.044715) * 0.7978845608028654
     return (gate * (inner.tanh() + 1.0) * 0.5).to(kept) * up
 
 
 def fp8_rows(x: Number) -> tuple[Near, Near]:
-    """kernels/quantize.py's codes [T, d] and scales [T]; a number near an edge may have either of two codes."""
+    """Codes [T, d] and scales [T] of kernels/quantize.py; a number near an edge may have either of two codes."""
     x = near(x)
     scale = Near(x.value.abs().amax(dim=-1), x.error.amax(dim=-1)) / FP8_LARGEST
     scale = Near(scale.value.clamp(min=FP8_LEAST_SCALE), scale.error + U * FP8_LEAST_SCALE)
@@ -192,7 +193,7 @@ def fp8_rows(x: Number) -> tuple[Near, Near]:
 
 
 def assert_within(got: torch.Tensor, want: Near) -> None:
-    """Every number is where a float32 computation can have brought it."""
+    """Every number is within its bound."""
     assert got.shape == want.value.shape
     assert not got.float().isnan().any()
     assert not want.error.isnan().any()
@@ -201,7 +202,7 @@ def assert_within(got: torch.Tensor, want: Near) -> None:
 
 
 def assert_best(index: torch.Tensor, scores: Near) -> None:
-    """Each index [...] is of a score [..., N] that can be the largest."""
+    """Each index [...] names a score of [..., N] that can be the largest within its bound."""
     assert index.shape == scores.value.shape[:-1]
     chosen = (scores.value + scores.error).gather(-1, index.long()[..., None]).squeeze(-1)
     behind = ((scores.value - scores.error).amax(dim=-1) - chosen).max()

@@ -1,4 +1,4 @@
-"""What an installation brings along: what product code imports, all of it and nothing else."""
+"""Declared dependencies are exactly those that product code imports, and each has a comment on its use."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import pytest
 from midspan.server.text.languages import TABLE
 from tests.test_floors import ROOT, SOURCES, imported_packages
 
-# Where a package is imported by another name than it is installed by.
+# Packages whose import name differs from their name in a package index.
 IMPORTED_AS = {"huggingface-hub": "huggingface_hub", "tree-sitter": "tree_sitter"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def installed(requirements: list[str]) -> set[str]:
-    """The names before versions and markers."""
+    """The packages' names, without versions and markers."""
     return {re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in requirements}
 
 
-def test_what_is_declared_is_what_is_imported() -> None:
+def test_declared_dependencies_are_those_that_product_code_imports() -> None:
     imported = set[str]()
     for path in SOURCES:
-        # Training is for those who train: the extra `train`. So is triton, `kernels`.
+        # Training's dependencies are the extra `train`, triton is the extra `kernels`.
         if "training" not in path.parts:
             imported |= imported_packages(ast.parse(path.read_text(encoding="utf-8")))
     imported -= {*sys.stdlib_module_names, "midspan", "triton"}
@@ -38,7 +38,7 @@ def test_what_is_declared_is_what_is_imported() -> None:
     assert grammars <= declared
 
 
-def test_every_dependency_has_a_word_on_what_it_is_for() -> None:
+def test_every_dependency_has_a_comment_on_its_use() -> None:
     lines = (
         (ROOT / "pyproject.toml")
         .read_text(encoding="utf-8")
@@ -46,18 +46,18 @@ def test_every_dependency_has_a_word_on_what_it_is_for() -> None:
         .split("\n]")[0]
         .splitlines()
     )
-    # Those of one subject stand together below theirs.
+    # Dependencies of one subject share a comment above them.
     assert lines[0].startswith("    # ")
     assert sum(line.startswith("    # ") for line in lines) >= 8
 
 
-# What only extras bring, and what is not brought any more.
+# Packages of extras, and former dependencies.
 BLOCKED = ("matplotlib", "numpy", "onnx", "onnxruntime", "transformers", "triton")
 
 
 @pytest.mark.timeout(240)
-def test_a_gap_is_filled_without_what_is_not_declared(tmp_path: Path) -> None:
-    """In a process that has none of it, and in which a warning is an error."""
+def test_a_gap_is_filled_without_undeclared_packages(tmp_path: Path) -> None:
+    """In a process that cannot import them, and in which a warning is an error."""
     (tmp_path / "add.py").write_text("def add(a, b):\n    return \n\n\nprint(add(1, 2))\n", encoding="utf-8")
     script = f"""
 import sys

@@ -1,4 +1,4 @@
-"""The floors: who may import what, and how long files and functions may grow."""
+"""The floors: which may import which, and how long files and functions may be."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ THIRD_PARTY = {
     "kernels": {"torch", "triton"},
 }
 THIRD_PARTY_BY_FILE = {
-    # The hub's local cache, for a checkpoint that is named and not a folder.
+    # The hub's local cache, for a checkpoint that is given by name instead of by folder.
     "engine/weights/load.py": {"huggingface_hub"},
     "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
-# Above MOST_PARAMETERS still, each to be cured where it stands; the list may only get shorter.
+# Functions that still have more than MOST_PARAMETERS; the list may only get shorter.
 MOST_PARAMETERS = 5
 WIDE = {
     "engine/training/objective.py canvas_loss",
     "engine/training/run.py __init__",
     "engine/weights/load.py load_weights",
 }
-# What the engine may know of its backends from outside of their folder: the protocol, and who chooses.
+# Modules of engine/backends that the rest of the engine may import: the protocol, the choice, and process settings.
 BACKENDS = "midspan.engine.backends."
 KNOWN_BACKENDS = {BACKENDS + name for name in ("backend", "choose", "process")}
 WEAK_NAMES = ("Manager", "Handler", "Helper", "Util", "Utils", "Wrapper", "Base")
@@ -44,7 +44,7 @@ def identify(path: Path) -> str:
 
 
 def imported_packages(tree: ast.Module) -> set[str]:
-    """Top-level names of every absolute import in the module, wherever it stands."""
+    """Top-level names of every absolute import in the module, at any level of nesting."""
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     return {name.partition(".")[0] for name in names}
@@ -55,7 +55,7 @@ def functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def test_import_contracts_hold() -> None:
-    # In a process of its own: it sets logging up anew, which would end other tests' logs.
+    # In a process of its own, because import-linter reconfigures logging, which would end other tests' logs.
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, timeout=100, check=True)
 
@@ -84,14 +84,14 @@ def test_functions_stay_short(path: Path) -> None:
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Without the object or class itself."""
+    """Names of a function's parameters without self or cls."""
     given = function.args
     names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
 
 def holds_kernels(tree: ast.Module) -> bool:
-    """Whether it defines a Triton kernel: its launcher and its reference take what the kernel takes."""
+    """Whether a module defines a Triton kernel: its launcher and reference have the kernel's parameters."""
     return any("jit" in ast.unparse(decorator) for one in functions(tree) for decorator in one.decorator_list)
 
 
@@ -105,27 +105,27 @@ def test_functions_take_few_parameters() -> None:
         if len(parameters(function)) > MOST_PARAMETERS
     }
     assert wide - WIDE == set()
-    assert WIDE - wide == set(), "cured: take it out of the list"
+    assert WIDE - wide == set(), "no longer wide: take it out of the list"
 
 
 def module_of(path: Path) -> str:
-    """Its dotted name below `midspan`."""
+    """A file's dotted module name below `midspan`."""
     return identify(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
 def imported_modules(tree: ast.Module, modules: set[str]) -> set[str]:
-    """Which of `modules` it imports, wherever the import stands, under TYPE_CHECKING too."""
+    """Those of `modules` that a module imports, at any level of nesting, under TYPE_CHECKING too."""
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module is not None:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     named = {name.removeprefix("midspan.") for name in found if name.startswith("midspan.")}
-    # A package is not imported for its own sake where a module of it is.
+    # Importing a module of a package does not count as importing the package.
     return {name for name in named & modules if not any(other.startswith(f"{name}.") for other in named & modules)}
 
 
 def circles(imports: dict[str, set[str]]) -> list[set[str]]:
-    """Modules that reach each other, one set a circle."""
+    """Import circles: sets of modules that reach each other."""
 
     def reach(start: str) -> set[str]:
         seen, left = set[str](), [start]
@@ -149,13 +149,13 @@ def test_no_modules_import_each_other() -> None:
     assert circles(imports) == []
 
 
-def test_circles_are_found_however_long_they_are() -> None:
+def test_import_circles_of_any_length_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [{"a", "b", "c"}]
     assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if identify(path).startswith("engine/")], ids=identify)
-def test_nothing_above_the_backends_knows_which_there_are(path: Path) -> None:
+def test_the_rest_of_the_engine_imports_no_single_backend(path: Path) -> None:
     if identify(path).startswith("engine/backends/"):
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -184,7 +184,7 @@ def test_a_folder_holds_few_files_beside_its_wings(folder: Path) -> None:
 
 
 def test_the_documents_name_files_that_are_there() -> None:
-    # Experiments name code that lost and is gone.
+    # docs/experiments.md names code that was tried and removed.
     docs = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs/experiments.md"}
     pages = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "README.md", *docs]
     named = re.compile(r"`((?:server|engine|kernels|benchmarks|tests|docs)/[\w/.]+)`")

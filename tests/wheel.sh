@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the wheel given in a new environment, as a user does, and fills a gap there with the network cut off.
+# Installs the given wheel in a new environment, as a user does, and fills a gap there without network access.
 set -euo pipefail
 wheel=$(realpath "$1")
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,7 +12,7 @@ pip "$wheel"
 cd "$place"
 printf 'def add(a, b):\n    return \n\n\nprint(add(1, 2))\n' > add.py
 offline=()
-# No packet leaves a network of its own.
+# In a network namespace of its own nothing can be reached.
 if unshare --map-root-user --net true 2>/dev/null; then offline=(unshare --map-root-user --net); fi
 "${offline[@]}" venv/bin/midspan fill add.py --at 2:12 --json | grep -q '"text": "[^"]'
 venv/bin/python - <<'PYTHON'

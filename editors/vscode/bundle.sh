@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts into bundled/ what the extension installs where no midspan is: its source package, and the versions it was tested with.
+# Puts into bundled/ what the extension installs if it finds no midspan: midspan's source package and constraints.txt,
+# the versions it was tested with.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)

@@ -10,7 +10,7 @@ import torch
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas, Plan, Rng
 from midspan.engine.denoise import Step, denoise
-from midspan.engine.sampling import LogitsNetwork
+from midspan.engine.sampling import LogitsNetwork, Samples, permitted
 
 
 class CanvasReader(Protocol):
@@ -44,6 +44,18 @@ class CanvasReader(Protocol):
 
     def keep_canvases(self, cache: Cache, rows: torch.Tensor, width: int) -> None:
         """Keep only canvases `rows` [B'] (ascending) of those [B, width] that `denoise` has read last."""
+
+
+class CanvasSampler(CanvasReader, Protocol):
+    """One that also samples."""
+
+    def sample(
+        self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor
+    ) -> Samples:
+        """A denoise step's samples for hidden rows [R, d]; sampling.sample computes the same from logits.
+
+        `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
+        """
 
 
 class BoundCanvases(LogitsNetwork):
@@ -88,3 +100,19 @@ class BoundCanvases(LogitsNetwork):
     def soft(self, logits: torch.Tensor) -> torch.Tensor:
         """See sampling.LogitsNetwork."""
         return self._backend.soft(logits)
+
+
+class SampledCanvases(BoundCanvases):
+    """Bound canvases whose samples are the backend's own."""
+
+    def __init__(self, backend: CanvasSampler, cache: Cache, canvas: Canvas) -> None:
+        super().__init__(backend, cache, canvas)
+        self._sampler = backend
+        self._allowed = permitted(canvas, backend.vocab_size)  # the same in every step
+
+    def sample(
+        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
+    ) -> Samples:
+        """See denoise.Network."""
+        hidden, first = self._hidden(ids, soft, canvas.free), canvas.free.nonzero()[:, 1] == 0
+        return self._sampler.sample(hidden, temperature, self._allowed, first, rng.uniform(len(hidden)))

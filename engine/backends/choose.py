@@ -10,10 +10,12 @@ from midspan.engine.api import OnProgress
 from midspan.engine.backends import triton
 from midspan.engine.backends.backend import Backend, CanvasBackend
 from midspan.engine.backends.cpu import CpuBackend
+from midspan.engine.backends.cpu_decoder import CpuDecoder
+from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
 from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.backends.plain import TorchBackend, TorchCanvasBackend
-from midspan.engine.llama import LlamaConfig
+from midspan.engine.llama import Llama, LlamaConfig
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
 from midspan.engine.weights.gguf_file import GgufFile
@@ -41,18 +43,40 @@ def load_backend(
 
 
 def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None) -> Backend:
-    """Load a network of the `llama` family into a backend: plain torch, in the fastest dtype.
+    """Load a network of the `llama` family into a backend: the CPU's own kernels in int8, or plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
-    return TorchBackend(load_llama(folder, config, fastest_dtype(place), place, progress))
+    why = _no_decoder(config, place)
+    return _causal(load_llama(folder, config, _causal_dtype(place, why), place, progress), why)
 
 
 def load_causal_gguf(
     found: GgufFile, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None
 ) -> Backend:
     """The same from a GGUF file, whatever its forms; see load_causal."""
-    return TorchBackend(load_gguf(found, config, fastest_dtype(place), place, progress))
+    why = _no_decoder(config, place)
+    return _causal(load_gguf(found, config, _causal_dtype(place, why), place, progress), why)
+
+
+def _no_decoder(config: LlamaConfig, place: torch.device) -> str | None:
+    """Why a network of the `llama` family does not run on the CPU's own kernels; None if it does."""
+    if place.type != "cpu":
+        return f"there are no kernels for {place.type}"
+    library = native.library()
+    return native.absent() if library is None else unfit_decoder(config, library.lanes)
+
+
+def _causal_dtype(place: torch.device, why: str | None) -> torch.dtype:
+    """The kernels are packed from float32; plain torch computes in the fastest dtype."""
+    return torch.float32 if why is None else fastest_dtype(place)
+
+
+def _causal(model: Llama, why: str | None) -> Backend:
+    library = native.library()
+    if library is not None and why is None:
+        return CpuDecoder(model, library)
+    return TorchBackend(model, (("network", f"torch, as {why}"),))
 
 
 def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:

@@ -8,22 +8,21 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import torch
 
 from midspan.engine.backends.backend import BranchMask, Description
-from midspan.engine.backends.bound import BoundCanvases
+from midspan.engine.backends.bound import SampledCanvases
+from midspan.engine.backends.cpu_calls import CpuVocabulary, Mask, addresses, product_threads, rows_of
 from midspan.engine.backends.cpu_weights import Weights
 from midspan.engine.backends.plain import FIRST_CAPACITY
 from midspan.engine.backends.trie import Trie
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas, Rng
+from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.model import DiffusionGemma, rope_frequencies, rope_tables
-from midspan.engine.next_token import NextToken
-from midspan.engine.sampling import Samples, permitted
+from midspan.engine.sampling import Samples
 from midspan.engine.weights.quantized import count_parameters
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -41,45 +40,25 @@ class Stretch(NamedTuple):
     of_canvas: int = 0
 
 
-@cache
-def product_threads() -> int:
-    """Threads of the kernels' products: as many as torch's at the first load, before a worker gives torch one."""
-    return torch.get_num_threads()
-
-
-class CpuBackend:
+class CpuBackend(CpuVocabulary):
     """DiffusionGemma whose layers and vocabulary are C++; see CanvasBackend. Keeps nothing of the model itself."""
 
     @torch.no_grad()
     def __init__(self, model: DiffusionGemma, library: Library) -> None:
-        self.config, self.library = model.config, library
+        self.config = model.config
         self._parameters = count_parameters(model)
         self._kinds = list(dict.fromkeys(model.shapes))
         self._frequencies = [rope_frequencies(shape) for shape in self._kinds]
         self._tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._weights = Weights(model, self._kinds, library.lanes, product_threads())
+        super().__init__(library, self._weights.network)
         # Memory for keys and values, and its view for the canvases of the last step [2, L, B, H, width, D].
         self._room = self._canvases = torch.empty(0)
-
-    @property
-    def vocab_size(self) -> int:
-        """See Backend."""
-        return self.config.vocab_size
 
     @property
     def canvas_length(self) -> int:
         """See CanvasBackend."""
         return self.config.canvas_length
-
-    @property
-    def device(self) -> torch.device:
-        """See Backend."""
-        return torch.device("cpu")
-
-    @property
-    def network(self) -> native.Network:
-        """The structure that the kernels read."""
-        return self._weights.network
 
     def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
         """See Backend."""
@@ -106,18 +85,11 @@ class CpuBackend:
 
     def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
         """See CanvasBackend."""
-        return CpuCanvases(self, cache, canvas)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """See Backend."""
-        rows = _rows(hidden)
-        out = torch.empty(len(rows), self.config.vocab_size)
-        self._call("logits", rows, len(rows), out)
-        return out.view(*hidden.shape[:-1], self.config.vocab_size)
+        return SampledCanvases(self, cache, canvas)
 
     def soft_embed(self, probabilities: torch.Tensor) -> torch.Tensor:
         """The expected embeddings [..., d] of weights of ids [..., V]; those below the last bit of 1 count as none."""
-        rows = _rows(probabilities)
+        rows = rows_of(probabilities)
         out = torch.empty(len(rows), self.config.hidden_size)
         self._call("soft", rows, len(rows), out)
         return out.view(*probabilities.shape[:-1], self.config.hidden_size)
@@ -126,29 +98,11 @@ class CpuBackend:
         """See bound.CanvasReader."""
         return self.soft_embed(torch.softmax(logits, dim=-1))
 
-    def log_probabilities(self, hidden: torch.Tensor, rows: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """See Backend."""
-        hidden, out = _rows(hidden), torch.empty(len(wanted))
-        room = torch.empty(len(hidden), self.config.vocab_size)
-        self._call("log_probabilities", hidden, len(hidden), rows, wanted, len(wanted), room, out)
-        return out
-
-    def next_token(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
-        """See Backend."""
-        rows, count = _rows(hidden), len(hidden)
-        logits, values = torch.empty(count, self.config.vocab_size), torch.empty(count, width)
-        ids, (ends, log_sum) = torch.empty(count, width, dtype=torch.long), torch.empty(2, count)
-        self._call("following", rows, count, inner, stops, width, logits, values, ids, ends, log_sum)
-        return NextToken(values, ids, ends, log_sum, logits)
-
     def sample(
         self, hidden: torch.Tensor, temperature: float, allowed: torch.Tensor, first: torch.Tensor, at: torch.Tensor
     ) -> Samples:
-        """A denoise step's samples for hidden rows [R, d]; sampling.sample computes the same from logits.
-
-        `allowed` [2, V] and `first` [R] are booleans, `at` [R] is where in the cumulative distribution samples are.
-        """
-        rows, count = _rows(hidden), len(hidden)
+        """See bound.CanvasSampler."""
+        rows, count = rows_of(hidden), len(hidden)
         weights, entropy = torch.empty(count, self.config.vocab_size), torch.empty(count)
         sample, argmax = torch.empty(2, count, dtype=torch.long)
         heat = ctypes.c_float(temperature)
@@ -159,21 +113,6 @@ class CpuBackend:
             argmax,
             lambda kept: self.soft_embed(weights if kept is None else weights[kept]),
         )
-
-    def _call(self, name: str, *arguments: torch.Tensor | int | ctypes.c_float | ctypes.Structure) -> None:
-        """Call one of the library's functions on the network. Raises ValueError, as for ids out of range."""
-        given: list[object] = []
-        for one in arguments:
-            if isinstance(one, torch.Tensor):
-                assert one.is_contiguous(), "the kernels take no strides"
-                given.append(ctypes.c_void_p(one.data_ptr()))
-            elif isinstance(one, ctypes.Structure):
-                given.append(ctypes.byref(one))
-            else:
-                given.append(ctypes.c_int64(one) if isinstance(one, int) else one)
-        wrong = getattr(self.library.functions, f"midspan_{name}")(ctypes.byref(self.network), *given)
-        if wrong is not None:
-            raise ValueError(wrong.decode())
 
     def prefill(self, ids: torch.Tensor, cache: Cache, last: int | None = None) -> torch.Tensor:
         """See Backend."""
@@ -267,9 +206,9 @@ class CpuBackend:
         ids, positions, masks = rows.ids.contiguous(), rows.positions, rows.masks
         soft = None if rows.soft is None else rows.soft.contiguous()
         out = torch.empty(*ids.shape, self.config.hidden_size)
-        lists = [_array(each) for each in (before.keys, before.values, own.keys, own.values)]
+        lists = [addresses(each) for each in (before.keys, before.values, own.keys, own.values)]
         tables = self._turns(int(positions.max()) + 1)
-        lists += [_array([table.data_ptr() for table in of_kind]) for of_kind in zip(*tables, strict=True)]
+        lists += [addresses([table.data_ptr() for table in of_kind]) for of_kind in zip(*tables, strict=True)]
         sees = (native.Sees * len(masks))(*(mask.sees for mask in masks))
         before_k, before_v, own_k, own_v, cos, sin = map(ctypes.addressof, lists)
         read = native.Read(
@@ -297,22 +236,6 @@ class CpuBackend:
         return self._tables
 
 
-class CpuCanvases(BoundCanvases):
-    """Bound canvases that are sampled by one call of the kernels."""
-
-    _backend: CpuBackend
-    _allowed: torch.Tensor | None = None  # the same in every step
-
-    def sample(
-        self, ids: torch.Tensor, soft: torch.Tensor | None, canvas: Canvas, temperature: float, rng: Rng
-    ) -> Samples:
-        """See denoise.Network."""
-        hidden, first = self._hidden(ids, soft, canvas.free), canvas.free.nonzero()[:, 1] == 0
-        if self._allowed is None:
-            self._allowed = permitted(canvas, self.vocab_size)
-        return self._backend.sample(hidden, temperature, self._allowed, first, rng.uniform(len(hidden)))
-
-
 class Rows(NamedTuple):
     """The input of one call: ids [B, N], positions [N], masks by kind of layer, soft embeddings [B, N, d].
 
@@ -328,45 +251,8 @@ class Rows(NamedTuple):
     unread: int = 0
 
 
-class Mask(NamedTuple):
-    """A mask for the kernels, and the tensor that it points to, which must live as long."""
-
-    sees: native.Sees
-    seen: torch.Tensor | None = None
-
-    @classmethod
-    def of_none(cls) -> Mask:
-        """No mask: every row sees every key."""
-        return cls(native.Sees())
-
-    @classmethod
-    def by_row(cls, seen: torch.Tensor, first: int) -> Mask:
-        """From boolean [N, keys from `first` on]; earlier keys are visible."""
-        if len(seen) == 1 and bool(seen.all()):
-            return cls.of_none()
-        rows, keys = seen.shape
-        out = torch.zeros(keys, rows + native.SPARE, dtype=torch.bool)
-        out[:, :rows] = seen.T
-        return cls(native.Sees(out.data_ptr(), first, 0, rows + native.SPARE, 1), out)
-
-    @classmethod
-    def by_key(cls, seen: torch.Tensor, first: int) -> Mask:
-        """From boolean [1 or B, keys from `first` on] for all rows of a canvas; earlier keys are visible."""
-        out = seen.contiguous()
-        return cls(native.Sees(out.data_ptr(), first, out.shape[1] if len(out) > 1 else 0, 1, 0), out)
-
-
 def _prefix(cache: Cache) -> Stretch:
     """The valid part of a cache."""
     both = [cache.whole(layer) for layer in range(cache.layers)]
     keys, values = ([pair[side].data_ptr() for pair in both] for side in range(2))
     return Stretch(keys, values, cache.length, both[0][0].stride(1))
-
-
-def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """[.., d] as contiguous [R, d]."""
-    return tensor.reshape(tensor.numel() // tensor.shape[-1], tensor.shape[-1]).contiguous()
-
-
-def _array(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(addresses))(*addresses)

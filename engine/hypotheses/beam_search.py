@@ -9,7 +9,7 @@ a checkpoint with `beams` ranks them beside its canvases.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self
@@ -80,7 +80,7 @@ class FimPrompt(Lettered, Protocol):
         """Boolean [V]: tokens whose text begins with `heal`; None if no text was healed."""
 
     def fim_ids(self, layout: Layout) -> list[int]:
-        """The prompt."""
+        """The prompt of a layout, behind which its gap is read."""
 
 
 class FillInTheMiddle:
@@ -101,14 +101,6 @@ class FillInTheMiddle:
     def reset(self) -> None:
         """Drop the prompt's cache, as after a failure in the middle of a fill; the next fill makes a new one."""
         self.__dict__.pop("prefix", None)
-
-    def encode(self, layout: Layout, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Make the cache hold the prompt of a layout, behind which its FimGap is read; not all where interrupted."""
-        self.prefix.encode(self.prompt_ids(layout), interrupted)
-
-    def prompt_ids(self, layout: Layout) -> list[int]:
-        """The prompt of a layout."""
-        return self.prompt.fim_ids(layout)
 
     def rules(self, layout: Layout, kind: GapKind) -> Rules:
         """The ids that token healing and the kind of gap allow, and those that end it.
@@ -137,7 +129,7 @@ class FillInTheMiddle:
         )
 
     def gap(self, layout: Layout, kind: GapKind) -> FimGap:
-        """A gap behind the prompt that `encode` has cached."""
+        """A gap behind its layout's prompt, which `prefix` has encoded before."""
         return FimGap(self, layout, self.rules(layout, kind))
 
     def beam_cache(self) -> BeamCache:

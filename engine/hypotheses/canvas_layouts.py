@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
 from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.task import Task
 from midspan.engine.prompts.prompt import Layout, Prompt
 
 
@@ -19,6 +20,12 @@ class CanvasLayout:
     layout: Layout
     width: int
     device: torch.device
+
+    @classmethod
+    def of(cls, task: Task, layout: Layout, width: int) -> Self:
+        """For a block of a task; no canvas is wider than the network was trained on."""
+        backend = task.backend
+        return cls(prompt=task.prompt, layout=layout, width=min(backend.canvas_length, width), device=backend.device)
 
     def lay_canvases(self, slots: tuple[int, ...], each: int) -> Canvas:
         """`each` canvases for every slot size: free slots, then frozen suffix up to the width [B, width]."""
@@ -35,33 +42,11 @@ class CanvasLayout:
             ids=ids.to(self.device),
             free=free.to(self.device),
             valid=None if bool(valid.all()) else valid.to(self.device),
-            allowed_first=self._allowed_first(),
+            allowed_first=self.allowed_first(),
             banned=self.prompt.banned,
         )
 
-    def lay_draft(self, ids: Sequence[int], free: Sequence[bool], each: int) -> Canvas:
-        """`each` canvases of a draft's ids, some of them free [each, at most width].
-
-        No slot may hold filler or the end of a turn, so that the token count does not change.
-        """
-        return self._lay_ids(ids, free, each, tuple({*self.prompt.banned, *self.prompt.special_ids}))
-
-    def lay_repairs(self, ids: Sequence[int], wrong: Sequence[bool], each: int) -> Canvas:
-        """`each` canvases of a fill whose wrong tokens are free [each, at most width]."""
-        return self._lay_ids(ids, wrong, each, self.prompt.banned)
-
-    def _lay_ids(self, ids: Sequence[int], free: Sequence[bool], each: int, banned: tuple[int, ...]) -> Canvas:
-        row = [*ids, *self.layout.suffix][: self.width]
-        mask = torch.zeros(each, len(row), dtype=torch.bool)
-        mask[:, : len(free)] = torch.tensor(free, dtype=torch.bool)
-        return Canvas(
-            ids=torch.tensor(row).expand(each, -1).to(self.device),
-            free=mask.to(self.device),
-            allowed_first=self._allowed_first(),
-            banned=banned,
-            gap=torch.full((each,), len(ids)),
-        )
-
-    def _allowed_first(self) -> torch.Tensor | None:
+    def allowed_first(self) -> torch.Tensor | None:
+        """Boolean [V]: what the first slot may hold, by token healing; None if no text was healed."""
         allowed = self.prompt.allowed_first(self.layout.heal)
         return None if allowed is None else allowed.to(self.device)

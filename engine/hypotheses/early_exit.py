@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
+from midspan.engine.hypotheses.beam_search import Beam
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
-from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.signs import Signs, hypotheses_of
 from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
 from midspan.engine.hypotheses.task import Task
-from midspan.engine.settings import EarlyExit
+from midspan.engine.settings import EarlyExit, Ranking
 
 
 def ends_early(task: Task) -> bool:
@@ -41,3 +44,15 @@ def decide(
         return [], read
     sure = confidence >= max(rule.accept, min_confidence)
     return ([replace(ranked[0], early_confidence=confidence)] if sure else None), read
+
+
+@torch.inference_mode()
+def rank_proposals(proposals: Proposals, weights: Ranking) -> tuple[list[Hypothesis], Proposals]:
+    """Rank proposals by fill-in-the-middle alone, the best first; also returns the proposals with these readings.
+
+    Features of the causal reading are zero.
+    """
+    gaps = [*dict.fromkeys((*proposals.beams, *proposals.similar_lines))]
+    by_fim = proposals.read_all(gaps)
+    signs = [Signs(gap, [], ended=True, denoised=False, by_fim=by_fim.get(gap, Beam())) for gap in gaps]
+    return hypotheses_of(signs, proposals, weights), replace(proposals, readings=by_fim)

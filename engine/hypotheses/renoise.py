@@ -1,11 +1,16 @@
-"""A draft partly renoised: which of its tokens are denoised again, and in what pieces."""
+"""A draft partly renoised: which of its tokens are denoised again, in what pieces, and their canvases."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
+from midspan.engine.canvas import Canvas
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Proposals
 from midspan.engine.hypotheses.task import MAX_EACH, Task
@@ -67,6 +72,25 @@ def choose_free(count: int, strength: float, seed: int) -> tuple[bool, ...]:
     return tuple(free)
 
 
+def lay_draft(
+    layout: CanvasLayout, ids: Sequence[int], free: Sequence[bool], each: int, banned: tuple[int, ...]
+) -> Canvas:
+    """`each` canvases of a draft's ids, some of them free, with suffix behind [each, at most the width].
+
+    No slot may hold an id of `banned`.
+    """
+    row = [*ids, *layout.layout.suffix][: layout.width]
+    mask = torch.zeros(each, len(row), dtype=torch.bool)
+    mask[:, : len(free)] = torch.tensor(free, dtype=torch.bool)
+    return Canvas(
+        ids=torch.tensor(row).expand(each, -1).to(layout.device),
+        free=mask.to(layout.device),
+        allowed_first=layout.allowed_first(),
+        banned=banned,
+        gap=torch.full((each,), len(ids)),
+    )
+
+
 def rewrite(task: Task, strength: float) -> None:
     """Renoise a share of the hole's draft, piece by piece; later pieces keep the draft's tokens until their turn.
 
@@ -75,19 +99,21 @@ def rewrite(task: Task, strength: float) -> None:
     out, hole, laid = task.out, task.hole, task.layout
     draft = Draft.of(task.prompt, hole.draft, laid, strength, task.budget.seed)
     ids, size = list(draft.ids), max(task.settings.layout.block_slots)
+    # Neither filler nor the end of a turn, so that the token count does not change.
+    banned = tuple({*task.prompt.banned, *task.prompt.special_ids})
     each, pieces = max(CANVASES, min(MAX_EACH, task.budget.candidates)), draft.pieces(size)
     for number, (begin, end) in enumerate(pieces):
         before, behind = ids[:begin], ids[end:]
         prefix, suffix = [*laid.prefix, *before], [*behind, *laid.suffix]
         layout = Layout(prefix=prefix, suffix=suffix, heal="" if begin else laid.heal, append=laid.append)
-        block = Block(task, layout, number)
-        canvas = block.layout(2 * size).lay_draft(ids[begin:end], draft.free[begin:end], each)
-        ranked = block.denoise(canvas, task.plan, Proposals())
+        laying = CanvasLayout.of(task, layout, 2 * size)
+        canvas = lay_draft(laying, ids[begin:end], draft.free[begin:end], each, banned)
+        ranked = Block(task, layout, task.rng(number)).denoise(canvas, task.plan, Proposals())
         interrupted = task.observer.interrupted()
         if interrupted or (out.stopped == "deadline" and end < pieces[-1][1]):
             out.ranked, out.stopped = [], "cancelled" if interrupted else "deadline"
             return
-        whole = task.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
+        whole = task.checker.order([replace(one, ids=(*before, *one.ids, *behind)) for one in ranked])
         out.ranked = [out.ranked[0].combined(one) for one in whole] if out.ranked else whole
         ids = list(whole[0].ids)
 

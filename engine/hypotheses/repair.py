@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from midspan.engine.hypotheses.canvas_layouts import CanvasLayout
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
+from midspan.engine.hypotheses.renoise import lay_draft
 from midspan.engine.prompts.prompt import Layout, Prompt
 
 REPAIRS = 3  # canvases
 REPAIR_STEPS = 2
 
 
-def repair(block: Block) -> list[Hypothesis]:
-    """A block's hypotheses and the repairs of the best one, in their final order."""
-    task, ordered = block.task, block.ranked
-    best = ordered[0]
+def repair(block: Block, ordered: list[Hypothesis]) -> list[Hypothesis]:
+    """A block's hypotheses, the best first, and the repairs of that one, in their final order."""
+    task, best = block.task, ordered[0]
     wrong = wrong_tokens(task.prompt, best.ids, task.layout, task.checker.errors(best.ids))
     if not any(wrong):
         return ordered
     # A similar line may be longer than the largest slot size.
-    layout = block.layout(2 * max(*task.settings.layout.slots, len(best.ids)))
-    canvas = layout.lay_repairs(best.ids, wrong, REPAIRS)
+    layout = CanvasLayout.of(task, block.layout, 2 * max(*task.settings.layout.slots, len(best.ids)))
+    canvas = lay_draft(layout, best.ids, wrong, REPAIRS, task.prompt.banned)
     # The proposals are among `ordered` already; only their readings are needed.
     only_readings = Proposals(read=task.out.proposals.read)
     more = block.denoise(canvas, replace(task.plan, steps=REPAIR_STEPS), only_readings)
     known = {one.ids for one in ordered}
-    return task.order([*ordered, *(one for one in more if one.ids not in known)])
+    return task.checker.order([*ordered, *(one for one in more if one.ids not in known)])
 
 
 def wrong_tokens(prompt: Prompt, ids: Sequence[int], layout: Layout, spans: Sequence[tuple[int, int]]) -> list[bool]:

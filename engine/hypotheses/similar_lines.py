@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 
 from midspan.engine.api import Hole
+from midspan.engine.hypotheses.hypothesis import Gap
+from midspan.engine.prompts.tokens import Tokens
 
 WORD = re.compile(r"\w+|\s+|[^\w\s]")
 # Points for: the whole beginning shared, a character shared with a line around, no distance, another such line.
@@ -90,6 +92,18 @@ class _Lines:
         """How similar these two lines are to those around the gap."""
         own_below = self.lines[self.at] if self.at < len(self.lines) else ""
         return (_common(above, self.above) + _common(below, own_below)) * (AROUND if self.stem else 1.0)
+
+
+def similar_gaps(hole: Hole, count: int, prompt: Tokens, heal: str, longest: int) -> dict[Gap, float]:
+    """Gap ids and evidence of at most `count` similar lines that token healing allows, of at most `longest` tokens."""
+    if not count:
+        return {}
+    allowed, out = prompt.allowed_first(heal), dict[Gap, float]()
+    for line in similar_lines(hole, count):
+        gap = tuple(prompt.encode(heal + line.text))
+        if len(gap) <= longest and (allowed is None or bool(allowed[gap[0]])):
+            out[gap] = line.evidence
+    return out
 
 
 def similar_lines(hole: Hole, count: int) -> list[SimilarLine]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from midspan.engine.api import Hole, Judge
@@ -16,39 +16,47 @@ from midspan.engine.settings import Ranking
 FARTHEST = 10.0
 
 
+@dataclass(slots=True)
 class SyntaxChecker:
-    """Checks the syntax of one hole's hypotheses; the judge is asked once for each."""
+    """Checks the syntax of one hole's hypotheses; the judge is asked once for each.
 
-    def __init__(self, judge: Judge | None, hole: Hole, prompt: Lettered, layout: Layout) -> None:
-        self._judge, self._hole, self._prompt, self._layout = judge, hole, prompt, layout
-        self._errors: dict[Gap, tuple[tuple[int, int], ...]] = {}
-        self._texts: dict[Gap, str] = {}
+    An error costs `penalty` nats. No more are checked than it takes to know the first `wanted` texts.
+    """
+
+    judge: Judge | None
+    hole: Hole
+    prompt: Lettered
+    layout: Layout
+    penalty: float = Ranking().syntax
+    wanted: int = 1
+    _errors: dict[Gap, tuple[tuple[int, int], ...]] = field(default_factory=dict, init=False, repr=False)
+    _texts: dict[Gap, str] = field(default_factory=dict, init=False, repr=False)
 
     def text(self, ids: Gap) -> str:
         """What a hypothesis inserts."""
         if ids not in self._texts:
-            self._texts[ids] = self._prompt.text(list(ids), self._layout)
+            self._texts[ids] = self.prompt.text(list(ids), self.layout)
         return self._texts[ids]
 
     def errors(self, ids: Gap) -> tuple[tuple[int, int], ...]:
         """Character ranges of the inserted text that are wrong; none without a judge."""
-        if self._judge is None:
+        if self.judge is None:
             return ()
         if ids not in self._errors:
-            self._errors[ids] = self._judge(self._hole, self.text(ids))
+            self._errors[ids] = self.judge(self.hole, self.text(ids))
         return self._errors[ids]
 
     def parses(self, one: Hypothesis) -> bool:
         """Whether a hypothesis has no syntax error."""
         return not self.errors(one.ids)
 
-    def order(self, ranked: list[Hypothesis], penalty: float, wanted: int) -> list[Hypothesis]:
+    def order(self, ranked: list[Hypothesis]) -> list[Hypothesis]:
         """See `with_syntax`; checks until the first `wanted` texts and the margin behind the last of them are known."""
 
         def enough(order: list[Hypothesis]) -> bool:
-            return len({text for one in order if (text := self.text(one.ids)).strip()}) > wanted
+            return len({text for one in order if (text := self.text(one.ids)).strip()}) > self.wanted
 
-        return with_syntax(ranked, self.parses, penalty, enough)
+        return with_syntax(ranked, self.parses, self.penalty, enough)
 
 
 def with_syntax(

@@ -100,7 +100,7 @@ class Task:
     @classmethod
     def begin(cls, source: Source, hole: Hole, budget: Budget, observer: FillObserver) -> Self:
         """The task of one fill, with the hole laid out."""
-        layout = source.prompt.lay_out(hole)
+        layout, penalty = source.prompt.lay_out(hole), source.settings.hypotheses.ranking.syntax
         return cls(
             backend=source.backend,
             prompt=source.prompt,
@@ -110,7 +110,7 @@ class Task:
             hole=hole,
             budget=budget,
             observer=observer,
-            checker=SyntaxChecker(source.judge, hole, source.prompt, layout),
+            checker=SyntaxChecker(source.judge, hole, source.prompt, layout, penalty, budget.candidates),
             out=Infilling(layout=layout),
         )
 
@@ -157,7 +157,3 @@ class Task:
     def rng(self, number: int) -> Rng:
         """The random numbers of the block or piece with this number."""
         return Rng(self.budget.seed + number, self.backend.device)
-
-    def order(self, ranked: list[Hypothesis]) -> list[Hypothesis]:
-        """Hypotheses in their final order, syntax errors behind."""
-        return self.checker.order(ranked, self.settings.hypotheses.ranking.syntax, self.budget.candidates)

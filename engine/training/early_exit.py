@@ -14,7 +14,7 @@ import torch
 
 from midspan.engine.api import Budget, Judge
 from midspan.engine.engine import load_infiller
-from midspan.engine.hypotheses.ranking import rank_proposals
+from midspan.engine.hypotheses.early_exit import rank_proposals
 from midspan.engine.hypotheses.syntax import FARTHEST, SyntaxChecker
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.infill import Infiller

@@ -1,5 +1,5 @@
-// Attention with scale 1, a lane to each row, so that a softmax needs no sum across lanes: SIDES registers of rows at
-// once, that each number of a key or value is read for all of them.
+// Attention with scale 1. Each row has a lane, so that a softmax needs no sum across lanes. SIDES registers of rows are
+// computed at once, so that each number of a key or value is read once for all of them.
 #pragma once
 
 #include "network.h"
@@ -7,13 +7,13 @@
 
 namespace midspan {
 
-// Keys or values of one head that lie together.
+// Contiguous keys and values of one head.
 struct Keys {
     const float *k, *v;  // [count, head_dim]
     int64_t count;
 };
 
-// Sees of one canvas, from one row on.
+// The mask of one canvas (Sees in network.h), from one row on.
 struct Mask {
     const uint8_t* at;
     int64_t first, of_key;
@@ -22,14 +22,14 @@ struct Mask {
     Floats operator()(int64_t key, int64_t row, Floats score) const {
         if (key < first) return score;
         const uint8_t* seen = at + (key - first) * of_key;
-        // Finite, so that a row that sees nothing is no row of NaN.
+        // Finite, so that a row that sees no key does not become NaN.
         if (!by_row) return *seen ? score : all(-1e9f);
         return __builtin_convertvector(load<Bytes>(seen + row), Ints) != 0 ? score : all(-1e9f);
     }
 };
 
-constexpr int FEW = LANES == 4 ? 2 : 6;  // rows that are fewer than a register's
-constexpr int TOGETHER = REGISTERS == 32 ? 8 : 4;  // keys, or numbers of a head, that are summed side by side
+constexpr int FEW = LANES == 4 ? 2 : 6;  // up to so many rows mix_few is faster than a register of rows
+constexpr int TOGETHER = REGISTERS == 32 ? 8 : 4;  // keys, or numbers of a head, that are summed at once
 
 // Scores [count, SIDES, LANES] of queries [size, SIDES, LANES] with `COUNT` keys.
 template <int SIDES, int COUNT>
@@ -73,8 +73,8 @@ inline void mix(const float* weights, const float* values, int64_t count, int64_
     }
 }
 
-// The same for the first ROWS lanes of one register only, where a register of a value's numbers is less work. The sums
-// are the same to the bit: key after key.
+// The same for the first ROWS lanes of one register only: registers hold numbers of a value instead of rows, which is
+// less work for few rows. Both add key after key, so the sums are equal to the bit.
 template <int ROWS>
 inline void mix_few(const float* weights, const float* values, int64_t count, int64_t size, float* out) {
     constexpr int ACROSS = 2;
@@ -96,11 +96,12 @@ inline void mix_few(const float* weights, const float* values, int64_t count, in
     }
 }
 
-// Queries [size, SIDES, LANES] over keys that lie in two places -> out [size, SIDES, LANES]. `room` is for the scores
-// of all keys; no more than `rows` lanes are looked at.
+// Queries [size, SIDES, LANES] over the keys of the cache and the canvas' own -> out [size, SIDES, LANES]. `room` is
+// memory for the scores of all keys [count, SIDES, LANES]. Only the first `rows` lanes of `out` are needed.
 template <int SIDES>
 inline void attend(
-    const float* queries, Keys before, Keys own, const Mask* mask, int64_t size, int64_t rows, float* room, float* out) {
+    const float* queries, Keys before, Keys own, const Mask* mask, int64_t size, int64_t rows, float* room,
+    float* out) {
     constexpr int64_t STEP = SIDES * LANES;
     const int64_t count = before.count + own.count;
     scores<SIDES>(queries, before.k, before.count, size, room);

@@ -1,20 +1,20 @@
-// Rows as bytes, and their dot products with weights, as each kind of CPU multiplies bytes. All sums are exact.
+// Activations quantised to bytes, and their dot products with int8 weights by each CPU's instructions. Sums are exact.
 #pragma once
 
 #include "simd.h"
 
 namespace midspan {
 
-constexpr float STEPS = 127.0f;  // a row's largest number, in bytes
+constexpr float STEPS = 127.0f;  // the byte of a row's largest number
 
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
-// One instruction sums four products of unsigned and signed bytes: rows lie around MIDDLE, which Product.start takes
-// away again.
+// One instruction sums four products of an unsigned and a signed byte. Rows are therefore stored with MIDDLE added, and
+// Product.start subtracts its share from the sums.
 constexpr int MIDDLE = 128;
 
 struct Four {
-    Ints bytes;  // the same four of a row in every lane
+    Ints bytes;  // the same four bytes of a row in every lane
 };
 
 inline Ints dot(Ints c, Four a, Ints b) {
@@ -27,20 +27,20 @@ inline Ints dot(Ints c, Four a, Ints b) {
 
 #elif defined(__AVX2__)
 
-// Two products of unsigned and signed bytes are summed in 16 bits, where 2 * 127 * 128 has room and 2 * 255 * 127 has
-// not: rows lie without their signs, which go to the weights.
+// One instruction sums two products of an unsigned and a signed byte in 16 bits, which hold 2 * 127 * 128 but not
+// 2 * 255 * 127. Rows are therefore stored as magnitudes, and their signs are applied to the weights.
 constexpr int MIDDLE = 0;
 #define MIDSPAN_SIGNS_APART
 
 struct Four {
-    Ints bytes, below;  // -1 in each byte of `below` whose number is below zero
+    Ints bytes, below;  // magnitudes; `below` has -1 in the byte of each number below zero
 };
 
-// A number below zero makes its weight -b - 1 in place of -b; left_out counts the ones.
+// For a number below zero the weight b becomes -b - 1 instead of -b; left_out makes up for the ones.
 inline Ints dot(Ints c, Four a, Ints b) {
     const __m256i pairs = _mm256_maddubs_epi16((__m256i)a.bytes, (__m256i)(a.below ^ b));
     const Ints sums = (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    // Said so, or the compiler adds after all products of a group, for which there are no registers.
+    // In assembly, because the compiler would add after all products of a group, for which there are too few registers.
     asm("vpaddd %1, %0, %0" : "+x"(c) : "x"(sums));
     return c;
 }
@@ -71,8 +71,9 @@ inline Ints everywhere(const uint8_t* four) {
     return all(bytes);
 }
 
-// Of a row of `size` numbers: its bytes, its numbers from i on (i a multiple of 4), what `dot` leaves out of it. `put`
-// lays a register of numbers down at i, from -127 to 127, and returns what is left out of them; `end` lays down that.
+// A row of `size` numbers: `row_bytes` is its size in memory, `four` reads four numbers from i on (i a multiple of 4),
+// and `left_out` is the part of a product that `dot` leaves out. `put` stores a register of numbers, -127 to 127, at i
+// and returns their part of left_out; `end` stores the sum of those.
 #ifdef MIDSPAN_SIGNS_APART
 
 inline int64_t row_bytes(int64_t size) { return 2 * size + 4; }
@@ -81,7 +82,7 @@ inline Ints left_out(const uint8_t* row, int64_t size) { return everywhere(row +
 
 inline Ints put(uint8_t* row, int64_t i, Ints numbers) {
     const Ints below = numbers < 0, bytes = below ? -numbers : numbers;
-    // The bytes of four lanes come together in each half of a register.
+    // Packing brings the bytes of four lanes together in each half of a register.
     const __m256i words = _mm256_packs_epi32((__m256i)bytes, (__m256i)below), both = _mm256_packs_epi16(words, words);
     store(row + 2 * i, _mm256_extract_epi64(both, 0));
     store(row + 2 * i + 8, _mm256_extract_epi64(both, 2));
@@ -105,7 +106,7 @@ inline void end(uint8_t*, int64_t, Ints) {}
 
 #endif
 
-// x [size] as a row, over its largest number, which is returned. Zeros make a row of zeros.
+// Quantises x [size] into a row, scaled by its largest magnitude, and returns that. Zeros become a row of zeros.
 inline float quantise(const float* x, int64_t size, uint8_t* row) {
     Floats most = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) {

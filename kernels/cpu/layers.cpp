@@ -1,4 +1,4 @@
-// The stack of layers over a cached prefix: engine/model.py's `run` in int8, some rows of a text or canvas at a time.
+// The stack of layers over a cached prefix: engine/model.py's `run` in int8, a piece of a text or canvas at a time.
 #include <algorithm>
 #include <vector>
 
@@ -9,10 +9,10 @@
 namespace midspan {
 namespace {
 
-constexpr int64_t MOST = MIDDLE ? 48 : 32;  // rows of a piece: beside a panel they fit the first-level cache
-constexpr int64_t SIDES = 2;   // registers of rows that attention takes together
-constexpr int64_t LEAST = 8;   // that another thread is woken for
-constexpr int64_t WEIGHTS = 8; // rows' time that reading the weights takes
+constexpr int64_t MOST = MIDDLE ? 48 : 32;  // rows of a piece at most: with a panel they fit the first-level cache
+constexpr int64_t SIDES = 2;   // registers of rows that attention computes together
+constexpr int64_t LEAST = 8;   // rows of a piece at least, for which another thread is worth waking
+constexpr int64_t WEIGHTS = 8; // the cost of reading the weights, in rows
 
 // Rows of one canvas that go through a layer together.
 struct Piece {
@@ -21,8 +21,8 @@ struct Piece {
 
 int64_t lanes_of(int64_t rows) { return (rows + LANES - 1) / LANES; }
 
-// Into how many pieces of at most MOST rows each canvas is cut, so that the busiest thread is done soonest: a piece costs
-// its rows, half as much for every lane that attention uses, and the weights.
+// The number of pieces of at most MOST rows that each canvas is cut into, so that the busiest thread ends soonest. The
+// cost of a piece is its rows, plus half as much for every lane that attention uses, plus WEIGHTS.
 int64_t cuts(const Read& read, int64_t threads) {
     int64_t best = 0, least = INT64_MAX;
     for (int64_t each = (read.rows + MOST - 1) / MOST; each == 1 || read.rows >= LEAST * each; ++each) {
@@ -45,7 +45,7 @@ std::vector<Piece> cut(const Read& read, int64_t threads) {
     return out;
 }
 
-// A thread's own memory for one piece; it stays from call to call.
+// A thread's own memory for one piece, kept from call to call.
 struct Scratch {
     std::vector<uint8_t> bytes;
     std::vector<float> wide, narrow, other, scores, queries, values;
@@ -66,7 +66,7 @@ struct Scratch {
 
 class Reading {
 public:
-    // `queries` is room that may stay from call to call.
+    // `queries` is memory that may be kept from call to call.
     Reading(const Network& net, const Read& read, std::vector<float>& queries)
         : net_(net), read_(read), pieces_(cut(read, net.threads)), queries_(queries), x_(read.out) {
         const size_t wanted = pieces_.size() * lanes_of(MOST) * net.heads * net.head_dim * LANES;
@@ -85,7 +85,7 @@ public:
                 project(i, net_.layer[0], 0, own);
             }
             for (int64_t layer = 0; layer < net_.layers; ++layer) {
-                // Every piece's keys are there now; those of the next layer lie elsewhere.
+                // All pieces' keys of this layer are written by now; the next layer's have other memory.
 #pragma omp for schedule(static, 1)
                 for (int64_t i = 0; i < count; ++i) {
                     finish(i, net_.layer[layer], layer, own);
@@ -104,7 +104,7 @@ private:
         return queries_.data() + piece * lanes_of(MOST) * net_.heads * net_.head_dim * LANES;
     }
 
-    // Embeddings, and what the last step thought of their places.
+    // Embeddings of a piece, and self-conditioning with the last step's soft embeddings.
     void begin(int64_t i, Scratch& own) {
         const Piece& piece = pieces_[i];
         const int64_t size = net_.hidden, at = piece.canvas * read_.rows + piece.first;
@@ -117,7 +117,7 @@ private:
         for (int64_t r = 0; r < piece.count; ++r) norm_plain(x + r * size);
     }
 
-    // Adds the signal of soft embeddings [count, hidden] to x.
+    // Adds the self-conditioning of soft embeddings [count, hidden] to x.
     void condition(const float* soft, int64_t count, float* x, Scratch& own) {
         const int64_t size = net_.hidden, inner = net_.condition_down.k;
         for (int64_t r = 0; r < count; ++r) {
@@ -142,12 +142,14 @@ private:
         for (int64_t d = 0; d < net_.hidden; d += LANES) store(x + d, floats(x + d) * by);
     }
 
-    // Rows [count, size], `step` numbers apart, into own.bytes and own.top.
+    // Quantises rows [count, size], `step` numbers apart, into own.bytes and own.top.
     static void quantise_rows(const float* x, int64_t count, int64_t size, int64_t step, Scratch& own) {
-        for (int64_t r = 0; r < count; ++r) own.top[r] = quantise(x + r * step, size, own.bytes.data() + r * row_bytes(size));
+        for (int64_t r = 0; r < count; ++r) {
+            own.top[r] = quantise(x + r * step, size, own.bytes.data() + r * row_bytes(size));
+        }
     }
 
-    // Queries, keys and values of a piece; their norms make good for the length that its rows happen to have.
+    // Queries, keys and values of a piece. Their norms cancel any factor of a row: input norm and scale are left out.
     void project(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
         const Piece& piece = pieces_[i];
         const int64_t heads = net_.heads, size = net_.head_dim, all = 3 * heads * size;
@@ -172,7 +174,7 @@ private:
         }
     }
 
-    // One head's norm and RoPE (halves turn together): x [head_dim] -> out.
+    // One head's norm and RoPE (split-half): x [head_dim] -> out.
     void turn(const float* x, const float* scale, const float* cos, const float* sin, float* out) const {
         const int64_t half = net_.head_dim / 2;
         const float by = inverse_norm(x, net_.head_dim, net_.eps);
@@ -185,7 +187,7 @@ private:
         }
     }
 
-    // Attention and the MLPs of a piece; after the last layer its norm, and nothing of rows that nobody wants.
+    // Attention and the MLPs of a piece. The last layer leaves out the first `unread` rows, and the final norm follows.
     void finish(int64_t i, const Layer& layer, int64_t number, Scratch& own) {
         const Piece& piece = pieces_[i];
         const int64_t size = net_.hidden, begin = last(number) ? std::max<int64_t>(0, read_.unread - piece.first) : 0;
@@ -198,7 +200,9 @@ private:
         for (int64_t r = 0; r < count; ++r) {
             float* out = own.narrow.data() + r * size;
             norm(out, layer.after_attention, size, net_.eps, out);
-            for (int64_t d = 0; d < size; d += LANES) store(x + r * size + d, floats(x + r * size + d) + floats(out + d));
+            for (int64_t d = 0; d < size; d += LANES) {
+                store(x + r * size + d, floats(x + r * size + d) + floats(out + d));
+            }
             std::memcpy(out, x + r * size, size * sizeof(float));
             norm_plain(out);
         }
@@ -207,7 +211,7 @@ private:
         for (int64_t r = 0; r < count; ++r) norm(x + r * size, net_.norm, size, net_.eps, x + r * size);
     }
 
-    // A piece's values from row `first` on, a multiple of LANES, mixed by attention, in own.wide [count, heads * head_dim].
+    // Attention of a piece, all heads: writes own.wide [count, heads * head_dim] from row `first`, a multiple of LANES.
     void mix_values(int64_t i, const Layer& layer, int64_t number, int64_t first, Scratch& own) {
         const Piece& piece = pieces_[i];
         for (; first < piece.count; first += SIDES * LANES) {
@@ -221,7 +225,7 @@ private:
         }
     }
 
-    // The same of one head, for as many rows of the piece as S registers hold from row `first` on.
+    // Attention of one head, for as many rows of the piece as S registers hold from row `first` on.
     template <int S>
     void mix_head(int64_t i, const Layer& layer, int64_t number, int64_t first, int64_t h, Scratch& own) {
         const Piece& piece = pieces_[i];
@@ -230,9 +234,9 @@ private:
         const int64_t row = piece.first + first, mine = h * read_.own_head + piece.canvas * read_.own_canvas;
         const Mask mask{
             sees.at + piece.canvas * sees.of_canvas + row * sees.of_row, sees.first, sees.of_key, sees.of_row != 0};
-        // Nothing sees what is behind it in a text.
+        // In a text (causal) a row does not see the rows behind it.
         const int64_t seen = read_.encoder ? piece.first + piece.count : read_.own;
-        // Queries lie lane by lane as rows do; side by side for the kernel.
+        // Queries are stored one register of rows after another; the kernel reads S registers side by side.
         for (int64_t d = 0; d < size; ++d) {
             for (int s = 0; s < S; ++s) {
                 const float* from = queries(i) + (((first / LANES + s) * net_.heads + h) * size + d) * LANES;
@@ -252,7 +256,7 @@ private:
         }
     }
 
-    // Adds the dense MLP and the expert of normed rows (own.narrow) to x [count, hidden].
+    // Adds the dense MLP and the expert MLP of the normed rows own.narrow to x [count, hidden].
     void feed_forward(const Layer& layer, int64_t count, float* x, Scratch& own) {
         const int64_t size = net_.hidden, inner = net_.dense + net_.expert;
         float *dense = own.narrow.data(), *expert = own.other.data();

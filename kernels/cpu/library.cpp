@@ -1,4 +1,4 @@
-// What Python asks of a library before it calls the rest: how wide its registers are, and where it sees each field.
+// What Python reads from a library before it calls the kernels: how wide its registers are, and its table of fields.
 #include <cstddef>
 
 #include "network.h"
@@ -6,7 +6,7 @@
 
 namespace {
 
-// A field of a structure, or a whole one: its bytes from the structure's beginning, and how many there are of it.
+// A field of a structure, or a whole structure: its offset from the structure's beginning and its size, in bytes.
 struct Field {
     const char* name;
     int64_t offset, size;
@@ -35,16 +35,28 @@ const Field FIELDS[] = {
     FIELD(Read, encoder), FIELD(Read, positions), FIELD(Read, before), FIELD(Read, before_k), FIELD(Read, before_v),
     FIELD(Read, before_head), FIELD(Read, own), FIELD(Read, own_k), FIELD(Read, own_v), FIELD(Read, own_head),
     FIELD(Read, own_canvas), FIELD(Read, cos), FIELD(Read, sin), FIELD(Read, sees), FIELD(Read, out),
+
+    WHOLE(Block), FIELD(Block, qkv), FIELD(Block, out), FIELD(Block, gate_up), FIELD(Block, down),
+    FIELD(Block, qkv_bias), FIELD(Block, out_bias), FIELD(Block, q_norm), FIELD(Block, k_norm),
+    FIELD(Block, before_attention), FIELD(Block, before_mlp),
+
+    WHOLE(Decoder), FIELD(Decoder, hidden), FIELD(Decoder, heads), FIELD(Decoder, groups), FIELD(Decoder, head_dim),
+    FIELD(Decoder, inner), FIELD(Decoder, layers), FIELD(Decoder, threads), FIELD(Decoder, eps), FIELD(Decoder, block),
+    FIELD(Decoder, norm),
+
+    WHOLE(Text), FIELD(Text, rows), FIELD(Text, unread), FIELD(Text, x), FIELD(Text, positions), FIELD(Text, before),
+    FIELD(Text, keys), FIELD(Text, values), FIELD(Text, of_head), FIELD(Text, cos), FIELD(Text, sin),
+    FIELD(Text, sees),
 };
 
 }  // namespace
 
 extern "C" {
 
-// Numbers in a register.
+// How many numbers a register holds.
 int64_t midspan_lanes() { return midspan::LANES; }
 
-// One of the fields; NULL behind the last.
+// Row `number` of the table; NULL behind the last.
 const Field* midspan_field(int64_t number) {
     return number < int64_t(sizeof FIELDS / sizeof *FIELDS) ? FIELDS + number : nullptr;
 }

@@ -1,4 +1,4 @@
-// Products of int8 rows and int8 weights, and the norms between them.
+// Products of int8 rows and int8 weights, and RMS norms.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@ namespace midspan {
 
 constexpr int WIDE = 4;               // registers of columns in a panel
 constexpr int PANEL = WIDE * LANES;   // columns that are computed at once
-constexpr int GROUP = REGISTERS == 32 ? 6 : 3;  // rows that are: as many sums as there are registers for
+constexpr int GROUP = REGISTERS == 32 ? 6 : 3;  // rows that are computed at once: as many as registers allow
 
 // 1 over the root of the mean square of x [size].
 inline float inverse_norm(const float* x, int size, float eps) {
@@ -25,7 +25,7 @@ inline void norm(const float* x, const float* scale, int size, float eps, float*
     for (int i = 0; i < size; i += LANES) store(out + i, floats(x + i) * by * floats(scale + i));
 }
 
-// ROWS rows from `first` on times a panel. A function of its own, so that all sums have registers.
+// ROWS rows from `first` on times a panel. Not inlined, so that all sums stay in registers.
 template <int ROWS, class Out>
 [[gnu::noinline]] void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
     const int64_t step = row_bytes(p.k);
@@ -54,8 +54,8 @@ template <int ROWS, class Out>
     }
 }
 
-// Quantised rows [count, k] times the panels from `panel` to `end`: out(row, panel, values[WIDE]) for each, in units of
-// the row's largest number.
+// Quantised rows [count, k] times the panels `panel` to `end` - 1. Calls out(row, panel, values[WIDE]) for each; values
+// are in units of the row's largest number.
 template <class Out>
 inline void panels(const Product& p, const uint8_t* rows, int count, int64_t panel, int64_t end, Out&& out) {
     for (; panel < end; ++panel) {
@@ -78,15 +78,15 @@ inline void panels(const Product& p, const uint8_t* rows, int count, int64_t pan
     }
 }
 
-// The product itself: out [count, n].
+// Quantised rows [count, k] times all weights: out [count, n], in units of each row's largest number.
 inline void product(const Product& p, const uint8_t* rows, int count, float* out) {
     panels(p, rows, count, 0, p.n / PANEL, [&](int row, int64_t panel, const Floats* values) {
         for (int c = 0; c < WIDE; ++c) store(out + row * p.n + panel * PANEL + c * LANES, values[c]);
     });
 }
 
-// gelu of one product, times the row's largest number, times another one: out [count, n / 2]. A panel's first columns
-// are of the one and its last of the other. `top` [count]; `up_too` multiplies the other by it as well.
+// Gated MLP: gelu(gate * top[row]) * up -> out [count, n / 2]. The first half of a panel's columns is gate, the second
+// half up (native.py's `beside`). `top` [count] are the rows' largest numbers; `up_too` multiplies up by it as well.
 inline void gated(const Product& p, const uint8_t* rows, int count, const float* top, bool up_too, float* out) {
     panels(p, rows, count, 0, p.n / PANEL, [&](int row, int64_t panel, const Floats* values) {
         const float up = up_too ? top[row] : 1.0f;

@@ -1,4 +1,4 @@
-// One register's worth of numbers, and what the kernels do with it; as wide as the compiler's flags allow.
+// One register of numbers and the operations on it; as wide as the compiler's flags allow.
 #pragma once
 
 #if defined(__aarch64__)
@@ -12,7 +12,7 @@
 
 namespace midspan {
 
-// Numbers in a register, and registers.
+// How many numbers a register holds, and how many registers there are.
 #if defined(__AVX512VNNI__)
 constexpr int LANES = 16, REGISTERS = 32;
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -74,7 +74,7 @@ constexpr float MAGIC = 12582912.0f;
 
 inline Ints nearest(Floats x) { return (Ints)(x + MAGIC) - (Ints)all(MAGIC); }
 
-// e^x for x up to 88, 2e-7 of it at most; 0 nearly below -87. Polynomial: Cephes, single/expf.c.
+// e^x for x up to 88, with a relative error of at most 2e-7; below -87 it is e^-87, about 0. Cephes, single/expf.c.
 inline Floats exp(Floats x) {
     x = larger(smaller(x, all(88.0f)), all(-87.0f));
     const Floats n = (x * 1.44269504088896341f + MAGIC) - MAGIC;

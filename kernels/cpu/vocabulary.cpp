@@ -1,4 +1,4 @@
-// The tied head for many rows, and what a denoise step or a reading takes from its logits.
+// The tied head: logits of many rows, their log-probabilities, a denoise step's samples, and expected embeddings.
 #include <algorithm>
 #include <vector>
 
@@ -8,20 +8,23 @@
 namespace midspan {
 namespace {
 
-constexpr int64_t ROWS = 24;       // that go over the weights together
-constexpr int64_t PARTS = 8;       // that the columns are cut in
-constexpr int64_t BLOCK = 256;     // ids whose weights are summed by themselves
-constexpr float RULED_OUT = -1e9f;
-constexpr float NOTHING = 6e-8f;   // a weight below float32's last bit of 1
+constexpr int64_t ROWS = 24;       // rows that are multiplied together, while a panel of weights is in the cache
+constexpr int64_t PARTS = 8;       // parts of the columns, which threads share
+constexpr int64_t BLOCK = 256;     // ids whose weights have a sum of their own, to find a sample faster
+constexpr float RULED_OUT = -1e9f;  // the logit of an id that is not allowed
+constexpr float NOTHING = 6e-8f;   // weights below are left out: half of float32's last bit of 1
 
-// No more threads than there is work for.
+// Threads for the head: no more than there are parts.
 int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
 
-// Soft-capped logits [count, V] of hidden rows, on every thread of the team that this is called on.
+// Logits [count, V] of hidden rows, soft-capped where the network has a cap. Every thread of a team calls this.
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
+    const float cap = net.softcap;
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < count; ++r) top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / net.softcap;
+    for (int64_t r = 0; r < count; ++r) {
+        top[r] = quantise(hidden + r * size, size, bytes + r * row_bytes(size)) / (cap > 0 ? cap : 1.0f);
+    }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * PARTS; ++task) {
         const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
@@ -30,7 +33,8 @@ void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes
             [&](int row, int64_t panel, const Floats* values) {
                 float* to = logits + (first + row) * net.head.n + panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
-                    store(to + c * LANES, tanh(values[c] * top[first + row]) * net.softcap);
+                    const Floats value = values[c] * top[first + row];
+                    store(to + c * LANES, cap > 0 ? tanh(value) * cap : value);
                 }
             });
     }
@@ -55,8 +59,8 @@ struct Drawn {
     int64_t sample, likeliest;
 };
 
-// The first id whose cumulative weight comes to `wanted`; `blocks` are the sums of BLOCK weights x each. The last id of
-// any weight where rounding leaves none.
+// The first id whose cumulative weight reaches `wanted`; `blocks` are sums of BLOCK weights of x each. If rounding
+// leaves no such id, the last one with a weight.
 int64_t sampled(const float* x, int64_t size, const float* blocks, float wanted) {
     int64_t block = 0, last = 0;
     float before = 0;
@@ -69,7 +73,7 @@ int64_t sampled(const float* x, int64_t size, const float* blocks, float wanted)
     return last;
 }
 
-// Softmax of x [size] at a temperature, over ids that are `allowed` [size]; x becomes its weights, 1 the largest.
+// Samples from logits x [size] at a temperature, over ids that are `allowed` [size]. x becomes weights e^(logit - top).
 Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, float uniform, float* blocks) {
     const float by = 1.0f / temperature;
     Floats most = all(-1e30f);
@@ -92,7 +96,7 @@ Drawn draw(float* x, int64_t size, const uint8_t* allowed, float temperature, fl
         Floats total = all(0.0f), products = all(0.0f);
         for (int64_t i = begin; i < std::min(size, begin + BLOCK); i += LANES) {
             const Floats below = floats(x + i) - top;
-            // What is ruled out has no weight at all, and no logit to weigh.
+            // Ids that are ruled out get weight 0, and no logit enters the entropy for them.
             const Floats weight = below > -87.0f ? exp(below) : all(0.0f);
             total += weight;
             products += weight * larger(below, all(-87.0f));
@@ -112,7 +116,8 @@ struct Best {
     int64_t id;
 };
 
-// The likeliest `width` of x [size] among `allowed` ids, best first; the sum of e^(x - top) of those.
+// Fills `best` with the likeliest `allowed` ids of x [size], best first. Returns the sum of e^(x - top) over all
+// allowed ids.
 float likeliest(const float* x, int64_t size, const uint8_t* allowed, float top, std::vector<Best>& best) {
     Floats total = all(0.0f);
     for (Best& one : best) one = {-INFINITY, 0};
@@ -131,7 +136,7 @@ float likeliest(const float* x, int64_t size, const uint8_t* allowed, float top,
     return sum(total);
 }
 
-// The expected embedding [hidden] where ids have `weights` [V]; those that no float32 sum would notice are passed over.
+// The expected embedding [hidden] of ids with `weights` [V]; weights below NOTHING are left out.
 void expected(const Network& net, const float* weights, float* out) {
     thread_local std::vector<int32_t> ids;
     ids.clear();
@@ -172,7 +177,7 @@ const char* midspan_logits(const Network* net, const float* hidden, int64_t rows
 }
 
 // Log-probabilities [count] of ids `wanted` [count] after rows `at` [count] of hidden [rows, d]. `logits` [rows, V] is
-// room for them.
+// scratch memory.
 const char* midspan_log_probabilities(
     const Network* net, const float* hidden, int64_t rows, const int64_t* at, const int64_t* wanted, int64_t count,
     float* logits, float* out) {
@@ -190,9 +195,10 @@ const char* midspan_log_probabilities(
     return nullptr;
 }
 
-// What may follow hidden [rows, d]: of the ids that go on, `inner` [V], the likeliest [rows, width] and their
-// log-probabilities; those of all ids that end, `stops` [V], together, `ends` [rows]; the log of the sum of e^x over the
-// `logits` [rows, V] of both, `whole` [rows].
+// The next token after hidden [rows, d]; see NextToken in engine/next_token.py. `inner` [V] marks the ids that may
+// continue, `stops` [V] those that may end. `ids` and `values` [rows, width] are the likeliest that continue and their
+// log-probabilities. `ends` [rows] is the log-probability of all ends together. `whole` [rows] is the log-sum-exp of
+// `logits` [rows, V] over both.
 const char* midspan_following(
     const Network* net, const float* hidden, int64_t rows, const uint8_t* inner, const uint8_t* stops, int64_t width,
     float* logits, float* values, int64_t* ids, float* ends, float* whole) {
@@ -220,9 +226,10 @@ const char* midspan_following(
     return nullptr;
 }
 
-// Of hidden [rows, d], one denoise step's entropies [rows] in nats, samples and likeliest ids [rows], and
-// `weights` [rows, V], which probabilities are shares of. `allowed` [2, V] says which ids any row and a `first` one [rows] may have, `uniform` [rows]
-// below 1 where in the cumulative distribution samples are.
+// One denoise step's samples from hidden [rows, d]: `entropy` [rows] in nats, `sample` and `likeliest` ids [rows], and
+// `weights` [rows, V], which are probabilities before division by their sum. `allowed` [2, V] marks the ids that a row
+// may have, and those that a row with `first` [rows] set may have. `uniform` [rows], below 1, is the place in the
+// cumulative distribution that is sampled.
 const char* midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
     const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
@@ -244,7 +251,7 @@ const char* midspan_draw(
     return nullptr;
 }
 
-// Weights [rows, V] of ids, probabilities too -> expected embeddings [rows, d].
+// Weights of ids, or probabilities, [rows, V] -> expected embeddings [rows, d].
 const char* midspan_soft(const Network* net, const float* weights, int64_t rows, float* out) {
 #pragma omp parallel for num_threads(std::min(net->threads, rows)) schedule(dynamic, 1)
     for (int64_t r = 0; r < rows; ++r) expected(*net, weights + r * net->head.n, out + r * net->hidden);

@@ -1,4 +1,4 @@
-"""What a GPU is to show: the script end to end at tiny size, and that a wrong kernel is refused, not timed."""
+"""The GPU benchmark: the whole script at tiny size, and that a wrong kernel is an error and not timed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(600)
-def test_the_proof_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
-    """Every phase, every form of the weights; and transformers says the same of the same weights."""
+def test_the_script_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
+    """Every phase and every form of the weights; transformers computes the same logits from the same weights."""
     out = tmp_path / "gpu.jsonl"
     done = run("--tiny", "--out", str(out))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -64,7 +64,7 @@ def test_the_proof_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module; it is no package."""
+    """The script as a module; benchmarks/ is no package."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     return importlib.import_module("gpu")
 
@@ -73,10 +73,10 @@ def refused(*_: object) -> NoReturn:
     raise RuntimeError("out of resource: shared memory,\nrequired 102400")
 
 
-def test_what_fails_is_a_row_and_the_run_goes_on(
+def test_a_failure_is_a_row_and_the_run_goes_on(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel, a form and the tiny network, each in one line; whatever comes after them still runs."""
+    """A kernel, a form and the tiny network fail with one line each; everything after them still runs."""
     right = torch.ones(2)
 
     def three(*_: object, fp8: bool) -> Iterator[Case]:
@@ -96,7 +96,7 @@ def test_what_fails_is_a_row_and_the_run_goes_on(
     assert [row.get("error") for row in told.rows] == [None, said, None, said, None, said, said]
 
 
-def test_a_shape_that_fails_takes_no_other_with_it(script: ModuleType) -> None:
+def test_a_failing_shape_does_not_end_the_others(script: ModuleType) -> None:
     assert script.attempt({"width": 4}, refused)["error"].startswith("RuntimeError")
     assert script.attempt({"width": 4}, lambda: {"p50_ms": 1.0}) == {"width": 4, "p50_ms": 1.0}
 
@@ -107,7 +107,7 @@ def test_a_shape_that_fails_takes_no_other_with_it(script: ModuleType) -> None:
     assert "out of GPU memory" in script.attempt({}, full)["why"]
 
 
-def test_a_wrong_way_is_never_the_fastest(script: ModuleType) -> None:
+def test_a_wrong_expert_implementation_is_never_the_fastest(script: ModuleType) -> None:
     shape = {"canvases": 1, "width": 4, "context": 3}
     ways = (("eager", 3.0, False), ("grouped_mm", 2.0, False), ("batched_mm", 1.0, True))
     rows = [
@@ -118,7 +118,7 @@ def test_a_wrong_way_is_never_the_fastest(script: ModuleType) -> None:
 
 
 class Step:
-    """What a check sees of a step: one that counts, and in a replay does something else."""
+    """The parts of a StepGraph that replay_row uses; its replays may have another entropy or not count the step."""
 
     def __init__(self, *, entropy: float = 1.0, counts: bool = True) -> None:
         self.size, self._graph = Size(batch=1, rows=1, width=1, free=1, steps=4), object()
@@ -135,14 +135,16 @@ class Step:
         self.step += 1
 
 
-def test_a_replay_that_decides_otherwise_is_an_error(script: ModuleType) -> None:
+def test_a_replay_that_differs_from_its_launches_is_an_error(script: ModuleType) -> None:
     assert script.replay_row(Step()) == {"canvases": 1, "width": 1, "captured": True}
     assert script.replay_row(Step(entropy=2.0))["error"] == "a replay differs from its launches: entropy"
     assert "step is 0 after 2" in script.replay_row(Step(counts=False))["error"]
 
 
 @pytest.mark.timeout(60)
-def test_without_a_gpu_both_say_so_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_script_and_bench_kernels_fail_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = run("--out", str(tmp_path / "none.jsonl"))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "torch sees no GPU here" in done.stderr

@@ -1,4 +1,4 @@
-"""The reliability plot: equal bins, honest intervals, a picture that is there."""
+"""The reliability plot: bins of equal size, right intervals, and a picture on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=BINS, max_s
 
 
 @given(PAIRS)
-def test_bins_hold_every_pair_once_in_order_and_are_alike_in_size(pairs: list[tuple[float, bool]]) -> None:
+def test_bins_hold_every_pair_once_in_order_and_have_equal_sizes(pairs: list[tuple[float, bool]]) -> None:
     bins = binned(pairs)
     assert len(bins) == BINS
     assert sum(b.count for b in bins) == len(pairs)
@@ -35,12 +35,12 @@ def test_the_interval_is_where_the_score_test_stops_rejecting(case: tuple[int, i
     assert -1e-12 <= low <= share + 1e-12
     assert share - 1e-12 <= high <= 1 + 1e-12
     for edge in (low, high):
-        # At either end the share lies as far off as 95 % of draws would at most.
+        # If the edge is the true share, the observed one is exactly at the limit of the 95 % score test.
         if 1e-9 < edge < 1 - 1e-9:
             assert abs(share - edge) / math.sqrt(edge * (1 - edge) / count) == pytest.approx(1.96, abs=1e-3)
 
 
-def test_a_confidence_that_is_right_has_no_error_and_one_that_boasts_has() -> None:
+def test_a_right_confidence_has_no_calibration_error_and_an_overconfident_one_has() -> None:
     honest = [(0.25, index % 4 == 0) for index in range(400)]
     assert calibration_error(binned(honest, 1)) == pytest.approx(0)
     boasting = [(0.9, index % 4 == 0) for index in range(400)]
@@ -71,7 +71,7 @@ def test_the_command_draws_a_picture_and_prints_its_bins(capsys: pytest.CaptureF
         ('{"confidence": 1, "right": 1}', "give the calibration.json"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line(
+def test_an_unusable_file_is_refused_with_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, fix: str
 ) -> None:
     pairs = tmp_path / "calibration.json"
@@ -83,6 +83,6 @@ def test_what_cannot_be_drawn_is_one_line(
     assert not (tmp_path / "x.png").exists()
 
 
-def test_a_file_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([str(tmp_path / "none.json")]) == 1
     assert "No such file" in capsys.readouterr().err

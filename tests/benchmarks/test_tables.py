@@ -1,4 +1,4 @@
-"""The tables of figures: they are what the recorded rows say."""
+"""The tables of figures agree with the recorded rows."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
-def test_the_pages_are_what_the_rows_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_agree_with_the_recorded_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0, capsys.readouterr().err
 
 
@@ -152,14 +152,14 @@ def test_every_figure_has_its_line() -> None:
     assert found["machine"] == ["A machine, Another machine"]
 
 
-def test_a_sample_has_lines_of_its_own() -> None:
+def test_a_row_of_a_sample_has_lines_of_its_own() -> None:
     sample = QUALITY | {"command": f"{QUALITY['command']} --limit 200", "pass@1": 0.5}
     found = table(QUALITY, sample)
     shares = [found[f"pass@1, `mbpp-single-line`{of}"][0].split(" (")[0] for of in ("", ", a sample of 200")]
     assert shares == ["25.0 %", "50.0 %"]
 
 
-def test_answers_from_memory_and_from_the_model_are_told_apart() -> None:
+def test_answers_from_memory_and_from_the_model_have_separate_lines() -> None:
     assert "of these from the model" not in table(KEYSTROKE)
     row = KEYSTROKE | {"keystrokes": 9, "typed_along": 5, "typed_along_ms": {"p50": 0.42}, "from_engine_ms": MS}
     assert table(row)["of these from memory, as the key runs along a suggestion"] == ["5 of 9 keys: p50 0.4 ms"]
@@ -223,11 +223,11 @@ def test_the_readme_has_five_figures() -> None:
     ]
 
 
-def test_a_row_of_no_figure_of_the_table_is_left_out() -> None:
+def test_a_row_of_another_command_is_left_out() -> None:
     assert table(QUALITY, {"command": "midspan bench kernels"}) == table(QUALITY)
 
 
-def test_writing_changes_what_stands_between_the_markers_only(tmp_path: Path) -> None:
+def test_writing_changes_only_the_text_between_the_markers(tmp_path: Path) -> None:
     keys = KEYSTROKE | {"from_engine_ms": MS, "rss_mb": 551.2}
     recorded = [QUALITY, keys, REPLAY, VARIANTS]
     rows, readme, card = tmp_path / "rows.jsonl", tmp_path / "README.md", tmp_path / "card.md"
@@ -250,7 +250,7 @@ def test_writing_changes_what_stands_between_the_markers_only(tmp_path: Path) ->
     assert main(["--check"], rows, tmp_path, card) == 1
 
 
-def test_the_card_has_the_embedded_column_and_what_training_cost() -> None:
+def test_the_model_card_has_the_embedded_column_and_the_cost_of_training() -> None:
     twin = QUALITY | {"checkpoint": "twin", "command": "midspan bench quality --tasks mbpp-single-line.jsonl --of-it"}
     lines = render_card([QUALITY, twin, VARIANTS], [{"step": 1}, LOGGED]).splitlines()
     assert lines[0] == "| | embedded |"
@@ -269,7 +269,7 @@ def test_every_variant_has_its_line() -> None:
     assert render_tried([VARIANTS, REPLAY, trial]).splitlines()[-1] == (
         "| 0.4 | 10.0 % of 100 lines | 40, 35.0 % of them right | 20.0 | `def5678` |"
     )
-    # What is only tried is no figure of the checkpoint's.
+    # A replay at another threshold is no figure of the checkpoint.
     assert latest([REPLAY, trial]) == [REPLAY]
     title, *_, last = render_tried([VARIANTS | {"divergent": True, "variants": stepped}]).splitlines()
     assert title.startswith("100 gaps of held-out packages behind a key that went against the fill before, checkpoint")
@@ -277,7 +277,7 @@ def test_every_variant_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}", f"{BEGIN}{END}{END}"])
-def test_markers_that_are_not_there_once_are_an_error(text: str) -> None:
+def test_missing_or_repeated_markers_are_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="once each"):
         placed(text, "table\n")
 
@@ -301,7 +301,7 @@ def test_a_recorded_command_names_no_folder_of_this_machine() -> None:
     assert "cores" in row["machine"]
 
 
-def test_what_was_typed_with_no_folder_open_has_lines_of_its_own() -> None:
+def test_a_replay_without_an_open_folder_has_lines_of_its_own() -> None:
     alone = {**REPLAY, "command": "midspan bench replay --no-workspace", "workspace": False}
     table = render([REPLAY, alone])
     assert table.count("| characters saved in held-out files, exact") == 1

@@ -1,4 +1,4 @@
-"""Settings side by side: what is left of a fill that a key went against, and a real run on a tiny checkpoint."""
+"""variants.py: the rest of a fill behind a key that differs from it, and a real run on a tiny checkpoint."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from midspan.engine.infill import Infiller
 from tests.engine.tiny import SOURCE, tiny_checkpoint
 
 BEHIND = [
-    # the true text, the fill that a key of it goes against, what is typed by then, what is left of the fill
+    # the true text, a fill that differs from it, the text typed up to the first difference, the rest of the fill
     ("total + tax)", "total - tax)", "total +", " tax)"),
     ("bazaar(x)", "bar(x)", "baz", "(x)"),
     ("(a, b)", "[a, b]", "(", "a, b]"),
-    ("name.upper()", "names", "name.", None),  # nothing is left behind the word
+    ("name.upper()", "names", "name.", None),  # nothing of the fill is left behind the word
     ("return x", "return x", None, None),
     ("return x", "return x + 1", None, None),
     ("return", "", None, None),
@@ -32,7 +32,7 @@ BEHIND = [
 
 
 @pytest.mark.parametrize(("truth", "fill", "typed", "left"), BEHIND)
-def test_what_is_left_of_a_fill_behind_the_key_that_goes_against_it(
+def test_the_rest_of_a_fill_begins_behind_the_first_key_that_differs(
     truth: str, fill: str, typed: str | None, left: str | None
 ) -> None:
     found = behind(Gap(Hole(prefix="y = ", suffix="\n", kind="line"), truth), fill)
@@ -43,7 +43,7 @@ def test_what_is_left_of_a_fill_behind_the_key_that_goes_against_it(
         assert found == Gap(Hole(prefix=f"y = {typed}", suffix="\n", kind="rest_of_line"), truth[len(typed) :], left)
 
 
-def test_warm_canvases_begin_with_what_is_left_and_go_on_with_noise() -> None:
+def test_warm_canvases_begin_with_the_given_ids_and_go_on_with_noise() -> None:
     cold, warm = Rng(3), Warm(Rng(3), [7, 8, 9])
     first, begun = cold.noise((2, 5), 100), warm.noise((2, 5), 100)
     assert begun[:, :3].tolist() == [[7, 8, 9]] * 2
@@ -73,7 +73,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
         infiller.backend.bind = lambda cache, canvas: Listening(bind(cache, canvas), [])  # type: ignore[method-assign]
 
     monkeypatch.setattr(Infiller, "__init__", listening)
-    # A judge would have what does not parse denoised again.
+    # With a syntax check, fills that do not parse would be renoised.
     monkeypatch.setattr(variants, "SyntaxJudge", lambda: None)
     wanted = [{}, {"warm": True, "denoise": {"steps": 1}}, {"denoise": {"steps": 1}}]
     argv = [str(folder), "--heldout", str(file), "--holes", "12", "--divergent", *map(json.dumps, wanted)]
@@ -83,7 +83,7 @@ def test_a_run_tries_every_variant_on_the_same_gaps(
     assert [tried["variant"] for tried in found["variants"]] == wanted
     assert [tried["steps_mean"] for tried in found["variants"][1:]] == [1, 1]
     assert all(0 <= tried["exact"] <= tried["any"] <= 1 for tried in found["variants"])
-    # First the fills that keys go against, then each variant's.
+    # First the fills that keys differ from, then each variant's.
     assert started[-found["holes"] :] == [False] * found["holes"]
     assert started[-2 * found["holes"] : -found["holes"]] == [True] * found["holes"]
     assert not any(started[: -2 * found["holes"]])

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.parity
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Eager here, and only marking a step would import the whole compiler.
+    # Nothing is compiled here, and marking a step would import the whole compiler.
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A tiny checkpoint whose config, as that of the embedded one, knows no images."""
+    """A tiny checkpoint whose config has no image token, as that of the embedded one."""
     folder = tiny_checkpoint(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"image_token_id": None}))
@@ -46,7 +46,7 @@ def test_one_run_times_both_sides_in_both_shapes(capsys: pytest.CaptureFixture[s
     assert (found["shipped"]["slots"], found["one_canvas"]["slots"], found["one_canvas"]["draws"]) == ([4, 8], [32], 1)
 
 
-def test_a_fill_finds_no_prefix_or_that_of_the_key_before(tmp_path: Path) -> None:
+def test_the_prefix_cache_is_empty_or_from_the_key_before(tmp_path: Path) -> None:
     infiller, hole = tiny_infiller(tmp_path), Hole(prefix="def total(items):\n    result = ", suffix="\n")
     ours, typing = Ours(infiller), Ours(infiller, next_key=True)
     whole = len(infiller.prompt.lay_out(hole).prefix)
@@ -63,7 +63,7 @@ def test_a_fill_finds_no_prefix_or_that_of_the_key_before(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_generate_takes_exactly_the_steps_it_is_given(checkpoint: Path, tmp_path: Path, steps: int) -> None:
-    # Always confident: only stability is left to end it early.
+    # With this threshold a canvas is always confident: only stability could end it early.
     infiller = tiny_infiller(tmp_path, confidence_threshold=1e9)
     export(str(checkpoint), tmp_path / "out", torch.float32)
     theirs = Theirs(tmp_path / "out", infiller, torch.float32, None)

@@ -31,7 +31,7 @@ local function session()
   end
   local asked_at = -math.huge
   driver.await('the rewritten text', function()
-    -- Before the model is loaded nothing is offered.
+    -- No action is offered before the model is loaded.
     if not driver.seen.title and vim.uv.now() > asked_at + 500 then
       asked_at = vim.uv.now()
       ask()

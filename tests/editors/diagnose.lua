@@ -1,11 +1,11 @@
---- Drives a real Neovim in which another server finds something wrong: attach, find it, see it passed on, leave.
+--- Drives a real Neovim with diagnostics of another server: attach, set one, see it passed on to midspan, leave.
 
 ---@class Case
 ---@field plugin string Folder put on the runtimepath.
 ---@field command string[] The server's command line.
 ---@field settings table<string, any> The server's initialization options.
 ---@field file string
----@field found table[] What `vim.diagnostic.set` takes.
+---@field found table[] The diagnostics, as `vim.diagnostic.set` takes them.
 ---@field timeout_ms integer For each wait.
 ---@field result string
 

@@ -1,5 +1,5 @@
---- What every driver of a real Neovim needs: its case, a wait that does not block, and an end that is told.
---- MIDSPAN_CASE names a JSON file: what is in the driver's class Case. What was seen goes to its `result` as JSON.
+--- Shared by all drivers of a real Neovim: reads the case, waits without blocking, writes what was seen and quits.
+--- MIDSPAN_CASE names a JSON file with the fields of the driver's class Case. `M.seen` is written to its `result`.
 
 local M = { seen = {} }
 
@@ -23,7 +23,7 @@ function M.leave(trouble)
   vim.cmd.cquit({ count = trouble and 1 or 0, bang = true })
 end
 
---- Suspends the running coroutine until `condition` is truthy, and returns its value; leaves with `what` when time is up.
+--- Suspends the running coroutine until `condition` is truthy and returns its value; on timeout leaves with `what`.
 ---@generic T
 ---@param what string
 ---@param condition fun(): T?
@@ -67,7 +67,7 @@ function M.start(session)
   coroutine.wrap(session)()
 end
 
---- Waits for the server in the buffer.
+--- Waits until the server is attached to the buffer.
 ---@return vim.lsp.Client
 function M.attached()
   return M.await('the server to attach', function()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts Neovim 0.12 under .cache/nvim as `nvim`: unpacked from Debian's forky suite, the host untouched; elsewhere the `nvim` on PATH.
+# Puts Neovim 0.12 under .cache/nvim as `nvim`. On Debian it is unpacked from the forky suite, and the host stays as it
+# is; elsewhere `nvim` is a link to the one on PATH.
 set -euo pipefail
 cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
 final=$cache/nvim

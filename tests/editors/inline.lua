@@ -1,5 +1,5 @@
 --- Drives a real Neovim through one inline completion: attach, type, see ghost text, accept key by key, undo, leave.
---- MIDSPAN_CASE names a JSON file: what is in class Case. What was seen goes to `result` as JSON.
+--- MIDSPAN_CASE names a JSON file with the fields of class Case. What was seen is written to `result` as JSON.
 
 ---@class Case
 ---@field plugin string Folder put on the runtimepath.
@@ -8,7 +8,7 @@
 ---@field file string
 ---@field row integer 1-based row at whose end the text is typed.
 ---@field typed string
----@field keys string[] What is pressed, each when the text has its ghost text; behind a + at once.
+---@field keys string[] Keys to press, each once the text has its ghost text; with + in front at once.
 ---@field loads boolean Whether to await the end of the server's progress before typing.
 ---@field timeout_ms integer For each wait.
 ---@field result string
@@ -35,7 +35,7 @@ local function ghost()
   end, lines)
 end
 
---- Keeps the tick of the text that the newest answered request was about: ghost text of an older one may still stand.
+--- Keeps the changedtick of the newest answered request, because ghost text of an older one may still be shown.
 local function follow_requests()
   local tick_asked = {}
   vim.api.nvim_create_autocmd('LspRequest', {

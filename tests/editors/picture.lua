@@ -1,5 +1,5 @@
---- Types into a real Neovim and keeps its screen, cell by cell, where a person would see something new.
---- MIDSPAN_CASE names a JSON file: what is in class Case. The frames go to `result` as JSON.
+--- Types into a real Neovim and records its screen, cell by cell, whenever a person would see something new.
+--- MIDSPAN_CASE names a JSON file with the fields of class Case. The frames are written to `result` as JSON.
 
 ---@class Case
 ---@field plugin string Folder put on the runtimepath.
@@ -8,7 +8,7 @@
 ---@field file string
 ---@field columns integer
 ---@field rows integer
----@field lines { typed: string, accept: boolean }[] What is typed, and whether the suggestion behind it is taken.
+---@field lines { typed: string, accept: boolean }[] Text to type, and whether the suggestion behind it is accepted.
 ---@field timeout_ms integer For each wait.
 ---@field result string
 
@@ -36,14 +36,15 @@ local function runs(row)
   return out
 end
 
----@param seconds number How long a person looks at it.
+---@param seconds number How long the frame is shown.
 local function shoot(seconds)
   vim.cmd('redraw!')
   local rows = {}
   for row = 0, case.rows - 1 do
     rows[row + 1] = runs(row)
   end
-  table.insert(seen.frames, { seconds = seconds, rows = rows, cursor = { vim.fn.screenrow() - 1, vim.fn.screencol() - 1 } })
+  local cursor = { vim.fn.screenrow() - 1, vim.fn.screencol() - 1 }
+  table.insert(seen.frames, { seconds = seconds, rows = rows, cursor = cursor })
 end
 
 ---@return boolean

@@ -1,7 +1,7 @@
 """`make picture`: types in a real Neovim, with the real server, and draws its screen as a moving SVG.
 
-The picture stands at the top of README.md. What it shows is what the embedded checkpoint offers: nothing is drawn by
-hand. Every step waits until it is seen, so that no frame depends on the machine's speed.
+The picture is at the top of README.md. It shows the embedded checkpoint's real suggestions: nothing is drawn by hand.
+Every step waits until its result is on screen, so that no frame depends on the machine's speed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ OUT = ROOT / "docs" / "ghost-text.svg"
 COLUMNS, ROWS = 72, 14
 CELL_W, CELL_H, MARGIN = 8.43, 19, 14
 INK, CURSOR, PAPER = "#24292f", "#5a5f6a", "#f6f8fa"
-# The demo file up to here stands in the editor.
+# The editor starts with the demo file up to this line.
 UP_TO = "    def find(self, tag):"
-# What is typed, and whether the suggestion behind it is taken.
+# Text to type, and whether the suggestion behind it is accepted.
 LINES = (
     ("    def cheapest(self):", False),
     ("        result = N", True),
@@ -45,7 +45,7 @@ def row_of(runs: list[dict[str, Any]], top: int) -> str:
             left = (column + len(text) - len(text.lstrip())) * CELL_W
             colour = INK if run["colour"] < 0 else f"#{run['colour']:06x}"
             shown = text.strip()
-            # The length holds the columns in place whatever font a viewer has.
+            # textLength keeps the columns in place whatever font a viewer has.
             place = f'x="{left:.1f}" y="{top}" textLength="{len(shown) * CELL_W:.1f}" lengthAdjust="spacingAndGlyphs"'
             out.append(f'<text {place} fill="{colour}">{escape(shown)}</text>')
         column += len(text)
@@ -53,14 +53,14 @@ def row_of(runs: list[dict[str, Any]], top: int) -> str:
 
 
 def drawn(frame: dict[str, Any]) -> str:
-    """A frame's rows and its cursor."""
+    """A frame's rows and its cursor as SVG."""
     row, column = frame["cursor"]
     cursor = f'<rect x="{column * CELL_W:.1f}" y="{row * CELL_H + 4}" width="2" height="{CELL_H}" fill="{CURSOR}"/>'
     return cursor + "".join(row_of(runs, (at + 1) * CELL_H) for at, runs in enumerate(frame["rows"]))
 
 
 def svg(frames: list[dict[str, Any]]) -> str:
-    """All frames as one picture that goes round."""
+    """All frames as one SVG that repeats."""
     total, now = sum(frame["seconds"] for frame in frames), 0.0
     rules, groups = [], []
     for number, frame in enumerate(frames):
@@ -83,7 +83,7 @@ def svg(frames: list[dict[str, Any]]) -> str:
 
 
 def record(command: str, folder: Path) -> list[dict[str, Any]]:
-    """What Neovim showed. Raises SystemExit with what it waited for in vain."""
+    """The frames that Neovim showed. Raises SystemExit with what it waited for in vain."""
     text = (ROOT / "fixtures/demo/inventory.py").read_text(encoding="utf-8")
     file, case, result = folder / "inventory.py", folder / "case.json", folder / "seen.json"
     file.write_text(text[: text.index(UP_TO)].rstrip() + "\n", encoding="utf-8")

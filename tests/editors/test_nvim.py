@@ -29,7 +29,7 @@ def show_twice(names):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the Lua driver is told; its fields are described there."""
+    """The case that the Lua driver reads; inline.lua describes the fields."""
 
     plugin: str
     command: list[str]
@@ -45,9 +45,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the Lua driver saw: the first ghost text, the buffer before the first key, after each, and at the end.
+    """The driver's record: the first ghost text, the buffer before the first key, after each key, and at the end.
 
-    `undone` is the buffer once the last key has been undone, `fallback` what Tab gave without any ghost text.
+    `undone` is the buffer once the last key has been undone, `fallback` the line that Tab made without any ghost text.
     """
 
     before: list[str]
@@ -71,7 +71,7 @@ def complete(
     nvim: str, scratch: Path, server: list[str], text: str, *, row: int, typed: str, loads: bool,
     keys: tuple[str, ...] = ("<Tab>",), **settings: object,
 ) -> Seen:  # fmt: skip
-    """Open `text`, type at the end of the 1-based `row`, accept what is shown by `keys`."""
+    """Open `text`, type at the end of the 1-based `row`, accept the suggestion with `keys`."""
     file, told, result = scratch / "sample.py", scratch / "case.json", scratch / "result.json"
     file.write_bytes(text.encode())
     case = Case(
@@ -89,13 +89,13 @@ def complete(
 
 
 def inserted(before: list[str], row: int, ghost: list[str]) -> list[str]:
-    """The buffer with the ghost text taken at the end of the 1-based `row`."""
+    """The buffer with the ghost text inserted at the end of the 1-based `row`."""
     first, *rest = ghost
     return [*before[: row - 1], before[row - 1] + first, *rest, *before[row:]]
 
 
 def taken_rows(state_dir: Path) -> list[tuple[int, int | None]]:
-    """How much of each offer was taken in part, and when it was taken whole."""
+    """For each suggestion how many characters were accepted in part, and when it was accepted whole."""
     store = sqlite3.connect(state_dir / "telemetry.db")
     try:
         return store.execute("SELECT partial_chars, accepted_ts FROM completion ORDER BY ts").fetchall()
@@ -120,7 +120,7 @@ def test_ghost_text_is_shown_and_accepted(nvim: str, tmp_path: Path) -> None:
     assert seen.ghost == [scripted.TEXT]
     assert seen.after == inserted(seen.before, 2, [scripted.TEXT])
     assert seen.fallback == "\t"
-    # The suggestion is taken back alone.
+    # Undo takes back the suggestion alone.
     assert seen.undone == seen.before
     assert accepted_rows(state)[-1:] == [True]
 
@@ -142,8 +142,8 @@ def test_a_suggestion_is_taken_word_by_word_and_line_by_line(nvim: str, tmp_path
     assert taken == [(len(f"{scripted.TEXT}"), True)]
 
 
-def test_what_was_typed_along_just_before_is_not_there_twice(nvim: str, tmp_path: Path) -> None:
-    """Neovim asks some time after the last key: the suggestion still is that of the text before it."""
+def test_characters_typed_along_just_before_accepting_are_not_inserted_twice(nvim: str, tmp_path: Path) -> None:
+    """Neovim sends requests some time after the last key: until then the suggestion belongs to the earlier text."""
     server = [sys.executable, str(ROOT / "tests" / "server" / "scripted_serve.py"), "--state-dir", str(tmp_path)]
     keys = (scripted.TEXT[0], f"+{scripted.TEXT[1]}", "+<Tab>")
     seen = complete(nvim, tmp_path, server, "x = \n", row=1, typed=" ", loads=False, keys=keys)

@@ -18,7 +18,7 @@ TEXT = "def add(a, b):\n    total = a + b\n    return total\n\n\nadd(1, 2)\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the Lua driver is told; its fields are described there."""
+    """The case that the Lua driver reads; action.lua describes the fields."""
 
     plugin: str
     command: list[str]

@@ -1,4 +1,4 @@
-"""A real Neovim passes on what other servers find wrong, in words that the server understands."""
+"""A real Neovim passes diagnostics of other servers on to midspan, and the server keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real VS Code: the tests in tests/editors/vscode, which Node runs, with the packaged extension installed."""
+"""Runs the tests in tests/editors/vscode with Node, on a real VS Code that has the packaged extension."""
 
 from __future__ import annotations
 

@@ -18,23 +18,23 @@ MANIFEST = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
 CONTRIBUTED = MANIFEST["contributes"]["configuration"]["properties"]
 PROPERTIES: dict[str, dict[str, Any]] = {name.removeprefix("midspan."): value for name, value in CONTRIBUTED.items()}
 BOUNDS = ("minimum", "maximum")
-# What the extension itself reads, and what it always sends.
+# Settings that the extension itself reads, and those that it always sends.
 OWN = {"path", "interpreter", "checkpoint", "device", "trace.server"}
 SENT = {"status"}
 
 
-def test_the_settings_are_the_servers() -> None:
+def test_the_manifest_has_the_servers_settings() -> None:
     assert PROPERTIES.keys() - OWN == set(Settings.__struct_fields__) - SENT
 
 
-def test_defaults_are_the_servers() -> None:
+def test_the_manifest_has_the_servers_defaults() -> None:
     ours = json.loads(msgspec.json.encode(DEFAULTS))
     assert {name: PROPERTIES[name]["default"] for name in PROPERTIES.keys() - OWN} == {
         name: value for name, value in ours.items() if name not in SENT
     }
 
 
-def test_bounds_are_the_servers() -> None:
+def test_the_manifest_has_the_servers_bounds() -> None:
     schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
     for name in PROPERTIES.keys() - OWN:
         kinds = schema[name].get("anyOf", [schema[name]])
@@ -42,24 +42,24 @@ def test_bounds_are_the_servers() -> None:
         assert {bound: PROPERTIES[name][bound] for bound in BOUNDS if bound in PROPERTIES[name]} == bounds
 
 
-def test_the_extension_sends_each_of_them() -> None:
+def test_the_extension_sends_each_setting_of_the_server() -> None:
     source = (EXTENSION / "src" / "settings.ts").read_text(encoding="utf-8")
     [names] = re.findall(r"SERVERS = \[(.*?)\]", source, re.DOTALL)
     assert set(re.findall(r"'(\w+)'", names)) == set(Settings.__struct_fields__) - SENT
 
 
-def test_it_wakes_for_every_language_that_the_server_has_a_grammar_of() -> None:
+def test_the_extension_activates_for_every_language_of_the_server() -> None:
     events = [event.removeprefix("onLanguage:") for event in MANIFEST["activationEvents"]]
     assert {name_of(event) for event in events} == {language.name for language in TABLE}
 
 
-def test_whatever_names_a_program_or_a_checkpoint_is_restricted_where_there_is_no_trust() -> None:
+def test_settings_that_name_a_program_or_a_checkpoint_need_a_trusted_folder() -> None:
     trust = MANIFEST["capabilities"]["untrustedWorkspaces"]
     assert trust["supported"] == "limited"
     assert set(trust["restrictedConfigurations"]) == {"midspan.path", "midspan.interpreter", "midspan.checkpoint"}
 
 
-def test_versions_are_one() -> None:
+def test_extension_and_package_have_one_version() -> None:
     assert MANIFEST["version"] == midspan.__version__
 
 

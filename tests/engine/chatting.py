@@ -1,4 +1,4 @@
-"""A stand-in for the released checkpoint: its tokenizer's build, special tokens and turns; a tiny random network."""
+"""A stand-in for the released checkpoint: a tokenizer of its kind, its special tokens and turns, a tiny network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from midspan.engine.weights.load import save_weights
 from tests.engine.tiny import SOURCE, config_json, grouped, random_model
 
-# The release's template as far as a question needs it: one turn each, and the empty thought where thinking is off.
+# The release's template as far as a request needs it: turns, and an empty thinking channel where thinking is off.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|turn>' + message['role'] + '\n' + message['content'] | trim + '<turn|>\n' }}{% endfor %}"
@@ -27,7 +27,7 @@ LEARNT = 300
 
 
 def stand_in(file: Path) -> None:
-    """Write a tokenizer built as Gemma's: blanks as ▁, no words, bytes for the rest, line ends as added tokens."""
+    """Write a tokenizer built as Gemma's: spaces as ▁, no split into words, byte fallback, line ends as tokens."""
     learnt = Tokenizer(models.BPE())
     learnt.normalizer = normalizers.Replace(" ", "▁")
     learnt.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
@@ -53,14 +53,14 @@ def stand_in(file: Path) -> None:
 
 
 def midspan_json(quantize: str | None = None, **settings: Any) -> dict[str, Any]:
-    """A `midspan.json` with these values, each in its group."""
+    """The content of a `midspan.json` with these values, each in its group."""
     return grouped(**settings) | ({} if quantize is None else {"quantize": quantize})
 
 
 def chat_checkpoint(folder: Path, *, more_ids: int = 0, **settings: Any) -> Path:
-    """A whole checkpoint folder; `settings` are in its `midspan.json`, without any there is none, as in the release.
+    """A whole checkpoint folder with `settings` in its `midspan.json`; without settings it has no such file.
 
-    The network knows `more_ids` than the tokenizer.
+    The network's vocabulary has `more_ids` more ids than the tokenizer.
     """
     stand_in(folder / "tokenizer.json")
     vocab_size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size() + more_ids

@@ -33,7 +33,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def tokenizer(special: list[str] = SPECIAL) -> Tokenizer:
-    """Byte-level BPE as the base has it: special tokens first, then bytes, then what was merged."""
+    """Byte-level BPE as in the base model: special tokens first, then bytes, then merges."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -48,7 +48,7 @@ def tokenizer(special: list[str] = SPECIAL) -> Tokenizer:
 
 
 def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, **changes: Any) -> Path:
-    """A folder in Hugging Face's format; `changes` go to its config, `spread` is that of all weights."""
+    """A folder in Hugging Face's format; `changes` go to its config, `spread` is the deviation of all weights."""
     folder.mkdir(parents=True, exist_ok=True)
     made = tokenizer()
     made.save(str(folder / "tokenizer.json"))
@@ -64,7 +64,7 @@ def write_checkpoint(folder: Path, seed: int = 0, spread: float | None = None, *
 
 
 def marked_checkpoint(folder: Path, seed: int = 0, spread: float = 0.3, **changes: Any) -> Path:
-    """The same with settings, as a packaged one has them."""
+    """The same with a `midspan.json`, as in a packaged checkpoint."""
     write_checkpoint(folder, seed, spread, **changes)
     (folder / "midspan.json").write_text(json.dumps(SETTINGS))
     return folder

@@ -1,7 +1,7 @@
 """The oracle: transformers' DiffusionGemmaForBlockDiffusion on tiny random checkpoints that both sides read from disk.
 
-DynamicCache, SDPA and eager experts: its StaticCache is wrong past the sliding window in 5.23.0, and the grouped
-matmul of its experts does not run everywhere.
+It runs with DynamicCache, SDPA and eager experts: StaticCache is wrong past the sliding window in transformers 5.23.0,
+and the grouped matmul of experts does not run on every machine.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def oracle_config(**changes: Any) -> DiffusionGemmaConfig:
 
 
 def randomise(model: torch.nn.Module, *, seed: int, sharpness: float, branch: float) -> None:
-    """Make every weight, norm and scalar random, so that one left out shows.
+    """Make every weight, norm and scalar random, so that one that is left out shows.
 
-    `sharpness` scales the last norm, so the logits; `branch` the residual branches and the self-conditioning.
+    `sharpness` scales the last norm, hence the logits; `branch` scales residual branches and self-conditioning.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -105,14 +105,14 @@ def save_checkpoint(
 
 
 def open_ours(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusionGemma:
-    """The folder in our network, on the CPU."""
+    """Our network with the folder's weights, on the CPU."""
     ours = DiffusionGemma(ModelConfig.from_json(read_config(folder)))
     load_weights(ours, folder, dtype, CPU)
     return ours.eval()
 
 
 def open_theirs(folder: Path, dtype: torch.dtype = torch.float32) -> Recorded:
-    """The folder in transformers, on the CPU."""
+    """transformers' network with the folder's weights, on the CPU."""
     theirs = Recorded.from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", experts_implementation="eager", local_files_only=True
     )
@@ -148,7 +148,7 @@ def denoise_logits(
 
 @contextmanager
 def tiny_sizes() -> Iterator[None]:
-    """No gradients, and one thread: waking a second one takes longer than these products."""
+    """Without gradients and on one thread, because waking a second one takes longer than these products."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -213,7 +213,7 @@ class Trace:
 
 
 class Recorded(DiffusionGemmaForBlockDiffusion):
-    """transformers' own generate, watched; only its random numbers are ours."""
+    """transformers' own generate, recorded step by step; only its random numbers are replaced."""
 
     draws: InjectedRng
     trace: Trace
@@ -273,7 +273,7 @@ def generate(theirs: Recorded, prompt: torch.Tensor, canvases: int, plan: Plan, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "multinomial", multinomial)
-        # Eager here, and only marking a step would import the whole compiler.
+        # Nothing is compiled here, and marking a step would import the whole compiler.
         patch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
         out: Any = theirs.generate(prompt, generation_config=rules)  # type: ignore[arg-type]
     theirs.trace.sequences = out.sequences

@@ -1,4 +1,4 @@
-"""Every verb of a network in turn, over texts and canvases at random: what two ways to compute it are compared by."""
+"""Calls of every verb of a backend on random texts and canvases, to compare two backends of one network."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def ids(rows: int, count: int, seed: int) -> torch.Tensor:
 
 
 def texts(backend: Reader) -> list[torch.Tensor]:
-    """A text in three pieces, shorter and longer than the window, cut back and gone on with."""
+    """Prefill in three pieces, shorter and longer than the window; truncate, prefill on; score texts in a trie."""
     cache = backend.new_cache(8)
     out = [backend.prefill(ids(1, count, count), cache) for count in (5, 20, 1)]
     cache.truncate(11)
     out.append(backend.prefill(ids(1, 200, 9), cache))
     out.append(backend.prefill(ids(1, 9, 2), cache, last=2))
     one, other, third = ids(3, 7, 1).tolist()
-    # Some begin alike, one is the beginning of another, one is there twice; they end behind the window.
+    # Some texts share a beginning, one is the beginning of another, one occurs twice; they end behind the window.
     hidden, rows = backend.score([one, one[:3] + other * 5, third, one[:2], [], third], cache)
     return [*out, hidden[rows], backend.logits(out[0])]
 
 
 def canvases(backend: Reader) -> list[torch.Tensor]:
-    """Three canvases, two of which go on, their last five rows as the first step left them."""
+    """Three canvases; two go on, with the keys and values of their last five rows from the first step."""
     cache, canvas, valid = backend.new_cache(), ids(3, 14, 5), torch.ones(3, 14, dtype=torch.bool)
     backend.prefill(ids(1, 30, 2), cache)
     valid[1, 9:] = False
@@ -53,7 +53,7 @@ def canvases(backend: Reader) -> list[torch.Tensor]:
 
 
 def branches(backend: Reader) -> list[torch.Tensor]:
-    """Three texts that become four and two, then the prefix once more."""
+    """Three beams that become four and then two; then prefill behind the prefix again."""
     cache = backend.new_cache(8)
     backend.prefill(ids(1, 30, 2), cache)
     with BeamCache(backend, cache) as grown:

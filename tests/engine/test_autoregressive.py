@@ -1,4 +1,4 @@
-"""The twin reads what a plain causal pass reads, writes only what it may, and stops when asked."""
+"""The autoregressive twin: scores as in a plain causal pass, only allowed ids, and stopping on request."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Autoregressive:
 
 
 class Eager(DiffusionGemma):
-    """A network that longs to write some ids."""
+    """A network that finds some ids much likelier than all others."""
 
-    longed_for: tuple[int, ...] = ()
+    favoured: tuple[int, ...] = ()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         out = super().logits(hidden)
-        out[..., list(self.longed_for)] += 60.0
+        out[..., list(self.favoured)] += 60.0
         return out
 
 
-def eager_twin(folder: Path, longed_for: tuple[int, ...]) -> Autoregressive:
+def eager_twin(folder: Path, favoured: tuple[int, ...]) -> Autoregressive:
     twin = twin_of(folder)
     assert isinstance(twin.backend, TorchCanvasBackend)
     model = Eager(twin.backend.model.config)
     model.load_state_dict(twin.backend.model.state_dict())
-    model.longed_for = longed_for
+    model.favoured = favoured
     return Autoregressive(TorchCanvasBackend(model.eval()), twin.prompt, twin.settings)
 
 
@@ -65,7 +65,7 @@ def plain(twin: Autoregressive, ids: list[int]) -> torch.Tensor:
 
 @examples(25)
 @given(st.integers(1, 90), st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=5))
-def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[list[int]]) -> None:
+def test_every_branch_has_the_hidden_rows_of_its_text_alone(prefix: int, levels: list[list[int]]) -> None:
     model = TorchCanvasBackend(random_model(config_json(64)))
     ids = [(7 * i) % 60 + 4 for i in range(prefix)]
     cache = PrefixCache(model)
@@ -83,16 +83,16 @@ def test_every_branch_is_read_as_if_it_stood_alone(prefix: int, levels: list[lis
     assert cache.memory.length == len(ids)
 
 
-def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path: Path) -> None:
+def test_a_single_beam_takes_the_likeliest_token_of_a_plain_pass_in_every_step(tmp_path: Path) -> None:
     twin = twin_of(tmp_path, slots=(12,), draws=1)
     layout = twin.prompt.lay_out(HOLE)
     rules = twin.fim.rules(layout, "span")
-    twin.fim.encode(layout)
+    twin.fim.prefix.encode(twin.prompt.fim_ids(layout))
     with torch.inference_mode(), twin.fim.beam_cache() as cache:
         steps = [beams[0].ids for beams, _ in twin.fim.gap(layout, "span").steps(cache, 1, 11)]
     expected = list[int]()
     for _ in range(11):
-        logits = plain(twin, [*twin.fim.prompt_ids(layout), *expected])[-1]
+        logits = plain(twin, [*twin.prompt.fim_ids(layout), *expected])[-1]
         logits[~(rules.inner if expected else rules.first)] = -torch.inf
         expected.append(int(logits.argmax()))
     assert [list(ids) for ids in steps] == [expected[:length] for length in range(1, 12)]
@@ -102,7 +102,7 @@ def test_one_beam_takes_the_likeliest_token_of_a_plain_pass_every_time(tmp_path:
 def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin: Autoregressive, kind: GapKind) -> None:
     hole = Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind=kind)
     out = twin.infill(hole, Budget(candidates=4), PATIENT)
-    rules, begin = twin.fim.rules(out.layout, kind), twin.fim.prompt_ids(out.layout)
+    rules, begin = twin.fim.rules(out.layout, kind), twin.prompt.fim_ids(out.layout)
     for scored in out.ranked:
         logits = plain(twin, [*begin, *scored.ids])[len(begin) - 1 :]
         logits[0, ~rules.first] = -torch.inf
@@ -122,7 +122,7 @@ def test_log_probabilities_are_those_of_a_plain_pass_and_the_best_is_first(twin:
 @pytest.mark.parametrize("wanted", [1, 4])
 def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int) -> None:
     out = twin.infill(HOLE, Budget(candidates=wanted), PATIENT)
-    twin.fim.encode(out.layout)
+    twin.fim.prefix.encode(twin.prompt.fim_ids(out.layout))
     with torch.inference_mode(), twin.fim.beam_cache() as cache:
         *_, (_, ended) = twin.fim.gap(out.layout, HOLE.kind).steps(cache, 4, 8)
     assert [beam.ids for beam in ended[:wanted]] == [one.ids for one in out.ranked[:wanted]]
@@ -134,7 +134,7 @@ def test_stopping_early_loses_none_of_the_best(twin: Autoregressive, wanted: int
 def test_the_prompt_is_suffix_then_prefix(twin: Autoregressive) -> None:
     layout = twin.prompt.lay_out(Hole(prefix=HOLE.prefix, suffix=SOURCE))
     assert len(layout.suffix) > SUFFIX_TOKENS
-    ids = twin.fim.prompt_ids(layout)
+    ids = twin.prompt.fim_ids(layout)
     parts = ids.index(twin.prompt.filler_id)
     assert (ids[0], ids[1:parts], ids[parts + 1 :]) == (BOS_ID, layout.suffix[:SUFFIX_TOKENS], layout.prefix[1:])
 
@@ -186,8 +186,8 @@ def test_a_keystroke_encodes_only_the_tail_and_changes_no_answer(twin: Autoregre
     typed = Hole(prefix=HOLE.prefix + "rn a", suffix=HOLE.suffix)
     kept = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert twin.prefix.encoded_tokens - before <= 4
-    # Nothing of the hypotheses stays behind the prompt.
-    assert twin.prefix.memory.length == len(twin.fim.prompt_ids(kept.layout))
+    # The cache holds the prompt and nothing of the hypotheses.
+    assert twin.prefix.memory.length == len(twin.prompt.fim_ids(kept.layout))
     twin.reset()
     fresh = twin.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
@@ -204,7 +204,7 @@ def test_stopping_between_tokens_leaves_the_twin_ready(twin: Autoregressive, at:
     assert [one.ids for one in again.ranked] == [one.ids for one in whole.ranked]
 
 
-def test_a_request_that_nobody_waits_for_costs_nothing(twin: Autoregressive) -> None:
+def test_a_request_that_is_already_cancelled_encodes_nothing(twin: Autoregressive) -> None:
     before = twin.prefix.encoded_tokens
     out = twin.infill(
         Hole(prefix="y = ", suffix=""), Budget(), FillObserver(interrupted=lambda: True, late=lambda: False)
@@ -221,7 +221,7 @@ def test_a_deadline_returns_the_best_so_far_and_frames_count_tokens(twin: Autore
     assert out.ranked
 
 
-def test_the_engine_serves_it_as_any_other(twin: Autoregressive) -> None:
+def test_the_engine_fills_with_the_twin_as_with_any_network(twin: Autoregressive) -> None:
     engine = Engine(twin, name="tiny twin", load_ms=0.0)
     try:
         fill = engine.fill(HOLE, Budget(candidates=3)).result(60)

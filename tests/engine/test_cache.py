@@ -1,4 +1,4 @@
-"""Buffers that outlive a fill never show: what is read is what a fresh cache would give."""
+"""A cache whose buffers outlive fills gives the same results as a new cache."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def fresh(model: DiffusionGemma, text: torch.Tensor) -> Cache:
 @given(
     edits=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.integers(1, 5), st.integers(1, 9)), max_size=4)
 )
-def test_a_cache_that_lived_on_reads_as_a_fresh_one(edits: list[tuple[int, int, int, int]]) -> None:
-    """Each edit: keep so many tokens, type so many, then look with a batch of canvases of some width."""
+def test_a_cache_after_edits_gives_the_results_of_a_new_one(edits: list[tuple[int, int, int, int]]) -> None:
+    """Each edit keeps some tokens, types some, and then denoises and scores a batch of canvases of some width."""
     model, text = random_model(config_json(VOCAB)), ids(1, 10, 0)
     with torch.inference_mode():
         lived = fresh(model, text)
@@ -48,8 +48,8 @@ def test_a_cache_that_lived_on_reads_as_a_fresh_one(edits: list[tuple[int, int, 
             )
 
 
-def test_one_more_canvas_is_not_another_memory() -> None:
-    """Buffers come for several canvases at once: one more at a time would leave a hole in the heap for each."""
+def test_one_more_canvas_needs_no_new_buffer() -> None:
+    """Buffers are made for several canvases at once: growing by one at a time would fragment the heap."""
     model = random_model(config_json(VOCAB))
     with torch.inference_mode():
         cache = fresh(model, ids(1, 10, 0))
@@ -71,13 +71,13 @@ def test_frozen_rows_keep_the_keys_and_values_of_the_last_call() -> None:
         torch.testing.assert_close(again, whole[:, :7], atol=1e-5, rtol=1e-5)
         changed = ids(3, 7, 2)
         first = TorchCanvasBackend(model).denoise(changed, cache, frozen_rows=5)
-        # The frozen rows did not follow the change, so the same call gives the same again, and not a full read's rows.
+        # The frozen rows' keys did not follow the change: the same call gives the same rows, a full pass other ones.
         assert torch.equal(TorchCanvasBackend(model).denoise(changed, cache, frozen_rows=5), first)
         full = TorchCanvasBackend(model).denoise(torch.cat((changed, canvas[:, 7:]), dim=1), cache)[:, :7]
         assert float((first - full).abs().max()) > 1e-4
 
 
-def test_kept_canvases_bring_what_the_last_step_left_of_them() -> None:
+def test_kept_canvases_keep_the_keys_and_values_of_the_last_step() -> None:
     model, canvas, changed = random_model(config_json(VOCAB)), ids(5, 12, 1), ids(5, 7, 2)
     rows = torch.tensor([1, 3, 4])
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Acceptance, the stop rule, the temperature schedule and the draws."""
+"""Acceptance, the stop rule, the temperature schedule, and random samples and noise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from midspan.engine.canvas import Plan, Rng, accept, settled
 
 
-def test_accepts_in_order_of_entropy_until_the_ones_before_exceed_the_bound() -> None:
+def test_accepts_in_order_of_entropy_until_the_sum_before_exceeds_the_bound() -> None:
     entropy = torch.tensor([[0.5, 0.02, 0.09, 0.04, 0.0]])
     free = torch.tensor([[True, True, True, True, False]])
-    # Ascending among the free: .02 (before: 0), .04 (.02), .09 (.06), .5 (.15 > .1).
+    # Free entropies in order, with the sum before each: .02 (0), .04 (.02), .09 (.06), .5 (.15 > .1).
     assert accept(entropy, free, 0.1).tolist() == [[False, True, True, True, False]]
 
 
@@ -25,11 +25,11 @@ def test_accepts_at_least_one_free_and_never_a_frozen_position(rows: list[tuple[
     assert bool(kept.any()) == bool(free.any())
 
 
-EXACT = st.integers(0, 128).map(lambda n: n / 64)  # sums without rounding, so that order cannot matter
+EXACT = st.integers(0, 128).map(lambda n: n / 64)  # sums have no rounding, so that their order does not matter
 
 
 @given(st.lists(EXACT, min_size=1, max_size=20), st.integers(0, 30))
-def test_frozen_positions_do_not_eat_the_entropy_budget(values: list[float], frozen: int) -> None:
+def test_frozen_positions_do_not_use_the_entropy_budget(values: list[float], frozen: int) -> None:
     alone = accept(torch.tensor([values]), torch.ones(1, len(values), dtype=torch.bool), 0.1)
     entropy = torch.tensor([values + [0.0625] * frozen])
     free = torch.tensor([[True] * len(values) + [False] * frozen])
@@ -40,13 +40,13 @@ def test_settles_only_when_stable_and_confident_over_the_free_rows() -> None:
     free = torch.tensor([[True, True, False]] * 4)
     draft = torch.tensor([[1, 2, 9]] * 4)
     previous = torch.tensor([[1, 2, 8], [1, 3, 9], [1, 2, 9], [1, 2, 9]])
-    # Row 2: free mean .006 is too high although the mean over all three is below the threshold.
+    # Row 2: the mean over free positions, .006, is too high, although the mean over all three is below the threshold.
     entropy = torch.tensor([[0.004, 0.004, 7.0], [0, 0, 0], [0.006, 0.006, 0.0], [0.0, 0.004, 0.0]])
     assert settled(draft, previous, entropy, free, 0.005).tolist() == [True, False, False, True]
     assert settled(draft, None, entropy, free, 0.005).tolist() == [False] * 4
 
 
-def test_nothing_free_is_settled_at_once() -> None:
+def test_a_canvas_without_free_positions_is_settled_at_once() -> None:
     nothing = torch.zeros(1, 3, dtype=torch.bool)
     assert settled(torch.zeros(1, 3), None, torch.ones(1, 3), nothing, 0.005).tolist() == [True]
 
@@ -57,9 +57,9 @@ def test_temperature_falls_linearly_with_the_steps_that_remain() -> None:
     assert round(plan.temperature(1), 4) == 0.4083
 
 
-def test_draws_follow_the_probabilities() -> None:
-    draws = Rng(seed=1)
-    ids = draws.sample(torch.tensor([[0.0, 0.25, 0.75, 0.0]]).expand(4000, -1))
+def test_samples_follow_the_probabilities() -> None:
+    rng = Rng(seed=1)
+    ids = rng.sample(torch.tensor([[0.0, 0.25, 0.75, 0.0]]).expand(4000, -1))
     counts = ids.bincount(minlength=4)
     assert counts[0] == counts[3] == 0
     # Five standard deviations of a binomial with p = 1/4.

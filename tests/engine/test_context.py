@@ -1,4 +1,4 @@
-"""A hole's context in the prompt: before the prefix, whole snippets, as many as the checkpoint reads, and cached."""
+"""A hole's context in the prompt: before the prefix, in whole snippets, within the checkpoint's limit, and cached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def infiller(tmp_path_factory: pytest.TempPathFactory) -> Infiller:
 
 
 def shown(infiller: Infiller, tokens: int) -> str:
-    """The text of the context in a prompt that may hold so many tokens of it."""
+    """The text of the context in a prompt with at most `tokens` tokens of context."""
     prompt = infiller.prompt
     prompt._context_tokens, prompt._context = tokens, ((), [])
     without = prompt.lay_out(replace(HOLE, context=()))
@@ -41,11 +41,11 @@ def shown(infiller: Infiller, tokens: int) -> str:
     return prompt.decode(layout.prefix[1:begin])
 
 
-def test_context_stands_between_bos_and_the_prefix_the_most_useful_last(infiller: Infiller) -> None:
+def test_context_is_between_bos_and_the_prefix_with_the_most_useful_last(infiller: Infiller) -> None:
     assert shown(infiller, MANY) == "".join(f"{snippet}\n" for snippet in CONTEXT)
 
 
-def test_what_has_no_room_is_left_out_from_the_front_in_whole_snippets(infiller: Infiller) -> None:
+def test_snippets_without_room_are_left_out_whole_from_the_front(infiller: Infiller) -> None:
     sizes = [len(infiller.prompt.encode(f"{snippet}\n")) for snippet in CONTEXT]
     texts = [shown(infiller, tokens) for tokens in range(sum(sizes) + 1)]
     assert set(texts) == {"".join(f"{snippet}\n" for snippet in CONTEXT[first:]) for first in range(4)}
@@ -63,7 +63,7 @@ def test_special_tokens_spelled_out_in_context_stay_text(infiller: Infiller) -> 
     assert [token for token in layout.prefix if token in infiller.prompt.special_ids] == [BOS_ID]
 
 
-def test_while_context_stays_as_it_is_a_key_costs_few_tokens(infiller: Infiller) -> None:
+def test_a_key_encodes_few_tokens_while_the_context_stays(infiller: Infiller) -> None:
     line = "value = [load(path), 1]"
     costs = []
     for typed in range(len(line)):
@@ -80,7 +80,7 @@ def test_another_context_is_another_prompt(infiller: Infiller) -> None:
     assert infiller.prompt.lay_out(HOLE).prefix == first
 
 
-def test_midspan_json_says_how_much(tmp_path: Path) -> None:
+def test_midspan_json_limits_the_context(tmp_path: Path) -> None:
     file = tiny_checkpoint(tmp_path) / "midspan.json"
     values = json.loads(file.read_text())
     del values["layout"]["context_tokens"]

@@ -1,4 +1,4 @@
-"""The loop over a scripted network: frozen tokens, seeds, stopping, healing, banned ids, self-conditioning."""
+"""The denoising loop over scripted networks: frozen tokens, seeds, stopping, healing, banned ids, self-conditioning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VOCAB = 24
 
 
 class Scripted(LogitsNetwork):
-    """Logits that depend on the canvas it is shown, as a real network's do; remembers what it was shown."""
+    """A network whose logits depend on the canvas, as a real one's do; it keeps every canvas that it reads."""
 
     vocab_size = VOCAB
 
@@ -38,7 +38,7 @@ class Scripted(LogitsNetwork):
 
 
 class Certain(Scripted):
-    """Always sure that position i holds token i."""
+    """A network that is always sure that position i holds token i."""
 
     def logits(self, ids: torch.Tensor, soft: torch.Tensor | None, free: torch.Tensor) -> torch.Tensor:
         self.seen.append(ids.clone())
@@ -47,7 +47,7 @@ class Certain(Scripted):
 
 
 class Uneven(Scripted):
-    """Surer of some canvases than of others."""
+    """A network that is surer of some canvases than of others."""
 
     def __init__(self, sharpness: list[float]) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def test_a_stable_and_confident_canvas_stops_after_two_steps() -> None:
     assert steps[-1].draft.tolist() == [list(range(6))] * 2
 
 
-def test_what_is_accepted_stays_in_the_canvas_and_the_rest_is_noise() -> None:
+def test_the_next_step_reads_the_canvas_of_accepted_samples_and_noise() -> None:
     canvas = Canvas(ids=torch.zeros(1, 12, dtype=torch.long), free=torch.ones(1, 12, dtype=torch.bool))
     network = Scripted(sharpness=1.0)
     steps = run(network, canvas, steps=3)
@@ -172,7 +172,7 @@ def test_a_finished_canvas_waits_unchanged_for_its_batch() -> None:
 
 
 def test_only_the_surest_canvases_go_on_after_the_first_step() -> None:
-    """Entropy is summed over the slots, so a short gap goes on before a long one that is a little surer a slot."""
+    """Entropy is summed over slots: a short gap may survive before a long one that is a little surer per slot."""
     free = torch.tensor([[True] * size + [False] * (6 - size) for size in (6, 3, 1, 4, 2)])
     canvas = Canvas(ids=torch.arange(30).view(5, 6) % VOCAB, free=free)
     network = Uneven([0.1, 0.2, 0.1, 0.5, 0.05])
@@ -190,7 +190,7 @@ def test_only_the_surest_canvases_go_on_after_the_first_step() -> None:
         assert torch.equal(step.draft[~free[surest]], canvas.ids[surest][~free[surest]])
 
 
-def test_no_canvas_is_dropped_where_no_more_are_there_than_are_kept() -> None:
+def test_no_canvas_is_dropped_if_there_are_as_many_survivors_as_canvases() -> None:
     canvas = Canvas(ids=torch.zeros(3, 4, dtype=torch.long), free=torch.ones(3, 4, dtype=torch.bool))
     network = Scripted()
     steps = list(denoise(network, canvas, Plan(steps=3, survivors=3), Rng(0)))

@@ -1,4 +1,4 @@
-"""Whole generations against transformers, with the same noise and the same draws: step for step, token for token."""
+"""Whole generations against transformers with the same noise and samples: step for step, token for token."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[DiffusionGemma, Recorded]:
-    """Sharp logits, so that canvases settle, and quiet branches: with loud ones a random network is chaotic, and every
-    step makes a difference of 1e-5 about eight times larger."""
+    """Both networks, with sharp logits, so that canvases settle, and with small residual branches: with large ones a
+    random network is chaotic, and every step makes a difference of 1e-5 about eight times larger."""
     folder = save_checkpoint(tmp_path_factory.mktemp("loop"), seed=1, sharpness=8.0, branch=0.4)
     return open_ours(folder), open_theirs(folder)
 
@@ -54,7 +54,7 @@ class Ours:
 
 
 class Listening(BoundCanvases):
-    """Keeps the logits it hands out."""
+    """Keeps the logits that it returns."""
 
     def __init__(self, model: DiffusionGemma, cache: Cache, canvas: Canvas) -> None:
         super().__init__(TorchCanvasBackend(model), cache, canvas)
@@ -67,7 +67,7 @@ class Listening(BoundCanvases):
 
 
 def our_generation(model: DiffusionGemma, prompt: torch.Tensor, canvases: int, plan: Plan, seed: int) -> Ours:
-    """What transformers' generate does, with our loop: denoise, then encode the draft."""
+    """transformers' generate by our loop: denoise a canvas, then encode its draft."""
     draws, cache, out = InjectedRng(seed), TorchCanvasBackend(model).new_cache(), Ours()
     TorchCanvasBackend(model).prefill(prompt[:1], cache)
     shape = (len(prompt), CANVAS)
@@ -111,7 +111,7 @@ def test_two_canvases_token_for_token(models: tuple[DiffusionGemma, Recorded], l
 
 
 def test_the_recorded_generation_is_worth_comparing(models: tuple[DiffusionGemma, Recorded]) -> None:
-    """Some positions are refused, some accepted, both canvases settle early, and drafts differ from next canvases."""
+    """Some positions are accepted and some not, both canvases settle early, and drafts differ from next canvases."""
     trace = generate(models[1], prompt(11), 2, Plan(steps=12, confidence_threshold=0.05), seed=5)
     assert len(trace.canvases) == 2
     for steps in trace.canvases:
@@ -131,7 +131,7 @@ def test_a_canvas_that_does_not_settle_ends_with_the_steps(models: tuple[Diffusi
 
 def test_finished_rows_of_a_batch_freeze(models: tuple[DiffusionGemma, Recorded]) -> None:
     ours, theirs = models
-    # Rows that finish while still unsure would go on changing.
+    # With this threshold rows finish while they are unsure, and would still change if they went on.
     plan = Plan(steps=12, confidence_threshold=0.3)
     expected = generate(theirs, prompt(11, batch=3), 1, plan, seed=5)
     finished = [int(step.finished.sum()) for step in expected.canvases[0]]

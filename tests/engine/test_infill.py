@@ -1,4 +1,4 @@
-"""A hole through a random network: prefix cache, healing, blocks, determinism; and the engine's thread."""
+"""Infilling with a random network: prefix cache, healing, blocks, determinism, syntax; and the engine's thread."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def test_log_probabilities_are_those_of_one_plain_causal_pass(infiller: Infiller
     assert best.log_probability == pytest.approx(float(expected.detach().sum()), abs=1e-3)
 
 
-def test_a_few_rows_of_a_large_vocabulary_are_read_at_once(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_of_a_large_vocabulary_are_computed_a_few_rows_at_a_time(
+    infiller: Infiller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = infiller.backend
     plain, rows = infiller.infill(HOLE, Budget(steps=1), PATIENT), list[int]()
     monkeypatch.setattr("midspan.engine.backends.plain.LOGITS", 3 * model.vocab_size)
@@ -166,7 +168,7 @@ def test_the_newest_request_wins(engine: Engine) -> None:
 
 
 class Panic(BaseException):
-    """As a panic in Rust code comes: no Exception."""
+    """An error that is no Exception, as a panic in Rust code."""
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
@@ -208,7 +210,7 @@ def test_frames_tell_free_settled_and_frozen_apart(engine: Engine) -> None:
         (None, "missing"),
     ],
 )
-def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_broken_tokenizer_is_refused_with_one_line(tmp_path: Path, content: str | None, said: str) -> None:
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(CheckpointError, match=said) as refused:
@@ -216,8 +218,8 @@ def test_a_broken_tokenizer_is_one_line(tmp_path: Path, content: str | None, sai
     assert "\n" not in str(refused.value)
 
 
-def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_where_it_is_wrong(tmp_path: Path) -> None:
-    """Where the judge forbids all that the first run found, what it lets through was made by renoising the best."""
+def test_fills_that_parse_come_first_and_if_none_does_the_best_is_renoised_where_it_is_wrong(tmp_path: Path) -> None:
+    """If the syntax check rejects all fills of the first run, a fill that it accepts comes from renoising the best."""
     infiller = tiny_infiller(tmp_path)
     plain = infiller.infill(HOLE, Budget(), PATIENT)
     assert len(plain.ranked) > 1
@@ -247,14 +249,14 @@ def test_what_parses_comes_first_and_a_fill_that_does_not_is_denoised_again_wher
     # All but the last tokens are those of the best fill that did not parse.
     assert best.ids[:1] == plain.ranked[0].ids[:1]
 
-    # Where a sure fill is wanted or none, what is not one already is left as it is.
+    # If only a sure fill is wanted, no fill is repaired.
     infiller.settings = changed(infiller.settings, beams=2, search_floor=SearchFloor(log_prob=-1000.0, evidence=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
     sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).steps < infiller.infill(HOLE, Budget(), PATIENT).steps
 
 
-def test_the_judge_is_asked_of_as_many_as_are_wanted_and_one_more(tmp_path: Path) -> None:
+def test_one_more_fill_than_wanted_has_its_syntax_checked(tmp_path: Path) -> None:
     infiller, asked = tiny_infiller(tmp_path, beams=4), list[str]()
 
     def judge(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
@@ -267,7 +269,7 @@ def test_the_judge_is_asked_of_as_many_as_are_wanted_and_one_more(tmp_path: Path
     assert len({fill for fill in asked if fill.strip()}) == 2
 
 
-def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller: Infiller) -> None:
+def test_the_margin_is_the_difference_in_log_probability_to_the_next_hypothesis(infiller: Infiller) -> None:
     ranked = infiller.infill(HOLE, Budget(), PATIENT).ranked
     for one, after in pairwise(ranked):
         assert one.features[-2] == pytest.approx(min(10.0, one.log_probability - after.log_probability))
@@ -275,7 +277,7 @@ def test_the_margin_is_how_much_likelier_a_hypothesis_is_than_the_next(infiller:
 
 
 def test_other_threads_run_while_a_text_is_tokenized(infiller: Infiller) -> None:
-    """A long text is on its way through the tokenizer while a thread that asks for the interpreter gets it."""
+    """The tokenizer releases the interpreter's lock while it works on a long text."""
     text, ticks, over = SOURCE * 1000, list[int](), threading.Event()
     pause = threading.Event()
 
@@ -292,5 +294,5 @@ def test_other_threads_run_while_a_text_is_tokenized(infiller: Infiller) -> None
         turns.append(len(ticks) - before)
     over.set()
     ticking.join()
-    # One that has to wait gets a turn or two, at the beginning and at the end.
+    # A thread that had to wait would get only a turn or two, at the beginning and at the end.
     assert min(turns) > 10

@@ -1,4 +1,4 @@
-"""A causal checkpoint fills gaps: it loads by folder, says how sure it is, stops when asked and where a line ends."""
+"""Fills of a causal checkpoint (llama family): loading, confidence, stopping on request, and the end of a line."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ WAIT_S = 60.0
 
 
 class Eager(Llama):
-    """A network that longs to write some ids, each after another."""
+    """A network that finds some ids much likelier than all others."""
 
-    longed_for: tuple[int, ...] = ()
+    favoured: tuple[int, ...] = ()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         out = super().logits(hidden)
-        out[..., list(self.longed_for)] += 60.0
+        out[..., list(self.favoured)] += 60.0
         return out
 
 
-def path_of(folder: Path, longed_for: tuple[str, ...] = (), **groups: Any) -> LeftToRight:
-    """In float32, with other groups of settings, and a longing for tokens with these texts."""
+def path_of(folder: Path, favoured: tuple[str, ...] = (), **groups: Any) -> LeftToRight:
+    """The folder's fill path in float32, with other groups of settings and favoured tokens of these texts."""
     config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
     settings = replace(settings, **groups)
     network = load_llama(folder, config, torch.float32, torch.device("cpu"))
     prompt = MarksPrompt.open(folder, settings.layout, config.vocab_size)
     eager = Eager(config)
     eager.load_state_dict(network.state_dict())
-    eager.longed_for = tuple(token for token in range(prompt.vocab_size) if prompt.cell_text(token) in longed_for)
+    eager.favoured = tuple(token for token in range(prompt.vocab_size) if prompt.cell_text(token) in favoured)
     return LeftToRight(TorchBackend(eager.eval()), prompt, settings)
 
 
@@ -66,7 +66,7 @@ def texts(path: LeftToRight, hole: Hole, candidates: int = 4) -> list[str]:
     return [path.prompt.text(list(one.ids), out.layout) for one in out.ranked]
 
 
-def test_a_folder_loads_and_fills_like_any_other(folder: Path) -> None:
+def test_a_folder_loads_and_fills_like_a_diffusion_checkpoint(folder: Path) -> None:
     engine = midspan.engine.load(str(folder), "cpu")
     try:
         about, fill = engine.about, engine.fill(HOLE, Budget(candidates=3)).result(WAIT_S)
@@ -84,7 +84,7 @@ def test_a_folder_loads_and_fills_like_any_other(folder: Path) -> None:
     assert all(0 < one.confidence < 1 and "\n" not in one.text for one in fill.candidates)
 
 
-def test_a_folder_needs_no_settings_where_its_tokenizer_is_known(tmp_path: Path) -> None:
+def test_a_folder_whose_tokenizer_is_recognised_needs_no_settings(tmp_path: Path) -> None:
     marked_checkpoint(tmp_path)
     (tmp_path / "midspan.json").unlink()
     made = tokenizer(["<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<|endoftext|>", "<fim_pad>"])
@@ -98,20 +98,20 @@ def test_a_folder_needs_no_settings_where_its_tokenizer_is_known(tmp_path: Path)
         engine.close()
 
 
-def test_the_same_line_typed_on_reads_only_its_end(path: LeftToRight) -> None:
+def test_typing_on_in_a_line_encodes_only_the_end_of_the_prompt(path: LeftToRight) -> None:
     path.infill(HOLE, Budget(), PATIENT)
     before = path.prefix.encoded_tokens
     typed = replace(HOLE, prefix=HOLE.prefix + "lt = it")
     kept = path.infill(typed, Budget(candidates=4), PATIENT)
     assert path.prefix.encoded_tokens - before <= 6
-    # Nothing of the hypotheses stays behind the prompt.
+    # The cache holds the prompt and nothing of the hypotheses.
     assert path.prefix.memory.length == len(kept.layout.prefix)
     path.reset()
     fresh = path.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
 
 
-def test_a_token_that_closes_the_line_is_written_up_to_its_end(tmp_path: Path) -> None:
+def test_a_token_with_a_line_end_is_cut_at_the_line_end(tmp_path: Path) -> None:
     made = tokenizer()
     made.add_tokens([AddedToken("):\n", normalized=False), AddedToken(" \n", normalized=False)])
     marked_checkpoint(tmp_path, vocab_size=made.get_vocab_size())
@@ -119,25 +119,25 @@ def test_a_token_that_closes_the_line_is_written_up_to_its_end(tmp_path: Path) -
     path = path_of(tmp_path, ("):\n",))
     hole = Hole(prefix="def f(", suffix="\n    return 1\n")
     found = texts(path, hole)
-    # The healed bracket comes first; what follows the line's end is no part of the line.
+    # The healed bracket comes first; text behind the line end is no part of the line.
     assert found[0].endswith("):")
     assert not [text for text in found if "\n" in text]
     assert any("):\n" in text for text in texts(path, replace(hole, kind="span")))
 
 
-def test_special_tokens_end_a_gap_and_are_no_part_of_it(folder: Path) -> None:
+def test_special_tokens_end_a_gap_and_are_not_in_its_text(folder: Path) -> None:
     path = path_of(folder)
     specials = path.prompt.special_ids
     network = path.backend
     assert isinstance(network, TorchBackend)
     eager = network._causal_model
     assert isinstance(eager, Eager)
-    eager.longed_for = specials
+    eager.favoured = specials
     out = path.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT)
     assert len(specials) == 5
     assert out.ranked
     assert not [one for one in out.ranked if {*one.ids} & {*specials}]
-    # One token at least, and then the end.
+    # At least one token is written before the end.
     assert len(out.ranked[0].ids) == 1
 
 
@@ -149,7 +149,7 @@ def test_one_fill_takes_one_beam_and_several_take_more(folder: Path) -> None:
     assert len({one.ids[0] for one in several.ranked}) > 1
 
 
-def test_a_hopeless_fill_ends_early_where_only_a_sure_one_is_wanted(folder: Path) -> None:
+def test_a_hopeless_fill_ends_early_if_only_a_sure_one_is_wanted(folder: Path) -> None:
     path = path_of(folder)
     whole = path.infill(HOLE, Budget(), PATIENT)
     assert path.confidence(whole.ranked[0]) < 0.4
@@ -162,7 +162,7 @@ def test_a_hopeless_fill_ends_early_where_only_a_sure_one_is_wanted(folder: Path
     assert sure.confidence(found.ranked[0]) > 0.9
 
 
-def test_a_similar_line_takes_part_with_its_evidence(folder: Path) -> None:
+def test_a_similar_line_is_ranked_with_its_evidence(folder: Path) -> None:
     hole = Hole(prefix=SOURCE + "def total_area(items, tax):\n    resu", suffix="\n    for item in items:\n")
     without = texts(path_of(folder), hole, 1)
     assert "lt = 0" not in without
@@ -170,19 +170,19 @@ def test_a_similar_line_takes_part_with_its_evidence(folder: Path) -> None:
     assert found[0] == "lt = 0"
 
 
-def test_what_breaks_the_syntax_comes_last_and_is_less_sure(path: LeftToRight) -> None:
+def test_a_fill_that_breaks_the_syntax_comes_last_and_is_less_sure(path: LeftToRight) -> None:
     out = path.infill(HOLE, Budget(candidates=3), PATIENT)
     best = path.prompt.text(list(out.ranked[0].ids), out.layout)
     path.judge = lambda hole, text: ((0, len(text)),) if text == best else ()
-    judged = path.infill(HOLE, Budget(candidates=3), PATIENT)
-    assert judged.ranked[0].ids == out.ranked[1].ids
-    wrong = next(one for one in judged.ranked if one.ids == out.ranked[0].ids)
+    checked = path.infill(HOLE, Budget(candidates=3), PATIENT)
+    assert checked.ranked[0].ids == out.ranked[1].ids
+    wrong = next(one for one in checked.ranked if one.ids == out.ranked[0].ids)
     assert not wrong.parses
     assert path.confidence(wrong) < path.confidence(out.ranked[0])
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_stopping_between_tokens_leaves_it_ready(path: LeftToRight, at: int) -> None:
+def test_stopping_between_tokens_leaves_the_next_fill_unchanged(path: LeftToRight, at: int) -> None:
     whole, frames = path.infill(HOLE, Budget(candidates=4), PATIENT), list[Frame]()
     hasty = FillObserver(interrupted=lambda: len(frames) >= at, late=lambda: False, on_frame=frames.append)
     cut = path.infill(HOLE, Budget(candidates=4), hasty)
@@ -191,7 +191,7 @@ def test_stopping_between_tokens_leaves_it_ready(path: LeftToRight, at: int) -> 
     assert [one.ids for one in again.ranked] == [one.ids for one in whole.ranked]
 
 
-def test_stopping_between_parts_of_a_prompt_keeps_what_was_read(folder: Path) -> None:
+def test_stopping_between_chunks_of_a_prompt_keeps_the_encoded_ones(folder: Path) -> None:
     path, asked = path_of(folder), list[int]()
 
     def interrupted() -> bool:
@@ -214,13 +214,13 @@ def test_a_deadline_returns_the_best_so_far(path: LeftToRight) -> None:
     assert out.ranked
 
 
-def test_a_part_of_a_draft_is_not_rewritten(path: LeftToRight) -> None:
+def test_renoising_a_draft_is_refused(path: LeftToRight) -> None:
     with pytest.raises(ValueError, match="leave the strength out"):
         path.infill(replace(HOLE, draft="x", strength=0.5), Budget(), PATIENT)
 
 
 @pytest.mark.parametrize("log_probability", [-0.01, -0.5, -2.0, -9.0])
-def test_no_longer_text_comes_to_more_than_its_reach(log_probability: float) -> None:
+def test_reach_is_the_best_confidence_over_all_lengths(log_probability: float) -> None:
     for prior in (Logistic(), Logistic(mean=3.0, length=-1.0), Logistic(length=0.2), Logistic(mean=0.0)):
         best = max(prior.share(log_probability, length) for length in range(3, 49))
         assert prior.reach(log_probability, 3, 48) == pytest.approx(best)

@@ -1,4 +1,4 @@
-"""The llama family beside transformers' own classes, on tiny random checkpoints in float32."""
+"""The llama family's network against transformers' classes, with tiny random float32 weights."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from midspan.engine.api import CheckpointError
 from midspan.engine.llama import KeyValueCache, Llama, LlamaConfig, load_state
 from tests.engine.llama_tiny import config
 
-# Both sides round float32 sums of some hundred products of order one in another order: at most some 100 * 2**-24 * 4
-# layers, which is 2.4e-5; four times that.
+# Both sides compute float32 sums of some hundred products of order one, in different order: an error of at most some
+# 100 * 2**-24 * 4 layers, which is 2.4e-5; the tolerance is four times that.
 TOLERANCE = 1e-4
 FAMILIES = {
     "llama": config(),
@@ -53,7 +53,7 @@ FAMILIES = {
 
 
 def pair(found: dict[str, Any]) -> tuple[Llama, Any]:
-    """Our network and transformers', with the same random weights, biases and norms too."""
+    """Our network and transformers' with the same random weights, biases and norms."""
     torch.manual_seed(0)
     theirs = (
         transformers.AutoModelForCausalLM.from_config(
@@ -82,7 +82,7 @@ def test_logits_are_those_of_transformers(found: dict[str, Any]) -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("found", FAMILIES.values(), ids=FAMILIES)
-def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, Any]) -> None:
+def test_a_text_in_pieces_behind_a_cache_has_the_logits_of_the_whole_text(found: dict[str, Any]) -> None:
     ours, theirs = pair(found)
     ids = torch.randint(0, found["vocab_size"], (1, 17))
     cache = KeyValueCache(ours.config, 1, 40, torch.float32)
@@ -97,7 +97,7 @@ def test_a_text_reads_the_same_piece_by_piece_behind_a_cache(found: dict[str, An
     assert cache.length == 12
 
 
-def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
+def test_a_config_written_by_transformers_is_read(tmp_path: Any) -> None:
     theirs = transformers.AutoConfig.for_model("llama", hidden_size=32, num_attention_heads=4, rope_theta=100_000.0)
     found = LlamaConfig.from_json(theirs.to_dict())
     assert (found.head_dim, found.kv_heads, found.rope.theta) == (8, 4, 100_000.0)
@@ -121,12 +121,12 @@ def test_what_transformers_writes_is_read(tmp_path: Any) -> None:
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; give a whole number from 1 to 512"),
     ],
 )
-def test_another_network_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+def test_an_unsupported_config_is_refused_with_one_line(change: dict[str, Any], said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         LlamaConfig.from_json(config(**change))
 
 
-def test_a_missing_size_and_other_shapes_are_named() -> None:
+def test_missing_sizes_and_tensors_and_wrong_shapes_are_named() -> None:
     found = config()
     del found["hidden_size"]
     with pytest.raises(CheckpointError, match="hidden_size is missing"):

@@ -1,4 +1,4 @@
-"""A folder of the llama family as the engine reads it, beside transformers' own classes: logits, cache, greedy text."""
+"""A folder of the llama family in the engine against transformers' classes: logits, cache, greedy text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOLE = Hole(prefix=SOURCE + "def total_area(items, tax):\n    resu", suffix="\n 
 
 
 def open_both(folder: Path, **changes: Any) -> tuple[LeftToRight, Any]:
-    """Ours in float32, and transformers' own class, from one folder."""
+    """Our fill path in float32 and transformers' class, from one folder."""
     marked_checkpoint(folder, **changes)
     config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
     backend = TorchBackend(load_llama(folder, config, torch.float32, torch.device("cpu")))
@@ -46,7 +46,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return open_both(tmp_path_factory.mktemp("family"), **request.param)
 
 
-def test_logits_behind_any_cached_beginning_are_those_of_transformers(both: tuple[LeftToRight, Any]) -> None:
+def test_logits_behind_a_cache_are_those_of_transformers(both: tuple[LeftToRight, Any]) -> None:
     ours, theirs = both
     ids = ours.prompt.lay_out(HOLE).prefix
     for begins in ((0,), (0, 5, 6, 40)):
@@ -58,7 +58,7 @@ def test_logits_behind_any_cached_beginning_are_those_of_transformers(both: tupl
             torch.testing.assert_close(found, theirs(torch.tensor([ids])).logits, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_a_cache_cut_back_to_a_common_beginning_says_what_a_new_one_says(both: tuple[LeftToRight, Any]) -> None:
+def test_a_prefix_cache_cut_back_to_the_common_beginning_gives_the_right_logits(both: tuple[LeftToRight, Any]) -> None:
     ours, theirs = both
     kept = PrefixCache(ours.backend, chunk=16)
     texts = [HOLE.prefix, HOLE.prefix + "lt = ", HOLE.prefix[:-2], HOLE.prefix + "\n", "def mean():\n" + SOURCE]
@@ -69,7 +69,7 @@ def test_a_cache_cut_back_to_a_common_beginning_says_what_a_new_one_says(both: t
         with torch.inference_mode():
             logits = theirs(torch.tensor([ids])).logits[0, -1]
             torch.testing.assert_close(ours.backend.logits(kept.last_hidden), logits, atol=TOLERANCE, rtol=TOLERANCE)
-    # What is typed on a line changes the end of the prompt alone.
+    # Typing in a line changes only the end of the prompt.
     assert encoded[0][0] == encoded[0][1]
     assert [count < 12 for count, _ in encoded] == [False, True, True, True, False]
 
@@ -87,7 +87,7 @@ def test_greedy_text_is_that_of_transformers(both: tuple[LeftToRight, Any]) -> N
 
 
 @pytest.mark.parametrize("kind", ["line", "span"])
-def test_a_fill_is_the_greedy_text_among_what_may_be_written(both: tuple[LeftToRight, Any], kind: GapKind) -> None:
+def test_a_fill_is_the_greedy_text_among_allowed_ids(both: tuple[LeftToRight, Any], kind: GapKind) -> None:
     ours, theirs = both
     hole = Hole(prefix=HOLE.prefix, suffix=HOLE.suffix, kind=kind)
     out = ours.infill(hole, Budget(), PATIENT)

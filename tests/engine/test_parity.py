@@ -1,9 +1,9 @@
 """Our network and loop against transformers, on the same random checkpoints from disk.
 
-float32: logits within 1e-4, and every decision of the loop the same. bfloat16: transformers in bf16 against itself in
-float32, on the same bf16 weights, measures what bf16 rounding does to this network. We round at the same places up to
-the order of sums, so our error against the float32 truth must not exceed that budget by more than a quarter (root mean
-square), and by the triangle inequality the two bf16 results lie within twice the budget.
+float32: logits agree within 1e-4, and every decision of the loop is the same. bfloat16: the difference of transformers
+in bf16 from transformers in float32, on the same bf16 weights, is the effect of bf16 rounding on this network: the
+budget. We round at the same places up to the order of sums, so our error against float32 must not exceed the budget by
+more than a quarter (root mean square), and by the triangle inequality the two bf16 results are within twice the budget.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def deviation(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("length", CONTEXTS)
-def test_the_encoder_is_theirs_layer_by_layer(pair: Pair, length: int) -> None:
+def test_the_encoder_s_layers_agree_with_transformers(pair: Pair, length: int) -> None:
     ids = some_ids(1, length)
     with outputs_of(pair.ours.layers) as mine:
         hidden = TorchCanvasBackend(pair.ours).prefill(ids, TorchCanvasBackend(pair.ours).new_cache())
@@ -140,7 +140,7 @@ def test_the_encoder_is_theirs_layer_by_layer(pair: Pair, length: int) -> None:
 
 
 @pytest.mark.parametrize("length", CONTEXTS)
-def test_the_cache_holds_their_keys_and_values(pair: Pair, length: int) -> None:
+def test_the_cache_holds_transformers_keys_and_values(pair: Pair, length: int) -> None:
     ours, theirs = pair.caches(length)
     assert ours.length == theirs.get_seq_length() == length
     for index, layer in enumerate(theirs.layers):
@@ -150,7 +150,7 @@ def test_the_cache_holds_their_keys_and_values(pair: Pair, length: int) -> None:
         assert distance(values, layer.values) <= TOLERANCE
 
 
-def test_a_text_in_chunks_is_the_text_in_one(pair: Pair) -> None:
+def test_a_prefill_in_chunks_equals_one_prefill(pair: Pair) -> None:
     ids = some_ids(1, 41)
     ours, theirs = TorchCanvasBackend(pair.ours).new_cache(), new_cache(pair.theirs)
     expected = prefill(pair.theirs, ids, theirs)
@@ -175,7 +175,7 @@ def test_denoise_logits_with_and_without_self_conditioning(pair: Pair, length: i
 
 
 @pytest.mark.parametrize("length", CONTEXTS)
-def test_scoring_a_canvas_is_encoding_it_without_a_trace(pair: Pair, length: int) -> None:
+def test_scoring_a_canvas_gives_its_encoding_and_leaves_the_cache_unchanged(pair: Pair, length: int) -> None:
     ours, theirs = pair.caches(length)
     canvas = some_ids(1, CANVAS, 3)
     scored, rows = TorchCanvasBackend(pair.ours).score(canvas.expand(2, -1).tolist(), ours)
@@ -185,7 +185,7 @@ def test_scoring_a_canvas_is_encoding_it_without_a_trace(pair: Pair, length: int
     assert distance(TorchCanvasBackend(pair.ours).prefill(canvas, ours), expected) <= TOLERANCE
 
 
-def test_a_canvas_padded_to_its_batch_is_the_canvas_alone(pair: Pair) -> None:
+def test_padding_does_not_change_a_canvas(pair: Pair) -> None:
     ours, theirs = pair.caches(9)
     short = some_ids(1, 8, 5)
     padded = torch.cat((short, some_ids(1, CANVAS - 8, 6)), dim=1)
@@ -196,7 +196,7 @@ def test_a_canvas_padded_to_its_batch_is_the_canvas_alone(pair: Pair) -> None:
 
 @pytest.fixture(scope="module")
 def rounded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Pair]:
-    """The checkpoint in bf16, and the same bf16 numbers computed with in float32."""
+    """The checkpoint in bf16, and the same bf16 numbers in float32 computation."""
     half = tmp_path_factory.mktemp("bf16")
     narrow = open_theirs(folder, torch.bfloat16)
     narrow.save_pretrained(half)
@@ -204,7 +204,7 @@ def rounded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pai
 
 
 @pytest.mark.parametrize("length", [7, 41])
-def test_bf16_logits_are_as_near_to_the_truth_as_theirs(rounded: tuple[Pair, Pair], length: int) -> None:
+def test_bf16_logits_are_as_near_to_float32_as_those_of_transformers(rounded: tuple[Pair, Pair], length: int) -> None:
     narrow, wide = rounded
     canvas = some_ids(4, CANVAS, 2)
     (mine, other), (_, truth) = narrow.caches(length), wide.caches(length)
@@ -219,8 +219,8 @@ def test_bf16_logits_are_as_near_to_the_truth_as_theirs(rounded: tuple[Pair, Pai
     assert deviation(ours, theirs) <= 2 * budget
 
 
-def test_every_bf16_layer_alone_on_their_input(rounded: tuple[Pair, Pair]) -> None:
-    """Teacher-forced, because one flipped expert choice drowns all later layers."""
+def test_every_bf16_layer_alone_is_as_near_to_float32_as_that_of_transformers(rounded: tuple[Pair, Pair]) -> None:
+    """Each layer gets transformers' input, because one other choice of experts dominates all later layers."""
     narrow, wide = rounded
     ids = some_ids(1, 41)
     with outputs_of(narrow.theirs.model.encoder.language_model.layers) as theirs:

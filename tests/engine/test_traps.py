@@ -1,16 +1,18 @@
-"""The traps of DiffusionGemma, one by one: what bit other engines and does not bite this one.
+"""The traps of DiffusionGemma, one test or more for each: errors that other engines have had and this one must not.
 
-Numbers are those of the list in the reference notes; test names begin with them. Those without a test here:
+Traps are numbered, and test names begin with the number. These have no test here:
 
 2.  StaticCache is wrong past the window: the oracle runs on DynamicCache, and our own cache keeps every position.
-12. The release ends with any of eos 1, 50, 106 and pads with 0: no release layout is supported yet (settings.py refuses
-    every layout but "filler", which ends with its filler token), so these ids never have a meaning here.
+12. The release ends with any of eos 1, 50, 106 and pads with 0: layout `prompted` ends an answer at the end of its
+    turn, eos or pad, and every other special id is banned (prompts/chat.py); prompts/test_chat.py has the tests.
 14. Left padding shifts positions: prompts of unequal length are never batched, a batch is many canvases behind one
-    prefix; that finished rows freeze is held by test_generation and test_denoise.
-16. The order of the experts' sum: theirs in eager mode adds in the weights' dtype as ours does; the bf16 budget of
-    test_parity bounds what another order may change.
-18. Expert choice amplifies drift: test_parity compares every bf16 layer teacher-forced, and decisions besides logits.
-22. Grouped expert matmuls fail on some machines: the oracle runs eager experts. The schedule half has a test below.
+    prefix. test_generation and test_denoise check that finished rows do not change.
+16. The order of the experts' sum: transformers in eager mode adds in the weights' dtype, as we do; the bf16 budget of
+    test_parity bounds the effect of another order.
+18. The choice of experts amplifies drift: test_parity compares every bf16 layer on equal input, and decisions as well
+    as logits.
+22. Grouped expert matmuls fail on some machines: the oracle runs eager experts. The temperature schedule, the other
+    half of this trap, has a test below.
 """
 
 from __future__ import annotations
@@ -79,14 +81,14 @@ def filled(model: DiffusionGemma, length: int = LENGTH) -> Cache:
 
 
 def spoil(cache: Cache, layer: int, start: int, end: int) -> None:
-    """Overwrite cached keys and values in place."""
+    """Overwrite a layer's cached keys and values in place."""
     for tensor in cache.read(layer, start, end):
         tensor.normal_(generator=torch.Generator().manual_seed(9)).mul_(3)
     cache.canvases.forget(start)
 
 
 def test_01_every_canvas_row_sees_the_same_window_of_the_cache(model: DiffusionGemma) -> None:
-    """The window is a rectangle: the last 1023 (here 7) cached keys, for the last canvas row as for the first."""
+    """The window is a rectangle: every canvas row, first or last, sees the last 1023 (here 7) cached keys."""
     cache, canvas = filled(model), ids(12, 1)
     before = TorchCanvasBackend(model).denoise(canvas, cache)
     for layer in SLIDING_LAYERS:
@@ -105,18 +107,18 @@ def test_01_full_layers_see_everything(model: DiffusionGemma) -> None:
 
 
 def layers(model: DiffusionGemma) -> list[Any]:
-    """The layers, whose attributes nn.ModuleList cannot type."""
+    """The layers as Any, because nn.ModuleList does not type their attributes."""
     return list(model.layers)
 
 
 def first_input(model: DiffusionGemma) -> list[torch.Tensor]:
-    """What goes into the first layer, on every pass."""
+    """The list of the first layer's inputs, one for each pass from now on."""
     seen: list[torch.Tensor] = []
     layers(model)[0].register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
     return seen
 
 
-def test_03_the_post_norm_is_there_on_the_first_step_and_never_in_the_encoder(model: DiffusionGemma) -> None:
+def test_03_the_post_norm_is_applied_on_the_first_step_and_never_in_the_encoder(model: DiffusionGemma) -> None:
     seen, cache, canvas = first_input(model), filled(model), ids(12, 1)
     TorchCanvasBackend(model).denoise(canvas, cache)
     TorchCanvasBackend(model).score(canvas.tolist(), cache)
@@ -214,7 +216,7 @@ def test_09_logits_are_rounded_before_the_cap_and_again_for_self_conditioning(fo
 
 
 class Fixed(LogitsNetwork):
-    """A network that always says the same, and keeps the logits it is to be conditioned on."""
+    """A network that always gives the same logits, and keeps those that it is conditioned on."""
 
     vocab_size = 5
 

@@ -1,4 +1,4 @@
-"""The engine's worker: what a failed fill leaves behind, and that the next one is as if nothing had been."""
+"""The engine's worker after a failed fill: memory is freed, and the next fill is as usual."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     made.close()
 
 
-def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> None:
+def test_memory_of_a_failed_fill_is_free_when_its_error_is_reported(engine: Engine) -> None:
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
     before, plain, filled = (
@@ -54,7 +54,7 @@ def test_a_full_memory_is_free_again_when_the_error_comes(engine: Engine) -> Non
     assert after.candidates == before.candidates
 
 
-def test_a_fill_begins_again_once_what_was_kept_is_gone(engine: Engine) -> None:
+def test_a_fill_out_of_memory_is_tried_again_without_the_kept_cache(engine: Engine) -> None:
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
     before, plain, kept = engine.fill(HOLE, Budget()).result(WAIT_S), infiller.backend.bind, infiller.prefix
@@ -70,8 +70,8 @@ def test_a_fill_begins_again_once_what_was_kept_is_gone(engine: Engine) -> None:
     assert again.candidates == before.candidates
 
 
-def test_memory_that_is_full_still_fails_one_fill_after_the_other(engine: Engine) -> None:
-    """Nothing is taken where an error is handled: it might fail there, and end the thread."""
+def test_while_memory_stays_full_every_fill_fails_and_the_worker_lives(engine: Engine) -> None:
+    """The error handling allocates no memory, because that could fail and end the thread."""
     infiller = engine._infiller
     assert isinstance(infiller, Infiller)
     make = infiller.backend.new_cache
@@ -89,7 +89,7 @@ def test_memory_that_is_full_still_fails_one_fill_after_the_other(engine: Engine
     assert engine.fill(HOLE, Budget()).result(WAIT_S).candidates
 
 
-def test_a_gpu_without_bf16_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_bf16_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(tiny_checkpoint(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")

@@ -1,4 +1,4 @@
-"""A random network of the real architecture, small enough for a test, with a tokenizer learnt from a few lines."""
+"""A random network of the real architecture, small enough for tests, with a tokenizer trained on a few lines."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def grouped(**values: Any) -> dict[str, dict[str, Any]]:
 
 
 def settings(**changes: Any) -> CheckpointSettings:
-    """Settings that fit the tiny network's canvas of 32; `changes` go to the group that has such a key."""
+    """Settings for the tiny network's canvas of 32; each of `changes` goes to the group that has its key."""
     values: dict[str, Any] = {
         "kind": "filler",
         "filler_id": 3,
@@ -143,7 +143,7 @@ def changed(settings: CheckpointSettings, **changes: Any) -> CheckpointSettings:
 
 
 def rewrite_settings(folder: Path, **changes: Any) -> None:
-    """Other values in a folder's `midspan.json`."""
+    """Write other values into a folder's `midspan.json`."""
     write_settings(folder, **grouped(**changes))
 
 

@@ -1,7 +1,7 @@
-"""Compiles every kernel for a GPU that is not there: `python -m tests.kernels.compiled 90` prints JSON lines.
+"""Compiles every kernel for a given compute capability, without a GPU: `python -m tests.kernels.compiled 90`.
 
-Launchers run on meta tensors at the release's sizes, so that what is compiled is what they would launch. Not in a
-process with TRITON_INTERPRET set.
+Launchers run on meta tensors at the release's sizes, so that the variants that they would launch are compiled. Prints
+JSON lines. TRITON_INTERPRET must not be set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
 def source(kernel: JITFunction[Any], args: tuple[object, ...], named: dict[str, object]) -> ASTSource:
-    """What triton.jit makes of these arguments: types, constants, and which are divisible by 16."""
+    """The source as triton.jit specialises it for these arguments: types, constants, divisibility by 16."""
     values = dict(zip(kernel.arg_names, args, strict=False)) | named
     signature, constants, attributes = {}, {}, {}
     for position, name in enumerate(kernel.arg_names):
@@ -58,7 +58,7 @@ def source(kernel: JITFunction[Any], args: tuple[object, ...], named: dict[str, 
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """Registers a thread, and bytes of stack and local memory: what spills."""
+    """Registers per thread, and bytes of stack and local memory, which registers spill to."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -67,7 +67,7 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def compiling(target: GPUTarget, report: Callable[[dict[str, object]], None]) -> Callable[..., None]:
-    """What stands in for JITFunction.run: compiles instead of launching, each variant once."""
+    """A replacement of JITFunction.run that compiles each variant once instead of launching it."""
     seen: set[str] = set()
 
     def run(self: JITFunction[Any], *args: object, grid: object, warmup: bool, **named: object) -> None:

@@ -26,7 +26,7 @@ def poisoned() -> Iterator[None]:
     """torch.empty returns NaN (the largest value for integers), so that what a kernel leaves unwritten shows."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
-    # On a GPU some references have no deterministic sum (cumsum of floats): there it is enough to be told.
+    # On a GPU some references have no deterministic sum (cumsum of floats): a warning must do there.
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
@@ -35,7 +35,7 @@ def poisoned() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what no test here could check, so that a green run does not look like more than it is."""
+    """Print what this machine could not check, so that a green run does not seem to cover it."""
     from tests.kernels.test_program import EMULATED
 
     if not EMULATED:

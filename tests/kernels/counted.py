@@ -1,4 +1,4 @@
-"""The torch loop with the random numbers of the kernels: what the captured loop must decide, step by step."""
+"""The torch loop with the kernels' random numbers, so that the captured loop must make the same decisions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from midspan.kernels.counter import DRAW, NOISE, below_reference, gumbel_referen
 
 
 class Counted(Rng):
-    """Rng from counters, as kernels/vocabulary.py and kernels/settle.py number rows, columns and steps."""
+    """Rng from Philox counters, with rows, columns and steps numbered as in kernels/vocabulary.py and settle.py."""
 
     def __init__(self, rng: Rng, device: torch.device) -> None:
         super().__init__(0)
         self._device = device
-        # The first noise comes from the generator in either loop, and before the counters.
+        # In both loops the first noise comes from the generator; counters serve the steps.
         self._first, self._key, self._step = rng, rng.counter_seed(), -1
         self.rows = torch.empty(0, dtype=torch.long)
 
     def noise(self, shape: tuple[int, int], vocab_size: int) -> torch.Tensor:
-        """Of the canvases before the first step, and after each step."""
+        """Noise for the canvases before the first step, and after each step."""
         self._step += 1
         if self._step == 0:
             return self._first.noise(shape, vocab_size)
@@ -36,7 +36,7 @@ class Counted(Rng):
         return below_reference(bits, vocab_size)
 
     def sample(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Gumbel-max over log-probabilities: adding a constant to logits changes no race."""
+        """Gumbel-max over log-probabilities, which gives the same samples as over logits."""
         column = torch.arange(probabilities.shape[1], device=self._device)
         four = self._bits(column // 4, self.rows[:, None], self._step, DRAW)
         lane = (column % 4).expand(len(self.rows), -1)[..., None]
@@ -48,7 +48,7 @@ class Counted(Rng):
 
 
 class Numbered(BoundCanvases):
-    """The torch network, which tells the random numbers how the captured step numbers the rows that are read."""
+    """The torch network; before each read it sets the numbers that the captured step gives to the rows."""
 
     def __init__(self, backend: CanvasReader, cache: Cache, canvas: Canvas) -> None:
         super().__init__(backend, cache, canvas)
@@ -57,7 +57,7 @@ class Numbered(BoundCanvases):
         self.counted: Counted | None = None
 
     def steps(self, plan: Plan, rng: Rng) -> Iterator[Step]:
-        """denoise.py, with the random numbers that a captured loop of the same seed takes."""
+        """The steps of denoise.py with the random numbers of a captured loop of the same seed."""
         first, later = sizes(self._given.free.cpu(), plan, self._given.later_rows)
         self._widths = [first.rows, (later or first).rows]
         self.counted = Counted(rng, self._given.free.device)
@@ -72,14 +72,14 @@ class Numbered(BoundCanvases):
 
 
 class CountedBackend(TorchCanvasBackend):
-    """Plain torch, whose canvases are denoised with counted random numbers."""
+    """Plain torch, whose canvases are denoised with random numbers from counters."""
 
     def bind(self, cache: Cache, canvas: Canvas) -> Denoiser:
         return Numbered(self, cache, canvas)
 
 
 class Recorded:
-    """Canvases whose steps are kept."""
+    """Bound canvases whose steps are appended to a list."""
 
     def __init__(self, inner: Denoiser, kept: list[Step]) -> None:
         self._inner, self._kept = inner, kept
@@ -94,6 +94,6 @@ class Recorded:
 
 
 def record(backend: CanvasBackend, kept: list[Step]) -> None:
-    """Keep all steps of canvases that the backend binds from now on."""
+    """From now on append all steps of canvases that the backend binds to `kept`."""
     bind = backend.bind
     backend.bind = lambda cache, canvas: Recorded(bind(cache, canvas), kept)  # type: ignore[method-assign]

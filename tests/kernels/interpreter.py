@@ -1,7 +1,8 @@
-"""Triton's interpreter keeps bfloat16 and FP8 as raw bits: it multiplies bfloat16's, and its rounding loses carries.
+"""Fixes of Triton's interpreter, so that kernels compute in it what they compute on a GPU.
 
-Both are put right here, so that a kernel computes in the interpreter what it computes on a GPU. And it patches
-triton.language anew for every call of a device function, which takes longer than most of them run: once is enough.
+The interpreter stores bfloat16 and FP8 as raw bits. Its tl.dot multiplies the bits of bfloat16, and its rounding loses
+carries; both are replaced. It also patches triton.language again for every call of a device function, which takes
+longer than most of them run: here it is patched once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _create_dot = interpreter.InterpreterBuilder.create_dot
 
 
 def _convert_float(values: np.ndarray, source: tl.dtype, target: tl.dtype, rounding: object) -> np.ndarray:
-    """Round to the nearest, ties to even, as the hardware does."""
+    """Convert with rounding to nearest, ties to even, as hardware does."""
     raw = torch.from_numpy(np.ascontiguousarray(values).view(np.uint8).copy())
     rounded = raw.view(TORCH[source.name]).to(TORCH[target.name])
     width = rounded.element_size()
@@ -39,18 +40,18 @@ def _dot(self: object, a: interpreter.TensorHandle, b: interpreter.TensorHandle,
 
 @functools.cache
 def _patch_core() -> None:
-    """The library's own functions read triton.language.core, which the interpreter never patches back."""
+    """Patch triton.language.core once, which the library's own functions use; the interpreter never reverts it."""
     interpreter._patch_lang(interpreter.tl.standard.zeros.fn)
 
 
 def _call(self: interpreter.InterpretedFunction, *args: Any, **named: Any) -> Any:
-    """A device function within a launch, which has patched triton.language for all of them."""
+    """Call a device function within a launch, which has patched triton.language already."""
     _patch_core()
     return self.rewrite()(*args, **named)
 
 
 def fix() -> None:
-    """Make casts and tl.dot right for bfloat16 and FP8, and calls of device functions fast."""
+    """Fix casts and tl.dot for bfloat16 and FP8, and make calls of device functions fast."""
     interpreter.InterpretedFunction.__call__ = _call
     interpreter._convert_float = _convert_float
     interpreter.InterpreterBuilder.create_dot = _dot

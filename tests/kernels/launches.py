@@ -1,4 +1,4 @@
-"""Every launcher at the sizes of the released 26B, and of a small one in float32, on tensors without memory."""
+"""Calls of every launcher on meta tensors, at the sizes of the released 26B and of a small float32 network."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def mixture(rows: int) -> None:
 
 
 def small_mixture(rows: int) -> None:
-    """One expert, in float32: the embedded checkpoint's."""
+    """The embedded checkpoint's single expert, in float32."""
     routed = float32(rows, 256), float32(rows, 1), int32(rows, 1)
     experts(*routed, float32(1, 2 * 128, 256), float32(1, 256, 128))
 
@@ -168,11 +168,11 @@ ALL: dict[str, Callable[[], None]] = {
     "FP8 experts of 1024 rows": lambda: mixture_fp8(CHUNK),
 }
 NEEDS_FP8 = {name for name in ALL if "FP8" in name}
-# Whose tiles depend on how much shared memory a block may have.
+# Launches whose tiles depend on the shared memory of a block.
 BY_SHARED_MEMORY = {name for name in ALL if name.startswith(("attention", "experts", "vocabulary", "int4", "NVFP4"))}
 
 
 def of_target(capability: int) -> dict[str, Callable[[], None]]:
-    """What is compiled for a compute capability; 8.6 has 8.0's instructions and 8.9's tiles, which is all it adds."""
+    """Launches to compile for a compute capability; for 8.6 only those whose tiles differ from 8.0's."""
     names = [name for name in ALL if capability >= 89 or name not in NEEDS_FP8]
     return {name: ALL[name] for name in names if capability != 86 or name in BY_SHARED_MEMORY}

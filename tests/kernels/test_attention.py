@@ -1,4 +1,4 @@
-"""Attention over cache and canvas, against torch, one request at a time."""
+"""The attention kernel and its reference over cache and canvas, against exact results for each request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midspan.kernels.attention import attention, cached_attention_reference
 from tests.kernels.compare import DEVICE, few, noise
 from tests.near import Near, U, assert_within, near, softmax
 
-# q, keys, values, k, v, slot, length, causal, valid, window: what both sides take.
+# q, keys, values, k, v, slot, length, causal, valid, window: the arguments of kernel and reference.
 Given = tuple[
     torch.Tensor,
     torch.Tensor,
@@ -36,7 +36,7 @@ def boolean(values: list[bool]) -> torch.Tensor:
 
 
 def expected(given: Given, b: int, *, blocks: int, in_twos: bool) -> Near:
-    """Request b's heads [H, N, D], whose keys are read in so many blocks; `in_twos`: scores are in powers of two."""
+    """Request b's heads [H, N, D] with keys read in `blocks` blocks; `in_twos`: scores are exponents of two."""
     q, keys, values, k, v, slot, length, causal, valid, window = given
     where, cached, rows = int(slot[b]), int(length[b]), q.shape[2]
     key = torch.arange(cached + k.shape[2], device=DEVICE)
@@ -52,7 +52,7 @@ def expected(given: Given, b: int, *, blocks: int, in_twos: bool) -> Near:
     )
     scores = near(q[b]).dot(all_k)
     if in_twos:
-        # Times log2(e), which float32 holds to U.
+        # Scores are multiplied by log2(e), whose float32 error is U.
         scores = scores + Near(torch.zeros_like(scores.value), 2 * U * scores.size)
     return softmax(scores, seen, steps=blocks).to(q.dtype).dot(all_v.mT).to(q.dtype)
 
@@ -60,10 +60,11 @@ def expected(given: Given, b: int, *, blocks: int, in_twos: bool) -> Near:
 def check(given: Given) -> None:
     """Kernel and reference, each against the exact result.
 
-    In bfloat16 weights and result are rounded once each; what torch's own attention rounds there is not known.
+    In bfloat16 the kernel rounds weights and result once each. The roundings of torch's attention are not known there,
+    so the reference is checked in float32 only.
     """
     q, keys, k = given[0], given[1], given[3]
-    # One more that joins the splits.
+    # One step more combines the splits.
     blocks = 1 + -(-keys.shape[2] // op._config(q).block_n) + -(-k.shape[2] // op._config(q).block_n)
     got = attention(*given)
     for b in range(len(q)):
@@ -85,7 +86,7 @@ def check(given: Given) -> None:
     window=st.sampled_from([None, 1, 2, 7, 33]),
     padded=st.booleans(),
 )
-def test_against_torch(
+def test_attention_of_canvases_and_prefixes_in_one_batch(
     requests: list[tuple[int, bool]],
     rows: int,
     groups: int,
@@ -94,7 +95,7 @@ def test_against_torch(
     window: int | None,
     padded: bool,
 ) -> None:
-    """Canvases and prefixes side by side in one batch, each with its own slot and length."""
+    """Each request has its own slot and length; unused cache positions are NaN."""
     batch = len(requests)
     q = noise(0, batch, rows, groups * per_group, size, scale=0.5).transpose(1, 2)
     k, v = noise(1, batch, groups, rows, size, scale=0.5), noise(2, batch, groups, rows, size)
@@ -123,8 +124,8 @@ def test_the_release_s_head_sizes_in_bfloat16(heads: int, groups: int, size: int
     check((q, keys, values, k, v, int32([0]), int32([37]), boolean([False]), None, window))
 
 
-def test_one_prefix_serves_many_hypotheses() -> None:
-    """Three canvases over the same slot, more keys than rows: a frozen suffix keeps its keys and asks nothing."""
+def test_many_canvases_attend_to_one_prefix() -> None:
+    """Three canvases over the same slot, with more keys than rows: a frozen suffix has keys but no queries."""
     q, k, v = noise(0, 3, 2, 3, 16), noise(1, 3, 1, 8, 16), noise(2, 3, 1, 8, 16)
     keys, values = noise(3, 1, 1, 50, 16), noise(4, 1, 1, 50, 16)
     check((q, keys, values, k, v, int32([0, 0, 0]), int32([50, 50, 50]), boolean([False] * 3), None, 20))
@@ -140,16 +141,14 @@ def test_a_row_that_sees_nothing_is_zero() -> None:
 
 
 @given(programs=st.integers(1, 600), blocks=st.integers(0, 900), processors=st.sampled_from([4, 82, 132, 148]))
-def test_splits_are_of_few_kinds_and_never_more_than_there_are_blocks_for(
-    programs: int, blocks: int, processors: int
-) -> None:
+def test_splits_are_powers_of_two_and_have_two_blocks_each(programs: int, blocks: int, processors: int) -> None:
     splits = op._splits(programs, blocks, processors)
     assert splits in (1, 2, 4, 8)
     assert splits == 1 or splits <= blocks // 2
     assert splits >= min(-(-processors // programs), blocks // 2, op.MAX_SPLITS) / 2
 
 
-def test_splits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_splits_gives_the_same_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = noise(0, 1, 2, 4, 16), noise(1, 1, 1, 4, 16), noise(2, 1, 1, 4, 16)
     keys, values = noise(3, 1, 1, 200, 16), noise(4, 1, 1, 200, 16)
     for splits in (1, 2, 5, 8):

@@ -1,4 +1,4 @@
-"""Every kernel compiles, in every cut of its table, for GPUs that are not there: within their memory and no spills."""
+"""Every kernel compiles for several compute capabilities, with all tiles of its table, without register spills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest.importorskip("triton", reason="no triton on this system")
 ROOT = Path(__file__).parents[2]
 FP8_ONLY = {"_quantize_kernel", "_linear_kernel"}
 Rows = list[dict[str, Any]]
-# By kernel: its table, and what its launch takes of a row of it.
+# By kernel: its table of tiles, and the launch arguments that each field of a row becomes.
 WARPS = {"num_warps": "warps", "num_stages": "stages"}
 TABLES: dict[str, tuple[dict[Any, Any], dict[str, str]]] = {
     "_attention_kernel": (attention.CONFIGS, {"BLOCK_M": "block_m", "BLOCK_N": "block_n", **WARPS}),
@@ -36,12 +36,12 @@ TABLES: dict[str, tuple[dict[Any, Any], dict[str, str]]] = {
 }
 
 
-# The oldest instructions, those that the figures are of, and the least memory with FP8: every row of every table.
+# The oldest instructions, those of the published figures, and the least memory with FP8: together every row of tables.
 FEW = (80, 90, 120)
 
 
 def compiler(target: int) -> subprocess.Popen[str]:
-    """Compiles for a target behind whatever else runs; what it made is kept in .cache/triton and found again."""
+    """Start compiling for a target at low priority; results are cached in .cache/triton."""
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     env |= {"TRITON_CACHE_DIR": str(ROOT / ".cache/triton"), "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     command = ["nice", sys.executable, "-m", "tests.kernels.compiled", str(target)]
@@ -50,7 +50,7 @@ def compiler(target: int) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def compilers(request: pytest.FixtureRequest) -> Iterator[dict[int, subprocess.Popen[str]]]:
-    """One process for each target that is asked for, all at once."""
+    """A process for each target that the selected tests need, all started at once."""
     here = [item for item in request.session.items if item.path == request.path]
     asked = {item.callspec.params["target"] for item in here if hasattr(item, "callspec")}
     running = {target: compiler(target) for target in sorted(asked)}
@@ -61,7 +61,7 @@ def compilers(request: pytest.FixtureRequest) -> Iterator[dict[int, subprocess.P
 
 
 def kernels() -> set[str]:
-    """Names of all kernels that are launched, read from the sources."""
+    """Names of all kernels in the sources."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "kernels").glob("*.py")]
     functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return {one.name for one in functions if one.decorator_list and one.name.endswith("_kernel")}
@@ -69,7 +69,7 @@ def kernels() -> set[str]:
 
 @pytest.fixture(scope="module")
 def compiled(compilers: dict[int, subprocess.Popen[str]]) -> Callable[[int], Rows]:
-    """What was compiled for a target, once its process has ended."""
+    """Gives the compiled kernels of a target once its process has ended."""
 
     @functools.cache
     def rows(target: int) -> Rows:
@@ -97,14 +97,14 @@ def test_kernels_compile_without_spills(target: int, compiled: Callable[[int], R
 
 
 def described(row: dict[str, Any]) -> str:
-    """A kernel that needs too much, and what of."""
+    """A kernel and the resources that it needs, for a failure's message."""
     needs = f"{row['reg']} registers, {row['stack']} + {row['local']} bytes spilt, {row['shared']} shared"
     return f"{row['launch']}: {row['kernel']} {row['cut']}: {needs}"
 
 
 @pytest.mark.timeout(600)
 def test_every_row_of_every_table_is_compiled(compiled: Callable[[int], Rows]) -> None:
-    """But those for the CPU, the last of each table."""
+    """Except for the last row of each table, which is for the CPU."""
     seen = {(row["kernel"], *sorted(row["cut"].items())) for target in FEW for row in compiled(target)}
     for kernel, (table, fields) in TABLES.items():
         for config in list(table.values())[:-1]:

@@ -1,4 +1,4 @@
-"""The whole engine over the kernels, in Triton's interpreter, against the torch path: same decisions at every step."""
+"""The whole engine over the kernels (in Triton's interpreter) decides as plain torch does, at every step."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from tests.kernels.compare import DEVICE
 from tests.kernels.counted import CountedBackend, record
 
 PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
-# The interpreter takes seconds for each; a machine that does other things, too, takes minutes.
+# The interpreter takes seconds for each test, and minutes on a busy machine.
 pytestmark = pytest.mark.timeout(400)
 HOLE = Hole(prefix="def add(a, b):\n    retu", suffix="\n")
 HEADS = {"head_dim": 16, "global_head_dim": 32, "sliding_window": 8}
 
 
 def fused(model: DiffusionGemma, config: dict[str, object]) -> TritonBackend:
-    """The same weights, run by the kernels."""
+    """A backend that runs the same weights on the kernels."""
     out = DiffusionGemma(ModelConfig.from_json(config)).to(DEVICE).eval()
     out.load_state_dict(model.state_dict())
     return TritonBackend(out)
 
 
 def pair(folder: Path, **changes: object) -> tuple[Infiller, Infiller]:
-    """One random checkpoint in float32 behind the torch path and behind the kernels."""
+    """One random float32 checkpoint on plain torch and on the kernels."""
     made = tiny_infiller(folder, steps=3, **changes)
     config = config_json(made.prompt.vocab_size, **HEADS)
     model = random_model(config).to(DEVICE)
@@ -64,7 +64,7 @@ def same(left: list[Step], right: list[Step]) -> None:
 
 @pytest.mark.parametrize("reuse", [False, True], ids=["whole canvas", "suffix of the first step"])
 def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: bool) -> None:
-    """Prefix, healing, two lengths of which one goes on, self-conditioning, noise, ranking."""
+    """Prefix, healing, two gap lengths of which one survives, self-conditioning, noise, ranking."""
     plain, kernels = pair(tmp_path, slots=(4, 8), survivors=1, reuse_suffix=reuse)
     left, right = list[Step](), list[Step]()
     record(plain.backend, left)
@@ -80,7 +80,7 @@ def test_a_seeded_infill_decides_the_same_at_every_step(tmp_path: Path, reuse: b
 
 @pytest.mark.parametrize("layout", ["prompted", "clamped"])
 def test_the_released_layouts_decide_the_same_at_every_step(tmp_path: Path, layout: str) -> None:
-    """Turns, lengths that are read first, ends of turns in the canvas, a frozen suffix."""
+    """Chat turns, lengths that are read before denoising, ends of turns in the canvas, a frozen suffix."""
     slots = {"prompted": [6], "clamped": [2, 5]}[layout]
     folder = chat_checkpoint(tmp_path, kind=layout, slots=slots, block_slots=slots, draws=1, survivors=1, steps=2)
     chosen = read_settings(folder)
@@ -99,7 +99,7 @@ def test_the_released_layouts_decide_the_same_at_every_step(tmp_path: Path, layo
 
 
 def laid(vocab: int) -> Canvas:
-    """Three canvases of 12: gaps of 5, 1 and 0 slots, the second padded, healed first tokens, banned ids."""
+    """Three canvases of 12 positions: gaps of 5, 1 and 0 slots, the second padded, healed first tokens, banned ids."""
     column = torch.arange(12, device=DEVICE)[None]
     free = column < torch.tensor([5, 1, 0], device=DEVICE)[:, None]
     valid = column < torch.tensor([12, 9, 12], device=DEVICE)[:, None]
@@ -117,17 +117,17 @@ def small() -> tuple[CountedBackend, TritonBackend]:
 
 
 def run(backend: CanvasBackend, plan: Plan) -> list[Step]:
-    """Every step behind a prefix of eleven tokens."""
+    """All steps of the canvases of `laid` behind a prefix of eleven tokens."""
     cache = backend.new_cache(16)
     with torch.inference_mode():
         backend.prefill(torch.arange(11, device=DEVICE)[None], cache)
     return list(backend.bind(cache, laid(48)).steps(plan, Rng(0, DEVICE)))
 
 
-def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
+def test_padding_banned_ids_and_finished_canvases_are_as_in_the_torch_loop(
     small: tuple[CountedBackend, TritonBackend],
 ) -> None:
-    """A threshold under which a canvas settles when its draft has stood for a step; then the others go on alone."""
+    """With this threshold a canvas settles once its draft is stable for a step; the others then go on alone."""
     plan = Plan(steps=5, t_min=0.05, t_max=0.05, entropy_bound=2.0, confidence_threshold=9.0)
     left, right = run(small[0], plan), run(small[1], plan)
     ends = [[False, False, True], [False, True, True], [True, True, True]]
@@ -137,10 +137,10 @@ def test_padding_bans_and_canvases_that_finish_are_those_of_the_torch_loop(
         assert not torch.isin(step.draft[laid(48).free.cpu()], torch.tensor([0, 5, 9])).any()
 
 
-def test_a_full_device_takes_fewer_canvases_then_says_so(
+def test_on_a_full_device_fewer_canvases_are_tried_and_none_is_an_error(
     small: tuple[CountedBackend, TritonBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Room for one of three canvases: some of each length are tried, then one; none: one line with the fix."""
+    """With room for one of three canvases, fewer of each length are tried, then one; without room: one line, a fix."""
     room = 1
     build = StepGraph.__init__
 
@@ -159,7 +159,9 @@ def test_a_full_device_takes_fewer_canvases_then_says_so(
         run(backend, Plan(steps=1))
 
 
-def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[CountedBackend, TritonBackend]) -> None:
+def test_a_graph_is_captured_once_per_size_and_again_when_the_cache_moves(
+    small: tuple[CountedBackend, TritonBackend],
+) -> None:
     backend = TritonBackend(small[1].model)
     cache, plan, graphs = backend.new_cache(16), Plan(steps=1), backend.loop.graphs
     with torch.inference_mode():
@@ -176,12 +178,12 @@ def test_a_graph_is_made_once_a_class_and_anew_for_another_prefix(small: tuple[C
 def test_other_threads_may_use_the_device_while_a_step_is_captured(
     small: tuple[CountedBackend, TritonBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The strictest mode, torch's default, ends a capture when another thread so much as allocates memory."""
+    """torch's default mode, the strictest, fails a capture if another thread allocates memory."""
     network, modes, launched = small[1].network, list[str](), list[int]()
 
     class Stream:
         def wait_stream(self, stream: Stream) -> None:
-            """Nothing is ever queued."""
+            """Nothing is queued in this fake."""
 
     @contextmanager
     def capture(
@@ -204,7 +206,7 @@ def test_other_threads_may_use_the_device_while_a_step_is_captured(
 
 
 def quantised(model: DiffusionGemma, form: str) -> DiffusionGemma:
-    """The same network with its experts in `form`; in FP8 its other matrices are, too."""
+    """The same network with its experts in `form`; for FP8 its other matrices as well."""
     everything = (slice(None),)
     with torch.no_grad():
         for layer in (one for one in model.layers if isinstance(one, Layer)):
@@ -225,8 +227,8 @@ def quantised(model: DiffusionGemma, form: str) -> DiffusionGemma:
 
 
 @pytest.mark.parametrize("form", ["fp8", "int4"])
-def test_weights_of_fewer_bits_go_to_kernels_of_their_own(form: str) -> None:
-    """Against the same weights in torch; a value that rounds to FP8 the other way is off by 2^-4, and few do."""
+def test_quantised_weights_run_on_kernels_of_their_own(form: str) -> None:
+    """Against the same weights in torch. A value that rounds to the other FP8 code has an error of 2^-4; few do."""
     config = config_json(48, **HEADS)
     plain = TorchCanvasBackend(quantised(random_model(config), form).to(DEVICE))
     kernels = TritonBackend(quantised(random_model(config), form).to(DEVICE))
@@ -236,7 +238,7 @@ def test_weights_of_fewer_bits_go_to_kernels_of_their_own(form: str) -> None:
     assert (got - want).abs().mean() < (1e-2 if form == "fp8" else 1e-5) * want.abs().mean()
 
 
-def test_what_runs_is_reported(small: tuple[CountedBackend, TritonBackend]) -> None:
+def test_the_backend_reports_its_kernels(small: tuple[CountedBackend, TritonBackend]) -> None:
     plain = dict(choose(small[0].model.cpu(), int8=False).describe().kernels)
     small[0].model.to(DEVICE)
     assert plain.pop("network") == "torch, as it has more than one expert"
@@ -245,7 +247,7 @@ def test_what_runs_is_reported(small: tuple[CountedBackend, TritonBackend]) -> N
     assert kernels | {"step": "cuda graph", "attention": "triton"} == kernels
 
 
-def test_heads_that_no_kernel_reads_are_named() -> None:
+def test_unsupported_head_sizes_are_named() -> None:
     assert (
         unsupported(ModelConfig.from_json(config_json(48))) == "heads of size 8 are not a power of two from 16 to 512"
     )

@@ -1,4 +1,4 @@
-"""Grouped expert MLPs with weights in 4 bits, against torch, in both codes; and the codes themselves."""
+"""Grouped expert MLPs with weights in 4 bits, in both codes, against exact results; and the codes themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.near import Near, assert_within, near
 
 
 def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.FourBit:
-    """A random stack in either code, among NaNs where its dtype has them."""
+    """A random stack of matrices in either code, guarded by NaN where its dtype has NaN."""
     draw = torch.Generator().manual_seed(seed)
     if code == "int4":
         packed, scale = quantize_int4(torch.randn(number, rows, width, generator=draw) * width**-0.5)
@@ -30,10 +30,10 @@ def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.F
 def expected(
     x: torch.Tensor, weights: torch.Tensor, index: torch.Tensor, gate_up: op.FourBit, down: op.FourBit
 ) -> Near:
-    """Both sides round a code times its scale, the hidden rows and the output to x's dtype."""
+    """The result; kernel and reference round code times scale, the hidden rows and the output to x's dtype."""
 
     def product(rows: Near, stack: op.FourBit, expert: int) -> Near:
-        # A code has three bits: times a scale of eight bits at most it is exact in float32.
+        # A code has three bits and a scale at most eight, so their product is exact in float32.
         ones = torch.ones_like(stack.channel[expert])
         matrix = dequantize_reference(stack.packed[expert], stack.scale[expert], ones, stack.code)
         return rows.dot(near(matrix).to(x.dtype)) * stack.channel[expert]
@@ -79,19 +79,19 @@ def test_bfloat16(code: str) -> None:
 
 @few(8)
 @given(rows=st.integers(1, 4), width=st.sampled_from([2, 24, 64, 704]), scale=st.sampled_from([0.0, 1e-3, 50.0]))
-def test_int4_keeps_within_half_a_step(rows: int, width: int, scale: float) -> None:
+def test_int4_errors_are_at_most_half_a_step(rows: int, width: int, scale: float) -> None:
     x = noise(0, rows, width, scale=scale)
     packed, steps = quantize_int4(x)
     assert packed.shape == (rows, width // 2)
     assert steps.shape == (rows, width // group_of(width))
     made = dequantize_reference(packed, steps, torch.ones(rows, device=DEVICE), "int4")
-    # A group's largest entry is 7 steps, but for the step's rounding to bfloat16, half a unit of 2^-8, on each of 7.
+    # A group's largest entry is 7 steps; each of the 7 has the step's rounding to bfloat16, half a unit of 2^-8.
     step = x.unflatten(-1, (-1, group_of(width))).abs().amax(dim=-1, keepdim=True) / 7
     error = (made - x).unflatten(-1, (-1, group_of(width))).abs()
     assert (error <= step * (0.5 + 7 * 2.0**-8) + 1e-11).all()
 
 
-def test_a_nibble_s_place_and_meaning() -> None:
+def test_nibbles_are_decoded_in_order() -> None:
     packed = torch.tensor([[0x2F, 0x80]], dtype=torch.uint8)
     one = torch.ones(1, 1)
     assert dequantize_reference(packed, one, one[0], "int4").tolist() == [[7.0, -6.0, -8.0, 0.0]]

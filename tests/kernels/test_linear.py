@@ -1,4 +1,4 @@
-"""GeGLU as a launch and dense FP8 products, against torch."""
+"""The GeGLU kernel and dense FP8 products, against exact results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.near import assert_within, fp8_rows, geglu_of, near
 def test_geglu(rows: int, inner: int, dtype: torch.dtype) -> None:
     x = noise(0, rows, 2 * inner, dtype=dtype, scale=3.0)
     gate, up = x.chunk(2, dim=-1)
-    # In bfloat16 the kernel rounds once, as it stores, the reference its gate too.
+    # In bfloat16 the kernel rounds once, when it stores; the reference rounds its gate as well.
     assert_within(gating.geglu(x), geglu_of(near(gate), near(up)).to(dtype))
     assert_within(gating.geglu_reference(gate, up), geglu_of(near(gate), near(up), dtype).to(dtype))
 
@@ -37,22 +37,22 @@ def test_fp8_product(rows: int, width: int, columns: int) -> None:
     assert_within(op.linear_fp8_reference(*given), want)
 
 
-def test_rows_and_columns_are_rounded_by_their_own_size() -> None:
-    """One row and one channel a million times the others take no precision from them."""
+def test_rows_and_channels_have_scales_of_their_own() -> None:
+    """A row and a channel that are a million times larger take no precision from the others."""
     x, weight = noise(0, 6, 32), noise(1, 20, 32)
     x[2] *= 1e6
     weight[3] *= 1e6
     packed, scale = quantize_rows_reference(weight)
     got, want = op.linear_fp8(x, guarded(packed), guarded(scale)), x @ weight.T
-    # Either factor is rounded to a code: by 2^-4 of its size, half the distance of two codes, and by 2^-10 of its scale
-    # where codes end, which is 448 steps below its row's largest. float32's own roundings are below 2^-16.
+    # Either factor is rounded to a code: by 2^-4 of its size (half the distance of two codes), and for subnormal codes
+    # by 2^-10 of its scale, which is the row's largest over 448. float32's own roundings are below 2^-16.
     sizes = x.double().abs(), weight.double().abs()
     wide = [one * (1 + 2**-4 + 2**-16) + one.amax(dim=-1, keepdim=True) / 448 * 2**-10 for one in sizes]
     allowed = wide[0] @ wide[1].T - sizes[0] @ sizes[1].T
     assert ((got - want).abs() <= allowed).all()
 
 
-def test_a_gpu_without_fp8_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_fp8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("midspan.kernels.linear.capability", lambda x: 80)
     with pytest.raises(RuntimeError, match=r"8\.9: load the checkpoint in bf16"):
         op.linear_fp8(noise(0, 2, 16), guarded(torch.zeros(4, 16).to(torch.float8_e4m3fn)), noise(2, 4))

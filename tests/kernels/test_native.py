@@ -1,4 +1,4 @@
-"""Builds of the CPU's own kernels: which one a CPU runs, and that it sees every structure as Python lays it out."""
+"""Builds of the CPU's own kernels: which one a CPU runs, and that it has every structure's layout from Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from midspan.kernels.builds import Build
 BUILT = [build for build in native.fitting() if find_spec(build.module) is not None]
 
 
-def test_a_build_that_cannot_be_opened_is_passed_over_and_named(
+def test_a_build_that_cannot_be_opened_is_skipped_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     broken = tmp_path / "_avx512.so"
@@ -50,7 +50,7 @@ def test_the_fastest_build_comes_first(
 
 
 class Swapped(ctypes.Structure):
-    """Sees with two fields of one size in each other's place."""
+    """Sees with two fields of equal size swapped."""
 
     _fields_ = tuple(native.Sees._fields_[place] for place in (0, 2, 1, 3, 4))
 
@@ -65,7 +65,7 @@ class Shorter(ctypes.Structure):
     ("name", "other", "said"),
     [("Sees", Swapped, "by Sees.of_canvas"), ("Read", Shorter, "by Read.out: install midspan again")],
 )
-def test_a_library_of_another_version_is_refused_by_the_field_that_differs(
+def test_a_library_of_another_version_is_refused_and_names_the_field_that_differs(
     monkeypatch: pytest.MonkeyPatch, name: str, other: type[ctypes.Structure], said: str
 ) -> None:
     other.__name__ = name
@@ -75,13 +75,13 @@ def test_a_library_of_another_version_is_refused_by_the_field_that_differs(
         native.opened(BUILT[0])
 
 
-def test_a_library_from_before_there_was_a_table_is_refused() -> None:
+def test_a_library_without_a_table_of_fields_is_refused() -> None:
     assert native.differing(ctypes.CDLL(None)) == "its table of fields"
 
 
 @pytest.mark.parametrize("build", BUILT, ids=[build.name for build in BUILT])
 def test_every_field_of_the_headers_is_in_the_table(build: Build) -> None:
-    """What is not in it would differ unseen."""
+    """A field that is not in the table could differ unnoticed."""
     folder = Path(native.__file__).parent / "cpu"
     header, table = ((folder / name).read_text(encoding="utf-8") for name in ("network.h", "library.cpp"))
     assert f"LARGEST_HEAD = {native.LARGEST_HEAD};" in header

@@ -1,7 +1,7 @@
-"""tests/kernels/cpu compiled with each build's flags and run: the kernels against double precision, without Python.
+"""Compiles tests/kernels/cpu with each build's flags and runs it: C++ kernels against double precision.
 
-The builds of this machine's own kind that were built here; and where a cross compiler and an emulator are at hand,
-those for 64-bit ARM (`make arm64` says what to install, and fails without).
+It tests the builds that were built on this machine and, if a cross compiler and an emulator are installed, those for
+64-bit ARM (`make arm64` says what to install, and fails without).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[2]
 CHECKS = Path(__file__).parent / "cpu"
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 EMULATED = [build for build in BUILDS if build.machines == ARM] if all(map(shutil.which, (COMPILER, EMULATOR))) else []
-# The oldest CPUs that run each: what they lack ends the program.
+# The oldest CPUs that can run each build: the emulator ends the program at instructions that they lack.
 CPUS = {"neondot": "neoverse-n1", "neon": "cortex-a53"}
 
 
 def compiled(build: Build, folder: Path, compiler: str, *flags: str) -> str:
     program = folder / build.name
     sources = [*map(str, sorted(CHECKS.glob("*.cpp"))), *(str(ROOT / source) for source in SOURCES)]
-    # Optimised like the builds, so that it is their code that is checked.
+    # Compiled with the builds' flags, so that their code is checked.
     command = [compiler, *FLAGS, *build.flags, *flags, "-fopenmp", f"-I{ROOT / 'kernels/cpu'}", *sources]
     subprocess.run([*command, "-o", str(program)], check=True, timeout=300)
     return str(program)
@@ -36,7 +36,7 @@ def check(*command: str) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == []
-    # The program came to its end, and each of its parts said something.
+    # The program ran to its end: the first and the last check reported.
     assert (done.returncode, lines[0].split()[1], lines[-1].split()[1]) == (0, "exp,", "likeliest")
 
 

@@ -1,4 +1,4 @@
-"""Norm, RoPE and cache write in one pass, against torch."""
+"""The qkv kernel (norms, RoPE and cache writes) and its reference, against exact results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def int32(*values: int) -> torch.Tensor:
 
 
 def rotated(x: torch.Tensor, weight: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, kept: torch.dtype) -> Near:
-    """Heads [B, N, H, D] normed and turned; `kept` is what norm, both products and their sum are rounded to.
+    """Heads [B, N, H, D] normed and rotated; norm, products and sum are rounded to dtype `kept`.
 
-    The kernel keeps float32 until it stores, the reference the dtype of its inputs.
+    `kept` is float32 for the kernel, which rounds when it stores, and the inputs' dtype for the reference.
     """
     normed = rms_normed(x, weight, EPS).to(kept)
     half, turned = x.shape[-1] // 2, (normed * cos[..., None, :]).to(kept)
@@ -36,7 +36,7 @@ def rotated(x: torch.Tensor, weight: torch.Tensor, cos: torch.Tensor, sin: torch
 
 
 def assert_written(cache: torch.Tensor, want: Near, slot: torch.Tensor, start: torch.Tensor) -> None:
-    """Rows [B, N, G, D] stand where they belong in cache [S, G, M, D], and nothing else was written."""
+    """Rows [B, N, G, D] are at their places in cache [S, G, M, D], and nothing else was written."""
     left = cache.clone()
     for row, (where, first) in enumerate(zip(slot.tolist(), start.tolist(), strict=True)):
         end = first + want.value.shape[1]
@@ -56,7 +56,7 @@ def assert_written(cache: torch.Tensor, want: Near, slot: torch.Tensor, start: t
     shared_table=st.booleans(),
     dtype=DTYPES,
 )
-def test_against_torch(
+def test_queries_keys_and_values_are_normed_rotated_and_stored(
     batch: int,
     rows: int,
     groups: int,
@@ -83,7 +83,7 @@ def test_against_torch(
         assert_written(values, rms_normed(raw, None, EPS).to(dtype), slot, start)
 
 
-def test_what_lies_behind_the_buffer_is_not_written() -> None:
+def test_positions_behind_the_buffer_are_not_written() -> None:
     q, k, v = (noise(seed, 1, 4, 1, 8) for seed in range(3))
     memory = torch.full((2, 1, 1, 5, 8), torch.nan, device=DEVICE)
     keys, values = memory[:, :, :, :3]
@@ -96,7 +96,7 @@ def test_what_lies_behind_the_buffer_is_not_written() -> None:
 
 
 def test_full_layers_take_values_from_raw_keys() -> None:
-    """Scaling k's norm and turning its angles leaves values alone."""
+    """Another scale of k's norm changes keys and not values."""
     q, k = noise(0, 1, 3, 2, 8), noise(1, 1, 3, 1, 8)
     cos, sin = tables(1, 3, 8, torch.float32)
     seen = []

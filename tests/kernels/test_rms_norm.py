@@ -1,4 +1,4 @@
-"""RMSNorm with residual and fan-out, against torch."""
+"""RMSNorm with residual and fan-out: kernel and reference against exact results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Weights = list[torch.Tensor | None]
 
 
 def check(got: tuple[torch.Tensor, ...], reference: tuple[torch.Tensor, ...], want: list[Near]) -> None:
-    """Kernel and reference, each against the exact result; in bfloat16 both round once, as they store."""
+    """Kernel and reference, each against the exact result; in bfloat16 both round once, when they store."""
     assert len(got) == len(reference) == len(want)
     for one, other, exact in zip(got, reference, want, strict=True):
         assert one.dtype == other.dtype
@@ -26,7 +26,7 @@ def check(got: tuple[torch.Tensor, ...], reference: tuple[torch.Tensor, ...], wa
 
 
 def ended(x: Near, residual: torch.Tensor, scalar: torch.Tensor | None, weights: Weights) -> list[Near]:
-    """The residual stream behind a branch, and its norms."""
+    """The residual stream after a branch, and its norms."""
     h = x + residual if scalar is None else (x + residual) * scalar
     return [h, *(rms_normed(h, weight, EPS) for weight in weights)]
 
@@ -82,7 +82,7 @@ def test_zeros_stay_zero_and_large_rows_stay_finite(dtype: torch.dtype) -> None:
 
 
 def test_the_residual_stream_is_rounded_before_it_is_normed_again() -> None:
-    """In bfloat16 the norms must see what the next layer will see."""
+    """In bfloat16 the norms must be of the rounded stream that the next layer reads."""
     x, residual, weight = (noise(seed, 3, 48, dtype=torch.bfloat16) for seed in (0, 1, 2))
     h, normed = op.rms_norm_residual(x, weight[0].contiguous(), residual, None, [None], EPS)
     check((normed,), (op.rms_norm_reference(h, None, EPS),), [rms_normed(h, None, EPS)])

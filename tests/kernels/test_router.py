@@ -1,4 +1,4 @@
-"""The expert choice and the sort by expert, against torch."""
+"""The choice of experts and the sort by expert: kernels and references against exact results."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ EPS = 1e-6
 
 
 def expected_scores(x: torch.Tensor, scale: torch.Tensor, proj: torch.Tensor, splits: int) -> Near:
-    """Scores [T, E] before the softmax; the kernel sums over splits of d, and rounds operand and score to x's dtype."""
+    """Scores [T, E] before softmax; the kernel sums over splits of d and rounds operands and scores to x's dtype."""
     scaled = (near(x) * scale).to(x.dtype)
     share = ((near(x) * x).sum() / float(x.shape[-1]) + EPS).rsqrt()
-    # A split more is an addition more; the reference's factors on each operand are no more than these.
+    # Each split is one addition more; the reference's factors on each operand add no more error than that.
     scores = scaled.dot(proj)
     scores = Near(scores.value, scores.error + gamma(splits) * scores.size)
     return (scores * share[:, None] * float(x.shape[-1] ** -0.5)).to(x.dtype)
 
 
 def check(weights: torch.Tensor, index: torch.Tensor, scores: Near, per_expert: torch.Tensor) -> None:
-    """Each choice can be the best of what the ones before it left, and weights are those of what was chosen."""
+    """Each chosen expert can be the best of those that are left, and weights are those of the chosen experts."""
     left = scores.value.clone()
     for slot in index.long().T:
         assert_best(slot, Near(left, scores.error))
@@ -59,13 +59,13 @@ def test_choice_in_bfloat16() -> None:
     weights, index = op.router(x, scale, proj, per_expert, 3, EPS)
     scores = expected_scores(x, scale, proj, op.MAX_SPLITS)
     check(weights, index, scores, per_expert)
-    # A bound that left every choice open would show nothing: of two rows in five all three choices are certain.
+    # Bounds that leave every choice open would test nothing: in two rows of five all three choices are certain.
     best = scores.value.topk(4).values
     assert ((best[:, :-1] - best[:, 1:]).amin(dim=-1) > 2 * scores.error.amax(dim=-1)).float().mean() > 0.4
 
 
-def test_rows_of_any_number_meet_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What d is split into is a constant of both kernels: a power of two, whatever the rows are."""
+def test_any_number_of_rows_needs_only_few_kernel_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of splits of d is a constant of both kernels, and a power of two for any number of rows."""
     seen: set[int] = set()
 
     class Recorded:

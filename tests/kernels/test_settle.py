@@ -1,4 +1,4 @@
-"""Accept, renoise and stop on the device, against the engine's rules."""
+"""The settle kernel accepts, renoises and stops as its reference and as the engine's rules do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOCABULARY = 1000
 
 
 def state(batch: int, canvas: int, seed: int, free: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-    """A step's inputs; entropies are multiples of 1/64, whose sums are exact in any order."""
+    """A step's arguments; entropies are multiples of 1/64, whose sums are exact in any order."""
     draw = torch.Generator().manual_seed(seed)
     ids = {name: torch.randint(0, 9, (batch, canvas), generator=draw).int() for name in ("sample", "argmax", "clean")}
     entropy = torch.randint(0, 40, (batch, canvas), generator=draw) / 64
@@ -40,7 +40,9 @@ def copy(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     threshold=st.sampled_from([0.005, 0.3, 9.0]),
     agreed=st.booleans(),
 )
-def test_against_torch(batch: int, canvas: int, seed: int, bound: float, threshold: float, agreed: bool) -> None:
+def test_the_kernel_decides_as_its_reference(
+    batch: int, canvas: int, seed: int, bound: float, threshold: float, agreed: bool
+) -> None:
     got = state(batch, canvas, seed)
     got["finished"][::3] = True
     if agreed:
@@ -63,7 +65,7 @@ def test_acceptance_and_stop_are_the_engine_s(canvas: int, seed: int, bound: flo
     assert torch.equal(given["finished"], settled(given["argmax"], previous, entropy, free, 0.3))
 
 
-def test_frozen_positions_hold_and_a_finished_canvas_rests() -> None:
+def test_frozen_positions_and_finished_canvases_do_not_change() -> None:
     given = state(3, 20, 1)
     given["finished"][1] = True
     settle(**given, bound=0.5, threshold=0.005, vocabulary=VOCABULARY)
@@ -73,8 +75,8 @@ def test_frozen_positions_hold_and_a_finished_canvas_rests() -> None:
         assert given[name][1].eq(-1).all()
 
 
-def test_the_host_reads_one_flag() -> None:
-    """Two canvases finish in two different steps; the flag rises with the second and the step is counted."""
+def test_the_stop_flag_is_set_once_every_canvas_has_finished() -> None:
+    """Two canvases finish in different steps; the flag is set with the second, and steps are counted."""
     given = state(2, 6, 0, free=torch.ones(2, 6, dtype=torch.bool))
     given["entropy"].zero_()
     given["draft"][0].copy_(given["argmax"][0])
@@ -101,7 +103,7 @@ def test_noise_is_fresh_every_step_and_covers_the_vocabulary() -> None:
     assert len(both.unique()) > 200
 
 
-def test_philox_is_the_published_one() -> None:
+def test_philox_gives_the_published_numbers() -> None:
     """Known answers of Random123 for Philox4x32-10."""
     zero, ones = torch.zeros(1, dtype=torch.long), torch.full((1,), 0xFFFFFFFF)
     assert [int(x) for x in philox_reference(0, zero, zero, zero, zero)] == [

@@ -1,4 +1,4 @@
-"""The vocabulary pass, against torch with all logits in memory."""
+"""The vocabulary kernels and their reference (with all logits in memory), against exact results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from midspan.kernels.counter import DRAW, philox_reference
 from tests.kernels.compare import DEVICE, few, noise
 from tests.near import LEAST, Near, assert_best, assert_within, entropy_of, near, softmax, weights_of
 
-# hidden, rows, embedding, temperatures, seed, step, allowed, first, softcap, scale: what both sides take.
+# hidden, rows, embedding, temperatures, seed, step, allowed, first, softcap, scale: arguments of kernel and reference.
 Given = tuple[
     torch.Tensor,
     torch.Tensor,
@@ -39,7 +39,7 @@ def draws(seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def capped(raw: Near, by_tanh: bool) -> Near:
-    """Soft-capped scores: the reference's by tanh, the kernel's by an exponential, which is off at zero, too."""
+    """Soft-capped scores: by tanh in the reference, by an exponential in the kernel, whose error is not 0 at 0."""
     if by_tanh:
         return (raw / SOFTCAP).tanh() * SOFTCAP
     small = (Near(-raw.value.abs(), raw.error) * 2.0 / SOFTCAP).exp()
@@ -48,7 +48,7 @@ def capped(raw: Near, by_tanh: bool) -> Near:
 
 
 class Expected:
-    """What a read of the vocabulary should give for the rows that are read, as kernel or reference rounds it."""
+    """The expected results for the rows that are read, with the roundings of the kernel or of the reference."""
 
     def __init__(self, given: Given, *, reference: bool) -> None:
         hidden, rows, embedding, temperatures, _, step, allowed, first, *_ = given
@@ -58,38 +58,38 @@ class Expected:
         self.seen = torch.ones(len(row), len(embedding), dtype=torch.bool, device=DEVICE)
         if allowed is not None and first is not None:
             self.seen = (allowed.long() >> first[row].long()[:, None]) & 1 != 0
-        # A tile's maximum, a chunk's and those of the chunks before it: a factor each.
+        # Rescaling to a tile's maximum, a chunk's, and those of the chunks before: a factor each.
         steps = 1 if reference else 2 + -(-len(embedding) // op.CHUNK)
         self.weights = weights_of(self.logits, self.seen, steps=steps)
         self.shares = self.weights / self.weights.sum()[:, None]
         self.row, self.reference = row, reference
 
     def entropy(self) -> Near:
-        """The kernel's from sums of e^x and e^x x, the reference's from shares."""
+        """Entropy: in the kernel from sums of e^x and e^x x, in the reference from probabilities."""
         if not self.reference:
             return entropy_of(self.weights, self.logits, self.seen)
-        # The logarithm of a share that underflows counts nothing.
+        # A probability that underflows adds nothing, whatever its logarithm.
         kept = self.shares.value > LEAST
         shares = Near(self.shares.value.where(kept, 1.0), self.shares.error.where(kept, 0.0))
         return -(shares * shares.log()).sum()
 
     def race(self) -> Near:
-        """Logits and what decides the draw between them."""
+        """Logits plus Gumbel noise, whose maximum is the sample."""
         _, _, embedding, _, seed, step, *_ = self.given
         column = torch.arange(len(embedding), device=DEVICE)
         four = philox_reference(int(seed), column // 4, self.row[:, None], step, torch.full_like(step, DRAW))
         bits = torch.stack(four, dim=-1).gather(-1, (column % 4).expand(len(self.row), -1)[..., None]).squeeze(-1)
-        # Exact in float32: 23 bits and a half.
+        # Exact in float32: 23 bits plus a half.
         uniform = near((bits >> 9) + 0.5) * 2.0**-23
         return self.logits + -((-Near(uniform.value, torch.zeros_like(uniform.value)).log()).log())
 
     def soft(self, scale: float) -> Near:
-        """Weights are kept in the embedding's dtype, and so is the result; the reference's once more before scaling."""
+        """Soft embeddings: weights and result are in the embedding's dtype; the reference rounds before scaling too."""
         mixed = self.shares.to(self.dtype).dot(self.given[2].mT)
         return (mixed.to(self.dtype) * scale if self.reference else mixed * scale).to(self.dtype)
 
     def check(self, got: op.Vocabulary) -> None:
-        """Statistics and choices of the rows that are read, zeros in the others."""
+        """Check statistics and ids of the rows that are read, and zeros in the others."""
         others = torch.ones(len(got.entropy), dtype=torch.bool, device=DEVICE)
         others[self.row] = False
         assert_within(got.entropy[self.row], self.entropy())
@@ -120,7 +120,9 @@ def check(given: Given) -> None:
 )
 @example(count=1, width=8, size=5, chunk=64, soft=True, limited=False, step=4)
 @example(count=1, width=8, size=5, chunk=64, soft=True, limited=True, step=4)
-def test_against_torch(count: int, width: int, size: int, chunk: int, soft: bool, limited: bool, step: int) -> None:
+def test_statistics_samples_and_soft_embeddings(
+    count: int, width: int, size: int, chunk: int, soft: bool, limited: bool, step: int
+) -> None:
     tokens = count + 3
     hidden, embedding = noise(0, tokens, width), noise(1, size, width, scale=2 * width**-0.5)
     order = torch.randperm(tokens, generator=torch.Generator().manual_seed(2))[:count].int()
@@ -145,13 +147,13 @@ def test_softcap_bounds_and_temperature_sharpens() -> None:
     temperatures = torch.tensor([20.0], device=DEVICE)
     _, seed, step = draws(0, 0)
     got = op.vocabulary(hidden, ids(0, 1), embedding, temperatures, seed, step, None, None, SOFTCAP, None)
-    # 30 and -30, whatever the cap's rounding: over 20 they are 3 apart.
+    # The capped logits are 30 and -30; over the temperature 20 they are 3 apart.
     shares = softmax(near(torch.tensor([[1.5, -1.5], [-1.5, 1.5]], device=DEVICE)) * 1.0)
     assert_within(got.entropy, -(shares * shares.log()).sum())
 
 
-def test_draws_follow_the_distribution_and_the_counter_alone() -> None:
-    """120 draws of three tokens; the same rows draw the same whatever stands beside them."""
+def test_samples_follow_the_distribution_and_depend_on_the_counter_alone() -> None:
+    """120 samples of three tokens; a row's sample does not depend on the other rows."""
     rows, shares = 120, torch.tensor([0.7, 0.05, 0.25])
     hidden, embedding = torch.ones(rows, 1, device=DEVICE), shares.log()[:, None].to(DEVICE) * 0.8
     order = torch.arange(rows, dtype=torch.int32, device=DEVICE)
@@ -164,7 +166,7 @@ def test_draws_follow_the_distribution_and_the_counter_alone() -> None:
     assert some[:50].eq(0).all()
 
 
-def test_another_step_and_another_seed_draw_otherwise() -> None:
+def test_another_step_or_seed_gives_other_samples() -> None:
     hidden, embedding = torch.zeros(12, 8, device=DEVICE), noise(0, 64, 8)
     order, seen = ids(*range(12)), []
     for seed, step in ((1, 0), (1, 1), (2, 0), (1 + 2**32, 0)):
@@ -174,7 +176,7 @@ def test_another_step_and_another_seed_draw_otherwise() -> None:
             assert (one == other).float().mean() < 0.3
 
 
-def test_nothing_free_is_nothing_done() -> None:
+def test_without_free_rows_all_results_are_zero() -> None:
     got = op.vocabulary(noise(0, 3, 8), ids(), noise(1, 9, 8), *draws(0, 0), None, None, SOFTCAP, 1.0)
     assert got.soft is not None
     assert got.soft.eq(0).all()

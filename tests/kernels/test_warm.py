@@ -1,4 +1,4 @@
-"""What is compiled and captured while a checkpoint loads is what fills need later."""
+"""Warm-up: the kernels and graphs that fills need are compiled and captured while a checkpoint loads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(400)
 KINDS: tuple[GapKind, ...] = ("rest_of_line", "span")
 
 
-def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
+def test_after_the_warm_up_no_fill_captures_a_graph(tmp_path: Path) -> None:
     _, infiller = pair(tmp_path, slots=(4,), block_slots=(12,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
     assert isinstance(infiller.backend, TritonBackend)
@@ -33,7 +33,7 @@ def test_no_fill_waits_for_a_graph_that_is_not_there(tmp_path: Path) -> None:
     assert infiller.prefix.memory is memory
 
 
-def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_an_engine_warms_its_kernels_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
     monkeypatch.setattr("midspan.engine.engine.load_path", lambda checkpoint, device, progress: infiller)
@@ -43,7 +43,7 @@ def test_an_engine_over_kernels_is_warm_when_it_is_loaded(tmp_path: Path, monkey
     assert infiller.backend.loop.graphs
 
 
-def test_a_prefix_that_steps_are_captured_behind_has_room_from_the_start(tmp_path: Path) -> None:
+def test_the_prefix_cache_of_captured_steps_has_its_full_size_from_the_start(tmp_path: Path) -> None:
     plain, infiller = pair(tmp_path, slots=(4,), prefix_tokens=900, context_tokens=200)
     capacities = [one.prefix.memory.whole(0)[0].shape[2] for one in (plain, infiller)]
     assert capacities[0] < 900 + 200 < capacities[1]

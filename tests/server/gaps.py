@@ -1,4 +1,4 @@
-"""Gaps in small workspaces for tests: real files, read by the indexer's own code in the test's process."""
+"""Gaps in small workspaces: real files, read by the indexer's own code in the test's process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_files(root: Path, files: dict[str, str]) -> None:
 
 
 def read_workspace(root: Path, documents: Documents, exclude: tuple[str, ...] = ()) -> Index:
-    """What the indexer finds below a folder and in the open documents."""
+    """The index of a folder and of the open documents."""
     scan = scan_of((root,), exclude, lines=("python",))
     workspace, index = Workspace(), Index(scan.roots)
     for finding in workspace.scan(scan):
@@ -39,7 +39,7 @@ def read_workspace(root: Path, documents: Documents, exclude: tuple[str, ...] = 
 
 
 def window(picture: str) -> tuple[str, Place, Hole]:
-    """The text, the place and the hole of a picture in which lines of `┄` mark the window and `‸` the gap."""
+    """The text, the place and the hole of a picture: lines of `┄` mark the window, `‸` marks the gap."""
     above, inside, below = picture.split("┄\n")
     before, after = inside.split("‸")
     text = above + before + after + below
@@ -49,7 +49,7 @@ def window(picture: str) -> tuple[str, Place, Hole]:
 def used_at(
     root: Path, document: Document, at: Place, hole: Hole, documents: Documents, edits: Edits | None = None
 ) -> dict[str, Used]:
-    """What every source gives for a gap."""
+    """The context of a gap, by source."""
     index = read_workspace(root, documents)
     gap = Gap(
         document=document,

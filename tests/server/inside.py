@@ -1,4 +1,4 @@
-"""The server's protocol within the test's own process: no pipes and no engine; every answer must be right."""
+"""A server within the test's own process, without pipes and without an engine; every message it sends is checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.server.traffic import Traffic
 
 
 class Inside:
-    """One server that is handed its messages; it has no event loop, so nothing is asked of an engine."""
+    """One server that receives messages by calls. It has no event loop, so no request reaches an engine."""
 
     def __init__(self, state_dir: Path, load: Load = load_with_syntax) -> None:
         self.out = io.BytesIO()
@@ -29,12 +29,12 @@ class Inside:
         self.server.protocol.set_writer(StdoutWriter(self.out))
 
     def send(self, message: Any) -> None:
-        """Hand over one message."""
+        """Let the server receive one message."""
         self.traffic.sent(message)
         self.server.protocol.receive(json.dumps(message).encode())
 
     def take(self) -> list[Message]:
-        """What the server has sent since the last time; all of it must be right."""
+        """The messages that the server has sent since the last call; each must match the specification."""
         stream = io.BytesIO(self.out.getvalue())
         self.out.seek(0)
         self.out.truncate()
@@ -45,7 +45,7 @@ class Inside:
         return sent
 
     def initialize(self, *encodings: str) -> Message:
-        """Initialize; the server's capabilities."""
+        """Initialize and return the server's capabilities."""
         capabilities = {"general": {"positionEncodings": list(encodings)}} if encodings else {}
         self.send(call(0, "initialize", {"processId": None, "rootUri": None, "capabilities": capabilities}))
         [answer] = self.take()

@@ -1,4 +1,4 @@
-"""pytest-lsp's client with inline completion, and with our notifications kept until a test takes them."""
+"""pytest-lsp's client with inline completion; our own notifications are kept until a test takes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ URI = "file:///project/a.py"
 
 
 class Checked(LanguageClientProtocol):
-    """The client's protocol, in which every message of the server is held against the specification."""
+    """The client's protocol, which checks every message of the server against the specification."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)  # type: ignore[no-untyped-call]
@@ -30,7 +30,7 @@ class Checked(LanguageClientProtocol):
         self.problems: list[str] = []
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """Called for every object of a message, from the inside out: before the message itself is understood."""
+        """Check a message before it is parsed. Called for every object of a message, from the inside out."""
         if "jsonrpc" in data:
             try:
                 self.traffic.received(data)
@@ -44,7 +44,7 @@ class Checked(LanguageClientProtocol):
 
 
 class Client(LanguageClient):
-    """A client of the server with the scripted engine; nothing but news of the status may be left at the end."""
+    """A client of the server with the scripted engine. At the end no messages may be left but status changes."""
 
     protocol: Checked
 
@@ -57,7 +57,7 @@ class Client(LanguageClient):
             self.feature(method)(partial(self.inbox[method].put_nowait))
 
     async def take(self, method: str) -> Any:
-        """Take the oldest notification with this method; its params."""
+        """Take the oldest notification with this method, and return its params."""
         return await asyncio.wait_for(self.inbox[method].get(), WAIT_S)
 
     def open(self, text: str, uri: str = URI, language: str = "python") -> None:
@@ -74,8 +74,8 @@ class Client(LanguageClient):
         invoked: bool = False,
         selected: types.SelectedCompletionInfo | None = None,
     ) -> list[types.InlineCompletionItem]:
-        """Ask for inline completion; no items for null."""
-        request = self.text_document_inline_completion_async(question(line, character, uri, invoked, selected))
+        """Request inline completion; null becomes no items."""
+        request = self.text_document_inline_completion_async(request_params(line, character, uri, invoked, selected))
         answer = await asyncio.wait_for(request, WAIT_S)
         assert not isinstance(answer, types.InlineCompletionList)
         return list(answer or [])
@@ -86,21 +86,21 @@ class Client(LanguageClient):
         return await asyncio.wait_for(self.workspace_execute_command_async(params), WAIT_S)
 
 
-def question(
+def request_params(
     line: int,
     character: int,
     uri: str = URI,
     invoked: bool = False,
     selected: types.SelectedCompletionInfo | None = None,
 ) -> types.InlineCompletionParams:
-    """The params of a request."""
+    """The params of a request for inline completion."""
     kinds = types.InlineCompletionTriggerKind
     context = types.InlineCompletionContext(kinds.Invoked if invoked else kinds.Automatic, selected)
     return types.InlineCompletionParams(context, types.TextDocumentIdentifier(uri), types.Position(line, character))
 
 
 def capabilities(*encodings: types.PositionEncodingKind) -> types.ClientCapabilities:
-    """An editor with inline completion and progress."""
+    """Capabilities of an editor with inline completion and progress."""
     inline = types.InlineCompletionClientCapabilities(dynamic_registration=True)
     return types.ClientCapabilities(
         text_document=types.TextDocumentClientCapabilities(inline_completion=inline),
@@ -117,7 +117,7 @@ async def session(
     editor: str = "an editor",
     **options: Any,
 ) -> AsyncIterator[Client]:
-    """A session with a loaded engine, shut down and exited properly at the end."""
+    """A session with a loaded engine; at the end the server is shut down and must exit properly."""
     client = Client()
     await client.start_io(*command(state_dir, *arguments))
     try:

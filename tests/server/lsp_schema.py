@@ -1,7 +1,7 @@
 """JSON schemas made from LSP's official meta model: `python -m tests.server.lsp_schema` prints them.
 
-Stricter than the specification in one point: an object may have no property that the specification does not name, as a
-client would never see what the server meant by it.
+They are stricter than the specification in one point: an object may have no property that the specification does not
+name, as no client would read it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROGRESS = ("WorkDoneProgressBegin", "WorkDoneProgressReport", "WorkDoneProgress
 
 
 class MetaModel:
-    """The meta model, and the schemas of what it names."""
+    """The meta model, and the schemas of the types that it names."""
 
     def __init__(self, model: dict[str, Any]) -> None:
         self.structures = {one["name"]: one for one in model["structures"]}
@@ -42,7 +42,7 @@ class MetaModel:
         self.definitions |= {one["name"]: _enumeration(one) for one in model["enumerations"]}
         self.definitions |= {one["name"]: self.schema(one["type"]) for one in model["typeAliases"]}
         self.definitions |= OPEN
-        # The meta model leaves the value of a progress open, the specification does not.
+        # The meta model allows any value of a progress, the specification does not.
         values = [{"$ref": f"#/$defs/{name}"} for name in PROGRESS]
         self.definitions["ProgressParams"]["properties"]["value"] = {"anyOf": values}
 
@@ -98,7 +98,7 @@ def _enumeration(one: dict[str, Any]) -> Schema:
 
 @cache
 def meta_model() -> MetaModel:
-    """The meta model that stands in fixtures/."""
+    """The meta model of fixtures/."""
     return MetaModel(json.loads(gzip.decompress(META_MODEL.read_bytes())))
 
 

@@ -8,7 +8,7 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def read(path: Path) -> list[str]:
-    """The sections of a picture file, which `=== ` lines part; the first is the picture."""
+    """The sections of a picture file, separated by `=== ` lines; the first is the picture."""
     sections, text = [""], path.read_text(encoding="utf-8")
     for line in text.splitlines(keepends=True):
         if line.startswith("=== "):
@@ -25,12 +25,12 @@ def named(path: Path) -> dict[str, str]:
 
 
 def place(text: str) -> tuple[int, int]:
-    """Line and column of a text's end."""
+    """Line and column of the end of a text."""
     return text.count("\n"), len(text) - text.rfind("\n") - 1
 
 
 def cut(picture: str) -> tuple[str, str, str]:
-    """What stands before, between and after the marks; nothing between where there is a cursor."""
+    """The text before, between and after the marks; empty between them where the mark is a cursor."""
     if "‸" in picture:
         before, after = picture.split("‸")
         return before, "", after

@@ -1,4 +1,4 @@
-"""A client that writes bytes: for what a proper client library cannot send, and for counting every answer."""
+"""A client that writes raw bytes: for messages that a client library cannot send, and for counting every answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Message = dict[str, Any]
 
 
 class RawClient:
-    """One server process. What it sends is held against the specification and kept until a test takes it.
+    """One server process. Each of its messages is checked against the specification and kept until a test takes it.
 
-    Nothing but news of its status may be left at the end, and no request unanswered. `seen` is all that it has sent, in
-    order.
+    At the end no messages may be left but status changes, and no request may be unanswered. `seen` holds all messages
+    of the server, in order.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -40,11 +40,11 @@ class RawClient:
 
     @property
     def stderr(self) -> str:
-        """What the server wrote to stderr; complete once it has ended."""
+        """The server's stderr; complete once the process has ended."""
         return b"".join(self._errors).decode()
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes without change."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
         self.process.stdin.flush()
@@ -61,16 +61,16 @@ class RawClient:
         return self.answer(id)
 
     def exchange(self, message: Message) -> Message:
-        """Send a request that is already written out and take its answer."""
+        """Send a request that is already encoded, and take its answer."""
         self.send(message)
         return self.answer(message["id"])
 
     def ask(self, message: Message) -> list[str] | None:
-        """Ask for inline completion; the items' texts."""
+        """Request inline completion, and return the texts of the items."""
         return items(self.exchange(message))
 
     def history(self) -> Any:
-        """What the scripted engine has been asked, and whether torch had been imported when it was loaded."""
+        """The holes that the scripted engine was given, and whether torch had been imported when it was loaded."""
         self.open("history = ", uri="file:///history.py")
         [text] = self.ask(complete(9998, 0, 10, uri="file:///history.py")) or []
         return json.loads(text)
@@ -80,11 +80,11 @@ class RawClient:
         return self.take(lambda message: "method" not in message and message.get("id") == id)
 
     def notification(self, method: str) -> Any:
-        """Take the next message with this method; its params."""
+        """Take the next message with this method, and return its params."""
         return self.take(lambda message: message.get("method") == method)["params"]
 
     def take(self, wanted: Callable[[Message], bool]) -> Message:
-        """Take the first message that is wanted; what comes before it is kept."""
+        """Take the first message that `wanted` accepts; messages before it are kept."""
         for message in self.kept:
             if wanted(message):
                 self.kept.remove(message)
@@ -96,21 +96,21 @@ class RawClient:
         raise AssertionError(f"the server ended; it had sent {self.kept}; stderr: {self.stderr}")
 
     def _next(self) -> Message | None:
-        """The next message, which must be right; None when the server has ended."""
+        """The next message, which must match the specification; None when the server has ended."""
         message = self._inbox.get(timeout=WAIT_S)
         if message is not None:
             self.traffic.received(message)
         return message
 
     def state(self, wanted: str) -> str:
-        """Take news of the status up to this state; its message."""
+        """Take status changes up to this state, and return its message."""
         while (news := self.notification("midspan/status"))["state"] != wanted:
             pass
         message: str = news["message"]
         return message
 
     def initialize(self, options: Any = None, capabilities: Message | None = None, root: Path | None = None) -> Message:
-        """Initialize in a folder, if there is one; the answer's result."""
+        """Initialize, in a folder if one is given, and return the result."""
         uri = None if root is None else root.as_uri()
         params = {"processId": None, "rootUri": uri, "capabilities": capabilities or {}}
         result: Message = self.request(
@@ -131,13 +131,13 @@ class RawClient:
         self.send(call(None, "textDocument/didOpen", {"textDocument": document}))
 
     def leave(self) -> int:
-        """Shut down and exit; the exit code. Nothing the server sent may be left."""
+        """Shut down, exit, and return the exit code. No message of the server may be left."""
         assert self.request(9999, "shutdown")["result"] is None
         self.send(call(None, "exit"))
         return self.ended()
 
     def ended(self) -> int:
-        """Wait for the process to end; the exit code. Nothing but news of the status may be left."""
+        """Wait for the process to end, and return the exit code. No messages may be left but status changes."""
         code = self.process.wait(WAIT_S)
         for thread in self._threads:
             thread.join(WAIT_S)
@@ -174,7 +174,7 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 
 @contextmanager
 def connected(state_dir: Path, *arguments: str) -> Iterator[RawClient]:
-    """A server with the scripted engine; it is killed if the test has not ended it."""
+    """A server with the scripted engine, which is killed if it still runs after the test."""
     client = RawClient(command(state_dir, *arguments))
     try:
         yield client

@@ -1,21 +1,21 @@
-"""An engine that does what the line before the cursor says: the real engine's signature, no model.
+"""An engine without a model: it has the real engine's signature, and the text before the gap selects its behaviour.
 
-The prefix's last line that is not blank may hold one of these words; anything else is filled with TEXT, confidence 0.9:
+The last line of the prefix that is not blank may hold one of these words; else the fill is TEXT with confidence 0.9:
     crash       the fill raises
     memory      the fill asks for more memory than there is
-    hang        the fill never comes back, whatever it is told
+    hang        the fill never ends, not even when it is stopped
     low         the fill has confidence 0.01
     several     three candidates: TEXT, "second", "third"
-    forever     steps until it is told to stop
-    later       TEXT; where TEXT stands behind it, steps until it is told to stop
+    forever     steps until it is stopped
+    later       TEXT; if the line already holds TEXT, steps until it is stopped
     frames      many quick frames, then TEXT
     delayed     TEXT after three seconds
-    newest      with another word: it also stops when anything newer is asked, as the real engine does
+    newest      with another word: it also stops when a newer fill is requested, as the real engine does
     empty       nothing to insert
     single      one character to insert
     whole       TEXT and a line end
-    lines       TEXT, and once more in a line of its own
-    history     the text is what has been asked so far, as JSON
+    lines       TEXT, and TEXT again in the next line
+    history     the text is a JSON object with the holes of all fills so far
     echo        the text is the hole's prefix and suffix, as JSON
 """
 
@@ -54,7 +54,7 @@ ABOUT = About(
 
 
 class ScriptedEngine:
-    """One worker thread, as the real engine has; every hole is written to `prompts`, a JSON array a line."""
+    """One worker thread, as in the real engine; every hole is written to `prompts` as one line with a JSON array."""
 
     def __init__(self, prompts: Path | None = None) -> None:
         self._prompts = prompts
@@ -120,12 +120,12 @@ def _text(script: str) -> str:
 
 
 def _is_stopped(stops: Stops) -> bool:
-    """Whether the asker has stopped the fill, or a newer question has."""
+    """Whether the fill was stopped by its requester or by a newer fill."""
     return any(stop.is_set() for stop in stops)
 
 
 def _step(steps: int, stops: Stops, on_frame: OnFrame | None) -> int:
-    """Denoise; how many steps were taken. As in the real engine `stop` is looked at between steps, after the frame."""
+    """Denoise, and return the number of steps. As in the real engine `stop` is read after each step's frame."""
     for step in range(1, steps + 1):
         time.sleep(STEP_S if steps > FRAMES else STEP_S / 25)
         if on_frame is not None:

@@ -26,7 +26,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def obey_permissions() -> None:
-    """Give up root's right to write where the permissions say no; for others nothing changes."""
+    """Drop root's capabilities, so that file permissions hold for root too; nothing changes for other users."""
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset(header, nothing):
@@ -38,21 +38,21 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--log-file", type=Path)
     parser.add_argument("--gate", type=Path, help="a FIFO: loading waits until it has been opened for writing")
-    parser.add_argument("--gigabytes", type=int, default=0, help="loading says that it reads so many")
+    parser.add_argument("--gigabytes", type=int, default=0, help="loading reports progress of so many gigabytes")
     parser.add_argument("--refuse", help="loading raises CheckpointError with this message")
     parser.add_argument("--break", dest="broken", action="store_true", help="loading raises RuntimeError")
     parser.add_argument("--chatter", action="store_true", help="loading prints to stdout")
     parser.add_argument("--threshold-none", action="store_true", help="the engine's About is broken")
     parser.add_argument("--real", help="load this checkpoint with the real engine")
     parser.add_argument("--file-limit", type=int, help="files cannot grow beyond this many bytes")
-    parser.add_argument("--prompts", type=Path, help="write every hole there")
+    parser.add_argument("--prompts", type=Path, help="write every hole to this file")
     parser.add_argument("--context-tokens", type=int, default=0, help="how much context the engine reads")
-    parser.add_argument("--elsewhere", action="store_true", help="the engine looks at lines of other files")
-    parser.add_argument("--debug", action="store_true", help="log what prompts are made of")
+    parser.add_argument("--elsewhere", action="store_true", help="the engine reads lines of other files")
+    parser.add_argument("--debug", action="store_true", help="log the parts of every prompt")
     parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
-    parser.add_argument("--look-always", action="store_true", help="look for a replaced checkpoint at every request")
-    parser.add_argument("--obey-permissions", action="store_true", help="even as root")
-    parser.add_argument("--told-version", help="the server calls itself by this version")
+    parser.add_argument("--look-always", action="store_true", help="check for a replaced checkpoint at every request")
+    parser.add_argument("--obey-permissions", action="store_true", help="file permissions hold even for root")
+    parser.add_argument("--told-version", help="the version that the server reports")
     parser.add_argument("--out-of-memory", action="store_true", help="loading raises MemoryError")
     return parser.parse_args()
 

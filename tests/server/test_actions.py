@@ -1,4 +1,4 @@
-"""Code actions as pictures: where each is offered, what it replaces, and what the model is asked."""
+"""Code actions as pictures: the places where each is offered, its replaced range, and the hole for the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PICTURES = sorted((FIXTURES / "actions").glob("*.txt"))
 
 
 def expected(sections: dict[str, str]) -> dict[str, str]:
-    """What each action that is offered makes of the document."""
+    """The picture of the document after each action that is offered."""
     return {action: picture for names, picture in sections.items() for action in names.split()}
 
 
-def drawn(document: Document, change: Change) -> str:
-    """The document after the change, which is marked."""
+def picture_of(document: Document, change: Change) -> str:
+    """A picture of the document after the change."""
 
     def offset(at: Place) -> int:
         return sum(map(len, document.lines[: at[0]])) + at[1]
@@ -31,7 +31,7 @@ def drawn(document: Document, change: Change) -> str:
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
-def test_what_is_offered_and_what_it_replaces(path: Path) -> None:
+def test_offered_actions_and_their_replacements(path: Path) -> None:
     sections = named(path)
     before, between, after = cut(sections[""])
     document = Document("file:///a", sections.get("language", "python").strip(), 1, before + between + after)
@@ -43,15 +43,15 @@ def test_what_is_offered_and_what_it_replaces(path: Path) -> None:
         assert (change is not None) == (action.name in wanted), action.name
         if change is None:
             continue
-        assert drawn(document, change) == wanted[action.name], action.name
-        # What the model sees is the text as it will be, but for the comment that says what is to be done.
+        assert picture_of(document, change) == wanted[action.name], action.name
+        # The model is given the text as it will be, without the comment that describes the task.
         asked = sections.get("asked", wanted[action.name]).replace("├", "").replace("┤", "")
         assert change.hole.prefix + "fill" + change.hole.suffix == asked
         if action.name in ("finish", "placeholder", "docstring", "quickfix") and "kind" in sections:
             assert change.hole.kind == sections["kind"].strip()
 
 
-def test_strengths_and_drafts() -> None:
+def test_rewrites_have_a_draft_and_a_strength() -> None:
     document = Document("file:///a.py", "python", 1, "if a:\r\n    b = 1\r\n    c = 2\r\n")
     changes = {action.name: action.plan(document, (1, 0), (3, 0)) for action in ACTIONS}
     strengths = {}
@@ -60,7 +60,7 @@ def test_strengths_and_drafts() -> None:
         assert change is not None
         assert change.hole.draft == "b = 1\n    c = 2"
         strengths[name] = change.hole.strength
-        # A frozen token that the filters took away would not have stayed.
+        # Fills with a strength are not trimmed: the filters could remove a frozen token.
         assert change.trims == (change.hole.strength is None)
     assert strengths == {"refill": None, "lightly": 0.25, "half": 0.5, "fully": 1.0}
 
@@ -76,14 +76,14 @@ def test_strengths_and_drafts() -> None:
         ("fully", ["c,, d", "(c"], []),
     ],
 )
-def test_only_what_changes_something_is_a_choice(action: str, texts: list[str], wanted: list[str]) -> None:
+def test_texts_that_change_nothing_are_no_choices(action: str, texts: list[str], wanted: list[str]) -> None:
     document = Document("file:///a.py", "python", 1, "x = f(a + b)\n")
     change = BY_NAME[action].plan(document, (0, 6), (0, 11))
     assert change is not None
     assert choices(change, fill_of(texts)) == wanted
 
 
-def test_where_nothing_parses_a_text_may_leave_an_error() -> None:
+def test_a_text_may_leave_an_error_in_a_document_that_does_not_parse() -> None:
     change = BY_NAME["fully"].plan(Document("file:///a.py", "python", 1, "x = f(a + b\n"), (0, 6), (0, 11))
     assert change is not None
     assert choices(change, fill_of(["(c", "d e"])) == ["(c", "d e"]
@@ -91,7 +91,7 @@ def test_where_nothing_parses_a_text_may_leave_an_error() -> None:
 
 
 @pytest.mark.parametrize("there", ["# TODO: add them", "pass", "..."])
-def test_what_does_nothing_takes_no_placeholder_away(there: str) -> None:
+def test_a_statement_without_effect_does_not_replace_a_placeholder(there: str) -> None:
     change = BY_NAME["placeholder"].plan(
         Document("file:///a.py", "python", 1, f"def f(a, b):\n    {there}\n"), (1, 4), (1, 4)
     )
@@ -116,7 +116,7 @@ def test_half_of_a_surrogate_pair_reaches_no_prompt() -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_selection_of_too_many_characters_is_nothing_to_rewrite(more: int) -> None:
+def test_a_selection_of_too_many_characters_is_not_rewritten(more: int) -> None:
     text = "x = 1\n" * (SELECTION_CHARS // 6)
     text += "y" * (SELECTION_CHARS - len(text) + more)
     document = Document("file:///a.py", "python", 1, text)
@@ -125,7 +125,7 @@ def test_a_selection_of_too_many_characters_is_nothing_to_rewrite(more: int) -> 
     assert (ACTIONS[0].plan(document, (0, 0), end) is None) == bool(more)
 
 
-def test_every_place_of_a_file_can_be_asked_about() -> None:
+def test_every_action_can_be_planned_at_every_place_of_a_file() -> None:
     text = (FIXTURES / "demo" / "inventory.py").read_text(encoding="utf-8")
     for language in ("python", "rust", "html", "markdown", "yaml", "plaintext"):
         document = Document("file:///a", language, 1, text)

@@ -1,4 +1,4 @@
-"""The server process on the wire: life cycle, order, loading, failures, and what it writes where."""
+"""The server process over stdio: life cycle, order of messages, loading, failures, and its log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.server.scripted import TEXT
 SECRET = "hunter2_correct_horse"
 
 
-def test_what_is_advertised(tmp_path: Path) -> None:
+def test_the_servers_capabilities(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         result = client.initialize(capabilities={"textDocument": {"inlineCompletion": None}})
         assert client.leave() == 0
@@ -40,7 +40,7 @@ def test_what_is_advertised(tmp_path: Path) -> None:
     }
 
 
-def test_an_odd_capability_does_not_keep_a_client_out(tmp_path: Path) -> None:
+def test_a_client_with_a_malformed_capability_is_served(tmp_path: Path) -> None:
     odd = {"textDocument": {"inlineCompletion": {"dynamicRegistration": 1}}, "window": {"workDoneProgress": "no"}}
     with connected(tmp_path) as client:
         assert client.initialize(capabilities=odd)["capabilities"]["inlineCompletionProvider"]
@@ -48,7 +48,7 @@ def test_an_odd_capability_does_not_keep_a_client_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["exit", "end of input"])
-def test_leaving_without_shutdown_is_exit_code_1(tmp_path: Path, end: str) -> None:
+def test_the_end_without_shutdown_has_exit_code_1(tmp_path: Path, end: str) -> None:
     with connected(tmp_path) as client:
         client.start()
         if end == "exit":
@@ -76,7 +76,7 @@ def test_a_client_that_no_longer_reads_ends_the_server(tmp_path: Path) -> None:
         process.stderr.close()
 
 
-def test_leaving_while_a_fill_runs_answers_it(tmp_path: Path) -> None:
+def test_shutdown_during_a_fill_cancels_and_answers_it(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("forever")
@@ -87,7 +87,7 @@ def test_leaving_while_a_fill_runs_answers_it(tmp_path: Path) -> None:
         assert client.ended() == 0
 
 
-def test_leaving_while_loading_ends_at_once(tmp_path: Path) -> None:
+def test_shutdown_while_loading_ends_the_server_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     with connected(tmp_path, "--gate", str(tmp_path / "gate")) as client:
         client.initialize({"status": True})
@@ -96,7 +96,7 @@ def test_leaving_while_loading_ends_at_once(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_an_edit_right_behind_a_request_makes_its_answer_null(tmp_path: Path) -> None:
+def test_an_edit_right_after_a_request_makes_its_answer_null(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("forever")
@@ -108,7 +108,7 @@ def test_an_edit_right_behind_a_request_makes_its_answer_null(tmp_path: Path) ->
         assert client.leave() == 0
 
 
-def test_a_position_is_never_read_in_a_later_text(tmp_path: Path) -> None:
+def test_a_position_is_never_applied_to_a_later_text(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("before\nx = ")
@@ -217,7 +217,7 @@ def test_loading_is_shown_as_progress(tmp_path: Path, refused: bool) -> None:
 
 
 @pytest.mark.parametrize(("gigabytes", "said"), [(2, [12, 25, 37, 50, 62, 75, 87, 100]), (0, [])])
-def test_a_large_checkpoint_is_seen_to_come(tmp_path: Path, gigabytes: int, said: list[int]) -> None:
+def test_loading_a_large_checkpoint_reports_percentages(tmp_path: Path, gigabytes: int, said: list[int]) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     with connected(tmp_path, "--gate", str(gate), "--gigabytes", str(gigabytes)) as client:
@@ -235,7 +235,7 @@ def test_a_large_checkpoint_is_seen_to_come(tmp_path: Path, gigabytes: int, said
         assert client.leave() == 0
 
 
-def test_torch_is_imported_after_initialize_only_and_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
+def test_torch_is_imported_after_initialize_and_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     with connected(tmp_path, "--real", str(tmp_path / "no-checkpoint")) as client:
         client.initialize({"status": True})
         assert "libtorch" not in Path(f"/proc/{client.process.pid}/maps").read_text()
@@ -249,7 +249,7 @@ def test_torch_is_imported_after_initialize_only_and_a_missing_checkpoint_is_sai
         assert client.leave() == 0
 
 
-def test_a_load_that_breaks_is_said_and_requests_stay_null(tmp_path: Path) -> None:
+def test_a_failed_load_is_reported_and_requests_stay_null(tmp_path: Path) -> None:
     with connected(tmp_path, "--break") as client:
         client.initialize()
         client.send(call(None, "initialized", {}))
@@ -270,7 +270,7 @@ def test_a_library_that_prints_does_not_break_the_protocol(tmp_path: Path) -> No
         assert "a C library that prints" in client.stderr
 
 
-def test_a_handler_that_raises_is_one_error_and_the_server_lives(tmp_path: Path) -> None:
+def test_a_handler_that_raises_gives_one_error_and_the_server_goes_on(tmp_path: Path) -> None:
     with connected(tmp_path, "--threshold-none") as client:
         client.start()
         client.open("x = ")
@@ -281,7 +281,7 @@ def test_a_handler_that_raises_is_one_error_and_the_server_lives(tmp_path: Path)
         assert "inline_completion" in client.stderr
 
 
-def test_nothing_to_show_is_an_empty_list_which_takes_old_ghost_text_away(tmp_path: Path) -> None:
+def test_an_empty_fill_gives_an_empty_list_so_that_old_ghost_text_goes(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("empty\n")
@@ -289,7 +289,7 @@ def test_nothing_to_show_is_an_empty_list_which_takes_old_ghost_text_away(tmp_pa
         assert client.leave() == 0
 
 
-def test_an_engine_that_crashes_is_said_once_and_the_next_request_works(tmp_path: Path) -> None:
+def test_an_engine_that_crashes_is_reported_once_and_the_next_request_works(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("crash\nx = ")
@@ -301,7 +301,7 @@ def test_an_engine_that_crashes_is_said_once_and_the_next_request_works(tmp_path
         assert client.stderr.count("RuntimeError: the scripted engine crashed") == 2
 
 
-def test_an_edit_that_cannot_be_understood_is_said(tmp_path: Path) -> None:
+def test_a_malformed_edit_is_reported(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ")
@@ -310,7 +310,7 @@ def test_an_edit_that_cannot_be_understood_is_said(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path) -> None:
+def test_invalid_settings_are_reported_and_defaults_hold(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize({"previw": True, "enable": "no"})
         client.send(call(None, "initialized", {}))
@@ -323,19 +323,19 @@ def test_settings_that_cannot_be_used_are_said_and_defaults_hold(tmp_path: Path)
         assert client.leave() == 0
 
 
-async def test_a_server_that_ends_looks_ahead_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_look_ahead_starts_after_shutdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(midspan.server.requests, "AHEAD_S", 0.0)
     server = build(ServeOptions(checkpoint="none", device="cpu", state_dir=tmp_path, log_file=None))
     looked, over = list[None](), asyncio.Event()
     server.requests.plan_ahead(URI, lambda: looked.append(None))
     await server._close()
-    # A timer that is set later comes later.
+    # A timer that is set later fires later.
     asyncio.get_running_loop().call_later(0, over.set)
     await asyncio.wait_for(over.wait(), WAIT_S)
     assert looked == []
 
 
-def test_disabled_means_no_loading_and_null(tmp_path: Path) -> None:
+def test_a_disabled_server_loads_nothing_and_answers_null(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize({"enable": False, "status": True})
         client.send(call(None, "initialized", {}))
@@ -373,9 +373,7 @@ def test_no_code_in_the_log(tmp_path: Path) -> None:
         assert SECRET.encode() not in file.read_bytes()
 
 
-def test_memory_and_threads_are_settled_before_anything_begins_a_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_engines_prepare_runs_before_any_thread_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Settled(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: fills of awkward files, one line for every mistake, the contract's JSON."""
+"""The command line: fills of awkward files, one line for every mistake, and the JSON of the contract."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_candidates_seed_and_span(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert file.read_text() == "def add(a, b):\n    return a - b\n\nprint(add(1, 2))\n"
 
 
-def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: str) -> None:
+def test_watch_prints_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: str) -> None:
     file = tmp_path / "a.py"
     file.write_text("x = \ny = 2\n")
     code, out, _ = run(capsys, "fill", str(file), "--at", "1:5", "--watch", "--checkpoint", checkpoint)
     assert code == 0
     drawn = [line for line in out.splitlines() if line.startswith("step ")]
-    # Where the fill does not parse, steps of a repair follow.
+    # If the fill does not parse, the steps of a repair follow.
     assert [line.split()[1] for line in drawn[:4]] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("⏎y = 2" in line for line in drawn)
 
@@ -122,7 +122,7 @@ def test_watch_draws_every_step(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["nonsense"], 2, "invalid choice"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_a_mistake_is_reported_with_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line(
     assert len(lines) == 1, err
 
 
-def test_the_fill_is_drawn_in_its_place() -> None:
+def test_the_fill_is_shown_between_its_lines() -> None:
     lines = [f"line {number}\n" for number in range(1, 10)]
     lines[4] = "def f(x):\n"
     shown = in_place(Document("a.py", "python", 0, "".join(lines)), (4, 6), (4, 7), "left, right")
@@ -149,7 +149,7 @@ def test_the_fill_is_drawn_in_its_place() -> None:
     assert in_place(Document("a.py", "python", 0, ""), (0, 0), (0, 0), "x").plain == "x"
 
 
-def test_nothing_to_insert_leaves_stdout_empty(
+def test_an_empty_fill_leaves_stdout_empty(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.py"
@@ -161,7 +161,7 @@ def test_nothing_to_insert_leaves_stdout_empty(
 
 
 @pytest.mark.parametrize(("name", "note"), [("a.go", "go"), ("a.unknown", "plaintext"), ("a.py", "")])
-def test_a_language_that_was_not_trained_is_said(
+def test_a_language_that_was_not_trained_is_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, note: str
 ) -> None:
     (tmp_path / name).write_text("x = ")
@@ -180,7 +180,7 @@ def test_the_log_file_is_written_by_any_command(tmp_path: Path, checkpoint: str)
     assert "hunter2" not in log.read_text()
 
 
-def test_the_module_is_the_command() -> None:
+def test_the_module_runs_the_command_line() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "midspan.server", "--version"], capture_output=True, text=True, timeout=60, check=True
     )
@@ -194,7 +194,7 @@ def test_the_command_line_does_not_import_torch() -> None:
     assert ran.stdout.strip() == "False"
 
 
-def test_state_follows_the_platforms_custom() -> None:
+def test_the_state_folder_is_the_usual_one_of_the_platform() -> None:
     if sys.platform == "linux":
         assert state_home({"XDG_STATE_HOME": "/state"}) == Path("/state/midspan")
         assert state_home({}) == Path.home() / ".local" / "state" / "midspan"

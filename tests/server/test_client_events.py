@@ -1,4 +1,4 @@
-"""An acceptance that waits for its store: the user hears of it, and again when all is well, and only then."""
+"""An acceptance that waits for a busy store: the status is degraded, and recovers only if the store has its row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from midspan.server.session import Session
 
 
 @pytest.mark.parametrize(("stored", "well"), [(True, ["telemetry"]), (False, [])])
-async def test_a_late_store_is_well_only_if_it_has_the_acceptance(
+async def test_the_status_recovers_only_if_a_late_store_has_the_acceptance(
     monkeypatch: pytest.MonkeyPatch, stored: bool, well: list[str]
 ) -> None:
     monkeypatch.setattr(midspan.server.client_events, "STORED_S", 0.0)
@@ -32,7 +32,7 @@ async def test_a_late_store_is_well_only_if_it_has_the_acceptance(
     assert told == [("telemetry", STORE_BUSY)]
     assert fine == []
     waiting.set_result(stored)
-    # The future's news comes by way of the loop, which passes it on in its next turn.
+    # The result of the future reaches the coroutine in a later turn of the loop.
     for _ in range(3):
         await asyncio.sleep(0)
     assert fine == well

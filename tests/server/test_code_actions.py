@@ -1,4 +1,4 @@
-"""Code actions on the wire: what is offered, the edit on resolve, refusals, cancelling, and progress."""
+"""Code actions over stdio: offers, the edit on resolve, refusals, cancelling, and progress."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def names(actions: list[Message]) -> list[str]:
     return [action["kind"].removeprefix(f"{REWRITE}.") for action in actions]
 
 
-def named(actions: list[Message], name: str) -> Message:
+def action_named(actions: list[Message], name: str) -> Message:
     return next(action for action in actions if action["kind"].endswith(name))
 
 
 def edits(answer: Message) -> list[tuple[str, Message]]:
-    """The texts and ranges of a resolved action's one edit of the open document's first version."""
+    """Texts and ranges of a resolved action, which must edit the first version of the open document only."""
     [document] = answer["result"]["edit"]["documentChanges"]
     assert document["textDocument"] == {"uri": URI, "version": 1}
     return [(edit["newText"], edit["range"]) for edit in document["edits"]]
@@ -78,7 +78,7 @@ def test_nothing_is_computed_before_an_action_is_resolved(tmp_path: Path) -> Non
         assert names(actions) == REWRITES
         assert all("edit" not in action and action["tags"] == [1] for action in actions)
         assert client.history()["asked"] == []
-        resolved = client.request(51, "codeAction/resolve", named(actions, "half"))
+        resolved = client.request(51, "codeAction/resolve", action_named(actions, "half"))
         assert edits(resolved) == [(TEXT, span(SELECTION))]
         [asked] = client.history()["asked"]
         assert (asked["draft"], asked["strength"]) == ("one + two", 0.5)
@@ -129,7 +129,7 @@ def test_an_alternative_that_the_model_does_not_have_is_refused(tmp_path: Path) 
         assert client.leave() == 0
 
 
-def test_what_changes_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_rewrite_that_changes_nothing_is_refused(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, f"x = {TEXT}\n")
         error = client.request(51, "codeAction/resolve", offered(client, (0, 4, 0, 4 + len(TEXT)))[0])["error"]
@@ -137,7 +137,7 @@ def test_what_changes_nothing_is_refused(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_only_the_kinds_that_the_client_asks_for(tmp_path: Path) -> None:
+def test_only_the_requested_kinds_are_offered(tmp_path: Path) -> None:
     wanted = {
         "refactor": REWRITES,
         "refactor.rewrite": REWRITES,
@@ -154,7 +154,7 @@ def test_only_the_kinds_that_the_client_asks_for(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_a_light_bulb_does_not_burn_on_every_line(tmp_path: Path) -> None:
+def test_automatic_requests_at_a_cursor_are_offered_nothing_unless_they_name_kinds(tmp_path: Path) -> None:
     text = "def f(a):\n    b = 1\n"
     with connected(tmp_path) as client:
         begin(client, text)
@@ -164,7 +164,7 @@ def test_a_light_bulb_does_not_burn_on_every_line(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_a_large_document_holds_up_nobody_and_has_its_tree_once_nobody_types(tmp_path: Path) -> None:
+def test_a_large_document_blocks_no_request_and_is_parsed_while_nobody_types(tmp_path: Path) -> None:
     text = "def f(a):\n    b = 1\n" * 30_000
     with connected(tmp_path) as client:
         begin(client, "x = 1\n", uri="file:///small.py")
@@ -174,17 +174,17 @@ def test_a_large_document_holds_up_nobody_and_has_its_tree_once_nobody_types(tmp
         assert client.leave() == 0
 
 
-def test_the_block_is_finished_below_its_last_line_with_the_files_line_ends(tmp_path: Path) -> None:
+def test_the_block_is_continued_below_its_last_line_with_the_documents_line_ends(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, "def f(a):\r\n    b = 1\r\n\r\nc = 2\r\n")
-        resolved = client.request(51, "codeAction/resolve", named(offered(client, (1, 9, 1, 9)), "finish"))
+        resolved = client.request(51, "codeAction/resolve", action_named(offered(client, (1, 9, 1, 9)), "finish"))
         assert edits(resolved) == [(f"\r\n    {TEXT}", span((1, 9, 1, 9)))]
-        resolved = client.request(52, "codeAction/resolve", named(offered(client, (1, 9, 1, 9)), "docstring"))
+        resolved = client.request(52, "codeAction/resolve", action_named(offered(client, (1, 9, 1, 9)), "docstring"))
         assert edits(resolved) == [(f'\r\n    """{TEXT}"""', span((0, 9, 0, 9)))]
         assert client.leave() == 0
 
 
-def test_an_error_is_fixed_with_its_message_in_the_context(tmp_path: Path) -> None:
+def test_a_fix_of_an_error_has_its_message_in_the_context(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts"
     diagnostic = {"range": span((1, 11, 1, 12)), "severity": 1, "message": "undefined name 'b'\nmore"}
     hint = {"range": span((1, 4, 1, 10)), "severity": 4, "message": "unused"}
@@ -221,7 +221,7 @@ def test_an_editor_that_cannot_resolve_edits_is_offered_nothing(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_too_long_a_selection_is_said(tmp_path: Path, told: bool) -> None:
+def test_a_selection_that_is_too_long_gets_disabled_actions_with_a_reason(tmp_path: Path, told: bool) -> None:
     with connected(tmp_path) as client:
         begin(client, "x = 1\n" * 1000, code_action=CODE_ACTION | {"disabledSupport": told})
         actions = offered(client, (0, 0, 999, 0))
@@ -238,7 +238,7 @@ def test_too_long_a_selection_is_said(tmp_path: Path, told: bool) -> None:
         (URI, "python", {"exclude": ["a.py"]}),
     ],
 )
-def test_nothing_is_offered_or_resolved_where_nothing_may_be_written(
+def test_nothing_is_offered_or_resolved_in_an_excluded_document(
     tmp_path: Path, uri: str, language: str, options: Message
 ) -> None:
     data = {"uri": uri, "version": 1, "action": "refill", "range": [0, 4, 0, 13]}
@@ -251,7 +251,7 @@ def test_nothing_is_offered_or_resolved_where_nothing_may_be_written(
         assert client.leave() == 0
 
 
-def test_a_document_that_moved_on_refuses_the_edit(tmp_path: Path) -> None:
+def test_an_action_is_refused_after_its_document_changed(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, PICTURE)
         action = offered(client)[0]
@@ -265,7 +265,7 @@ def test_a_document_that_moved_on_refuses_the_edit(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_an_edit_while_it_is_computed_stops_the_engine_and_refuses(tmp_path: Path) -> None:
+def test_an_edit_during_resolve_stops_the_engine_and_refuses_the_action(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, "forever\n  one\n")
         client.send(call(51, "codeAction/resolve", offered(client, (1, 2, 1, 5))[0]), change("x = one\n", 2))
@@ -276,7 +276,7 @@ def test_an_edit_while_it_is_computed_stops_the_engine_and_refuses(tmp_path: Pat
         assert client.leave() == 0
 
 
-def test_cancelling_answers_so_and_stops_the_engine(tmp_path: Path) -> None:
+def test_a_cancelled_resolve_gets_an_error_and_stops_the_engine(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, "forever\n  one\n")
         action = offered(client, (1, 2, 1, 5))[0]
@@ -312,7 +312,7 @@ def test_progress_begins_reports_ends_and_can_be_cancelled(tmp_path: Path, how: 
         assert client.leave() == 0
 
 
-def test_a_crash_is_said_and_the_next_action_works(tmp_path: Path) -> None:
+def test_a_crash_is_reported_and_the_next_action_works(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, "crash\n  one\nx = two\n")
         error = client.request(51, "codeAction/resolve", offered(client, (1, 2, 1, 5))[0])["error"]
@@ -323,7 +323,7 @@ def test_a_crash_is_said_and_the_next_action_works(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_an_action_that_is_not_ours_is_refused_and_nothing_of_it_is_logged(tmp_path: Path) -> None:
+def test_a_foreign_action_is_refused_and_not_quoted_in_the_log(tmp_path: Path) -> None:
     right = {"uri": URI, "version": 1, "action": "refill", "range": [0, 4, 0, 13]}
     wrong = [
         None,
@@ -348,7 +348,7 @@ def test_an_action_that_is_not_ours_is_refused_and_nothing_of_it_is_logged(tmp_p
     assert SECRET not in client.stderr
 
 
-def test_requests_before_the_engine_is_loaded_offer_nothing(tmp_path: Path) -> None:
+def test_nothing_is_offered_before_the_engine_is_loaded(tmp_path: Path) -> None:
     with connected(tmp_path, "--refuse", "no checkpoint") as client:
         client.initialize(capabilities={"textDocument": {"codeAction": CODE_ACTION}})
         client.open(PICTURE)
@@ -360,20 +360,20 @@ def test_requests_before_the_engine_is_loaded_offer_nothing(tmp_path: Path) -> N
         assert client.leave() == 0
 
 
-def test_the_embedded_checkpoint_rewrites_what_it_offers(tmp_path: Path) -> None:
+def test_the_embedded_checkpoint_resolves_the_actions_it_offers(tmp_path: Path) -> None:
     text = "def add(a, b):\n    result = first + second\n    return result\n"
     with connected(tmp_path, "--real", "embedded") as client:
         begin(client, text)
         actions = offered(client, (1, 4, 1, 27), only=["refactor.rewrite"])
         assert set(names(actions)) < set(ACTIONS)
         assert "docstring" not in names(actions)
-        [(rewritten, where)] = edits(client.request(51, "codeAction/resolve", named(actions, "half")))
+        [(rewritten, where)] = edits(client.request(51, "codeAction/resolve", action_named(actions, "half")))
         assert where == span((1, 4, 1, 27))
         assert rewritten not in ("", "result = first + second")
         assert client.leave() == 0
 
 
-def test_no_action_asks_about_a_private_key(tmp_path: Path) -> None:
+def test_no_action_near_a_private_key_reaches_the_engine(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client, PICTURE)
         actions, other = offered(client), "file:///project/settings.py"

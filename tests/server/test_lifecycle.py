@@ -1,4 +1,4 @@
-"""Settings that change while the server runs, and the states that it shows."""
+"""Settings that change while the server runs, and the states that its status shows."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def configure(client: RawClient, settings: Any) -> None:
         ([1], None),
     ],
 )
-def test_our_part_of_a_configuration(sent: object, ours: object) -> None:
+def test_our_section_of_a_configuration(sent: object, ours: object) -> None:
     assert section_of(sent) == ours
 
 
-def test_a_change_stands_over_the_first_options() -> None:
+def test_a_change_overrides_the_initial_options() -> None:
     first = read_settings({"steps": 3, "preview": True, "typo": 1})
 
     def changed(section: object) -> tuple[Settings, str | None]:
@@ -58,7 +58,7 @@ def test_a_change_stands_over_the_first_options() -> None:
     assert "'stepz', 'enabel'" in str(problem)
 
 
-def test_off_and_on_again_while_it_runs(tmp_path: Path) -> None:
+def test_switching_off_and_on_while_the_server_runs(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("forever\nx = ")
@@ -73,7 +73,7 @@ def test_off_and_on_again_while_it_runs(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_switched_on_later_it_loads(tmp_path: Path) -> None:
+def test_a_server_switched_on_later_loads_the_engine(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize({"enable": False, "status": True})
         client.send(call(None, "initialized", {}))
@@ -86,7 +86,7 @@ def test_switched_on_later_it_loads(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_unknown_keys_are_named_until_they_are_fixed_and_the_others_count(tmp_path: Path) -> None:
+def test_unknown_keys_are_named_until_they_are_fixed_and_other_keys_apply(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start({"show_threshold": 0.5})
         client.open("low = ")
@@ -104,18 +104,18 @@ def test_unknown_keys_are_named_until_they_are_fixed_and_the_others_count(tmp_pa
         assert client.leave() == 0
 
 
-def test_other_programs_settings_are_none_of_ours(tmp_path: Path) -> None:
+def test_settings_of_other_programs_are_ignored(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start({"telemetry": False})
         configure(client, {"telemetry": {"level": "all"}, "editor": {"tabSize": 4}})
         client.open("x = ")
         assert client.ask(complete(1, 0, 4)) == [TEXT]
-        # No message either: none may be left.
+        # Nor is a message shown: leave() checks that none is left.
         assert client.leave() == 0
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_written(tmp_path: Path) -> None:
+def test_other_keys_keep_files_and_telemetry_private_despite_a_misspelt_key(tmp_path: Path) -> None:
     uri, prompts, state = "file:///project/secret.py", tmp_path / "prompts", tmp_path / "state"
     with connected(state, "--prompts", str(prompts)) as client:
         client.initialize({"exclude": ["secret.py"], "telemetry": False, "status": True, "typo": 1})
@@ -126,7 +126,7 @@ def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_
         client.open("y = ")
         assert client.ask(complete(1, 0, 4, uri=uri)) is None
         assert client.ask(complete(2, 0, 4)) == [TEXT]
-        # A later change stands over the options that could be used.
+        # A later change keeps the valid initial options.
         configure(client, {"midspan": {"steps": 3}})
         assert client.ask(complete(3, 0, 4, uri=uri)) is None
         assert client.leave() == 0
@@ -134,42 +134,48 @@ def test_a_misspelt_key_lets_no_excluded_file_into_a_prompt_and_no_telemetry_be_
     assert not (state / FILE_NAME).exists()
 
 
-ASKABLE = {"workspace": {"configuration": True}}
+WITH_CONFIGURATION = {"workspace": {"configuration": True}}
 
 
-def begin_asked(client: RawClient, options: Any = None, capabilities: Message = ASKABLE) -> Message:
-    """Initialize; what the client is asked for then."""
+def initialize_with_configuration(
+    client: RawClient, options: Any = None, capabilities: Message = WITH_CONFIGURATION
+) -> Message:
+    """Initialize, and return the request for the client's configuration."""
     client.initialize({"status": True} | (options or {}), capabilities)
     client.send(call(None, "initialized", {}))
-    return asked_for(client)
+    return configuration_request(client)
 
 
-def asked_for(client: RawClient) -> Message:
-    """What the client is asked for."""
+def configuration_request(client: RawClient) -> Message:
+    """The next request for the client's configuration."""
     asked = client.take(lambda message: message.get("method") == "workspace/configuration")
     assert asked["params"] == {"items": [{"section": "midspan"}]}
     return asked
 
 
-def tell(client: RawClient, asked: Message, answer: Message) -> None:
-    """Answer what was asked for."""
+def answer_request(client: RawClient, asked: Message, answer: Message) -> None:
+    """Answer a request for the configuration."""
     client.send({"jsonrpc": "2.0", "id": asked["id"]} | answer)
 
 
-def test_a_client_that_sends_nothing_is_asked(tmp_path: Path) -> None:
+def test_a_client_that_sends_no_settings_gets_a_request_for_them(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        tell(client, begin_asked(client), {"result": [None]})
+        answer_request(client, initialize_with_configuration(client), {"result": [None]})
         assert client.state("ready")
         configure(client, None)
-        tell(client, asked_for(client), {"result": [{"enable": False}]})
+        answer_request(client, configuration_request(client), {"result": [{"enable": False}]})
         assert client.state("off")
         assert client.leave() == 0
 
 
-def test_what_a_client_says_at_the_start_counts_over_its_first_options(tmp_path: Path) -> None:
+def test_a_clients_configuration_overrides_its_initial_options(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with connected(state) as client:
-        tell(client, begin_asked(client, {"show_threshold": 0}), {"result": [{"telemetry": False, "typo": 1}]})
+        answer_request(
+            client,
+            initialize_with_configuration(client, {"show_threshold": 0}),
+            {"result": [{"telemetry": False, "typo": 1}]},
+        )
         said = client.notification("window/showMessage")["message"]
         assert "workspace/configuration" in said
         assert "'typo'" in said
@@ -180,9 +186,9 @@ def test_what_a_client_says_at_the_start_counts_over_its_first_options(tmp_path:
     assert not (state / FILE_NAME).exists()
 
 
-def test_a_client_that_wants_nothing_at_the_start_has_no_model_loaded(tmp_path: Path) -> None:
+def test_no_model_is_loaded_if_the_configuration_switches_the_server_off(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        tell(client, begin_asked(client), {"result": [{"enable": False}]})
+        answer_request(client, initialize_with_configuration(client), {"result": [{"enable": False}]})
         assert client.state("off")
         assert client.leave() == 0
         assert "scripted engine loaded" not in client.stderr
@@ -192,46 +198,46 @@ def test_a_client_that_wants_nothing_at_the_start_has_no_model_loaded(tmp_path: 
     "answer",
     [{"result": [None]}, {"result": []}, {"result": None}, {"result": 7}, {"error": {"code": -32601, "message": "no"}}],
 )
-def test_a_client_that_has_nothing_to_say_is_served(tmp_path: Path, answer: Message) -> None:
+def test_a_client_without_a_usable_configuration_is_served(tmp_path: Path, answer: Message) -> None:
     with connected(tmp_path) as client:
-        tell(client, begin_asked(client, {"show_threshold": 0}), answer)
+        answer_request(client, initialize_with_configuration(client, {"show_threshold": 0}), answer)
         client.state("ready")
         for id in (1, 2):
             client.open("low = ")
             assert client.ask(complete(id, 0, 4)) == [TEXT]
             configure(client, None)
-            tell(client, asked_for(client), answer)
+            answer_request(client, configuration_request(client), answer)
         assert client.leave() == 0
-        # An answer that is none ends the wait for it too.
+        # A malformed answer ends the wait too.
         assert ("did not say what its settings are" in client.stderr) != isinstance(answer.get("result"), list)
 
 
-def test_a_client_that_answers_late_or_never_is_served_and_newer_news_counts(tmp_path: Path) -> None:
+def test_a_client_that_answers_late_or_never_is_served_and_newer_settings_apply(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        first = begin_asked(client)
+        first = initialize_with_configuration(client)
         client.state("ready")
-        tell(client, first, {"result": [{"show_threshold": 0}]})
+        answer_request(client, first, {"result": [{"show_threshold": 0}]})
         client.open("low = ")
         assert client.ask(complete(1, 0, 6)) == [TEXT]
         configure(client, None)
-        older = asked_for(client)
+        older = configuration_request(client)
         configure(client, {"midspan": {"show_threshold": 1}})
-        tell(client, older, {"result": [{"show_threshold": 0}]})
+        answer_request(client, older, {"result": [{"show_threshold": 0}]})
         assert client.ask(complete(2, 0, 6)) == []
         configure(client, None)
-        assert asked_for(client)
+        assert configuration_request(client)
         assert client.leave() == 0
 
 
-def test_leaving_before_the_client_has_answered(tmp_path: Path) -> None:
+def test_shutdown_before_the_client_has_answered(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        begin_asked(client)
+        initialize_with_configuration(client)
         assert client.leave() == 0
         assert "Traceback" not in client.stderr
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_client_that_tells_of_changes_only_when_asked_to_is_asked_to(tmp_path: Path, refused: bool) -> None:
+def test_notifications_of_changed_settings_are_registered_dynamically(tmp_path: Path, refused: bool) -> None:
     with connected(tmp_path) as client:
         client.initialize({"status": True}, {"workspace": {"didChangeConfiguration": {"dynamicRegistration": True}}})
         client.send(call(None, "initialized", {}))
@@ -239,7 +245,7 @@ def test_a_client_that_tells_of_changes_only_when_asked_to_is_asked_to(tmp_path:
         [registered] = asked["params"]["registrations"]
         assert registered["method"] == "workspace/didChangeConfiguration"
         assert registered["registerOptions"] == {"section": "midspan"}
-        tell(client, asked, {"error": {"code": -32601, "message": "no"}} if refused else {"result": None})
+        answer_request(client, asked, {"error": {"code": -32601, "message": "no"}} if refused else {"result": None})
         assert client.state("ready")
         assert client.leave() == 0
         assert ("does not tell of changed settings" in client.stderr) == refused
@@ -259,7 +265,7 @@ def test_telemetry_can_be_switched_off_and_on(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).exists()
 
 
-async def test_the_states_in_their_order() -> None:
+async def test_the_order_of_states() -> None:
     sent: list[str] = []
     status = Status(lambda state, message: sent.append(f"{state}: {message}"))
     status.follow(enabled=True, wanted=True)
@@ -286,7 +292,7 @@ async def test_the_states_in_their_order() -> None:
     ]
 
 
-async def test_work_is_shown_when_it_takes_long_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_state_working_is_shown_only_for_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     shown = asyncio.Event()
 
@@ -307,7 +313,7 @@ async def test_work_is_shown_when_it_takes_long_only(monkeypatch: pytest.MonkeyP
     assert sent == ["ready", "working", "ready"]
 
 
-def test_a_client_that_asks_later_is_told_where_things_stand() -> None:
+def test_a_client_that_wants_the_status_later_gets_the_current_state() -> None:
     sent: list[str] = []
     status = Status(lambda state, _: sent.append(state))
     status.follow(enabled=True, wanted=False)

@@ -1,4 +1,4 @@
-"""Frames: at most fifteen a second, the settled one always, none after the answer."""
+"""Frames of the preview: at most fifteen a second, the settled one always, none after the answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def frame(step: int, settled: bool = False) -> Frame:
 
 
 def shown(steps: range, seconds_a_step: float, settled: int = -1) -> list[dict[str, Any]]:
-    """What is sent when the canvas steps at this pace."""
+    """The notifications for steps of the canvas at this pace."""
     sent: list[dict[str, Any]] = []
     now = 0.0
     preview = Preview(lambda _, params: sent.append(params), ASKED, lambda: now)
@@ -41,7 +41,7 @@ def shown(steps: range, seconds_a_step: float, settled: int = -1) -> list[dict[s
     return sent
 
 
-def test_a_frame_says_where_it_belongs() -> None:
+def test_a_frame_has_its_requests_id_document_and_position() -> None:
     sent: list[tuple[str, Any]] = []
     Preview(lambda method, params: sent.append((method, params)), ASKED).show(frame(1))
     params = {"id": "q1", "uri": "file:///a.py", "version": 7, "position": HERE, "text": "sel_1", "settled": False}

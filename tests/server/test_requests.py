@@ -1,4 +1,4 @@
-"""Questions to an engine that answers only when the test says so."""
+"""Requests for fills: superseding, cancelling, debouncing and look-ahead, with an engine that the test controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILL = Fill(
 
 
 class SlowEngine:
-    """Every fill waits for the test; it does not look at `stop`."""
+    """An engine whose fills end when the test ends them; it ignores `stop`."""
 
     def __init__(self) -> None:
         self.about = ABOUT
@@ -49,7 +49,7 @@ class SlowEngine:
 async def ask(
     requests: Requests, engine: SlowEngine, uri: str = "a", origin: Origin = "typing", prefix: str = ""
 ) -> asyncio.Task[Fill | None]:
-    """A question that the engine has got, unless it has to wait."""
+    """A request that has reached the engine, unless it has to wait."""
     task = asyncio.create_task(
         requests.ask(engine, Request(uri=uri, hole=Hole(prefix=prefix, suffix=""), budget=Budget(), origin=origin))
     )
@@ -61,7 +61,7 @@ async def result(task: asyncio.Task[Fill | None]) -> Fill | None:
     return await asyncio.wait_for(task, WAIT_S)
 
 
-async def test_the_answer_is_the_engines() -> None:
+async def test_the_answer_is_the_engines_fill() -> None:
     requests, engine = Requests(), SlowEngine()
     task = await ask(requests, engine)
     [(future, stop)] = engine.asked
@@ -70,7 +70,7 @@ async def test_the_answer_is_the_engines() -> None:
     assert not stop.is_set()
 
 
-async def test_a_superseded_question_is_answered_at_once_and_stopped() -> None:
+async def test_a_superseded_request_is_answered_at_once_and_its_fill_is_stopped() -> None:
     requests, engine = Requests(), SlowEngine()
     task = await ask(requests, engine)
     requests.supersede("a")
@@ -78,7 +78,7 @@ async def test_a_superseded_question_is_answered_at_once_and_stopped() -> None:
     assert engine.asked[0][1].is_set()
 
 
-async def test_a_newer_question_supersedes_the_older_of_its_document_only() -> None:
+async def test_a_newer_request_supersedes_the_older_one_of_its_document_only() -> None:
     requests, engine = Requests(), SlowEngine()
     old, other, new = await ask(requests, engine), await ask(requests, engine, "b"), await ask(requests, engine)
     assert await result(old) is None
@@ -108,7 +108,7 @@ async def test_cancelling_stops_the_engine_and_leaves_its_future_alone() -> None
     assert not future.cancelled()
 
 
-async def test_what_the_engine_raises_is_raised_and_the_next_question_works() -> None:
+async def test_an_exception_of_the_engine_is_raised_and_the_next_request_works() -> None:
     requests, engine = Requests(), SlowEngine()
     task = await ask(requests, engine)
     engine.asked[0][0].set_exception(RuntimeError("broken"))
@@ -124,7 +124,7 @@ REQUEST = Request(uri="a", hole=HOLE, budget=BUDGET)
 PATIENT = replace(REQUEST, debounce_s=60.0)
 
 
-async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
+async def test_a_burst_of_keys_does_not_start_a_fill_at_every_key() -> None:
     now = 100.0
     requests, engine = Requests(clock=lambda: now), SlowEngine()
     tasks = [await ask(requests, engine)]
@@ -132,7 +132,7 @@ async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
         now += 1.0
         tasks.append(asyncio.create_task(requests.ask(engine, PATIENT)))
         await asyncio.sleep(0)
-    # Nothing was overtaken at first, and the last one is asked for explicitly.
+    # The first request had overtaken no other, so it did not wait; `ask` sends the last one without debouncing.
     assert len(engine.asked) == 1
     last = await ask(requests, engine)
     assert len(engine.asked) == 2
@@ -141,7 +141,7 @@ async def test_a_burst_of_keys_does_not_start_a_fill_a_key() -> None:
     assert [await result(task) for task in tasks] == [None] * 6
 
 
-async def test_at_a_bursts_end_the_engine_is_asked() -> None:
+async def test_a_fill_starts_at_the_end_of_a_burst_of_keys() -> None:
     now = 100.0
     requests, engine = Requests(clock=lambda: now), SlowEngine()
     first = await ask(requests, engine)
@@ -158,13 +158,13 @@ async def test_at_a_bursts_end_the_engine_is_asked() -> None:
     ("since", "most", "overtaken", "waits"),
     [(0.1, 0.2, True, 0.15), (0.15, 0.2, True, 0.2), (0.3, 0.2, True, 0), (0.1, 0.2, False, 0), (0.1, 0, True, 0)],
 )
-def test_how_long_a_question_waits_for_the_next_key(since: float, most: float, overtaken: bool, waits: float) -> None:
+def test_how_long_a_request_waits_for_the_next_key(since: float, most: float, overtaken: bool, waits: float) -> None:
     pace = Pace()
     pace.wait_s(100.0, 0.2, overtaken=False)
     assert pace.wait_s(100.0 + since, most, overtaken=overtaken) == pytest.approx(waits)
 
 
-async def test_no_question_waits_while_fills_are_done_before_the_next_key() -> None:
+async def test_no_request_waits_while_fills_end_before_the_next_key() -> None:
     for fill_s, fills in ((0.5, 3), (1.5, 2)):
         now = 100.0
         requests, engine = Requests(clock=lambda: now), SlowEngine()  # noqa: B023 - used within its turn
@@ -181,7 +181,7 @@ async def test_no_question_waits_while_fills_are_done_before_the_next_key() -> N
         assert [await result(overtaken), await result(task)] == [None, None]
 
 
-def test_what_fills_take_follows_the_newest() -> None:
+def test_the_estimated_time_of_fills_follows_the_newest() -> None:
     pace = Pace()
     pace.took(0.05)
     for _ in range(20):
@@ -190,7 +190,7 @@ def test_what_fills_take_follows_the_newest() -> None:
     assert pace.wait_s(100.1, 0.2, overtaken=True) == pytest.approx(0.15)
 
 
-async def test_a_question_that_was_looked_ahead_for_is_not_asked_again() -> None:
+async def test_a_request_that_a_look_ahead_has_answered_needs_no_fill() -> None:
     now = 100.0
     requests, engine = Requests(clock=lambda: now), SlowEngine()
     requests.look_ahead(engine, REQUEST)
@@ -199,12 +199,12 @@ async def test_a_question_that_was_looked_ahead_for_is_not_asked_again() -> None
     assert fill is not None
     assert (fill.text, fill.latency.total) == (FILL.text, 0)
     assert len(engine.asked) == 1
-    # It is asked afresh the next time.
+    # The next request reaches the engine again.
     await ask(requests, engine)
     assert len(engine.asked) == 2
 
 
-async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_takes_its_place(
+async def test_a_look_ahead_starts_with_a_delay_and_a_request_replaces_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     requests, engine = Requests(), SlowEngine()
@@ -213,7 +213,7 @@ async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_
         requests.plan_ahead(uri, lambda: requests.look_ahead(engine, replace(REQUEST, uri=uri)))
 
     async def timers() -> None:
-        # One that is set later comes later.
+        # A timer that is set later fires later.
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(0, over.set)
         await asyncio.wait_for(over.wait(), WAIT_S)
@@ -236,7 +236,7 @@ async def test_a_look_ahead_begins_a_moment_later_and_the_client_s_own_question_
     assert [stop.is_set() for _, stop in engine.asked] == [False, False]
 
 
-async def test_a_look_ahead_that_still_runs_is_waited_for_and_can_be_superseded() -> None:
+async def test_a_request_waits_for_a_running_look_ahead_and_can_be_superseded() -> None:
     requests, engine = Requests(), SlowEngine()
     requests.look_ahead(engine, REQUEST)
     task = await ask(requests, engine)
@@ -250,7 +250,7 @@ async def test_a_look_ahead_that_still_runs_is_waited_for_and_can_be_superseded(
     assert [stop.is_set() for _, stop in engine.asked] == [False, True]
 
 
-async def test_another_question_or_an_edit_stops_the_look_ahead() -> None:
+async def test_another_request_or_an_edit_stops_the_look_ahead() -> None:
     requests, engine = Requests(), SlowEngine()
     requests.look_ahead(engine, replace(REQUEST, hole=Hole(prefix="x", suffix="")))
     task = await ask(requests, engine, "b")
@@ -270,7 +270,7 @@ async def test_another_question_or_an_edit_stops_the_look_ahead() -> None:
 
 
 @pytest.mark.parametrize("bad", [RuntimeError("broken"), replace(FILL, stopped="cancelled")])
-async def test_a_look_ahead_that_came_to_nothing_is_asked_afresh(bad: Fill | Exception) -> None:
+async def test_a_request_after_a_failed_look_ahead_starts_a_new_fill(bad: Fill | Exception) -> None:
     requests, engine = Requests(), SlowEngine()
     requests.look_ahead(engine, REQUEST)
     if isinstance(bad, Exception):
@@ -286,7 +286,7 @@ EXPLICIT: tuple[Origin, ...] = ("invoked", "action")
 
 
 @pytest.mark.parametrize("origin", EXPLICIT)
-async def test_typing_in_another_document_waits_for_what_was_asked_for_explicitly(origin: Origin) -> None:
+async def test_typing_in_another_document_waits_for_explicit_requests(origin: Origin) -> None:
     requests, engine = Requests(), SlowEngine()
     explicit = await ask(requests, engine, "a", origin)
     first, typed = await ask(requests, engine, "b", prefix="x"), await ask(requests, engine, "b")
@@ -301,7 +301,7 @@ async def test_typing_in_another_document_waits_for_what_was_asked_for_explicitl
     assert not requests.busy
 
 
-async def test_what_waits_goes_out_of_date_and_can_be_cancelled_as_ever() -> None:
+async def test_waiting_requests_can_be_superseded_and_cancelled() -> None:
     requests, engine = Requests(), SlowEngine()
     explicit = await ask(requests, engine, "a", "action")
     edited, cancelled = await ask(requests, engine, "b"), await ask(requests, engine, "c")
@@ -318,7 +318,7 @@ async def test_what_waits_goes_out_of_date_and_can_be_cancelled_as_ever() -> Non
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed", "edited"])
-async def test_what_waits_is_asked_however_the_explicit_question_ends(how: str) -> None:
+async def test_waiting_requests_start_however_the_explicit_request_ends(how: str) -> None:
     requests, engine = Requests(), SlowEngine()
     explicit, typed = await ask(requests, engine, "a", "action"), await ask(requests, engine, "b")
     assert len(engine.asked) == 1
@@ -335,7 +335,7 @@ async def test_what_waits_is_asked_however_the_explicit_question_ends(how: str) 
     await asyncio.gather(explicit, return_exceptions=True)
 
 
-async def test_what_is_asked_for_explicitly_waits_for_nothing_and_the_documents_own_typing_overtakes_it() -> None:
+async def test_explicit_requests_never_wait_and_typing_in_their_document_supersedes_them() -> None:
     requests, engine = Requests(), SlowEngine()
     action, invoked = await ask(requests, engine, "a", "action"), await ask(requests, engine, "b", "invoked")
     assert len(engine.asked) == 2
@@ -347,7 +347,7 @@ async def test_what_is_asked_for_explicitly_waits_for_nothing_and_the_documents_
     assert await result(typed) is FILL
 
 
-async def test_one_action_that_is_asked_for_several_times_is_one_question() -> None:
+async def test_several_requests_for_one_action_share_a_fill() -> None:
     requests, engine = Requests(), SlowEngine()
     tasks = [await ask(requests, engine, "a", "action") for _ in range(3)]
     [(future, stop)] = engine.asked
@@ -362,7 +362,7 @@ async def test_one_action_that_is_asked_for_several_times_is_one_question() -> N
     assert not requests.busy
 
 
-async def test_an_action_ends_with_the_last_who_waits_for_it() -> None:
+async def test_a_shared_fill_is_stopped_with_its_last_request() -> None:
     requests, engine = Requests(), SlowEngine()
     tasks = [await ask(requests, engine, "a", "action") for _ in range(3)]
     for task in reversed(tasks):

@@ -1,4 +1,4 @@
-"""Settings: defaults, values, and one clear line for what cannot be used, while everything else holds."""
+"""Settings: defaults, values, and one line that names invalid settings, while all others apply."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from midspan.server.settings import Settings, changed_settings, read_settings
 
-# Lua's empty table is written as an empty list.
+# The empty list is how Lua's empty table arrives.
 NOTHING: list[object] = [None, {}, [], {"languages": []}, {"trace": "off"}, dict.fromkeys(Settings.__struct_fields__)]
 
 
 @pytest.mark.parametrize("options", NOTHING)
-def test_nothing_given_means_defaults(options: object) -> None:
+def test_empty_options_give_the_defaults(options: object) -> None:
     reading = read_settings(options)
     assert reading.problem is None
     assert reading.settings == Settings(
@@ -20,13 +20,13 @@ def test_nothing_given_means_defaults(options: object) -> None:
 
 
 @pytest.mark.parametrize("section", NOTHING[:3])
-def test_an_empty_section_leaves_the_first_options(section: object) -> None:
+def test_an_empty_section_keeps_the_initial_options(section: object) -> None:
     first = read_settings({"steps": 3})
     reading = changed_settings(first.settings, first.options, section, "here")
     assert (reading.settings, reading.problem) == (Settings(steps=3), None)
 
 
-def test_null_is_the_default_even_over_the_first_options() -> None:
+def test_null_gives_the_default_even_over_the_initial_options() -> None:
     first = read_settings({"steps": 3, "preview": True})
     assert changed_settings(first.settings, first.options, {"steps": None}, "here").settings == Settings(preview=True)
 
@@ -63,7 +63,7 @@ def test_every_key_is_read() -> None:
         (1, "object"),
     ],
 )
-def test_what_cannot_be_used_is_named_with_the_fix(options: object, named: str) -> None:
+def test_invalid_settings_are_named_with_the_known_keys(options: object, named: str) -> None:
     reading = read_settings(options)
     assert reading.settings == Settings()
     assert reading.problem is not None
@@ -72,7 +72,7 @@ def test_what_cannot_be_used_is_named_with_the_fix(options: object, named: str) 
     assert "\n" not in reading.problem
 
 
-def test_what_can_be_used_holds_beside_what_cannot_and_all_of_that_is_named() -> None:
+def test_valid_settings_apply_beside_invalid_ones_which_are_all_named() -> None:
     reading = read_settings({"exclude": ["secret.py"], "typo": 1, "telemetry": False, "steps": 0, "statsu": True})
     assert reading.settings == Settings(exclude=("secret.py",), telemetry=False)
     assert reading.problem is not None
@@ -80,7 +80,7 @@ def test_what_can_be_used_holds_beside_what_cannot_and_all_of_that_is_named() ->
         assert named in reading.problem
 
 
-def test_a_changed_key_that_cannot_be_used_stays_as_it_was() -> None:
+def test_a_changed_key_with_an_invalid_value_keeps_its_old_value() -> None:
     first = read_settings({"exclude": ["a.py"], "steps": 3})
     before = changed_settings(first.settings, first.options, {"exclude": ["b.py"]}, "here").settings
     after = changed_settings(before, first.options, {"exclude": 7, "preview": True}, "here")
@@ -92,12 +92,12 @@ def test_a_changed_key_that_cannot_be_used_stays_as_it_was() -> None:
         assert changed_settings(before, first.options, nothing, "here").settings == before
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
         read_settings(None).settings.steps = 4  # type: ignore[misc]
 
 
-def test_what_is_meant_to_stay_private_does_so_however_it_is_written() -> None:
+def test_malformed_privacy_settings_are_read_in_the_private_way() -> None:
     reading = read_settings({"exclude": "secrets", "disable": "*.md", "telemetry": "no"})
     assert reading.settings == Settings(exclude=("secrets",), disable=("*.md",), telemetry=False)
     assert reading.problem is not None

@@ -1,4 +1,4 @@
-"""What the settings ask for while they change: what is switched off stays off."""
+"""Changes of settings while the server runs or loads: indexer and engine follow, and nothing starts once it is off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.server.scripted import ScriptedEngine
 
 @asynccontextmanager
 async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 100) -> AsyncIterator[Session]:
-    """A server whose engine reads context, and is loaded when the gate is open; switched on."""
+    """An enabled server whose engine reads context, and whose engine is loaded once the gate is open."""
     engine = ScriptedEngine()
     engine.about = replace(engine.about, context_tokens=context_tokens)
 
@@ -37,7 +37,7 @@ async def serving(state_dir: Path, gate: threading.Event, context_tokens: int = 
         gate.set()
         await inside.server.context.close()
         engine.close()
-        # Loading froze what this process held; the other tests' garbage is to be found.
+        # Loading froze all objects of this process for the garbage collector; other tests need it to collect them.
         gc.unfreeze()
 
 
@@ -46,7 +46,7 @@ async def switch_off(server: Session) -> None:
     await follow_settings(server)
 
 
-async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Path) -> None:
+async def test_the_indexer_collects_only_the_findings_that_the_engine_uses(tmp_path: Path) -> None:
     gate = threading.Event()
     gate.set()
     async with serving(tmp_path, gate) as server:
@@ -66,7 +66,7 @@ async def test_the_indexer_looks_for_what_the_engine_has_a_use_for(tmp_path: Pat
             assert background.running
 
 
-async def test_an_engine_that_has_no_use_for_other_files_has_no_indexer(tmp_path: Path) -> None:
+async def test_no_indexer_runs_for_an_engine_that_reads_no_other_files(tmp_path: Path) -> None:
     gate = threading.Event()
     gate.set()
     async with serving(tmp_path, gate, context_tokens=0) as server:
@@ -74,7 +74,7 @@ async def test_an_engine_that_has_no_use_for_other_files_has_no_indexer(tmp_path
         assert not server.context.background.running
 
 
-async def test_switched_off_while_the_model_loads_no_indexer_is_started(tmp_path: Path) -> None:
+async def test_no_indexer_is_started_if_switched_off_while_the_model_loads(tmp_path: Path) -> None:
     gate = threading.Event()
     async with serving(tmp_path, gate) as server:
         starting = asyncio.create_task(follow_settings(server))
@@ -87,7 +87,7 @@ async def test_switched_off_while_the_model_loads_no_indexer_is_started(tmp_path
         assert not server.context.background.running
 
 
-async def test_switched_off_while_the_indexer_starts_it_is_ended(tmp_path: Path) -> None:
+async def test_the_indexer_is_ended_if_switched_off_while_it_starts(tmp_path: Path) -> None:
     gate = threading.Event()
     gate.set()
     async with serving(tmp_path, gate) as server:

@@ -1,4 +1,4 @@
-"""What memory says while somebody types: right to the character, whatever the client makes of an edit."""
+"""Suggestions recalled from memory during typing: exact to the character, however the client describes an edit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUGGESTIONS = st.lists(st.sampled_from(["a", "b", "😀", "(a)", "\n", " "]), mi
 
 
 def place_at(text: str, offset: int) -> Place:
-    """The place of an offset that does not stand inside a line end."""
+    """The place of an offset; it must not lie inside a line end."""
     lines = split_lines(text[:offset])
     return len(lines) - 1, len(lines[-1])
 
@@ -31,7 +31,7 @@ def places(text: str) -> list[tuple[int, Place]]:
 
 
 class Screen:
-    """A document, its text, and what was offered in it."""
+    """A document, its text, and the suggestions that were offered in it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -44,7 +44,7 @@ class Screen:
         self.suggestions.remember(self.document, start, start if end is None else end, offers, invoked=invoked)
 
     def edit(self, begin: int, end: int, text: str) -> None:
-        """Put a text in place of a part of the document, offsets as they are; not inside a line end."""
+        """Replace a part of the document, given by offsets that do not lie inside a line end."""
         span = place_at(self.text, begin), place_at(self.text, end)
         self.suggestions.follow(self.document, span, text)
         self.document.change(span, text, "utf-32")
@@ -52,7 +52,7 @@ class Screen:
         assert self.document.text == self.text
 
     def recalled(self, start: Place, end: Place | None = None, selected: str = "") -> list[str] | None:
-        """The texts that memory has for a place."""
+        """The suggestions recalled for a place."""
         known = self.suggestions.recall(self.document, start, start if end is None else end, selected)
         return None if known is None else [offer.text for offer in known.offers]
 
@@ -62,12 +62,12 @@ class Screen:
             self.edit(len(self.text), len(self.text), letter)
 
     def here(self) -> list[str] | None:
-        """What memory has for the document's end."""
+        """The suggestions recalled for the document's end."""
         return self.recalled(place_at(self.text, len(self.text)))
 
 
 @given(st.data(), TEXTS, SUGGESTIONS)
-def test_what_was_typed_and_what_is_answered_are_the_suggestion(
+def test_the_typed_part_and_the_recalled_part_make_up_the_suggestion(
     data: st.DataObject, text: str, suggestion: str
 ) -> None:
     screen = Screen(text)
@@ -77,7 +77,7 @@ def test_what_was_typed_and_what_is_answered_are_the_suggestion(
     while typed < len(suggestion):
         assert screen.recalled(place_at(screen.text, begin + typed)) == [suggestion[typed:]]
         if data.draw(st.booleans()):
-            # A wrong key, and back.
+            # A wrong text is typed, and deleted.
             wrong = begin + typed
             screen.edit(wrong, wrong, "wrong")
             assert screen.recalled(place_at(screen.text, wrong + 5)) is None
@@ -86,7 +86,7 @@ def test_what_was_typed_and_what_is_answered_are_the_suggestion(
             typed -= 1
             screen.edit(begin + typed, begin + typed + 1, "")
         chunk = data.draw(st.integers(1, len(suggestion) - typed))
-        # A client may say that more was replaced than has changed.
+        # A client may send a larger range than has changed.
         ends = [offset for offset, _ in places(screen.text)]
         low = data.draw(st.sampled_from([offset for offset in ends if begin - 3 <= offset <= begin + typed]))
         high = data.draw(st.sampled_from([offset for offset in ends if 0 <= offset - begin - typed <= 3]))
@@ -102,7 +102,7 @@ def test_what_was_typed_and_what_is_answered_are_the_suggestion(
 
 
 @given(st.data(), WITH_LONE_CR, SUGGESTIONS)
-def test_an_answer_always_makes_the_text_that_was_first_suggested(
+def test_a_recalled_suggestion_always_gives_the_text_that_was_first_suggested(
     data: st.DataObject, text: str, suggestion: str
 ) -> None:
     screen = Screen(text)
@@ -125,7 +125,7 @@ def test_an_answer_always_makes_the_text_that_was_first_suggested(
 
 
 @given(st.data(), TEXTS, SUGGESTIONS, TEXTS)
-def test_any_other_edit_invalidates(data: st.DataObject, text: str, suggestion: str, put: str) -> None:
+def test_any_other_edit_invalidates_the_suggestion(data: st.DataObject, text: str, suggestion: str, put: str) -> None:
     screen = Screen(text)
     begin, start = data.draw(st.sampled_from(places(text)))
     screen.offer(start, suggestion)
@@ -138,19 +138,19 @@ def test_any_other_edit_invalidates(data: st.DataObject, text: str, suggestion: 
     assert [screen.recalled(place) for _, place in places(changed)] == [None] * len(places(changed))
 
 
-def test_a_menus_entry_goes_on_from_memory_and_another_entry_does_not() -> None:
+def test_a_suggestion_is_recalled_for_its_menu_entry_and_not_for_another() -> None:
     screen = Screen("x = le")
     screen.offer((0, 4), "left + right", end=(0, 6))
     assert screen.recalled((0, 4), (0, 6), "left") == ["left + right"]
     screen.type("f")
     assert screen.recalled((0, 4), (0, 7), "left") == ["left + right"]
     assert screen.recalled((0, 4), (0, 7), "lefthanded") is None
-    # The menu is closed.
+    # Without an entry the menu is closed.
     assert screen.here() == ["t + right"]
     assert screen.recalled((0, 4), (0, 6), "left") is None
 
 
-def test_what_the_editor_closes_by_itself_is_not_offered_twice() -> None:
+def test_a_bracket_that_the_editor_closes_is_not_suggested_again() -> None:
     screen = Screen("f")
     screen.offer((0, 1), "(a, b)")
     screen.edit(1, 1, "()")
@@ -163,7 +163,7 @@ def test_what_the_editor_closes_by_itself_is_not_offered_twice() -> None:
     assert screen.recalled((0, 3)) is None
 
 
-def test_a_cursor_within_what_was_typed_is_another_place() -> None:
+def test_a_cursor_within_the_typed_text_is_another_place() -> None:
     screen = Screen("")
     screen.offer((0, 0), "foo.foo")
     screen.type("fo")
@@ -171,14 +171,14 @@ def test_a_cursor_within_what_was_typed_is_another_place() -> None:
     assert screen.recalled((0, 1)) is None
 
 
-def test_text_that_only_looks_untouched_is_not() -> None:
+def test_an_edit_that_restores_equal_text_by_chance_invalidates() -> None:
     screen = Screen("aa")
     screen.offer((0, 1), "b")
     screen.edit(0, 2, "a")
     assert screen.recalled((0, 1)) is None
 
 
-def test_line_ends_that_join_are_another_text() -> None:
+def test_an_edit_that_joins_cr_and_lf_invalidates() -> None:
     screen = Screen("a\n")
     screen.offer((0, 1), "\r\nxyz")
     screen.edit(1, 1, "\r")
@@ -192,14 +192,14 @@ def test_line_ends_that_join_are_another_text() -> None:
     assert [screen.recalled(place) for _, place in places(screen.text)] == [None] * 5
 
 
-def test_nothing_for_a_menus_entry_says_nothing_of_the_place() -> None:
+def test_an_empty_answer_for_a_menu_entry_does_not_hold_without_the_entry() -> None:
     screen = Screen("le")
     screen.offer((0, 0), end=(0, 2))
     screen.edit(0, 2, "")
     assert screen.here() is None
 
 
-def test_the_newest_suggestion_that_holds_is_recalled_and_the_older_ones_on_the_way_back() -> None:
+def test_the_newest_valid_suggestion_is_recalled_and_older_ones_after_deletions() -> None:
     screen = Screen("")
     screen.offer((0, 0), "abc")
     screen.type("x")
@@ -211,7 +211,7 @@ def test_the_newest_suggestion_that_holds_is_recalled_and_the_older_ones_on_the_
     assert screen.here() is None
 
 
-def test_of_several_suggestions_those_are_left_that_run_along() -> None:
+def test_of_several_suggestions_those_that_begin_with_the_typed_text_stay() -> None:
     screen = Screen("")
     screen.offer((0, 0), "abc", "axy", "zzz", invoked=True)
     assert screen.suggestions.recall(screen.document, (0, 0), (0, 0)) is not None
@@ -226,7 +226,7 @@ def test_of_several_suggestions_those_are_left_that_run_along() -> None:
     assert known.complete
 
 
-def test_what_was_there_counts_from_the_first_offer() -> None:
+def test_the_typed_part_counts_from_the_first_offer() -> None:
     screen = Screen("")
     screen.offer((0, 0), "abcd")
     screen.type("a")
@@ -239,7 +239,7 @@ def test_what_was_there_counts_from_the_first_offer() -> None:
     assert [(offer.text, offer.there) for offer in known.offers] == [("cd", "ab")]
 
 
-def test_that_nothing_is_worth_offering_is_known_at_that_place_only() -> None:
+def test_an_empty_answer_is_remembered_for_its_place_only() -> None:
     screen = Screen("x")
     screen.offer((0, 1))
     assert screen.here() == []
@@ -251,7 +251,7 @@ def test_that_nothing_is_worth_offering_is_known_at_that_place_only() -> None:
     assert screen.here() == []
 
 
-def test_memory_is_small() -> None:
+def test_the_number_of_remembered_places_is_limited() -> None:
     screen = Screen("")
     for number in range(SPOTS + 1):
         screen.offer((0, number), "z")
@@ -263,7 +263,7 @@ def test_memory_is_small() -> None:
     assert held == [["z"]] * SPOTS + [None]
 
 
-def test_one_may_go_astray_for_a_while_and_come_back() -> None:
+def test_a_suggestion_survives_a_limited_number_of_wrong_characters() -> None:
     for astray, held in ((BACK, ["z"]), (BACK + 1, None)):
         screen = Screen("")
         screen.offer((0, 0), "z")
@@ -272,7 +272,7 @@ def test_one_may_go_astray_for_a_while_and_come_back() -> None:
         assert screen.here() == held
 
 
-def test_a_line_sent_whole_is_followed_unless_it_is_long() -> None:
+def test_typing_along_is_recognised_in_whole_lines_unless_they_are_long() -> None:
     for size, held in ((NEAR // 2, ["z"]), (NEAR * 2, None)):
         screen = Screen("a" * size)
         screen.offer((0, 10), "zz")
@@ -280,7 +280,7 @@ def test_a_line_sent_whole_is_followed_unless_it_is_long() -> None:
         assert screen.recalled((0, 11)) == held
 
 
-def test_new_text_and_other_settings_forget() -> None:
+def test_a_replaced_text_and_forgetting_remove_suggestions() -> None:
     screen = Screen("a")
     screen.offer((0, 1), "bc")
     screen.edit(0, 1, "d")
@@ -298,7 +298,7 @@ def wary(screen: Screen, place: Place = (0, 0), threshold: float = 0.5) -> float
     return screen.suggestions.wary(threshold, screen.document, place)
 
 
-def test_every_suggestion_that_was_typed_past_in_a_line_raises_what_the_next_must_be_worth() -> None:
+def test_every_suggestion_typed_past_in_a_line_raises_the_threshold_there() -> None:
     screen = Screen("\nnext")
     seen = [wary(screen)]
     for column, letter in enumerate("xyz"):
@@ -309,21 +309,21 @@ def test_every_suggestion_that_was_typed_past_in_a_line_raises_what_the_next_mus
     assert seen == sorted(set(seen))
     assert max(seen) < 1
     assert wary(screen, (1, 0)) == 0.5
-    # Everything is shown, or nothing: as the user said.
+    # Thresholds 0 (show everything) and 1 (show nothing) stay.
     assert (wary(screen, threshold=0.0), wary(screen, threshold=1.0)) == (0.0, 1.0)
     screen.edit(0, 3, "")
     assert wary(screen) == 0.5
 
 
-def test_more_is_asked_within_a_word_than_at_its_beginning() -> None:
+def test_the_threshold_is_higher_within_a_word_than_at_its_beginning() -> None:
     screen = Screen("a_1 é=(")
     asked = [wary(screen, (0, column)) for column in range(8)]
-    # Odds of 1 become odds of 1.5 behind a letter, a digit or an underscore.
+    # After a letter, a digit or an underscore odds of 1 become odds of 1.5.
     assert asked == [0.5, 0.6, 0.6, 0.6, 0.5, 0.6, 0.5, 0.5]
     assert (wary(screen, (0, 1), 0.0), wary(screen, (0, 1), 1.0)) == (0.0, 1.0)
 
 
-def test_a_suggestion_that_is_taken_or_typed_along_or_one_of_two_is_none_against_the_next() -> None:
+def test_accepted_or_partly_typed_suggestions_do_not_raise_the_threshold() -> None:
     for typed in ("ab", "abc", "abcd", "xy", "xyz!"):
         screen = Screen("")
         screen.offer((0, 0), "abc", "xyz")

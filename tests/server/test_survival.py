@@ -1,4 +1,4 @@
-"""What goes wrong on a long day: the server lives, says so once, and goes on as far as it can."""
+"""Failures while the server runs (engine, memory, store, disk): each is reported once, and the server goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.server.scripted import TEXT
 
 
 def begin(client: RawClient) -> str:
-    """Initialize and wait until the engine is loaded, for better or worse; the state and its message."""
+    """Initialize, wait until the engine is loaded or has failed, and return the state with its message."""
     client.initialize({"status": True})
     client.send(call(None, "initialized", {}))
     while (news := client.notification("midspan/status"))["state"] == "loading":
@@ -29,29 +29,31 @@ def begin(client: RawClient) -> str:
 
 
 def degraded(client: RawClient, begun: str) -> str:
-    """What the status says does not work; it may have been known before the engine was loaded."""
+    """The message of the state "degraded", which may have come before the engine was loaded."""
     return begun if begun.startswith("degraded") else client.state("degraded")
 
 
-def said(client: RawClient) -> str:
-    """What the user is told."""
+def shown_message(client: RawClient) -> str:
+    """The next message to the user."""
     message: str = client.notification("window/showMessage")["message"]
     return message
 
 
 def completions(client: RawClient, times: int = 3) -> list[list[str] | None]:
-    """Ask on several lines of a document of which nothing is odd."""
+    """Request completion on several lines of an ordinary document."""
     client.open("x = \n" * times, uri="file:///plain.py")
     return [client.ask(complete(100 + line, line, 4, uri="file:///plain.py")) for line in range(times)]
 
 
 @pytest.mark.parametrize(("script", "words"), [("crash", "log says why"), ("memory", "out of memory")])
-def test_a_fill_that_fails_is_said_once_and_shown_until_one_succeeds(tmp_path: Path, script: str, words: str) -> None:
+def test_a_failed_fill_is_reported_once_and_in_the_status_until_one_succeeds(
+    tmp_path: Path, script: str, words: str
+) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open(f"{script}\nx = ")
         assert client.ask(complete(1, 0, len(script))) is None
-        assert words in said(client)
+        assert words in shown_message(client)
         assert words in client.state("degraded")
         assert client.ask(complete(2, 0, len(script))) is None
         assert client.ask(complete(3, 1, 4)) == [TEXT]
@@ -59,12 +61,12 @@ def test_a_fill_that_fails_is_said_once_and_shown_until_one_succeeds(tmp_path: P
         assert client.leave() == 0
 
 
-def test_what_the_device_has_no_room_for_is_said_with_its_fix() -> None:
+def test_a_device_error_is_reported_with_its_fix() -> None:
     line = "GPU memory has no room for one canvas beside the weights; close what else uses it"
     assert failed_request(DeviceError(line)) == line
 
 
-def test_torchs_own_memory_error_is_known() -> None:
+def test_torchs_out_of_memory_error_has_a_message_with_a_fix() -> None:
     import torch
 
     words = failed_request(torch.OutOfMemoryError("CUDA out of memory"))
@@ -73,7 +75,7 @@ def test_torchs_own_memory_error_is_known() -> None:
     assert "out of memory" in failed_load(torch.OutOfMemoryError("CUDA out of memory"))
 
 
-def test_a_machine_whose_memory_is_full_is_told_from_a_failure() -> None:
+def test_full_memory_is_distinguished_from_other_failures() -> None:
     import torch
 
     with pytest.raises(RuntimeError) as raised:
@@ -95,7 +97,7 @@ def test_a_machine_whose_memory_is_full_is_told_from_a_failure() -> None:
         "Triton Error [CUDA]: an illegal memory access was encountered",
     ],
 )
-def test_a_gpu_that_is_lost_wants_a_restart(words: str) -> None:
+def test_a_lost_gpu_needs_a_restart(words: str) -> None:
     import torch
 
     for error in (RuntimeError(words), torch.AcceleratorError(words)):
@@ -104,28 +106,28 @@ def test_a_gpu_that_is_lost_wants_a_restart(words: str) -> None:
     assert "restart" not in failed_request(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-def test_no_memory_to_load_is_an_error_with_the_fix(tmp_path: Path) -> None:
+def test_too_little_memory_to_load_is_reported_with_the_fix(tmp_path: Path) -> None:
     with connected(tmp_path, "--out-of-memory") as client:
         state = begin(client)
         assert state.startswith("error: out of memory")
-        assert "smaller --checkpoint" in said(client)
+        assert "smaller --checkpoint" in shown_message(client)
         assert completions(client) == [None] * 3
         assert client.leave() == 0
 
 
-def test_an_engine_that_hangs_is_said_and_does_not_keep_the_server(tmp_path: Path) -> None:
+def test_an_engine_that_hangs_is_reported_and_does_not_block_the_server(tmp_path: Path) -> None:
     with connected(tmp_path, "--patience", "0.2") as client:
         client.start({"deadline_ms": 1})
         client.open("hang")
         client.send(complete(1, 0, 4))
         assert client.state("working")
         assert items(client.answer(1)) is None
-        assert "has not answered" in said(client)
+        assert "has not answered" in shown_message(client)
         assert "restart midspan" in client.state("degraded")
         assert client.leave() == 0
 
 
-def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> None:
+def test_a_checkpoint_replaced_while_the_server_runs_is_reported_once(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     tiny_checkpoint(folder)
@@ -135,7 +137,7 @@ def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> 
         for file in folder.iterdir():
             file.write_bytes(b"another")
         assert completions(client) == before
-        assert "restart midspan" in said(client)
+        assert "restart midspan" in shown_message(client)
         assert "has changed" in client.state("degraded")
         shutil.rmtree(folder)
         assert completions(client) == before
@@ -143,7 +145,7 @@ def test_a_checkpoint_that_is_replaced_under_it_is_said_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_replaced_checkpoint_is_looked_for_now_and_then(tmp_path: Path, name: str) -> None:
+def test_the_checkpoints_files_are_checked_once_a_minute(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("one")
     now = 0.0
     replaced = CheckpointWatch(str(tmp_path), clock=lambda: now)
@@ -182,7 +184,7 @@ def read_only_file(state: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [folder_in_the_way, not_a_database, read_only_folder, read_only_file])
-def test_a_state_folder_of_no_use_is_said_once_and_completion_goes_on(
+def test_an_unusable_state_folder_is_reported_once_and_completion_goes_on(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     state = tmp_path / "state"
@@ -191,7 +193,7 @@ def test_a_state_folder_of_no_use_is_said_once_and_completion_goes_on(
         with connected(state, "--obey-permissions") as client:
             begun = begin(client)
             assert completions(client) == [[TEXT]] * 3
-            assert "--state-dir" in said(client)
+            assert "--state-dir" in shown_message(client)
             assert "no telemetry" in degraded(client, begun)
             assert completions(client) == [[TEXT]] * 3
             assert client.leave() == 0
@@ -199,7 +201,7 @@ def test_a_state_folder_of_no_use_is_said_once_and_completion_goes_on(
         state.chmod(0o700)
 
 
-def test_a_store_that_is_taken_away_while_it_is_used_harms_nothing(tmp_path: Path) -> None:
+def test_a_store_removed_while_in_use_does_no_harm(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         begin(client)
         assert completions(client) == [[TEXT]] * 3
@@ -212,16 +214,16 @@ def test_a_store_that_is_taken_away_while_it_is_used_harms_nothing(tmp_path: Pat
         client.process.wait(60)
 
 
-def test_a_full_disk_under_the_log_is_said_once(tmp_path: Path) -> None:
+def test_a_full_disk_under_the_log_is_reported_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 40_000)
     with connected(tmp_path / "state", "--log-file", str(log), "--file-limit", "40000") as client:
         begun = begin(client)
-        assert "--log-file" in said(client)
+        assert "--log-file" in shown_message(client)
         assert "no log" in degraded(client, begun)
         client.open("crash")
         assert client.ask(complete(1, 0, 5)) is None
-        assert "log says why" in said(client)
+        assert "log says why" in shown_message(client)
         assert completions(client) == [[TEXT]] * 3
         client.send(call(9999, "shutdown"), call(None, "exit"))
         client.answer(9999)
@@ -229,7 +231,7 @@ def test_a_full_disk_under_the_log_is_said_once(tmp_path: Path) -> None:
         assert "Logging error" not in client.stderr
 
 
-def test_two_servers_on_one_state_folder_keep_both_their_rows(tmp_path: Path) -> None:
+def test_two_servers_with_one_state_folder_both_store_their_rows(tmp_path: Path) -> None:
     with connected(tmp_path) as one, connected(tmp_path) as other:
         one.start()
         other.start()
@@ -239,7 +241,7 @@ def test_two_servers_on_one_state_folder_keep_both_their_rows(tmp_path: Path) ->
         assert store.execute("SELECT count(*) FROM completion").fetchone() == (6,)
 
 
-def test_a_server_killed_in_the_middle_leaves_a_state_that_the_next_can_use(tmp_path: Path) -> None:
+def test_a_killed_server_leaves_a_store_that_the_next_can_use(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         assert completions(client) == [[TEXT]] * 3

@@ -1,4 +1,4 @@
-"""The telemetry store: rows, what happens to them, and what happens when they cannot be written."""
+"""The telemetry store: its rows, their later changes, and rows that cannot be written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def offer(id: str = "a1") -> Offer:
 
 @contextmanager
 def telemetry(state_dir: Path, troubles: list[str | None] | None = None) -> Iterator[Telemetry]:
-    """A store that must have no trouble, unless a list for them is given."""
+    """A store. Its troubles are put into the list, if one is given; else it must have none."""
     found: list[str | None] = []
     store = Telemetry(state_dir, found.append)
     try:
@@ -56,7 +56,7 @@ def rows(state_dir: Path) -> list[dict[str, Any]]:
         return [dict(row) for row in store.execute("SELECT * FROM completion ORDER BY id")]
 
 
-def test_an_offer_is_one_row(tmp_path: Path) -> None:
+def test_a_suggestion_is_one_row(tmp_path: Path) -> None:
     before = time.time_ns() // 1_000_000
     with telemetry(tmp_path) as store:
         store.offered(offer())
@@ -81,7 +81,7 @@ def test_an_offer_is_one_row(tmp_path: Path) -> None:
     }
 
 
-def test_shown_partial_and_accepted_mark_their_row_only(tmp_path: Path) -> None:
+def test_shown_partly_accepted_and_accepted_change_their_row_only(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
         store.offered(offer("a2"))
@@ -95,7 +95,7 @@ def test_shown_partial_and_accepted_mark_their_row_only(tmp_path: Path) -> None:
     assert (second["shown"], second["partial_chars"], second["accepted_ts"]) == (0, 0, None)
 
 
-def test_the_time_of_acceptance_is_the_first(tmp_path: Path) -> None:
+def test_the_first_acceptance_sets_the_time(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer())
         store.accepted("a1")
@@ -133,7 +133,7 @@ def test_two_servers_write_to_one_file(tmp_path: Path) -> None:
     assert len(rows(tmp_path)) == 100
 
 
-def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
+def test_a_newer_schema_is_left_alone_and_reported_once(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
         store.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     troubles: list[str | None] = []
@@ -146,7 +146,7 @@ def test_a_newer_schema_is_left_alone_and_said_once(tmp_path: Path) -> None:
         assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
-def test_a_folder_that_cannot_be_made_is_said_once_with_the_fix(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_once_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     troubles: list[str | None] = []
     with telemetry(tmp_path / "taken", troubles) as store:
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_made_is_said_once_with_the_fix(tmp_path: Path) 
     assert "--state-dir" in trouble
 
 
-def test_a_write_that_fails_is_said_once_and_the_next_is_tried(tmp_path: Path) -> None:
+def test_a_failed_write_is_reported_once_and_the_next_is_tried(tmp_path: Path) -> None:
     troubles: list[str | None] = []
     with telemetry(tmp_path, troubles) as store:
         store.offered(offer("a1"))
@@ -173,7 +173,7 @@ def test_a_write_that_fails_is_said_once_and_the_next_is_tried(tmp_path: Path) -
     assert [row["id"] for row in rows(tmp_path)] == ["a1", "a2"]
 
 
-def test_an_acceptance_is_done_when_another_connection_sees_it(tmp_path: Path) -> None:
+def test_an_acceptance_is_done_once_another_connection_can_read_it(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
         assert store.accepted("a1").result(60)
@@ -189,7 +189,7 @@ def test_an_acceptance_waits_for_a_lock_and_is_not_lost(tmp_path: Path) -> None:
         lock.execute("BEGIN EXCLUSIVE")
         with telemetry(tmp_path) as store:
             stored = store.accepted("a1")
-            # Longer than SQLite itself waits in one go.
+            # Longer than SQLite itself delayed_rows for a lock.
             with pytest.raises(TimeoutError):
                 stored.result(2 * BUSY_S)
             lock.rollback()
@@ -198,7 +198,7 @@ def test_an_acceptance_waits_for_a_lock_and_is_not_lost(tmp_path: Path) -> None:
     assert row["accepted_ts"]
 
 
-def test_an_acceptance_that_cannot_be_stored_says_so(tmp_path: Path) -> None:
+def test_an_acceptance_that_cannot_be_stored_is_reported(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
     troubles: list[str | None] = []
     with telemetry(tmp_path, troubles) as store:
@@ -208,7 +208,7 @@ def test_an_acceptance_that_cannot_be_stored_says_so(tmp_path: Path) -> None:
     assert FILE_NAME in said
 
 
-def test_more_events_than_memory_may_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_limit_of_waiting_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(midspan.server.telemetry, "WAITING", 3)
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
@@ -244,8 +244,8 @@ def test_a_call_does_not_wait_for_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set once a store's thread waits for an answer to go, which takes an hour."""
+def delayed_rows(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event, set once the store's thread delays an offer's row until its answer is sent; here for an hour."""
     begun = threading.Event()
 
     class Hurry(threading.Event):
@@ -265,21 +265,23 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return begun
 
 
-def test_a_row_waits_for_its_answer_but_not_when_the_store_is_closed(tmp_path: Path, waits: threading.Event) -> None:
+def test_a_row_is_delayed_until_its_answer_is_sent_but_not_when_the_store_is_closed(
+    tmp_path: Path, delayed_rows: threading.Event
+) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
-        assert waits.wait(60)
+        assert delayed_rows.wait(60)
         assert rows(tmp_path) == []
     assert [row["id"] for row in rows(tmp_path)] == ["a1"]
 
 
 @pytest.mark.parametrize("tell", ["shown", "accepted", "partially_accepted"])
-def test_what_the_client_tells_is_written_at_once_and_the_row_with_it(
-    tmp_path: Path, waits: threading.Event, tell: str
+def test_events_of_the_client_are_written_at_once_with_their_row(
+    tmp_path: Path, delayed_rows: threading.Event, tell: str
 ) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
-        assert waits.wait(60)
+        assert delayed_rows.wait(60)
         getattr(store, tell)(*("a1", 3)[: 2 if tell == "partially_accepted" else 1])
         written = threading.Event()
         store._put(_Event(write=lambda *_: written.set()))
@@ -291,14 +293,14 @@ def test_what_the_client_tells_is_written_at_once_and_the_row_with_it(
 
 
 @pytest.mark.parametrize("uri", ["untitled:Untitled-1", "file:///\ud800.py", ""])
-def test_any_uri_will_do(tmp_path: Path, uri: str) -> None:
+def test_any_uri_can_be_stored(tmp_path: Path, uri: str) -> None:
     given = {field: getattr(offer(), field) for field in Offer.__struct_fields__}
     with telemetry(tmp_path) as store:
         store.offered(Offer(**given | {"uri": uri}))
     assert len(rows(tmp_path)) == 1
 
 
-def test_rows_older_than_a_year_are_forgotten_at_the_next_start(tmp_path: Path) -> None:
+def test_rows_older_than_a_year_are_deleted_at_the_next_start(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer("old"))
         store.offered(offer("older"))

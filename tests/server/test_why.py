@@ -1,4 +1,4 @@
-"""What an editor may ask midspan about itself: in which languages it is on, and why nothing is shown here."""
+"""Commands midspan.languagesOn and midspan.why: the languages that are on, and why no suggestion is shown here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fill(*candidates: Candidate, stopped: str = "settled") -> Fill:
     )
 
 
-async def test_the_last_decision_is_said_in_words(tmp_path: Path) -> None:
+async def test_the_last_decision_is_explained(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("total = \nlow = \nempty = \nsingle = \n")
         assert await client.execute("midspan.why", URI) == [NOT_YET]
@@ -40,7 +40,7 @@ async def test_the_last_decision_is_said_in_words(tmp_path: Path) -> None:
             assert words in said
 
 
-async def test_what_keeps_a_file_from_suggestions_comes_first(tmp_path: Path) -> None:
+async def test_reasons_that_concern_the_whole_file_come_first(tmp_path: Path) -> None:
     async with session(tmp_path, quiet=True, disable=["a.py"], exclude=["b.py"]) as client:
         for uri, language in ((URI, "python"), ("file:///project/b.py", "python"), ("file:///project/c.go", "go")):
             client.open("x = \n", uri, language)
@@ -54,14 +54,14 @@ async def test_what_keeps_a_file_from_suggestions_comes_first(tmp_path: Path) ->
         assert unknown.startswith("midspan does not follow this file")
 
 
-async def test_languages_are_on_as_the_settings_say(tmp_path: Path) -> None:
+async def test_the_languages_that_are_on_follow_the_settings(tmp_path: Path) -> None:
     async with session(tmp_path, languages={"go": True, "tsx": True}) as client:
         asked = ["python", "go", "rust", "typescriptreact"]
         assert await client.execute("midspan.languagesOn", asked) == ["python", "go", "typescriptreact"]
 
 
 @pytest.mark.parametrize("command", ["midspan.why", "midspan.languagesOn"])
-async def test_a_question_without_its_argument_is_refused(tmp_path: Path, command: str) -> None:
+async def test_a_command_without_its_argument_is_refused(tmp_path: Path, command: str) -> None:
     async with session(tmp_path) as client:
         with pytest.raises(JsonRpcException):
             await client.execute(command)

@@ -1,4 +1,4 @@
-"""What goes between one client and the server, held against the specification: every message, and every answer."""
+"""A check of all messages between one client and the server against the specification: shapes, and one answer each."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ ERROR: Schema = {
 
 
 class Traffic:
-    """The requests of one client that still wait for an answer. What the server sends must be right."""
+    """The requests of one client that still wait for an answer, and the check of the server's messages."""
 
     def __init__(self) -> None:
-        self.waiting: dict[int | str | None, list[str]] = {}  # methods by id, as an odd client may use an id twice
+        # Lists of methods by id, as a client may use an id twice.
+        self.waiting: dict[int | str | None, list[str]] = {}
 
     def sent(self, message: Any) -> None:
-        """The client has sent a message."""
+        """Note a message of the client."""
         if isinstance(message, dict) and "id" in message and isinstance(message.get("method"), str):
             self.waiting.setdefault(message["id"], []).append(message["method"])
 
     def received(self, message: Message) -> None:
-        """The server has sent a message. Raises AssertionError where it should not have, or not like this."""
+        """Check a message of the server. Raises AssertionError if its shape is wrong or nothing waits for it."""
         if "method" in message:
             validator = _call(message["method"], "id" in message)
         elif "error" in message:
-            # An answer to what could not be understood has no id.
+            # An answer to a message that cannot be parsed has no id.
             assert self._asked(message["id"]) or message["id"] is None, f"answers no request: {message}"
             validator = _validator("error")
         else:
@@ -63,7 +64,7 @@ class Traffic:
         assert problems == [], f"{message.get('method', 'an answer')} is not what the specification says"
 
     def _asked(self, id: int | str | None) -> str | None:
-        """The method of a request that waits for this answer, and now no longer does."""
+        """The method of the request that this answer belongs to; the request no longer waits."""
         methods = self.waiting.get(id, [])
         method = methods.pop(0) if methods else None
         if not methods:
@@ -73,7 +74,7 @@ class Traffic:
 
 @cache
 def _call(method: str, request: bool) -> Draft202012Validator:
-    """The validator of a request or a notification of the server."""
+    """The validator of a request or notification that the server sends."""
     if method in OWN:
         params: Schema | None = _object(OWN[method])
         assert not request, f"{method} is a notification"

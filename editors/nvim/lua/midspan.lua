@@ -3,13 +3,13 @@
 local M = {}
 
 ---@class midspan.Options
----@field accept string|false Insert-mode key that accepts the suggestion and is itself where there is none; false maps none.
+---@field accept string|false Insert-mode key that accepts the suggestion; without one it types itself; false maps none.
 ---@field accept_word string|false The same for the suggestion's next word.
 ---@field accept_line string|false The same for the rest of its line.
 ---@field config vim.lsp.Config Merged over lsp/midspan.lua, for example `{ cmd = { '/path/to/midspan', 'serve' } }`.
 local defaults = { accept = '<Tab>', accept_word = '<M-Right>', accept_line = '<M-C-Right>', config = {} }
 
----@type table<string, fun(rest: string): string> What of the rest of a suggestion each key takes.
+---@type table<string, fun(rest: string): string> The part of the rest of a suggestion that each key accepts.
 local parts = {
   accept = function(rest)
     return rest
@@ -47,13 +47,14 @@ local function checked(options)
   return merged
 end
 
---- Inserts what `part` takes of a suggestion, an undo step of its own, and tells the server.
+--- Inserts the part of a suggestion that `part` returns, as an undo step of its own, and tells the server.
 ---@param item vim.lsp.inline_completion.Item
 ---@param part fun(rest: string): string
 local function take(item, part)
   local row, first, _, last = item.range:to_extmark()
   local line, column = unpack(vim.api.nvim_win_get_cursor(0))
-  -- Neovim asks 200 ms after the last key: until then the item is one of an older text, and may have been typed along.
+  -- Neovim sends requests 200 ms after the last key: until then the item may belong to an older text, and keys typed
+  -- since may match its beginning.
   local typed = line - 1 == row and vim.api.nvim_get_current_line():sub(first + 1, column)
   if not typed or not vim.startswith(item.insert_text, typed) then
     return
@@ -89,7 +90,7 @@ local function map(buffer, name, key)
   end, { buffer = buffer, expr = true, desc = descriptions[name] })
 end
 
---- Tells the server what is wrong in a buffer, as other servers say: it may be what the gap is about.
+--- Sends the server a buffer's diagnostics from other servers, which may concern the gap.
 ---@param buffer integer
 local function diagnose(buffer)
   for _, client in ipairs(vim.lsp.get_clients({ bufnr = buffer, name = 'midspan' })) do

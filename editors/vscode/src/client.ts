@@ -1,4 +1,4 @@
-/** The server's process and the language client before it: start, restart, stop. */
+/** The server's process and its language client: start, restart, stop. */
 
 import * as vscode from 'vscode';
 import {
@@ -48,12 +48,12 @@ export class Client implements vscode.Disposable {
     return this.client?.state === State.Running;
   }
 
-  /** Starts this server in place of the one before. Rejects when it does not start; the status says so then. */
+  /** Stops the server that runs and starts this one. If it does not start, sets the status to that and rejects. */
   async start(server: Server): Promise<void> {
     await this.stop();
     this.log.info(`starting ${[server.command, ...server.args].join(' ')}, found by ${server.foundBy}`);
     this.status.set('starting', `found by ${server.foundBy}`);
-    // Python would import what lies in the folder it starts in: never the user's.
+    // Python imports from the folder that it starts in, so that must not be the user's.
     const run = { command: server.command, args: [...server.args], options: { cwd: this.storage } };
     this.punctual = new Punctual((event, ms) => this.log.info(`a suggestion was ${event} after ${Math.round(ms)} ms`));
     const client = (this.client = new LanguageClient('midspan', 'midspan', run, this.options()));
@@ -150,14 +150,14 @@ export class Client implements vscode.Disposable {
 
   private follow(told: { state: Shown; message: string }): void {
     this.log.info(`${told.state}: ${told.message}`);
-    // It is not ready before it can be asked.
+    // The status becomes ready only after inline completion is registered.
     void this.register().then(() => {
       this.status.set(told.state, told.message);
       void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
     });
   }
 
-  /** Asks nothing of midspan, and holds up no menu, in a language that is off. */
+  /** Registers inline completion for languages that are on, so that others send no requests and wait for no answer. */
   private async register(): Promise<void> {
     const client = this.client;
     const on = (await this.ask<string[]>('midspan.languagesOn', this.languages)) ?? [];

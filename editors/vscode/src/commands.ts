@@ -1,4 +1,4 @@
-/** midspan's commands, and the menu that has them all. */
+/** midspan's commands, and the menu of them. */
 
 import * as vscode from 'vscode';
 import { output } from './python.js';
@@ -11,7 +11,7 @@ const SNOOZE_MINUTES = [5, 15, 60];
 const DOCTOR_MS = 300_000;
 const SAMPLE = 'walkthrough/sample.py';
 
-/** What the commands need of the extension. */
+/** The parts of the extension that commands use. */
 export interface Running {
   readonly context: vscode.ExtensionContext;
   readonly log: vscode.LogOutputChannel;
@@ -50,7 +50,7 @@ async function menu(running: Running): Promise<void> {
     { label: quiet ? '$(eye) Offer unasked' : '$(eye-closed) Only on request (quiet)', run: run('toggleQuiet') },
     ...(language ? [{ label: `$(code) ${language} on or off`, run: run('toggleLanguage') }] : []),
     running.status.paused
-      ? { label: '$(debug-start) Go on', run: () => pause(running.status, 0) }
+      ? { label: '$(debug-start) Resume', run: () => pause(running.status, 0) }
       : { label: '$(debug-pause) Pause', run: () => choosePause(running.status) },
     { label: '$(chip) Checkpoint and device', run: () => openSettings('midspan.checkpoint') },
     { label: 'help', kind: vscode.QuickPickItemKind.Separator },
@@ -74,13 +74,13 @@ function openSettings(query: string): Thenable<unknown> {
 
 async function choosePause(status: Status): Promise<void> {
   const entries = SNOOZE_MINUTES.map((minutes) => ({ label: `${minutes} minutes`, minutes }));
-  const chosen = await vscode.window.showQuickPick(entries, { title: 'No suggestions, of whatever extension, for' });
+  const chosen = await vscode.window.showQuickPick(entries, { title: 'Pause the suggestions of all extensions for' });
   if (chosen !== undefined) {
     await pause(status, chosen.minutes);
   }
 }
 
-/** VS Code's own pause, which holds for every extension. */
+/** Starts (or with 0 minutes ends) VS Code's own pause, which holds for every extension. */
 async function pause(status: Status, minutes: number): Promise<void> {
   const own = 'editor.action.inlineSuggest.';
   await vscode.commands.executeCommand(own + (minutes > 0 ? 'snooze' : 'cancelSnooze'), minutes);
@@ -119,10 +119,10 @@ async function doctor({ server, log, context }: Running): Promise<void> {
     await vscode.commands.executeCommand('midspan.install');
     return;
   }
-  const options = { location: vscode.ProgressLocation.Notification, title: 'midspan: the doctor looks' };
+  const options = { location: vscode.ProgressLocation.Notification, title: 'midspan: running the doctor' };
   const storage = context.globalStorageUri.fsPath;
   const text = await vscode.window.withProgress(options, () =>
-    // It ends with 1 where something needs a fix, and says what on the way.
+    // It exits with 1 if something needs a fix, which its output names.
     output(found.command, commandArguments(found, 'doctor'), storage, DOCTOR_MS).catch((error: unknown) => said(error)),
   );
   log.info(`doctor (server found by ${found.foundBy}):\n${text}`);
@@ -139,7 +139,7 @@ async function report({ server, context }: Running): Promise<void> {
   }
 }
 
-/** What a program that failed had printed, on whichever stream. */
+/** The output of a program that failed, from whichever stream has some. */
 function said(error: unknown): string {
   const failed = error as { stdout?: string; stderr?: string };
   return failed.stdout || failed.stderr || String(error);

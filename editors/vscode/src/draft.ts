@@ -1,4 +1,4 @@
-/** The live draft: what the network has so far, drawn behind the cursor until the suggestion itself comes. */
+/** The live draft: the network's fill so far (midspan/frame), drawn behind the cursor until the suggestion comes. */
 
 import * as vscode from 'vscode';
 import type { LanguageClient } from 'vscode-languageclient/node';
@@ -41,10 +41,10 @@ export class Draft implements vscode.Disposable {
       return;
     }
     const place = new vscode.Position(frame.position.line, frame.position.character);
-    // Spaces at the ends of a decoration's text are not drawn otherwise.
+    // Plain spaces at the ends of a decoration's text are not drawn.
     const contentText = (frame.text.split('\n')[0] ?? '').replaceAll(' ', '\u00a0');
     editor.setDecorations(this.decoration, [{ range: new vscode.Range(place, place), renderOptions: { after: { contentText } } }]);
-    // The last frame of a request that ended otherwise must not stay.
+    // If the request ends without a suggestion, its last frame must not stay.
     this.timer = setTimeout(() => this.clear(), CLEAR_MS);
   }
 

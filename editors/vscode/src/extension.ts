@@ -1,4 +1,4 @@
-/** midspan in VS Code: finds the server, starts it, says what it does. */
+/** midspan's extension for VS Code: finds the server, starts it, and shows its state. */
 
 import { mkdir } from 'node:fs/promises';
 import * as vscode from 'vscode';
@@ -28,7 +28,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   let server: Server | undefined;
 
   let begun = false;
-  /** Finds and starts a server; says where there is none. */
+  /** Finds and starts a server; offers the set-up if there is none. */
   const start = async (): Promise<void> => {
     begun = true;
     try {
@@ -91,7 +91,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       }
     }),
     vscode.workspace.onDidOpenTextDocument(startIfWanted),
-    // A folder that is trusted now may name a server.
+    // Once a folder is trusted, its settings may name a server.
     vscode.workspace.onDidGrantWorkspaceTrust(() => begun && void start()),
   );
   status.set('off', 'starts with the first file in a language that is on');

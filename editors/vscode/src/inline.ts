@@ -1,7 +1,7 @@
 /**
- * The 750 ms rule. VS Code holds back its own completion menu until every inline provider has answered, for 750 ms at
- * most. So an answer that is not there in time is given as empty, and offered when it comes, if the cursor still stands
- * where it was asked for.
+ * Answers inline completion requests in time. VS Code holds back its own completion menu until every inline provider
+ * has answered, for at most 750 ms. A request without an answer after PATIENCE_MS is therefore answered empty. The
+ * server's answer is shown when it comes, if the cursor is still where the request was made.
  */
 
 import * as vscode from 'vscode';
@@ -17,7 +17,7 @@ interface Spot {
   readonly position: vscode.Position;
 }
 
-/** What became of a request, for the log. */
+/** Logs what became of a request. */
 export type Told = (event: string, milliseconds: number) => void;
 
 export class Punctual implements vscode.Disposable {
@@ -56,14 +56,14 @@ export class Punctual implements vscode.Disposable {
     this.following.forEach((one) => one.dispose());
   }
 
-  /** The answer if it comes in time; else none, and the request goes on. */
+  /** The answer if it comes in time; else an empty one, while the request goes on. */
   private async inTime(
     spot: Spot,
     token: vscode.CancellationToken,
     ask: (token: vscode.CancellationToken) => Promise<Items>,
   ): Promise<Items> {
     this.forget();
-    // The editor cancels its own token once it has its answer, be it empty: a late answer needs another.
+    // VS Code cancels its own token once it has an answer, even an empty one: a late answer needs another token.
     const own = new vscode.CancellationTokenSource();
     const listening = token.onCancellationRequested(() => own.cancel());
     this.pending = own;
@@ -103,7 +103,7 @@ function isSame(one: Spot, other: Spot): boolean {
   return one.uri === other.uri && one.version === other.version && one.position.isEqual(other.position);
 }
 
-/** Whether the user still is where this was asked for. */
+/** Whether the cursor is still where the request was made. */
 function isHere(spot: Spot): boolean {
   const editor = vscode.window.activeTextEditor;
   return (

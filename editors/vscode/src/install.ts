@@ -1,4 +1,4 @@
-/** An environment of midspan's own, in VS Code's global storage: asked for, with progress, and gone when it fails. */
+/** midspan's own Python environment in VS Code's global storage: made on request, with progress; can be cancelled. */
 
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, statfs, writeFile } from 'node:fs/promises';
@@ -9,13 +9,13 @@ import { best, expanded, isNewEnough, OLDEST, onPath, output, type Python, probe
 import { settings } from './settings.js';
 
 const GIGABYTE = 1e9;
-/** What the environment takes with what is unpacked on the way, with torch for the CPU and with that for a GPU. */
+/** Bytes that the environment needs while it is installed, with torch for the CPU and with torch for a GPU. */
 const NEEDED = { cpu: 2 * GIGABYTE, cuda: 9 * GIGABYTE };
 /** uv may have to fetch a Python first. */
 const ENVIRONMENT_MS = 300_000;
 const CPU_INDEX = 'https://download.pytorch.org/whl/cpu';
 
-/** Why no environment can be made; one line that names the fix. */
+/** No environment can be made; the message is one line that names the fix. */
 export class CannotInstall extends Error {}
 
 function folderOf(storage: string): string {
@@ -30,12 +30,12 @@ function markOf(storage: string): string {
   return path.join(folderOf(storage), 'complete');
 }
 
-/** The Python of the environment that is there; undefined before one has been made to its end. */
+/** The Python of midspan's own environment; undefined until one is complete. */
 export async function managedPython(storage: string): Promise<string | undefined> {
   return existsSync(markOf(storage)) ? pythonIn(folderOf(storage)) : undefined;
 }
 
-/** Makes the environment under a progress that can be cancelled. Rejects with CannotInstall, or when it is cancelled. */
+/** Makes the environment. Rejects with CannotInstall, with pip's error, or when the user cancels. */
 export async function install(context: vscode.ExtensionContext, log: vscode.LogOutputChannel): Promise<void> {
   const storage = context.globalStorageUri.fsPath;
   const options = { location: vscode.ProgressLocation.Notification, title: 'midspan', cancellable: true };
@@ -66,7 +66,7 @@ async function wheelIn(bundled: string): Promise<string> {
 async function makeEnvironment(storage: string, log: vscode.LogOutputChannel): Promise<void> {
   const folder = folderOf(storage);
   const uv = await onPath('uv');
-  // uv can fetch a Python, too; what is installed then goes through pip, which says how far it is.
+  // uv can fetch a Python as well. Packages are installed by pip, which reports its progress.
   const [command, args] =
     uv === undefined
       ? [(await usablePython(storage)).path, ['-m', 'venv', folder]]
@@ -109,7 +109,7 @@ async function hasNvidia(storage: string): Promise<boolean> {
   return program !== undefined && output(program, ['--list-gpus'], storage).then(Boolean, () => false);
 }
 
-/** Where torch comes from: Linux's ordinary build is for GPUs and five times the size. Who has set up pip knows better. */
+/** pip's options for torch: on Linux the default build is for GPUs and five times as large. A configured index wins. */
 async function torchFrom(storage: string, cuda: boolean): Promise<string[]> {
   if (process.platform !== 'linux' || cuda) {
     return [];

@@ -1,6 +1,6 @@
 /**
- * Suggestions taken in part. VS Code tells no extension of that, so it is read off the document: text of more than one
- * character that comes at once, and is what the suggestion says next, was taken and not typed.
+ * Recognises suggestions that are accepted in part, which VS Code tells no extension: an insertion of more than one
+ * character that equals the next characters of the suggestion was accepted and not typed.
  */
 
 import * as vscode from 'vscode';
@@ -9,7 +9,7 @@ interface Shown {
   readonly uri: string;
   readonly item: vscode.InlineCompletionItem;
   readonly text: string;
-  /** Where the suggestion begins, as an offset, and how much of it stands there. */
+  /** The offset at which the suggestion begins, and how many of its characters the document has. */
   readonly begin: number;
   there: number;
 }
@@ -24,7 +24,7 @@ export class Partial implements vscode.Disposable {
     this.following = vscode.workspace.onDidChangeTextDocument((event) => this.follow(event));
   }
 
-  /** These items are on screen from now on, the first of them at first. */
+  /** The items that are on screen from now on; VS Code shows the first one. */
   offered(document: vscode.TextDocument, position: vscode.Position, items: readonly vscode.InlineCompletionItem[]): void {
     const item = items[0];
     const text = typeof item?.insertText === 'string' ? item.insertText : '';
@@ -51,7 +51,7 @@ export class Partial implements vscode.Disposable {
       return;
     }
     shown.there += inserted.length;
-    // Of one that is taken whole its command tells.
+    // The item's command reports a suggestion that is accepted whole.
     if (inserted.length > 1 && inserted.length < next.length) {
       this.tell(shown.item, shown.there);
     }

@@ -1,4 +1,4 @@
-/** pip, with what it fetches and how much is left shown as progress, and ended when the user cancels. */
+/** Runs pip: shows what it downloads and how much is left as progress, and ends it when the user cancels. */
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -16,10 +16,10 @@ export class Pip {
     private readonly token: vscode.CancellationToken,
   ) {}
 
-  /** `pip install` of something, called so in the progress. Rejects with pip's own last words, or when cancelled. */
+  /** `pip install ARGS`, named `what` in the progress. Rejects with pip's error or last line, or when cancelled. */
   async run(what: string, args: readonly string[]): Promise<void> {
     this.progress.report({ message: `installing ${what}` });
-    // The pip that a new environment begins with may be too old for the raw bar.
+    // A new environment's pip may be too old for the raw progress bar.
     const bar = what === 'pip' ? [] : ['--progress-bar', 'raw'];
     const child = spawn(this.python, ['-m', 'pip', 'install', '--disable-pip-version-check', ...bar, ...args], {
       cwd: this.cwd,

@@ -1,4 +1,4 @@
-/** Pythons on this machine: which there are, how new they are, and whether midspan is installed for them. */
+/** Finds Pythons on this machine, their versions, and whether midspan is installed in them; runs programs. */
 
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
@@ -19,7 +19,7 @@ export interface Python {
   readonly hasMidspan: boolean;
 }
 
-/** What a program printed. Rejects when it cannot be started, fails, or takes too long. */
+/** A program's standard output. Rejects if it cannot be started, fails, or takes too long. */
 export function output(command: string, args: readonly string[], cwd: string, timeout = PATIENCE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(command, [...args], { cwd, timeout, windowsHide: true }, (error, stdout, stderr) => {
@@ -32,7 +32,7 @@ export function output(command: string, args: readonly string[], cwd: string, ti
   });
 }
 
-/** What this Python is; undefined where the path is none. `cwd` is a folder of ours: Python imports from where it is. */
+/** A Python's version and whether it has midspan; undefined if it is none. Python imports from `cwd`: give our folder. */
 export async function probe(python: string, cwd: string): Promise<Python | undefined> {
   try {
     const [major, minor, hasMidspan] = JSON.parse(await output(python, ['-c', PROBE], cwd)) as [number, number, boolean];
@@ -51,10 +51,10 @@ export function expanded(file: string): string {
   return file === '~' || file.startsWith('~/') ? path.join(homedir(), file.slice(1)) : file;
 }
 
-/** Where a program stands; undefined if it is not on PATH. */
+/** The path of a program; undefined if it is not on PATH. */
 export async function onPath(program: string): Promise<string | undefined> {
   const endings = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];
-  // A relative entry would be a folder of whoever opened the editor there.
+  // A relative entry would depend on the folder that VS Code was started in.
   for (const folder of (process.env['PATH'] ?? '').split(path.delimiter).filter((one) => path.isAbsolute(one))) {
     for (const ending of endings) {
       const file = path.join(folder, program + ending);
@@ -86,11 +86,11 @@ interface PythonExtension {
   };
 }
 
-/** The interpreter that the user has chosen in one of Microsoft's Python extensions, if one is there. */
+/** The interpreter that the user has chosen in one of Microsoft's Python extensions; undefined if there is none. */
 export async function chosen(): Promise<string | undefined> {
   const scope = vscode.workspace.workspaceFolders?.[0]?.uri;
   const environments = vscode.extensions.getExtension<EnvironmentsExtension | null>('ms-python.vscode-python-envs');
-  // It exports nothing where the user has not switched it on.
+  // The extension exports nothing if the user has not switched it on.
   const newer = await environments?.activate();
   const found = await newer?.getEnvironment(scope);
   if (found !== undefined) {
@@ -102,7 +102,7 @@ export async function chosen(): Promise<string | undefined> {
   return resolved?.executable.uri?.fsPath;
 }
 
-/** The newest Python on PATH that runs midspan; else the best of those that are too old; undefined without any. */
+/** The newest Python on PATH that can run midspan; else the first that is too old; undefined if there is none. */
 export async function best(cwd: string): Promise<Python | undefined> {
   const names = ['python3.14', 'python3.13', 'python3.12', 'python3.11', 'python3', 'python'];
   let old: Python | undefined;

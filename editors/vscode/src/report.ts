@@ -6,13 +6,13 @@ import * as vscode from 'vscode';
 import { output } from './python.js';
 import type { Server } from './server.js';
 
-/** No script, no address, no picture: styles that stand in the page, and nothing else. */
+/** Allows the page's own styles and nothing else: no scripts, addresses or images. */
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'";
 const LOOK =
   'body{color:var(--vscode-foreground);background:var(--vscode-editor-background);' +
   'font:var(--vscode-font-size) var(--vscode-font-family)}';
 
-/** Has the server's own program write the page, and shows it. Rejects with what the program said. */
+/** Runs the server's program to write the page, and shows it. Rejects with the program's error. */
 export async function showReport(server: Server, storage: string): Promise<void> {
   const page = path.join(storage, 'report.html');
   await output(server.command, [...commandArguments(server, 'report'), '--html', page], storage);
@@ -30,7 +30,7 @@ export function withPolicy(page: string): string {
   return page.replace(/<head>|(?=<title>)/, (found) => `${found}${head}`).replace('</style>', `${LOOK}</style>`);
 }
 
-/** How the server's program is asked for another of its commands than `serve`, with the same options. */
+/** The arguments that run another command of the server's program, with the options of `serve`. */
 export function commandArguments(server: Server, name: string): string[] {
   const at = server.args.indexOf('serve');
   return at < 0 ? [...server.args, name] : [...server.args.slice(0, at), name, ...server.args.slice(at + 1)];

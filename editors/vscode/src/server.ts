@@ -1,4 +1,4 @@
-/** Finding the server: what the settings name, then PATH, then the Python extension's environment, then midspan's own. */
+/** Finds the server: by settings, on PATH, in the Python extension's environment, or in midspan's own. */
 
 import * as path from 'node:path';
 import * as vscode from 'vscode';
@@ -9,16 +9,16 @@ import { settings } from './settings.js';
 export interface Server {
   readonly command: string;
   readonly args: readonly string[];
-  /** What named it, in words. */
+  /** Where it was found, in words. */
   readonly foundBy: string;
-  /** The command that brings a newer midspan. */
+  /** The command that upgrades midspan. */
   readonly upgrade: string;
 }
 
-/** A server that cannot be had as the user has said; the message is one line that names the fix. */
+/** A setting names a server that is not there; the message is one line that names the fix. */
 export class NotFound extends Error {}
 
-/** The server to start; undefined if there is none. Throws NotFound where a setting names one that is not there. */
+/** The server to start; undefined if there is none. Rejects with NotFound if a setting names one that is not there. */
 export async function findServer(storage: string): Promise<Server | undefined> {
   return (
     (await fromPathSetting()) ??
@@ -76,7 +76,7 @@ async function fromPath(): Promise<Server | undefined> {
 }
 
 async function fromPythonExtension(storage: string): Promise<Server | undefined> {
-  // The environment is often the folder's own: in one that is not trusted its Python is not either.
+  // The environment is often inside the folder: if the folder is not trusted, neither is that Python.
   const named = vscode.workspace.isTrusted ? await chosen() : undefined;
   const python = named === undefined ? undefined : await probe(named, storage);
   return python?.hasMidspan ? inPython(python.path, "the Python extension's environment") : undefined;

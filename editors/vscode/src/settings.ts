@@ -1,9 +1,9 @@
-/** The server's own settings as VS Code has them, and what of a section the server is told. */
+/** midspan's settings in VS Code, and the ones that are sent to the server. */
 
 import * as vscode from 'vscode';
 
 export const SECTION = 'midspan';
-/** Names as in server/settings.py; package.json mirrors their defaults, and a test compares both. */
+/** The server's settings, named as in server/settings.py; package.json has the same defaults, which a test compares. */
 export const SERVERS = [
   'enable',
   'preview',
@@ -17,14 +17,14 @@ export const SERVERS = [
   'exclude',
   'languages',
 ] as const;
-/** A change of these starts the server anew. */
+/** A change of one of these restarts the server. */
 export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device'].map((name) => `${SECTION}.${name}`);
 
 export function settings(): vscode.WorkspaceConfiguration {
   return vscode.workspace.getConfiguration(SECTION);
 }
 
-/** What the server is told: its own keys alone, as it names any other key an error; and that its status is wanted. */
+/** The settings for the server: its own keys only, as any other is an error there, and `status`, to get its status. */
 export function forServer(): Record<string, unknown> {
   const all = settings();
   const own: Record<string, unknown> = { status: true };
@@ -34,7 +34,7 @@ export function forServer(): Record<string, unknown> {
   return own;
 }
 
-/** Changes a setting where it is set already, else for the user. */
+/** Changes a setting in the workspace if it is set there, else for the user. */
 export async function change(name: string, value: unknown): Promise<void> {
   const found = settings().inspect(name);
   const inWorkspace = found?.workspaceValue !== undefined;

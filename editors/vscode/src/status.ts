@@ -1,4 +1,4 @@
-/** The language status item: what midspan is doing, in words, with the menu behind it. */
+/** The language status item: shows the server's state in words and opens the menu. */
 
 import * as vscode from 'vscode';
 
@@ -40,13 +40,13 @@ export class Status implements vscode.Disposable {
     this.show();
   }
 
-  /** How long the last suggestion took, from the editor's question to its answer. */
+  /** Shows the time of the last suggestion, from VS Code's request to the answer. */
   took(milliseconds: number): void {
     this.lastMs = Math.round(milliseconds);
     this.show();
   }
 
-  /** Mirrors a pause that was asked for in midspan's menu; VS Code tells no extension of others. */
+  /** Shows a pause that was started in midspan's menu; VS Code does not tell extensions of other pauses. */
   pause(minutes: number): void {
     clearTimeout(this.timer);
     this.pausedUntil = Date.now() + minutes * 60_000;

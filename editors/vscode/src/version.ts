@@ -1,4 +1,4 @@
-/** Which servers this extension can speak to. */
+/** Versions of the server that this extension supports. */
 
 export const OLDEST_SERVER: readonly number[] = [0, 1, 0];
 

@@ -1,4 +1,4 @@
-// The packaged extension with the real server and the embedded model; what is on screen then is the picture in README.md.
+// The packaged extension with the real server and the embedded model; also makes the extension's picture.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what the VS Code tests drive under .cache/vscode: Node 24, code-server (VS Code 1.139.1), Chromium, playwright-core.
-# About 1.2 GB, a minute or two. Nothing outside of .cache is touched; what is there already is not fetched again.
+# Puts the programs of the VS Code tests under .cache/vscode: Node 24, code-server (VS Code 1.139.1), Chromium and
+# playwright-core. About 1.2 GB, a minute or two. Nothing outside of .cache changes; nothing is fetched twice.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 cache=$root/.cache/vscode
@@ -77,7 +77,7 @@ command -v npm >/dev/null || fail "no npm: install Node 20 or newer, then run ma
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock --timeout 600 9 || fail "another fetch holds $cache/lock for ten minutes: end it and run make vscode again"
-# A step that was interrupted is done again: its mark is written last.
+# An interrupted step runs again, because its mark is written last.
 step() { # name and version, command
   [ -e "$cache/$1.done" ] && return
   "$2" && touch "$cache/$1.done"

@@ -1,4 +1,4 @@
-// From the packaged extension alone: a machine with a Python, no midspan, and the set-up that the extension offers.
+// The set-up that the packaged extension offers on a machine with a Python and without midspan.
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
@@ -13,7 +13,7 @@ afterEach((context) => workbench?.pictureOf(context));
 
 after(() => workbench?.stop());
 
-/** A PATH with the tools of the system and this Python, whose midspan is not on it. */
+/** Sets PATH to the system's tools and this Python; its midspan is not on it. */
 function onlyPython(of) {
   const folder = path.join(of.home, 'bin');
   mkdirSync(folder);
@@ -22,7 +22,7 @@ function onlyPython(of) {
   return { 'midspan.show_threshold': 0 };
 }
 
-test('a set-up that is cancelled leaves nothing, and one that is not shows how much is left and ends with ghost text', async () => {
+test('a cancelled set-up leaves nothing; a completed one shows its progress and ends with ghost text', async () => {
   workbench = await Workbench.start({ files: FILES, settings: onlyPython });
   await workbench.open('a.py', 7, 16);
   const storage = path.join(workbench.home, 'data/User/globalStorage/midspan.midspan');

@@ -1,10 +1,10 @@
-// Suggestions in a real VS Code, from the scripted server: what it offers is what the line before the cursor says.
+// Suggestions in a real VS Code, from the scripted server: the line before the cursor decides what it suggests.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { environment, scripted, until, WHY, Workbench } from './workbench.mjs';
 
 const TEXT = 'left + right';
-// What the scripted server takes for a word that says so.
+// How long the scripted server takes for a line with the word "delayed".
 const ANSWER_MS = 3000;
 const FILES = {
   'tab.py': 'def add(left, right):\n    ret\n',
@@ -49,7 +49,7 @@ test('ghost text appears, Tab accepts it, and the log says so', async () => {
   assert.deepEqual({ trigger, language, chars }, { trigger: 'automatic', language: 'python', chars: TEXT.length });
 });
 
-test('the next word is taken alone, and the log says how much', async () => {
+test('the next word can be accepted alone, and the log says how much was', async () => {
   await workbench.show('word.py', 1, 9);
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
@@ -59,7 +59,7 @@ test('the next word is taken alone, and the log says how much', async () => {
   await row((one) => one.partial_chars === 'left'.length);
 });
 
-test('next and previous go round', async () => {
+test('next and previous cycle through the suggestions', async () => {
   await workbench.show('cycle.py', 1, 11);
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
@@ -73,7 +73,7 @@ test('next and previous go round', async () => {
   await workbench.saved('several =  second\n');
 });
 
-test('Escape takes it away and changes nothing', async () => {
+test('Escape hides the suggestion and changes nothing', async () => {
   await workbench.show('escape.py', 1, 8);
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
@@ -82,7 +82,7 @@ test('Escape takes it away and changes nothing', async () => {
   await workbench.saved('gone =  \n');
 });
 
-test('typing along keeps it on screen at every frame', async () => {
+test('typing along keeps the suggestion on screen in every frame', async () => {
   await workbench.show('along.py', 1, 9);
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
@@ -136,7 +136,7 @@ test('a selection is rewritten, and undone in one step', async () => {
   await workbench.saved(FILES['rewrite.py']);
 });
 
-test('letters of all planes may stand before the cursor', async () => {
+test('characters of any Unicode plane may be before the cursor', async () => {
   await workbench.show('letters.py', 2, 1);
   await workbench.press('End');
   await workbench.type(' ');
@@ -170,7 +170,7 @@ test('the draft is drawn while it settles, and gone with the next key', async ()
   await until('the draft is gone', async () => (await draft()) === '');
 });
 
-test('why nothing is shown is said in words', async () => {
+test('the reason why nothing is shown is given in words', async () => {
   await workbench.show('gate.py', 1, 7);
   await workbench.type(' ');
   await until('the decision is there', async () => {
@@ -182,7 +182,7 @@ test('why nothing is shown is said in words', async () => {
   });
 });
 
-test('a language that is off is not asked about, and the reason names the fix', async () => {
+test('a language that is off sends no requests, and the reason names the fix', async () => {
   await workbench.show('other.go', 1, 13);
   await workbench.run('midspan: Why Is Nothing Shown Here?');
   await workbench.notified('the setting "languages": {"go": true} turns it on');

@@ -1,4 +1,4 @@
-// What midspan says and does in a real VS Code where something is wrong: a server that dies or refuses, no Python, no trust.
+// Failures in a real VS Code: a server that dies or refuses its checkpoint, no Python, an untrusted folder.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ async function typed() {
   await workbench.ghostIs(TEXT);
 }
 
-/** The process of the server that keeps its state there. */
+/** The process id of the server whose state folder this is. */
 function serverProcess(state) {
   const holds = (pid) => {
     try {
@@ -37,7 +37,7 @@ function serverProcess(state) {
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find(holds);
 }
 
-/** A folder for PATH with this program in it. */
+/** Sets PATH to a folder with this program alone. */
 function withProgram(name, text) {
   return (of) => {
     const folder = path.join(of.home, 'bin');
@@ -49,7 +49,7 @@ function withProgram(name, text) {
   };
 }
 
-test('a server that is killed is started again, with a message, and goes on', async () => {
+test('a killed server is restarted with a message, and suggestions go on', async () => {
   await open({ settings: scripted });
   await workbench.ready();
   await typed();
@@ -64,7 +64,7 @@ test('a server that is killed is started again, with a message, and goes on', as
   await typed();
 });
 
-test('the status follows from loading to ready, and a language can be turned off and on', async () => {
+test('the status goes from loading to ready, and a language can be turned off and on', async () => {
   let gate;
   await open({
     settings: (of) => {
@@ -138,7 +138,7 @@ test('a folder that is not trusted cannot name the program', async () => {
   assert.equal(existsSync(mark), false);
 });
 
-test('two windows have a server each, and one log', async () => {
+test('two windows have a server each and share one log', async () => {
   await open({ settings: scripted });
   await workbench.ready();
   await typed();

@@ -1,4 +1,4 @@
-// VS Code as code-server in Chromium, with the packaged extension: started, driven as a person would, ended.
+// Starts, drives and ends VS Code (code-server in Chromium) with the packaged extension, as a person would.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,14 +28,14 @@ const SETTINGS = {
   'chat.disableAIFeatures': true,
 };
 
-// Keys for commands that have none of their own. One that is run from the palette finds the editor without its focus.
+// Keys for commands without a key. A command that is run from the palette runs while the editor has no focus.
 export const [NEXT_LINE, WHY] = ['Control+Alt+KeyL', 'Control+Alt+KeyW'];
 const BINDINGS = [
   { key: 'ctrl+alt+l', command: 'editor.action.inlineSuggest.acceptNextLine' },
   { key: 'ctrl+alt+w', command: 'midspan.whyNothing' },
 ];
 
-/** Run in the page: the first line is pieces within the editor's own line, the others stand in a zone below it. */
+/** Runs in the page. Pieces in the editor's line are the ghost text's first line; a zone below it has the others. */
 function ghostText() {
   const pieces = [...document.querySelectorAll('.monaco-editor .ghost-text, .monaco-editor .ghost-text-decoration')];
   const lines = Map.groupBy(pieces, (one) => one.parentElement);
@@ -45,7 +45,7 @@ function ghostText() {
   return texts.join('\n').replaceAll('\u00a0', ' ');
 }
 
-/** What a condition gives once it gives anything; fails when that does not come in time. */
+/** The condition's first truthy value; fails if there is none in time. */
 export async function until(what, condition, patience = PATIENCE_MS) {
   const end = Date.now() + patience;
   for (;;) {
@@ -76,7 +76,7 @@ export class Workbench {
     for (const [name, text] of Object.entries(files)) self.write(path.join(self.folder, name), text);
     const places = {};
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
-    // VSCODE_CLI: the environment is the one given here, and not that of a login shell.
+    // With VSCODE_CLI the environment is the one given here, not that of a login shell.
     self.environment = { ...process.env, VSCODE_CLI: '1', HOME: self.home, ...places, ...environment };
     self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify({ ...SETTINGS, ...settings(self) }));
     self.write(path.join(self.home, 'data/User/keybindings.json'), JSON.stringify(BINDINGS));
@@ -121,7 +121,7 @@ export class Workbench {
       env: { ...process.env, HOME: this.home },
     });
     const context = await this.browser.newContext({ viewport: { width: 1100, height: 720 } });
-    // Nothing outside of this machine is asked for anything.
+    // No request leaves this machine.
     await context.route('**', (route) => (new URL(route.request().url()).hostname === '127.0.0.1' ? route.continue() : route.abort()));
     this.page = await context.newPage();
     this.page.setDefaultTimeout(PATIENCE_MS);
@@ -150,7 +150,7 @@ export class Workbench {
     await this.focus();
   }
 
-  /** Every ghost text that a frame has shown while `act` was at work, each once in a row. */
+  /** The ghost texts of all frames while `act` ran, repeats in a row left out. */
   async painted(act) {
     await this.page.evaluate((source) => {
       const ghost = new Function(`return (${source})()`);
@@ -188,7 +188,7 @@ export class Workbench {
     }
   }
 
-  /** The keyboard goes to the editor. */
+  /** Gives the editor the keyboard focus. */
   async focus() {
     await this.page.keyboard.press('Control+1');
     await this.page.waitForSelector('.monaco-editor.focused');
@@ -211,11 +211,11 @@ export class Workbench {
     await until(`the ghost text is ${JSON.stringify(text)}`, async () => (await this.ghost()) === text);
   }
 
-  /** What the status item says, as whoever points at it sees it, once it matches. */
+  /** The status item's text, as shown to a person who points at it, once it matches. */
   async status(pattern, patience = PATIENCE_MS) {
     const item = this.page.locator('[id="status.languageStatus"]');
     await item.waitFor();
-    // A click keeps what it says open.
+    // A click keeps the hover open.
     await item.click();
     let said = '';
     await until(`the status matches ${pattern}`, async () => {
@@ -227,14 +227,14 @@ export class Workbench {
     return said;
   }
 
-  /** Suggestions are registered, so that the next key is answered. */
+  /** Waits until suggestions are registered, so that the next key is answered. */
   async ready() {
     await this.status(/midspan: ready/, 2 * PATIENCE_MS);
     await this.press('Escape');
     await this.focus();
   }
 
-  /** Saves, and gives the file's text once it is what is wanted. */
+  /** Saves, and waits until the file has the wanted text. */
   async saved(wanted) {
     const file = path.join(this.folder, this.name);
     await this.page.keyboard.press('Control+s');
@@ -252,7 +252,7 @@ export class Workbench {
     await this.page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first().click();
   }
 
-  /** The text of a notification that has this in it. */
+  /** Waits for a notification that contains this text; returns its whole text. */
   async notified(text) {
     const found = this.page.locator('.notification-list-item', { hasText: text }).first();
     await found.waitFor();
@@ -264,7 +264,7 @@ export class Workbench {
     await this.page.screenshot({ path: path.join(PICTURES, `${name}.png`) });
   }
 
-  /** What was on screen when a test failed. */
+  /** Saves a picture of the screen if the test failed. */
   async pictureOf(test) {
     if (!test.passed) await this.picture(`failed: ${test.name}`.replaceAll(/\W+/g, '-')).catch(() => undefined);
   }
@@ -282,7 +282,7 @@ export class Workbench {
 export const PYTHON = process.env.MIDSPAN_PYTHON ?? path.join(ROOT, '.venv/bin/python');
 export const environment = { PYTHONPATH: path.join(ROOT, 'src'), OMP_NUM_THREADS: '1' };
 
-/** The settings with the scripted server of tests/server: what it offers is what the line before the cursor says. */
+/** Settings that start the scripted server of tests/server. */
 export function scripted(workbench, ...more) {
   const server = path.join(ROOT, 'tests/server/scripted_serve.py');
   return { 'midspan.path': [PYTHON, server, '--state-dir', workbench.state, ...more] };

@@ -1,6 +1,6 @@
-"""The CPU's own kernels read as plain torch does, verb by verb, and decide as it does.
+"""The backend of the CPU's own kernels computes and decides as plain torch does, verb by verb.
 
-How exact they are stands in tests/kernels/test_program.py, which rounds as they do.
+tests/kernels/test_program.py checks how exact the kernels are, against a reference that rounds as they do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from midspan.engine.api import Budget, Hole
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.bound import BoundCanvases
 from midspan.engine.backends.choose import choose
-from midspan.engine.backends.cpu import CpuBackend, product_threads
+from midspan.engine.backends.cpu import CpuBackend
+from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.plain import TorchCanvasBackend
 from midspan.engine.canvas import Canvas, Plan, Rng
@@ -55,10 +56,10 @@ SIZES = {
 }
 PLAIN = random_model(config_json(VOCAB, **SIZES))
 for scalar in PLAIN.scalars(encoder=True):
-    # Far from the decoder's, which are as random.
+    # Different from the decoder's scalars, which are random as well.
     scalar.mul_(3.0)
 TORCH = TorchCanvasBackend(PLAIN)
-# A CPU that runs the fastest build runs slower ones too.
+# A CPU that runs the fastest build runs the slower ones too, so all are tested.
 LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
 each_build = pytest.mark.parametrize(
@@ -72,17 +73,17 @@ def far(mine: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @each_build
 @pytest.mark.parametrize("read", READS)
-def test_it_is_the_same_network(model: CpuBackend, read: Read) -> None:
+def test_hidden_rows_are_near_those_of_plain_torch(model: CpuBackend, read: Read) -> None:
     with torch.inference_mode():
         for mine, exact in zip(read(model), read(TORCH), strict=True):
             assert mine.shape == exact.shape
-            # Of wide rows of noise in int8; how near real text comes stands below.
+            # Noise in int8 is this near; a test below has real text.
             assert far(mine, exact) < 0.1
 
 
 @each_build
-def test_every_key_counts(model: CpuBackend) -> None:
-    """Alone, in the first of a block, in the last of a block, behind one: whatever is changed changes what is read."""
+def test_every_key_of_the_window_is_read(model: CpuBackend) -> None:
+    """A change of any token changes the last row: at the edges of the kernels' blocks of keys and within them."""
     with torch.inference_mode():
         text = ids(1, WINDOW - 1, 3)
         whole = model.prefill(text, model.new_cache())[0, -1]
@@ -96,7 +97,7 @@ def test_every_key_counts(model: CpuBackend) -> None:
 @examples(30)
 @given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_a_text_reads_the_same_in_pieces(model: CpuBackend, cuts: list[int], seed: int) -> None:
-    """To the bit, so that what is typed key by key gives the fills of what is opened."""
+    """Equal to the bit, so that a text typed key by key has the same fills as a text that was opened."""
     text = ids(1, sum(cuts), seed)
     with torch.inference_mode():
         whole, pieces, cache = model.prefill(text, model.new_cache(4)), [], model.new_cache(4)
@@ -108,8 +109,10 @@ def test_a_text_reads_the_same_in_pieces(model: CpuBackend, cuts: list[int], see
 @each_build
 @examples(30)
 @given(rows=st.integers(1, 100), last=st.integers(1, 100), behind=st.integers(0, 20), seed=st.integers(0, 99))
-def test_the_last_rows_alone_are_the_same(model: CpuBackend, rows: int, last: int, behind: int, seed: int) -> None:
-    """To the bit, and what is read behind them is too."""
+def test_computing_only_the_last_rows_gives_equal_rows(
+    model: CpuBackend, rows: int, last: int, behind: int, seed: int
+) -> None:
+    """The last rows are equal to the bit, and so are rows that are computed after them."""
     text, cache, other = ids(1, behind + rows, seed), model.new_cache(4), model.new_cache(4)
     with torch.inference_mode():
         if behind:
@@ -123,7 +126,7 @@ def test_the_last_rows_alone_are_the_same(model: CpuBackend, rows: int, last: in
 @each_build
 @examples(20)
 @given(batch=st.integers(1, 5), rows=st.integers(1, 40), threads=st.integers(2, 4))
-def test_threads_change_nothing(model: CpuBackend, batch: int, rows: int, threads: int) -> None:
+def test_the_number_of_threads_changes_nothing(model: CpuBackend, batch: int, rows: int, threads: int) -> None:
     read, canvases = [], ids(batch, rows, rows)
     with torch.inference_mode():
         for count in (1, threads):
@@ -146,7 +149,7 @@ def test_threads_change_nothing(model: CpuBackend, batch: int, rows: int, thread
     banned=st.sets(st.integers(0, VOCAB - 1), max_size=20),
     seed=st.integers(0, 999),
 )
-def test_a_step_is_drawn_as_in_plain_torch(
+def test_a_step_is_sampled_as_in_plain_torch(
     model: CpuBackend, rows: int, temperature: float, healed: bool, banned: set[int], seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -163,7 +166,7 @@ def test_a_step_is_drawn_as_in_plain_torch(
         own = model.sample(hidden, temperature, permitted(canvas, VOCAB), first, Rng(seed).uniform(rows))
         some = torch.rand(rows, generator=generator) < 0.5
         embeddings = model.soft_embed(torch.eye(VOCAB))
-        # The head's logits are the same to the bit; what is taken from them is held against the exact result.
+        # Both start from the same logits; samples and entropies of each are compared with the exact result.
         exact = Step(model.logits(hidden), permitted(canvas, VOCAB)[first.long()], temperature, embeddings)
         places = Rng(seed).uniform(rows)
         for found, entropy in ((own, exact.entropy()), (plain, exact.plain_entropy())):
@@ -176,16 +179,16 @@ def test_a_step_is_drawn_as_in_plain_torch(
 
 @each_build
 @pytest.mark.parametrize("seed", range(4))
-def test_canvases_settle_as_over_the_same_logits(model: CpuBackend, seed: int) -> None:
-    """Step for step: healed, with ids that none may have, a suffix that is read once, some given up after a step."""
+def test_canvases_settle_as_in_the_torch_loop_over_the_same_logits(model: CpuBackend, seed: int) -> None:
+    """Step for step: with healing, banned ids, a suffix that is read once, canvases dropped after the first step."""
     generator = torch.Generator().manual_seed(seed)
     free = torch.arange(12)[None] < torch.tensor([3, 5, 8])[:, None]
-    free[2, 0] = False  # where the first slot is frozen no other one is healed
+    free[2, 0] = False  # if the first slot is frozen, no other one is healed
     allowed = torch.rand(VOCAB, generator=generator) < 0.2
     canvas = Canvas(
         ids=ids(3, 12, seed), free=free, allowed_first=allowed, banned=tuple(range(0, VOCAB, 3)), later_rows=8
     )
-    # A bound of which one slot a step is sure, and none that stops early.
+    # With this bound at least one slot a step is accepted; with this threshold no canvas stops early.
     plan = Plan(steps=4, entropy_bound=1.0, confidence_threshold=0.0, survivors=2)
     cache = model.new_cache()
     with torch.inference_mode():
@@ -196,7 +199,7 @@ def test_canvases_settle_as_over_the_same_logits(model: CpuBackend, seed: int) -
     for own, other in zip(mine, plain, strict=True):
         for name in ("rows", "draft", "canvas", "accepted", "finished"):
             assert torch.equal(getattr(own, name), getattr(other, name)), name
-        # What conditions a step has last bits of its own, and is rounded to int8.
+        # Soft embeddings differ in their last bits, and are rounded to int8.
         assert far(own.entropy, other.entropy) < 0.02
         filled = own.draft[free[own.rows]]
         assert bool((filled % 3 != 0).all())
@@ -218,14 +221,14 @@ def test_log_probabilities_are_those_of_the_logits(model: CpuBackend) -> None:
 @each_build
 @examples(40)
 @given(rows=st.integers(1, 20), width=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 999))
-def test_what_may_follow_is_as_in_plain_torch(
+def test_next_token_distributions_are_those_of_plain_torch(
     model: CpuBackend, rows: int, width: int, share: float, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(rows, 128, generator=generator) * 2
     kinds = torch.rand(VOCAB, generator=generator)
     inner, stops = kinds < share, kinds > 0.9
-    # One of a kind that is none of both would leave nothing at all.
+    # At least one id may continue, so that the distribution is never empty.
     inner[0], stops[0] = True, False
     stops &= ~inner
     with torch.inference_mode():
@@ -240,7 +243,7 @@ def test_what_may_follow_is_as_in_plain_torch(
             assert_within(found.ends, ends - log_sum)
         assert found.ends.isfinite().all() == (ends is not None)
         assert torch.equal(found.values > -torch.inf, there)
-        # Of equal logits either may come first, and none twice.
+        # Of equal logits either may come first, but no id twice.
         chosen = found.ids.where(there, -1 - torch.arange(width))
         assert all(len(set(row)) == width for row in chosen.tolist())
         assert torch.equal(plain.logits.gather(1, found.ids)[there], best[there])
@@ -260,8 +263,8 @@ def test_expected_embeddings_are_those_of_the_probabilities(model: CpuBackend) -
     with torch.inference_mode():
         mine, theirs = model.soft_embed(probabilities), PLAIN.soft_embed(probabilities)
         embeddings = model.soft_embed(torch.eye(VOCAB))
-    # The kernels pass over weights below a last bit of one, and divide by the sum of the weights, which is one but for
-    # its roundings and theirs; plain torch scales what it has mixed.
+    # The kernels leave out weights below a last bit of one, and divide by the sum of the weights, which is one but for
+    # roundings; plain torch scales the mixed embedding.
     mixed = near(probabilities).dot(embeddings.mT)
     exact = Near(mixed.value, mixed.error + PASSED_OVER * embeddings.abs().sum(dim=0) + 2 * gamma(VOCAB) * mixed.size)
     assert_within(mine, exact)
@@ -278,13 +281,13 @@ def test_expected_embeddings_are_those_of_the_probabilities(model: CpuBackend) -
         ("head_dim", 1024, "head_dim is 1024, above 512"),
     ],
 )
-def test_sizes_that_no_panel_holds_are_named(name: str, value: int, said: str) -> None:
+def test_sizes_that_do_not_fit_the_kernels_panels_are_named(name: str, value: int, said: str) -> None:
     assert unfit(PLAIN.config, 16) is None
     assert said in str(unfit(ModelConfig.from_json(config_json(VOCAB, **SIZES | {name: value})), 16))
     assert "vocab_size is 50" in str(unfit(ModelConfig.from_json(config_json(50, **SIZES)), 16))
 
 
-def test_why_there_are_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_reason_for_plain_torch_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def why(*, int8: bool = True) -> str:
         return dict(choose(PLAIN, int8=int8).describe().kernels)["network"]
 
@@ -323,7 +326,9 @@ def test_ids_out_of_range_are_refused_in_one_line(model: CpuBackend, wrong: int)
             model.log_probabilities(hidden, torch.tensor([0, 2]), torch.tensor([5, 6]))
 
 
-def test_the_embedded_model_runs_over_them_and_predicts_as_plain_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_model_runs_on_the_kernels_and_predicts_as_in_plain_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     own = load_infiller("embedded", "cpu")
     assert own.backend.describe().kernels[0] == ("network", f"native, {LIBRARIES[0].name}")
     monkeypatch.setattr(native, "library", lambda: None)
@@ -342,8 +347,8 @@ def test_the_embedded_model_runs_over_them_and_predicts_as_plain_torch_does(monk
             assert float((exact.argmax(dim=-1) == rounded.argmax(dim=-1)).float().mean()) > 0.95
 
 
-def test_torch_leaves_the_cores_to_the_products() -> None:
-    """A worker's own setting: other threads of this process keep theirs."""
+def test_torch_has_one_thread_in_a_worker_whose_kernels_have_their_own() -> None:
+    """The setting is the worker thread's own: other threads of the process keep theirs."""
     before, seen = torch.get_num_threads(), list[int]()
     torch.set_num_threads(2)
 

@@ -1,4 +1,4 @@
-"""What glibc is told: large blocks stay in the process, and all threads take theirs from one place."""
+"""glibc's allocator settings: large blocks stay in the process, and all threads share one arena."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def account(tmp_path: Path, how: str) -> str:
 
 
 def mapped(text: str) -> int:
-    """Bytes in blocks that were mapped one by one; Python has some before it is told."""
+    """Bytes in blocks that were mapped one by one; Python has some before the settings are made."""
     found = re.search(r'<total type="mmap" count="\d+" size="(\d+)"', text)
     assert found is not None
     return int(found[1])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its blocks in its own way")
-def test_threads_share_one_arena_and_no_block_is_mapped_anew(tmp_path: Path) -> None:
+def test_threads_share_one_arena_and_large_blocks_are_not_mapped(tmp_path: Path) -> None:
     plain, prepared = account(tmp_path, "plain"), account(tmp_path, "prepared")
     assert plain.count("<heap nr=") > 1
     assert mapped(plain) >= 4 * LARGE

@@ -1,4 +1,4 @@
-"""How torch's threads wait is said before torch is there, and a user's own word counts."""
+"""The spin count of torch's threads is set before torch is imported, and a user's own setting is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ midspan.engine.load()
     ("given", "found"),
     [({}, SPIN), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
 )
-def test_it_is_said_before_torch_is_imported(given: dict[str, str], found: str) -> None:
+def test_the_spin_count_is_set_before_torch_is_imported(given: dict[str, str], found: str) -> None:
     own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, env=own | given, cwd=ROOT / "src", capture_output=True, text=True, timeout=60)

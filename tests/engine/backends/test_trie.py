@@ -1,4 +1,4 @@
-"""A trie of texts holds each of them, and nothing twice."""
+"""A trie of texts holds each text, and each common beginning once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ texts = st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=6)
 
 
 @given(texts)
-def test_every_text_is_read_out_of_it(given_texts: list[list[int]]) -> None:
+def test_rows_give_back_every_text(given_texts: list[list[int]]) -> None:
     trie = Trie.of(given_texts)
     rows = iter(trie.rows.tolist())
     for text in given_texts:
@@ -20,7 +20,7 @@ def test_every_text_is_read_out_of_it(given_texts: list[list[int]]) -> None:
         assert trie.ids[nodes].tolist() == text
         assert trie.depths[nodes].tolist() == list(range(len(text)))
         for depth, node in enumerate(nodes):
-            # Itself and what stands before it in its own text, nothing else.
+            # A node sees itself and the tokens before it in its own text, nothing else.
             assert trie.sees[node].nonzero()[:, 0].tolist() == sorted(nodes[: depth + 1])
     assert next(rows, None) is None
 

@@ -1,4 +1,4 @@
-"""Beams beside canvases: what both write is read alike, and one ranking orders them."""
+"""Beams beside canvases: both are scored alike, and one ranking orders them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import torch
 
 from midspan.engine.api import Budget, GapKind, Hole
 from midspan.engine.cache import Cache
-from midspan.engine.canvas import Canvas
+from midspan.engine.canvas import Canvas, Plan
 from midspan.engine.denoise import Denoiser
 from midspan.engine.hypotheses.beam_search import LOWEST, Beam, BeamCache, FimGap, is_below
+from midspan.engine.hypotheses.blocks import MAX_BLOCKS
 from midspan.engine.hypotheses.canvases import Block
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
 from midspan.engine.hypotheses.lengths import MIN_WIDTH
 from midspan.engine.hypotheses.task import FillObserver, Infilling
-from midspan.engine.infill import MAX_BLOCKS, Infiller
+from midspan.engine.infill import Infiller
 from midspan.engine.settings import FEATURES, Ranking, SearchFloor
 from tests.engine.tiny import SOURCE, changed, tiny_infiller
 
@@ -37,15 +38,15 @@ def gaps_of(out: Infilling) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("kind", ["rest_of_line", "line"])
-def test_a_gap_is_read_as_the_search_that_wrote_it_read_it(infiller: Infiller, kind: GapKind) -> None:
+def test_scoring_a_gap_gives_the_log_probabilities_of_the_search(infiller: Infiller, kind: GapKind) -> None:
     layout = infiller.prompt.lay_out(HOLE)
     fim = infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     gap = fim.gap(layout, kind)
     with torch.inference_mode():
         with fim.beam_cache() as cache:
             *_, (_, written) = gap.steps(cache, 4, 8)
-        # In any order and company, however long the others are.
+        # In another order, in a batch with gaps of other lengths.
         read = {beam.ids: beam for beam in gap.read([beam.ids for beam in reversed(written)])}
     assert len({len(beam.ids) for beam in written}) > 1
     for beam in written:
@@ -64,10 +65,10 @@ def test_beams_and_canvases_are_ranked_together(infiller: Infiller) -> None:
     assert {ids for ids, searched in found.items() if searched} == beams
 
 
-def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
+def test_fim_scores_have_the_ranking_s_weights(infiller: Infiller) -> None:
     infiller.settings = changed(infiller.settings, ranking=Ranking(gap=0.0, suffix=0.0, fim=1.0, end=1.0))
     out = infiller.infill(HOLE, Budget(candidates=4), PATIENT)
-    # The search's best is the likeliest by its own reading, whatever a canvas came to.
+    # By FIM's own score the search's best beam is first, whatever canvases found.
     best = max(out.proposals.beams.values(), key=lambda beam: beam.log_probability)
     assert out.ranked[0].score == pytest.approx(best.log_probability, abs=1e-3)
     known = [dict(zip(FEATURES, one.features, strict=True)) for one in out.ranked]
@@ -85,12 +86,12 @@ def test_the_middle_is_weighed_as_the_ranking_says(infiller: Infiller) -> None:
     assert {one.features[FEATURES.index("fim_root")] for one in alone} == {0.0}
 
 
-def test_nothing_is_no_likely_middle(infiller: Infiller) -> None:
+def test_an_empty_gap_has_the_lowest_fim_score(infiller: Infiller) -> None:
     out = infiller.infill(HOLE, Budget(), PATIENT)
     assert out.proposals.read_all([()])[()].log_probability == LOWEST
 
 
-def test_a_keystroke_reads_only_the_tail_of_both_prompts(infiller: Infiller) -> None:
+def test_a_keystroke_encodes_only_the_tail_of_both_prompts(infiller: Infiller) -> None:
     infiller.infill(HOLE, Budget(), PATIENT)
     before = infiller.fim.prefix.encoded_tokens
     typed = replace(HOLE, prefix=HOLE.prefix + "rn a")
@@ -99,25 +100,25 @@ def test_a_keystroke_reads_only_the_tail_of_both_prompts(infiller: Infiller) -> 
     infiller.reset()
     fresh = infiller.infill(typed, Budget(candidates=4), PATIENT)
     assert [one.ids for one in kept.ranked] == [one.ids for one in fresh.ranked]
-    assert infiller.fim.prefix.encoded_tokens == len(infiller.fim.prompt_ids(fresh.layout))
+    assert infiller.fim.prefix.encoded_tokens == len(infiller.prompt.fim_ids(fresh.layout))
 
 
-def test_a_cancelled_search_leaves_the_prompt_alone(infiller: Infiller) -> None:
-    asked = list[bool]()
+def test_a_cancelled_search_leaves_the_prompt_in_the_cache(infiller: Infiller) -> None:
+    calls = list[bool]()
 
     def interrupted() -> bool:
-        asked.append(True)
-        return len(asked) > 2
+        calls.append(True)
+        return len(calls) > 2
 
     out = infiller.infill(HOLE, Budget(), FillObserver(interrupted=interrupted, late=lambda: False))
     assert (out.stopped, out.ranked) == ("cancelled", [])
-    assert infiller.fim.prefix.memory.length == len(infiller.fim.prompt_ids(out.layout))
+    assert infiller.fim.prefix.memory.length == len(infiller.prompt.fim_ids(out.layout))
 
 
-def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill_is_wanted(
+def test_a_gap_below_the_search_floor_ends_before_a_canvas_if_only_a_sure_fill_is_wanted(
     infiller: Infiller,
 ) -> None:
-    """Each bound alone is enough to go on; so are a fill that is wanted anyway, and a bound that is not known."""
+    """The gap goes on if one of the two bounds is reached, if any fill is wanted, or if there is no floor."""
     infiller.settings = changed(infiller.settings, similar_lines=4)
     least = infiller.settings.show.show_threshold
     whole = infiller.infill(HOLE, Budget(), PATIENT)
@@ -140,8 +141,8 @@ def test_a_gap_that_promises_nothing_ends_before_a_canvas_where_only_a_sure_fill
         assert gaps_of(out(floor, wanted)) == gaps_of(whole)
 
 
-def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None:
-    """A question that was overtaken, or ran out of time, is not known to have no answer."""
+def test_an_interrupted_search_does_not_give_the_gap_up(infiller: Infiller) -> None:
+    """If the search is cancelled or late, it is not known whether the gap is below the floor."""
     infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
     sure = Budget(min_confidence=infiller.settings.show.show_threshold)
     assert infiller.infill(HOLE, sure, PATIENT).stopped == "empty"
@@ -152,15 +153,15 @@ def test_a_search_that_is_broken_off_gives_no_gap_up(infiller: Infiller) -> None
     assert late.ranked
 
 
-def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_there(infiller: Infiller) -> None:
+def test_a_search_ends_as_soon_as_no_beam_can_reach_the_floor(infiller: Infiller) -> None:
     layout, fim = infiller.prompt.lay_out(HOLE), infiller.fim
-    fim.encode(layout)
+    fim.prefix.encode(fim.prompt.fim_ids(layout))
     with torch.inference_mode(), fim.beam_cache() as cache:
         seen = [(beams, ended) for beams, ended in fim.gap(layout, HOLE.kind).steps(cache, 4, 8)]
     best = seen[-1][1][0].log_probability
     assert not any(is_below(beams, ended, best) for beams, ended in seen)
     assert is_below(*seen[0], 0.0)
-    # One step of the search, where nothing could be sure enough from the first token on.
+    # With this floor no beam is likely enough after the first token: the search takes one step.
     infiller.settings = changed(infiller.settings, search_floor=SearchFloor(log_prob=0.0, evidence=100.0))
     grown = list[int]()
 
@@ -175,7 +176,7 @@ def test_a_search_is_faint_as_soon_as_nothing_can_come_to_the_floor_and_ends_the
     assert len(grown) == 1
 
 
-def test_a_span_may_be_written_from_left_to_right_too_over_line_ends(infiller: Infiller) -> None:
+def test_beams_of_a_span_may_contain_line_ends(infiller: Infiller) -> None:
     span = replace(HOLE, kind="span")
     out = infiller.infill(span, Budget(candidates=4), PATIENT)
     found = {one.ids: one.features[FEATURES.index("beam")] for one in out.ranked}
@@ -204,19 +205,19 @@ def test_a_beam_of_a_span_may_be_as_long_as_its_longest_canvas(
 
 
 def test_beams_of_a_span_compete_in_its_first_block_alone(infiller: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind what a block came to, a beam for the whole gap would write it twice."""
-    given, fill = list[Proposals](), Block.fill
+    """A beam is for the whole gap: in a later block it would repeat the blocks before."""
+    given, denoise = list[Proposals](), Block.denoise
 
-    def watched(block: Block, proposals: Proposals) -> list[Hypothesis]:
+    def watched(block: Block, canvas: Canvas, plan: Plan, proposals: Proposals) -> list[Hypothesis]:
         given.append(proposals)
-        return [replace(one, ended=False) for one in fill(block, proposals)]
+        return [replace(one, ended=False) for one in denoise(block, canvas, plan, proposals)]
 
-    monkeypatch.setattr(Block, "fill", watched)
+    monkeypatch.setattr(Block, "denoise", watched)
     infiller.infill(replace(HOLE, kind="span"), Budget(), PATIENT)
     assert [bool(proposals.beams) for proposals in given] == [True, *[False] * (MAX_BLOCKS - 1)]
 
 
-def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infiller) -> None:
+def test_a_span_that_does_not_parse_is_ranked_below_one_that_does(infiller: Infiller) -> None:
     first = infiller.infill(replace(HOLE, kind="span"), Budget(candidates=4), PATIENT).ranked[0]
     wrong = infiller.prompt.text(list(first.ids), infiller.prompt.lay_out(HOLE))
     infiller.judge = lambda hole, fill: ((0, len(fill)),) if fill == wrong else ()
@@ -225,7 +226,7 @@ def test_a_span_that_does_not_parse_comes_behind_one_that_does(infiller: Infille
     assert [one.parses for one in ranked if one.ids == first.ids] == [False]
 
 
-def test_canvases_are_nearly_as_long_as_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
+def test_canvas_lengths_are_near_those_of_beams_unless_several_fills_are_wanted(infiller: Infiller) -> None:
     tried, widths, bind = list[list[int]](), list[int](), infiller.backend.bind
 
     def watched(cache: Cache, canvas: Canvas) -> Denoiser:

@@ -1,4 +1,4 @@
-"""An early exit: what is sure or hopeless before a canvas is denoised ends there, and nothing else does."""
+"""The early exit: a gap whose best proposal is sure or hopeless ends before a canvas is denoised; no other does."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
 from midspan.engine.engine import Engine
 from midspan.engine.hypotheses.beam_search import Beam
-from midspan.engine.hypotheses.early_exit import decide
+from midspan.engine.hypotheses.early_exit import decide, rank_proposals
 from midspan.engine.hypotheses.hypothesis import Hypothesis, Proposals
-from midspan.engine.hypotheses.ranking import rank_proposals
 from midspan.engine.hypotheses.syntax import SyntaxChecker, with_syntax
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
@@ -33,9 +32,9 @@ from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.hypotheses.test_beam_search import HOLE, PATIENT
 from tests.engine.tiny import changed, rewrite_settings, tiny_checkpoint, tiny_infiller
 
-# Its confidence is the logistic of what fill-in-the-middle says of the best one's tokens, plus four.
-BY_MIDDLE = (4.0, *(float(name == "fim_sum") for name in FEATURES))
-RULE = EarlyExit(ranking=Ranking(gap=0, suffix=0, fim=1, end=1, evidence=2), calibration=BY_MIDDLE, reject=0, accept=1)
+# The confidence is the logistic of the best proposal's FIM log-probability, plus four.
+BY_FIM = (4.0, *(float(name == "fim_sum") for name in FEATURES))
+RULE = EarlyExit(ranking=Ranking(gap=0, suffix=0, fim=1, end=1, evidence=2), calibration=BY_FIM, reject=0, accept=1)
 
 
 def beam(ids: tuple[int, ...], nats: float) -> Beam:
@@ -57,7 +56,7 @@ def infiller(tmp_path: Path) -> Infiller:
 
 
 def denoised(infiller: Infiller) -> list[int]:
-    """How many canvases each batch had since the last look."""
+    """The number of canvases in each batch since the last call."""
     found: list[int] = infiller.denoised  # type: ignore[attr-defined]
     out = list(found)
     found.clear()
@@ -65,7 +64,7 @@ def denoised(infiller: Infiller) -> list[int]:
 
 
 def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> SyntaxChecker:
-    """Verdicts by which the texts of `wrong` do not parse."""
+    """A syntax check by which the text of `wrong` does not parse; checked texts are appended to `asked`."""
 
     class Spelled:
         def text(self, ids: list[int], layout: object) -> str:
@@ -85,7 +84,7 @@ def checked(wrong: tuple[int, ...] = (), asked: list[str] | None = None) -> Synt
     width=st.floats(0, 1),
     least=st.floats(0, 1),
 )
-def test_sure_and_hopeless_end_it_and_what_lies_between_does_not(
+def test_a_gap_ends_early_above_accept_or_below_reject_and_not_between(
     nats: float, reject: float, width: float, least: float
 ) -> None:
     rule = replace(RULE, reject=reject, accept=reject + (1 - reject) * width)
@@ -96,21 +95,21 @@ def test_sure_and_hopeless_end_it_and_what_lies_between_does_not(
     elif confidence >= rule.accept and confidence >= least:
         assert found is not None
         assert found[0].ids == (9,)
-        # Whatever the confidence of a fill that canvases were asked about is made of.
+        # An early fill has its own confidence, whatever the calibration of fills with canvases.
         assert found[0].confidence((9.0,) * (len(FEATURES) + 1)) == pytest.approx(confidence)
     else:
         assert found is None
 
 
-def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
+def test_similar_lines_are_scored_once_and_ranked_with_beams() -> None:
     asked = list[list[tuple[int, ...]]]()
 
     def read(gaps: list[tuple[int, ...]]) -> list[Beam]:
         asked.append(gaps)
         return [beam(gap, -3.0) for gap in gaps]
 
-    rivals = Proposals(similar_lines={(7,): 2.0, (9,): 0.1}, beams={(9,): beam((9,), -1.5)}, read=read)
-    ranked, known = rank_proposals(rivals, RULE.ranking)
+    proposals = Proposals(similar_lines={(7,): 2.0, (9,): 0.1}, beams={(9,): beam((9,), -1.5)}, read=read)
+    ranked, known = rank_proposals(proposals, RULE.ranking)
     assert [one.ids for one in ranked] == [(7,), (9,)]
     assert [one.score for one in ranked] == pytest.approx([-3.5 + 4.0, -2.0 + 0.2])
     both = [one.features[FEATURES.index("similar_root")] for one in ranked]
@@ -119,19 +118,19 @@ def test_lines_near_by_are_read_once_and_stand_beside_beams() -> None:
     assert asked == [[(7,)], [(5,)]]
 
 
-def test_what_does_not_parse_is_not_sure_and_each_is_judged_once() -> None:
+def test_a_fill_that_does_not_parse_is_not_accepted_and_each_text_is_checked_once() -> None:
     asked = list[str]()
     verdicts = checked((9,), asked)
-    rivals = Proposals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
-    found, _ = decide(rivals, replace(RULE, accept=0.5), verdicts, 0.0)
+    proposals = Proposals(beams={(9,): beam((9,), -0.1), (5,): beam((5,), -2.0)}, read=lambda gaps: [])
+    found, _ = decide(proposals, replace(RULE, accept=0.5), verdicts, 0.0)
     assert found is not None
     assert found[0].ids == (5,)
-    decide(rivals, RULE, verdicts, 0.0)
+    decide(proposals, RULE, verdicts, 0.0)
     assert sorted(asked) == ["[5]", "[9]"]
     assert SyntaxChecker(None, HOLE, None, None).errors((9,)) == ()  # type: ignore[arg-type]
 
 
-def test_of_those_that_stand_too_far_behind_nobody_is_judged() -> None:
+def test_proposals_too_far_below_the_best_are_not_checked() -> None:
     asked = list[str]()
     beams: dict[tuple[int, ...], Beam] = {(number,): beam((number,), -float(number)) for number in range(1, 6)}
     found, _ = decide(Proposals(beams=beams, read=lambda gaps: []), replace(RULE, accept=0.5), checked((), asked), 0.0)
@@ -153,7 +152,7 @@ def hypotheses(scores: list[float]) -> list[Hypothesis]:
     penalty=st.integers(0, 15).map(lambda whole: whole + 0.5),
     wanted=st.integers(1, 4),
 )
-def test_the_first_are_as_if_all_had_been_judged(
+def test_the_first_hypotheses_are_as_if_all_had_been_checked(
     scores: list[float], wrong: set[int], penalty: float, wanted: int
 ) -> None:
     found, asked = hypotheses(scores), list[int]()
@@ -170,13 +169,13 @@ def test_the_first_are_as_if_all_had_been_judged(
     some = with_syntax(found, parses, penalty, lambda order: len(order) > wanted)
     assert some[:wanted] == whole[:wanted]
     assert {one.ids for one in some} == {one.ids for one in whole}
-    # Nobody is asked for whom the best that is known to parse leaves no place.
+    # A hypothesis below the last wanted one that parses is not checked.
     best = sorted((at for number, at in enumerate(scores) if number not in wrong), reverse=True)
     if len(best) > wanted:
         assert all(scores[number] >= best[wanted] for number in asked)
 
 
-def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
+def test_hypotheses_are_checked_until_enough_distinct_texts_are_known() -> None:
     class Spelled:
         def text(self, ids: list[int], layout: object) -> str:
             return {0: "  ", 1: "same", 2: "same"}.get(ids[0], str(ids))
@@ -187,20 +186,20 @@ def test_verdicts_are_had_until_enough_texts_to_insert_are_known() -> None:
         asked.append(text)
         return ()
 
-    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None)  # type: ignore[arg-type]
-    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 3.0, wanted=1)
+    verdicts = SyntaxChecker(judge, HOLE, Spelled(), None, 3.0)  # type: ignore[arg-type]
+    ranked = verdicts.order(hypotheses([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]))
     assert asked == ["  ", "same", "same", "[3]"]
     assert [one.features[-2] for one in ranked][:4] == [1.0] * 4
 
 
-def test_nothing_to_choose_from_is_hopeless_only_where_that_is_a_bound() -> None:
+def test_without_proposals_a_gap_is_given_up_only_if_reject_is_above_zero() -> None:
     assert decide(Proposals(), RULE, checked(), 0.0)[0] is None
     assert decide(Proposals(), replace(RULE, reject=0.1), checked(), 0.0)[0] == []
 
 
-def test_no_canvas_is_denoised_where_the_answer_is_known(infiller: Infiller) -> None:
+def test_no_canvas_is_denoised_after_an_early_exit(infiller: Infiller) -> None:
     least = infiller.settings.show.show_threshold
-    sure = replace(RULE, accept=least, calibration=(9.0, *BY_MIDDLE[1:]))
+    sure = replace(RULE, accept=least, calibration=(9.0, *BY_FIM[1:]))
     infiller.settings = changed(infiller.settings, early_exit=sure)
     out = infiller.infill(HOLE, Budget(min_confidence=least), PATIENT)
     assert (len(out.ranked), out.stopped, out.steps, denoised(infiller)) == (1, "settled", 0, [])
@@ -210,7 +209,7 @@ def test_no_canvas_is_denoised_where_the_answer_is_known(infiller: Infiller) -> 
     assert (out.ranked, out.stopped, denoised(infiller)) == ([], "empty", [])
 
 
-def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> None:
+def test_between_the_bounds_the_fill_is_the_same_as_without_an_early_exit(infiller: Infiller) -> None:
     between = infiller.infill(HOLE, Budget(min_confidence=infiller.settings.show.show_threshold), PATIENT)
     assert denoised(infiller)
     infiller.settings = changed(infiller.settings, early_exit=None)
@@ -221,13 +220,13 @@ def test_between_the_bounds_the_fill_is_that_of_canvases(infiller: Infiller) -> 
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(min_confidence=0.5, candidates=3)])
-def test_who_asks_for_more_than_a_sure_fill_gets_canvases(infiller: Infiller, budget: Budget) -> None:
+def test_requests_for_more_than_one_sure_fill_get_canvases(infiller: Infiller, budget: Budget) -> None:
     infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     assert infiller.infill(HOLE, budget, PATIENT).ranked
     assert denoised(infiller)
 
 
-def test_a_search_that_was_broken_off_is_no_answer(infiller: Infiller) -> None:
+def test_an_interrupted_search_causes_no_early_exit(infiller: Infiller) -> None:
     infiller.settings = changed(infiller.settings, early_exit=replace(RULE, reject=1.0))
     late = infiller.infill(HOLE, Budget(min_confidence=0.5), FillObserver(interrupted=lambda: False, late=lambda: True))
     assert late.ranked
@@ -263,7 +262,7 @@ def test_the_rule_is_read_as_it_was_written_and_checked(tmp_path: Path) -> None:
 
 
 def seen(nats: float, *, early_right: bool, shown: bool, right: bool) -> Seen:
-    """A gap with two hypotheses, the first of `nats` by its middle, the other far behind it."""
+    """A gap with two hypotheses: the first with `nats` by FIM, the other with much less."""
     signs, features = torch.zeros(2, len(WEIGHTS)), torch.zeros(2, len(FEATURES))
     signs[:, WEIGHTS.index("fim")] = torch.tensor([nats, nats - 5])
     features[:, FEATURES.index("fim_sum")] = torch.tensor([nats, nats - 5])
@@ -272,8 +271,8 @@ def seen(nats: float, *, early_right: bool, shown: bool, right: bool) -> Seen:
     )
 
 
-def drawn(count: int) -> list[Seen]:
-    """Gaps whose best one is right the more often, the more likely it is; canvases change nothing."""
+def sampled(count: int) -> list[Seen]:
+    """Random gaps: the likelier the best hypothesis, the more often it is right; canvases change nothing."""
     generator, out = torch.Generator().manual_seed(0), []
     for nats in (-6 * torch.rand(count, generator=generator)).tolist():
         right = bool(torch.rand(1, generator=generator) < 1 / (1 + math.exp(-(3 + 2 * nats))))
@@ -281,15 +280,15 @@ def drawn(count: int) -> list[Seen]:
     return out
 
 
-def test_the_best_is_that_of_the_ranking_and_its_margin_is_too() -> None:
+def test_the_best_hypothesis_and_its_margin_are_by_the_ranking() -> None:
     features, right = best_of([seen(-1.0, early_right=True, shown=True, right=True)], Ranking(gap=0, suffix=0, fim=1))
     assert right.tolist() == [1.0]
     known = dict(zip(FEATURES, features[0].tolist(), strict=True))
     assert (known["fim_sum"], known["margin"]) == (-1.0, 5.0)
 
 
-def test_where_canvases_change_nothing_all_that_is_shown_is_known_early() -> None:
-    rule, figures = fit(drawn(600), 0.02)
+def test_where_canvases_change_nothing_the_fit_answers_nearly_all_shown_fills_early() -> None:
+    rule, figures = fit(sampled(600), 0.02)
     assert 0 < rule.reject < rule.accept < 1
     assert figures["of_shown"] > 0.95
     assert figures["answered_right"] == figures["right_in_the_end"]
@@ -298,11 +297,11 @@ def test_where_canvases_change_nothing_all_that_is_shown_is_known_early() -> Non
     assert (rule.ranking.gap, rule.ranking.suffix, rule.ranking.agreed) == (0, 0, 0)
 
 
-def test_where_canvases_find_better_ones_nothing_is_sure_without_them() -> None:
-    """A third of what is right in the end was not there early."""
+def test_where_canvases_find_better_fills_the_fit_accepts_nothing_early() -> None:
+    """A third of the fills that are right in the end are not found early."""
     lost = [
         replace(one, choice=replace(one.choice, right=None)) if number % 3 == 0 else one
-        for number, one in enumerate(drawn(600))
+        for number, one in enumerate(sampled(600))
     ]
     assert fit(lost, 0.02)[0].accept == 1.0
 

@@ -1,4 +1,4 @@
-"""Gap lengths read in one batch: what a score is made of, and the bias that is fitted and taken off."""
+"""Gap lengths scored in one batch: the parts of a score, and the bias that is fitted and subtracted."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_lengths_around_those_of_beams_are_tried(
     assert near_lengths((1, 2, 3, 4, 8, 16), lengths, reach) == expected
 
 
-def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(infiller: Infiller) -> None:
-    """Against one canvas at a time, by hand, with the same noise."""
+def test_a_length_s_score_is_of_the_gap_s_likeliest_tokens_and_of_the_suffix(infiller: Infiller) -> None:
+    """Against the same scores computed by hand, one canvas at a time, with the same noise."""
     model, prompt, layout = infiller.backend, infiller.prompt, infiller.prompt.lay_out(HOLE)
     assert isinstance(model, TorchCanvasBackend)
     infiller.prefix.encode(layout.prefix)
@@ -89,7 +89,7 @@ def test_a_score_is_the_gap_s_likeliest_tokens_and_how_far_the_suffix_may_stay(i
         assert read[size][1] == pytest.approx(float(sum(heads)) / each, abs=1e-4)
 
 
-def test_the_bias_is_taken_off_and_the_suffix_counts() -> None:
+def test_the_bias_is_subtracted_and_the_suffix_counts() -> None:
     plain = settings(slots=(1, 2, 4), block_slots=(4, 8))
     scores = {1: (-1.0, -2.0), 2: (-2.0, -2.0), 4: (-3.0, -2.0)}
     biased = changed(plain, length_bias=(3.0, 0.0, -2.0, 9.0, 0.0))
@@ -97,17 +97,17 @@ def test_the_bias_is_taken_off_and_the_suffix_counts() -> None:
     assert likely_lengths(scores, plain, 2, many_lines=False) == (1, 2)
     assert likely_lengths(scores, biased, 1, many_lines=False) == (4,)
     assert likely_lengths({**scores, 2: (-2.0, 0.0)}, plain, 1, many_lines=False) == (2,)
-    # The same length has another bias among those of blocks.
+    # A length has one bias among `slots` and another among `block_slots`.
     blocks = {4: (-1.0, -2.0), 8: (-2.0, -2.0)}
     assert likely_lengths(blocks, plain, 1, many_lines=True) == (4,)
     assert likely_lengths(blocks, biased, 1, many_lines=True) == (8,)
 
 
-def test_canvases_are_as_wide_as_their_layout_wants() -> None:
+def test_the_width_of_canvases_depends_on_the_layout() -> None:
     filler, asked = settings(), settings(kind="prompted", slots=(64,))
     clamped = settings(kind="clamped", slots=(1, 48), block_slots=(128, 256))
     assert [canvas_width(one, (4, 8), 256) for one in (filler, asked, clamped)] == [16, 8, 40]
-    # Short gaps see as much of the suffix as longer ones do.
+    # Canvases of short gaps have as much of the suffix as those of longer gaps.
     assert canvas_width(filler, (1, 2), 256) == 16
     assert [canvas_width(one, (200,), 256) for one in (filler, asked, clamped)] == [256, 200, 232]
     assert fitting(clamped, (1, 48, 224, 240), 256) == (1, 48, 224)
@@ -116,7 +116,7 @@ def test_canvases_are_as_wide_as_their_layout_wants() -> None:
 
 
 def test_only_likely_lengths_are_denoised(infiller: Infiller) -> None:
-    """The bias decides alone when it is large; the fill then has that many tokens."""
+    """A large bias decides the length alone; the fill then has that many tokens."""
     plain = infiller.settings
     try:
         for wanted, bias in ((2, (50.0, 0.0, 50.0, 50.0)), (5, (50.0, 50.0, 0.0, 50.0))):

@@ -1,4 +1,4 @@
-"""Lines of other files: pictures of what is found for a gap, and that a file changed is as one put there afresh."""
+"""The index of other files' lines: pictures of the lines found for a gap (‸), and changes of files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ class Shop:
 """
 PICTURES = {
     "a line's beginning": ("        self.till.‸", ["self.till.add(total)", "self.till.close()"]),
-    "the line is all there": ("return total‸", []),
+    "the line is complete already": ("return total‸", []),
     "behind a line like the one above": ("total = price_of(thing)\n\n    ‸", ["self.till.add(total)"]),
-    "behind it and begun": ("total = price_of(thing)\nself.t‸", ["self.till.add(total)", "self.till.close()"]),
-    "only what begins so behind it": ("total = price_of(thing)\nother‸", []),
-    "a line above that says nothing": ("else:\n‸", []),
+    "the same, with a beginning typed": (
+        "total = price_of(thing)\nself.t‸",
+        ["self.till.add(total)", "self.till.close()"],
+    ),
+    "the same, with another beginning typed": ("total = price_of(thing)\nother‸", []),
+    "a line above that is too short": ("else:\n‸", []),
     "nothing to go by": ("‸", []),
-    "of another beginning": ("cell‸", []),
+    "a beginning that no line has": ("cell‸", []),
 }
 
 
@@ -37,14 +40,14 @@ def found(one: LineIndex, picture: str, key: str = "here.py") -> list[str]:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_lines_that_a_gap_may_become(name: str) -> None:
+def test_lines_found_for_a_gap(name: str) -> None:
     picture, expected = PICTURES[name]
     one = LineIndex()
     one.put("shop.py", bare_lines(OTHER))
     assert found(one, picture) == expected
 
 
-def test_each_has_the_lines_around_it() -> None:
+def test_a_found_line_comes_with_the_lines_around_it() -> None:
     one = LineIndex()
     one.put("shop.py", bare_lines(OTHER))
     hole = Hole(prefix="        self.till.a", suffix="")
@@ -53,7 +56,7 @@ def test_each_has_the_lines_around_it() -> None:
     assert one.near(hole, "here.py") == (Line("self.till.add(total)", "total = price_of(item)", ""),)
 
 
-def test_a_files_own_lines_are_not_elsewhere_unless_another_has_them_too() -> None:
+def test_a_file_s_own_lines_are_found_only_if_another_file_has_them_too() -> None:
     one = LineIndex()
     one.put("here.py", bare_lines(OTHER))
     assert found(one, "return ‸") == found(one, "total = price_of(x)\n‸") == []
@@ -63,14 +66,14 @@ def test_a_files_own_lines_are_not_elsewhere_unless_another_has_them_too() -> No
     assert found(one, "return ‸") == []
 
 
-def test_lines_of_little_use_are_left_out() -> None:
+def test_very_short_and_very_long_lines_are_left_out() -> None:
     one = LineIndex()
     one.put("a.py", (")", "x = " + "1" * MAX_CHARS, "x = 1"))
     assert found(one, "x‸") == ["x = 1"]
     assert found(one, ")‸") == []
 
 
-def test_of_many_that_begin_alike_some_are_drawn_from_all_over() -> None:
+def test_many_lines_with_one_beginning_are_sampled_over_their_whole_range() -> None:
     one = LineIndex()
     one.put("a.py", tuple(f"x = {number:04}" for number in range(10 * ALIKE)))
     numbers = [int(text[4:]) for text in found(one, "x = ‸")]
@@ -79,7 +82,7 @@ def test_of_many_that_begin_alike_some_are_drawn_from_all_over() -> None:
     assert max(numbers) >= 9 * ALIKE
 
 
-def test_a_file_for_which_there_is_no_room_is_left_out() -> None:
+def test_a_file_beyond_the_limit_of_lines_is_left_out() -> None:
     one = LineIndex()
     one.put("a.py", tuple(f"a = {number}" for number in range(MAX_LINES - 1)))
     one.put("b.py", ("b = 1", "b = 2"))
@@ -95,7 +98,7 @@ TEXTS = st.lists(st.sampled_from(["aaa", "aab", "abc", "b", "bbb = 1", "bbb = 2"
 
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), TEXTS), max_size=12))
-def test_a_file_that_has_changed_is_as_one_put_there_afresh(changes: list[tuple[str, list[str]]]) -> None:
+def test_an_index_after_changes_equals_a_new_one(changes: list[tuple[str, list[str]]]) -> None:
     one, files = LineIndex(), dict[str, list[str]]()
     for key, lines in changes:
         one.put(key, lines)

@@ -1,4 +1,4 @@
-"""Part of a draft renoised: how much, where, and that the rest stays; through a random network."""
+"""Renoising a share of a draft: how many tokens, which, and that the others stay; with a random network."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_exactly_the_share_is_renoised_in_runs(count: int, share: Fraction, seed
     assert sum(free) == math.ceil(share * count)
     assert free == choose_free(count, float(share), seed)
     runs = [len(list(run)) for is_free, run in groupby(free) if is_free]
-    # As few as runs of this length can be; fewer where too little stays to part them.
+    # As few runs as possible of this length; even fewer if too few tokens stay to separate them.
     assert len(runs) == min(-(-sum(free) // RUN), count - sum(free) + 1) * (count > 0)
     assert not runs or max(runs) - min(runs) <= 1
 
 
-def test_a_share_that_floats_cannot_hold_is_not_rounded_up() -> None:
+def test_a_share_that_is_no_exact_float_is_not_rounded_up() -> None:
     assert sum(choose_free(30, 0.1, 0)) == 3
     assert 0.1 * 3 * 10 > 3
     assert sum(choose_free(10, 0.1 * 3, 0)) == 3
@@ -73,7 +73,7 @@ def test_pieces_hold_every_free_token_once_and_begin_and_end_with_one(free: list
 
 @examples(30)
 @given(SHARES, st.integers(0, 5))
-def test_frozen_tokens_survive_and_as_many_come_out_as_went_in(infiller: Infiller, share: Fraction, seed: int) -> None:
+def test_frozen_tokens_stay_and_the_number_of_tokens_too(infiller: Infiller, share: Fraction, seed: int) -> None:
     hole = replace(HOLE, strength=float(share))
     draft = drafted(infiller, hole, seed)
     assert sum(draft.free) == math.ceil(share * (len(draft.ids) - healed(infiller, draft)))
@@ -89,7 +89,7 @@ def test_frozen_tokens_survive_and_as_many_come_out_as_went_in(infiller: Infille
 
 
 def healed(infiller: Infiller, draft: Draft) -> int:
-    """How many of a draft's tokens do nothing but repeat the line end and indent before it."""
+    """How many of a draft's first tokens are only the healed line end and indent before it."""
     texts = [infiller.prompt.decode(list(draft.ids[: count + 1])) for count in range(len(draft.ids))]
     return sum(not text.strip() for text in texts)
 
@@ -101,7 +101,7 @@ def test_a_long_draft_is_rewritten_piece_by_piece(infiller: Infiller) -> None:
     assert len(draft.pieces(size)) > 3
     frames = list[Frame]()
     out = infiller.infill(hole, Budget(), replace(PATIENT, on_frame=frames.append))
-    # A piece sees what stands behind it until its own turn.
+    # A piece's canvas has the draft behind it as frozen tokens.
     behind = infiller.prompt.decode(list(draft.ids[draft.pieces(size)[0][1] :]))
     seen = "".join(cell.text for cell in frames[0].cells if cell.state == "frozen")
     assert behind.startswith(seen.lstrip())
@@ -111,7 +111,7 @@ def test_a_long_draft_is_rewritten_piece_by_piece(infiller: Infiller) -> None:
         assert any(changed[begin:end])
 
 
-def test_the_text_is_put_together_with_what_stays(infiller: Infiller) -> None:
+def test_candidates_contain_the_parts_of_the_draft_that_stay(infiller: Infiller) -> None:
     engine = Engine(infiller, name="tiny", load_ms=0.0)
     try:
         hole = replace(HOLE, strength=1 / 64)
@@ -144,7 +144,7 @@ def test_the_text_is_put_together_with_what_stays(infiller: Infiller) -> None:
     ],
 )
 @pytest.mark.parametrize("strength", [0.25, 1.0])
-def test_a_draft_renoised_nowhere_is_the_draft(
+def test_the_tokens_of_a_draft_give_back_its_text(
     infiller: Infiller, prefix: str, draft: str, suffix: str, strength: float
 ) -> None:
     hole = Hole(prefix=prefix, suffix=suffix, kind="span", draft=draft, strength=strength)
@@ -152,7 +152,7 @@ def test_a_draft_renoised_nowhere_is_the_draft(
     ids = drafted(infiller, hole).ids
     assert infiller.prompt.text(list(ids), layout) == draft
     out = infiller.infill(hole, Budget(), PATIENT)
-    # What is free must still write the text before it that healing took back.
+    # Free tokens must still begin with the text that healing took back.
     assert all(infiller.prompt.text(list(one.ids), layout).endswith(layout.append) for one in out.ranked)
     assert all(infiller.prompt.decode(list(one.ids)).startswith(layout.heal) for one in out.ranked)
 
@@ -170,7 +170,7 @@ def test_a_rewrite_that_parses_comes_first(tmp_path: Path) -> None:
     assert [one.parses for one in judged] == [True] + [False] * (len(plain) - 1)
 
 
-def test_stopping_and_time_running_out_leave_no_half_of_a_rewrite(infiller: Infiller) -> None:
+def test_a_cancelled_or_late_rewrite_gives_no_partial_result(infiller: Infiller) -> None:
     hole = replace(HOLE, strength=1.0)
     late = infiller.infill(hole, Budget(), replace(PATIENT, late=lambda: True))
     assert (late.ranked, late.stopped, late.steps) == ([], "deadline", 1)
@@ -182,7 +182,7 @@ def test_stopping_and_time_running_out_leave_no_half_of_a_rewrite(infiller: Infi
     assert infiller.infill(short, Budget(), replace(PATIENT, late=lambda: True)).ranked
 
 
-def test_a_draft_without_a_strength_is_filled_afresh(infiller: Infiller) -> None:
+def test_a_draft_without_a_strength_is_ignored(infiller: Infiller) -> None:
     afresh = replace(HOLE, strength=None)
     none = replace(HOLE, strength=None, draft="")
     ranked = [infiller.infill(hole, Budget(), PATIENT).ranked for hole in (afresh, none)]
@@ -190,12 +190,12 @@ def test_a_draft_without_a_strength_is_filled_afresh(infiller: Infiller) -> None
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.5])
-def test_a_strength_is_a_share(strength: float) -> None:
+def test_a_strength_outside_of_0_to_1_is_refused(strength: float) -> None:
     with pytest.raises(ValueError, match="at most 1"):
         Hole(prefix="", suffix="", draft="x", strength=strength)
 
 
-def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
+def test_the_autoregressive_twin_refuses_to_renoise(infiller: Infiller) -> None:
     twin = Autoregressive(infiller.backend, infiller.prompt, changed(infiller.settings, kind="fim"))
     with pytest.raises(ValueError, match="leave the strength out"):
         twin.infill(HOLE, Budget(), PATIENT)
@@ -210,7 +210,7 @@ def test_from_left_to_right_nothing_is_renoised(infiller: Infiller) -> None:
         ("filler", [], set()),
     ],
 )
-def test_a_checkpoint_says_what_it_does_well(
+def test_a_checkpoint_s_layout_or_settings_decide_its_actions(
     tmp_path: Path, layout: str, actions: list[str] | None, offered: set[str]
 ) -> None:
     rewrite_settings(tiny_checkpoint(tmp_path), kind=layout, actions=actions)

@@ -1,4 +1,4 @@
-"""What lines near by say about a gap: pictures with the gap as ‸, and that what they say is heard."""
+"""Similar lines as proposals for a gap: pictures with the gap as ‸, their evidence, and their place in the ranking."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Hole, Line
-from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_lines
+from midspan.engine.hypotheses.similar_lines import SimilarLine, similar_gaps, similar_lines
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.settings import Ranking
 from tests.engine.tiny import changed, tiny_infiller
@@ -19,13 +20,13 @@ PATIENT = FillObserver(interrupted=lambda: False, late=lambda: False)
 
 PICTURES = {
     "the same beginning": ("    self.one = parse(one)\n    self.one‸", [" = parse(one)"]),
-    "below as well": ("if found‸\nif found is None:\n", [" is None:"]),
+    "a line below": ("if found‸\nif found is None:\n", [" is None:"]),
     "the longest beginning first": (
         "return json.loads(text)\nraise ValueError(text)\nreturn json.dumps(x)\nreturn json.l‸\n",
         ["oads(text)"],
     ),
     "a word is not cut": ("sunset = 1\nset‸", []),
-    "what follows in the line is not repeated": ("call(one, two)\ncall(‸)\n", ["one, two"]),
+    "the rest of the gap's line is not repeated": ("call(one, two)\ncall(‸)\n", ["one, two"]),
     "a line between the same lines": (
         "try:\n    run()\nfinally:\n    end()\ntry:\n    ‸\nfinally:\n",
         ["run()"],
@@ -40,25 +41,25 @@ def hole(picture: str) -> Hole:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_what_lines_near_by_say(name: str) -> None:
+def test_proposals_from_lines_of_the_same_file(name: str) -> None:
     picture, expected = PICTURES[name]
     found = [one.text for one in similar_lines(hole(picture), 4)]
     assert found[: len(expected)] == expected
     assert bool(expected) == bool(found)
 
 
-def test_what_is_said_twice_comes_before_what_is_nearer() -> None:
+def test_a_text_found_twice_comes_before_a_nearer_one() -> None:
     picture = "x = first(a)\nx = first(a)\ny = 0\ny = 0\nx = other(b)\nx = ‸"
     assert [one.text for one in similar_lines(hole(picture), 2)] == ["first(a)", "other(b)"]
 
 
-def test_more_speaks_for_a_longer_likeness_and_for_a_greater_lead() -> None:
+def test_evidence_grows_with_the_common_beginning_and_with_the_lead_over_others() -> None:
     def evidence(picture: str) -> float:
         return similar_lines(hole(picture), 2)[0].evidence
 
     alone, longer = "value = parse(one)\n\nvalue = ‸", "the_value = parse(one)\n\nthe_value = ‸"
-    rival = "value = other(two)\nvalue = parse(one)\n\nvalue = ‸"
-    assert 0 < evidence(rival) < evidence(alone) < evidence(longer)
+    contested = "value = other(two)\nvalue = parse(one)\n\nvalue = ‸"
+    assert 0 < evidence(contested) < evidence(alone) < evidence(longer)
     assert evidence("f(1)\ng(2)\nh(‸") == 0
 
 
@@ -66,7 +67,7 @@ def elsewhere(picture: str, *others: Line) -> list[SimilarLine]:
     return similar_lines(replace(hole(picture), other_lines=others), 4)
 
 
-def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness() -> None:
+def test_lines_of_other_files_count_as_lines_of_the_same_file_but_for_distance() -> None:
     picture = "total = price_of(thing)\n‸\nreturn total"
     twin = Line("self.add(total)", "total = price_of(item)", "return total")
     [one, other] = elsewhere(f"x = 1\n{picture}", Line("self.drop(total)", "", ""), twin)[:2]
@@ -78,7 +79,7 @@ def test_lines_of_other_files_count_as_those_near_by_do_but_for_their_nearness()
     assert near.evidence > far.evidence > 0
 
 
-def test_what_is_said_near_by_and_elsewhere_has_more_evidence() -> None:
+def test_a_text_found_in_this_file_and_in_others_has_more_evidence() -> None:
     picture = "value = parse(one)\nvalue = other(two)\nvalue = ‸"
     near = {one.text: one.evidence for one in similar_lines(hole(picture), 4)}
     both = {one.text: one.evidence for one in elsewhere(picture, Line("value = parse(one)", "", ""))}
@@ -87,7 +88,7 @@ def test_what_is_said_near_by_and_elsewhere_has_more_evidence() -> None:
     assert both["other(two)"] == pytest.approx(near["other(two)"], abs=0.2)
 
 
-def test_a_line_elsewhere_goes_as_far_as_the_gap() -> None:
+def test_a_line_of_another_file_is_cut_at_the_end_of_the_gap() -> None:
     [one] = elsewhere("call(‸)\n", Line("call(one, two)", "", ""))
     assert one.text == "one, two"
 
@@ -96,7 +97,7 @@ LINES = st.lists(st.text("ab (.=", max_size=8), max_size=6).map("\n".join)
 
 
 @given(prefix=LINES, suffix=LINES, count=st.integers(0, 4))
-def test_each_is_distinct_within_one_line_and_stands_in_the_text(prefix: str, suffix: str, count: int) -> None:
+def test_proposals_are_distinct_single_lines_of_the_text(prefix: str, suffix: str, count: int) -> None:
     found = [one.text for one in similar_lines(Hole(prefix=prefix, suffix=suffix), count)]
     assert len(found) == len(set(found)) <= count
     for text in found:
@@ -105,7 +106,7 @@ def test_each_is_distinct_within_one_line_and_stands_in_the_text(prefix: str, su
         assert text in prefix or text in suffix
 
 
-def test_the_engine_ranks_them_with_what_the_canvas_came_to(tmp_path: Path) -> None:
+def test_the_engine_ranks_similar_lines_with_canvases(tmp_path: Path) -> None:
     infiller = tiny_infiller(tmp_path)
     asked = hole("left = parse(one, two)\nright = ‸\n")
     alone = infiller.infill(asked, Budget(), PATIENT)
@@ -116,18 +117,31 @@ def test_the_engine_ranks_them_with_what_the_canvas_came_to(tmp_path: Path) -> N
         return {infiller.prompt.text(list(one.ids), both.layout) for one in out.ranked}
 
     assert texts(both) == texts(alone) | {"parse(one, two)"}
-    # With such a weight the evidence decides.
+    # With this weight the evidence decides.
     assert infiller.prompt.text(list(both.ranked[0].ids), both.layout) == "parse(one, two)"
-    drawn, nearby = both.ranked[0].features[5:7]
+    drawn, similar = both.ranked[0].features[5:7]
     assert drawn == 0
-    assert nearby > 0
+    assert similar > 0
     assert {one.features[5:7] for one in alone.ranked} == {(1.0, 0.0)}
 
 
-def test_what_is_longer_than_all_slots_is_renoised_as_a_whole(tmp_path: Path) -> None:
+def test_a_similar_line_is_a_gap_if_it_is_short_enough_and_healing_allows_its_first_token(tmp_path: Path) -> None:
+    asked, prompt = hole("left = parse(one, two)\nright = ‸\n"), tiny_infiller(tmp_path).prompt
+    layout = prompt.lay_out(asked)
+    [(gap, evidence)] = similar_gaps(asked, 1, prompt, layout.heal, 32).items()
+    assert prompt.text(list(gap), layout) == "parse(one, two)"
+    assert evidence == similar_lines(asked, 1)[0].evidence
+    assert list(similar_gaps(asked, 1, prompt, layout.heal, len(gap))) == [gap]
+    assert similar_gaps(asked, 1, prompt, layout.heal, len(gap) - 1) == {}
+    assert similar_gaps(asked, 0, prompt, layout.heal, 32) == {}
+    prompt.allowed_first = lambda heal: torch.arange(prompt.vocab_size) != gap[0]  # type: ignore[method-assign]
+    assert similar_gaps(asked, 1, prompt, layout.heal, 32) == {}
+
+
+def test_a_similar_line_longer_than_all_slots_is_renoised_as_a_whole(tmp_path: Path) -> None:
     infiller = tiny_infiller(tmp_path, slots=(1,), similar_lines=4, ranking=Ranking(evidence=100.0, syntax=0.0))
     infiller.judge = lambda _, fill: ((0, len(fill)),)
     out = infiller.infill(hole("left = parse(one, two)\nright = ‸\n"), Budget(), PATIENT)
-    # One from the canvas and one from the line near by; the others are what denoising that again came to.
+    # One is from the canvas and one is the similar line; the others come from renoising that.
     assert len(out.ranked) > 2
     assert sum(one.features[6] > 0 for one in out.ranked) == 1

@@ -1,4 +1,4 @@
-"""The released checkpoint's two layouts, with a stand-in for its tokenizer: turns, canvases, and what is cut off."""
+"""The released checkpoint's two layouts, with a stand-in for its tokenizer: turns, canvases, and cutting answers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def picture(text: str, kind: GapKind = "rest_of_line") -> Hole:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("request_text", ["Fill it.", "x = 1\n\n    y  = '<turn|>'\nétude ▁ 漢"])
-def test_a_question_is_what_the_template_makes_of_it(
+def test_a_request_has_the_tokens_of_the_chat_template(
     infillers: dict[str, Infiller], tmp_path: Path, request_text: str
 ) -> None:
     prompt = prompt_of(infillers, "prompted")
@@ -73,11 +73,11 @@ def test_a_question_is_what_the_template_makes_of_it(
         asked, chat_template=TEMPLATE, add_generation_prompt=True, tokenize=True, return_dict=False
     )
     assert prompt.question(prompt.encode(request_text.replace("<turn|>", ""))) == rendered
-    # A turn's end that the user's text spells ends nothing.
+    # An end of turn that the user's text spells is no special token.
     assert prompt.question(prompt.encode(request_text)).count(SPECIAL.index("<turn|>")) == 1
 
 
-def test_prompted_shows_the_file_and_begins_the_gap_s_line(infillers: dict[str, Infiller]) -> None:
+def test_prompted_shows_the_file_and_answers_from_the_gap_s_line_on(infillers: dict[str, Infiller]) -> None:
     prompt = prompt_of(infillers, "prompted")
     layout = prompt.lay_out(HOLE)
     text = shown(prompt, layout.prefix)
@@ -87,13 +87,13 @@ def test_prompted_shows_the_file_and_begins_the_gap_s_line(infillers: dict[str, 
     _, answer = text.split("<turn|>\n")
     assert answer + layout.heal == f"<|turn>model\n<|channel>thought\n<channel|>```python\n{head}"
     assert layout.heal
-    # The answer closes its block itself, a draft that is renoised does not.
+    # An answer writes its closing fence itself; behind a renoised draft the fence is frozen.
     assert shown(prompt, layout.suffix) == "<turn|>"
     drafted = prompt.lay_out(replace(HOLE, draft="ice > 0:", strength=0.5))
     assert shown(prompt, drafted.suffix) == "\n```<turn|>"
 
 
-def test_clamped_shows_how_the_file_ends_and_begins_the_file(infillers: dict[str, Infiller]) -> None:
+def test_clamped_shows_how_the_file_ends_and_answers_with_the_file(infillers: dict[str, Infiller]) -> None:
     prompt = prompt_of(infillers, "clamped")
     layout = prompt.lay_out(HOLE)
     text = shown(prompt, layout.prefix)
@@ -109,14 +109,14 @@ def test_clamped_shows_how_the_file_ends_and_begins_the_file(infillers: dict[str
     assert "ends" not in shown(prompt, last.prefix)
 
 
-def test_a_checkpoint_may_want_no_empty_thought(tmp_path: Path) -> None:
+def test_empty_thinking_can_be_switched_off(tmp_path: Path) -> None:
     chat_checkpoint(tmp_path, kind="prompted", empty_thinking=False)
     prompt = ChatPrompt(tmp_path / "tokenizer.json", read_settings(tmp_path).layout)
     assert "<turn|>\n<|turn>model\n```python\n" in shown(prompt, prompt.lay_out(HOLE).prefix)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_file_with_code_blocks_stands_in_a_longer_one(infillers: dict[str, Infiller], layout: str) -> None:
+def test_a_file_with_code_fences_is_shown_within_longer_ones(infillers: dict[str, Infiller], layout: str) -> None:
     prompt = prompt_of(infillers, layout)
     asked = picture("Text:\n\n‸\n\n````sh\nls\n````\n", "span")
     laid = prompt.lay_out(asked)
@@ -129,7 +129,7 @@ def test_a_file_with_code_blocks_stands_in_a_longer_one(infillers: dict[str, Inf
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) -> None:
-    """Ends of turns are what a network of noise likes as much as anything: it has few other tokens here."""
+    """Ends of turns are made the likeliest tokens of a random network; a rewrite must not contain them."""
     infiller = load_infiller(str(chat_checkpoint(tmp_path, kind=layout)), "cpu")
     ends = [SPECIAL.index(name) for name in ("<turn|>", "<eos>", "<pad>")]
     assert isinstance(infiller.backend, TorchCanvasBackend)
@@ -144,7 +144,7 @@ def test_a_draft_is_renoised_and_never_cut_short(tmp_path: Path, layout: str) ->
         assert {len(one.ids) for one in ranked} == {len(infiller.prompt.encode(laid.heal + draft))}
 
 
-def test_steps_are_the_checkpoint_s_unless_fewer_are_asked_for(infillers: dict[str, Infiller]) -> None:
+def test_steps_are_the_checkpoint_s_unless_the_budget_has_fewer(infillers: dict[str, Infiller]) -> None:
     for asked, run in ((None, 16), (3, 3), (40, 16)):
         frames = list[Frame]()
         infillers["prompted"].infill(HOLE, Budget(steps=asked), replace(PATIENT, on_frame=frames.append))
@@ -152,7 +152,7 @@ def test_steps_are_the_checkpoint_s_unless_fewer_are_asked_for(infillers: dict[s
 
 
 def test_placeholders_of_the_vocabulary_are_banned(tmp_path: Path) -> None:
-    """Gemma's have no flag, so that only their text tells."""
+    """Gemma's placeholders have no flag: they are known by their text."""
     stand_in(file := tmp_path / "tokenizer.json")
     made = json.loads(file.read_text())
     taken = {"re": "<unused7>", "it": "[multimodal]"}
@@ -177,7 +177,7 @@ def test_context_comes_first_and_long_texts_are_cut(tmp_path: Path, layout: str)
     assert len(prompt.lay_out(hole).prefix) < 500
 
 
-def test_the_mark_of_a_gap_is_none_of_the_file_s() -> None:
+def test_the_mark_of_a_gap_does_not_occur_in_the_file() -> None:
     assert marker(Hole(prefix="a", suffix="b")) == "<gap>"
     assert marker(Hole(prefix="<gap>", suffix="<gap1>")) == "<gap2>"
 
@@ -222,12 +222,12 @@ def test_a_clamped_gap_that_echoes_the_suffix_is_cut(infillers: dict[str, Infill
     prompt = prompt_of(infillers, "clamped")
     layout = prompt.lay_out(picture("total = ‸, end\n"))
     assert prompt.text(prompt.encode(layout.heal + "sum(items), end"), layout) == "sum(items)"
-    # Marks alone may well stand there twice.
+    # Brackets alone may be repeated rightly.
     layout = prompt.lay_out(picture("print(f(‸))\n"))
     assert prompt.text(prompt.encode(layout.heal + "(1))"), layout) == "(1))"
 
 
-def test_a_code_block_of_the_text_itself_is_no_fence() -> None:
+def test_backticks_within_a_line_are_no_fence() -> None:
     assert up_to_the_fence("a\n  b ``` c\n```\nd") == "a\n  b ``` c"
 
 
@@ -262,8 +262,8 @@ def test_a_fill_from_start_to_finish(infillers: dict[str, Infiller], layout: str
         engine.close()
     assert (fill.text, fill.steps) == (again.text, again.steps)
     assert [one.text for one in fill.candidates] == [one.text for one in again.candidates]
-    # The second reads a cache where the first encodes: logits within 1e-4, as in the parity tests, and a confidence
-    # moves by a quarter of its log-odds at most.
+    # The second fill reads from the cache what the first encodes: logits agree within 1e-4, as in the parity tests, and
+    # a confidence moves by at most a quarter of its log-odds.
     for one, other in zip(fill.candidates, again.candidates, strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
     assert engine.about.layout == layout
@@ -275,7 +275,7 @@ def test_a_fill_from_start_to_finish(infillers: dict[str, Infiller], layout: str
         {"settled", "free"} if layout == "prompted" else {"settled", "free", "frozen"}
     )
     assert any(cell.state == "frozen" for cell in cells) == (layout == "clamped")
-    # A clamped fill has read all lengths in one forward before the first step.
+    # A clamped fill has scored all lengths in one forward pass before the first step.
     assert frames[-1].step + (layout == "clamped") == fill.steps or kind == "span"
 
 
@@ -289,8 +289,8 @@ def test_frozen_tokens_are_never_changed(infillers: dict[str, Infiller]) -> None
         assert (HOLE.suffix + "```").startswith(frozen)
 
 
-def test_a_key_more_encodes_only_the_end(infillers: dict[str, Infiller]) -> None:
-    """In `clamped` what is typed stands last; in `prompted` the text behind the gap is read anew."""
+def test_one_more_key_encodes_only_the_end(infillers: dict[str, Infiller]) -> None:
+    """In `clamped` the typed text is last in the prompt; in `prompted` the suffix behind the gap is encoded again."""
     for layout, share in (("clamped", 0.2), ("prompted", 0.9)):
         infiller = infillers[layout]
         infiller.prefix.encode(infiller.prompt.lay_out(HOLE).prefix)
@@ -302,7 +302,7 @@ CLAMPED = {"layout": {"kind": "clamped"}}
 
 
 class TestSettings:
-    def test_without_a_midspan_json_it_is_the_release(self, tmp_path: Path) -> None:
+    def test_a_folder_without_midspan_json_has_the_release_s_settings(self, tmp_path: Path) -> None:
         found = read_settings(chat_checkpoint(tmp_path))
         assert (found.layout.kind, found.layout.filler_id, found.quantize) == ("prompted", -1, "none")
         assert found.show.show_threshold == 0.0
@@ -310,7 +310,7 @@ class TestSettings:
         assert (plan.t_min, plan.t_max, plan.entropy_bound, plan.confidence_threshold) == (0.4, 0.8, 0.1, 0.005)
         assert isinstance(load_infiller(str(tmp_path), "cpu"), Infiller)
 
-    def test_a_midspan_json_names_only_what_differs(self, tmp_path: Path) -> None:
+    def test_midspan_json_may_have_only_the_keys_that_differ(self, tmp_path: Path) -> None:
         found = read_settings(chat_checkpoint(tmp_path, kind="clamped", steps=5, slots=[2, 4]))
         assert (found.layout.kind, found.denoise.steps, found.denoise.draws) == ("clamped", 5, 2)
         assert found.layout.slots == (2, 4)
@@ -326,7 +326,7 @@ class TestSettings:
             ({"layout": {"kind": "sideways"}}, 'layout.kind is "sideways"; give "filler" or'),
         ],
     )
-    def test_what_does_not_fit_is_named(self, tmp_path: Path, values: dict[str, Any], said: str) -> None:
+    def test_an_unusable_setting_is_named(self, tmp_path: Path, values: dict[str, Any], said: str) -> None:
         (tmp_path / "midspan.json").write_text(json.dumps(values))
         with pytest.raises(CheckpointError) as refused:
             read_settings(tmp_path)
@@ -341,7 +341,7 @@ class TestSettings:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_ids_beyond_the_tokenizer_never_come(tmp_path: Path, layout: str) -> None:
+def test_ids_that_the_tokenizer_lacks_are_never_written(tmp_path: Path, layout: str) -> None:
     infiller = load_infiller(str(chat_checkpoint(tmp_path, more_ids=300, kind=layout)), "cpu")
     assert infiller.prompt.vocab_size == infiller.backend.vocab_size
     known = infiller.prompt.vocab_size - 300

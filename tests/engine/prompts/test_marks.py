@@ -1,4 +1,4 @@
-"""Holes between a tokenizer's own marks: as training laid them out, in each model's order, never spelled by a file."""
+"""Prompts with a tokenizer's own FIM marks: laid out as in training, in each model's order, safe from a file's text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prompt_of(folder: Path, made: Tokenizer | None = None, layout: MarksLayout =
 
 
 def with_marks(*names: str) -> Tokenizer:
-    """The tiny tokenizer with the tokens of some templates, which it does not call special."""
+    """The tiny tokenizer with the tokens of some templates, added as tokens that are not special."""
     made = tokenizer(["<|startoftext|>", "<|padding|>", "<|unknown|>"])
     marks = {mark for name in names for mark in templates()[name].needed}
     made.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in sorted(marks)])
@@ -44,12 +44,12 @@ def id_of(prompt: MarksPrompt, mark: str) -> int:
 
 
 def spelled(prompt: MarksPrompt, ids: list[int]) -> str:
-    """Ids as text, marks and all."""
+    """Ids as text, with marks."""
     return prompt._tokenizer.decode(ids, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("at", [120, 133, 140, 165, 181])
-def test_a_hole_is_laid_out_as_training_did(tmp_path: Path, at: int) -> None:
+def test_a_hole_is_laid_out_as_in_training(tmp_path: Path, at: int) -> None:
     prompt, end = prompt_of(tmp_path), SOURCE.index("\n", at)
     builder = RowBuilder(Prompt(tmp_path / "tokenizer.json", prefix_tokens=400, filler_id=0), RowRecipe(tokens=768))
     text = Text(language="python", package="p", path="p.py", text=SOURCE)
@@ -64,7 +64,7 @@ def test_a_hole_is_laid_out_as_training_did(tmp_path: Path, at: int) -> None:
     assert prompt.text(row.ids[row.gap : -1], layout) == SOURCE[at:end]
 
 
-def test_the_parts_stand_in_the_order_of_the_model(tmp_path: Path) -> None:
+def test_the_parts_have_the_model_s_order(tmp_path: Path) -> None:
     hole = Hole(prefix="a = 1\nb = ", suffix="\nc = 3\n")
     qwen = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout())
     assert spelled(qwen, qwen.lay_out(hole).prefix) == ("<|fim_prefix|>a = 1\n<|fim_suffix|>\nc = 3\n<|fim_middle|>b =")
@@ -77,7 +77,7 @@ def test_the_parts_stand_in_the_order_of_the_model(tmp_path: Path) -> None:
     assert deepseek.lay_out(hole).heal == qwen.lay_out(hole).heal == " "
 
 
-def test_context_stands_in_front_as_whole_files(tmp_path: Path) -> None:
+def test_context_comes_first_as_whole_files(tmp_path: Path) -> None:
     prompt = prompt_of(tmp_path, layout=MarksLayout(template="smollm2-continued", context_tokens=24))
     near, far = "def near(): pass", "def far(): pass\n" * 9
     hole = Hole(prefix="x = ", suffix="\n", context=(far, near))
@@ -87,12 +87,12 @@ def test_context_stands_in_front_as_whole_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, marks in templates().items() if not marks.by_name])
-def test_a_tokenizer_is_known_by_its_tokens(tmp_path: Path, name: str) -> None:
+def test_the_template_is_recognised_by_the_tokenizer_s_tokens(tmp_path: Path, name: str) -> None:
     prompt = prompt_of(tmp_path, with_marks(name), MarksLayout())
     assert prompt.marks == templates()[name]
 
 
-def test_marks_that_mean_something_else_elsewhere_are_taken_by_name_alone(tmp_path: Path) -> None:
+def test_ambiguous_marks_are_used_only_if_their_template_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"of no model that is known here; give layout\.template") as refused:
         prompt_of(tmp_path, layout=MarksLayout())
     assert "\n" not in str(refused.value)
@@ -105,7 +105,7 @@ def test_marks_that_mean_something_else_elsewhere_are_taken_by_name_alone(tmp_pa
         (MarksLayout(template="codellama"), "no token ▁<PRE>, which layout needs; give other marks"),
     ],
 )
-def test_marks_that_are_not_there_are_named(tmp_path: Path, layout: MarksLayout, said: str) -> None:
+def test_unknown_templates_and_missing_marks_are_named(tmp_path: Path, layout: MarksLayout, said: str) -> None:
     with pytest.raises(CheckpointError, match=said):
         prompt_of(tmp_path, layout=layout)
 
@@ -121,7 +121,7 @@ def test_no_text_spells_a_mark_and_no_gap_holds_one(tmp_path: Path) -> None:
     assert prompt.cell_text(known) == ""
 
 
-def test_ids_that_only_the_network_has_are_never_written(tmp_path: Path) -> None:
+def test_ids_that_the_tokenizer_lacks_are_never_written(tmp_path: Path) -> None:
     made = tokenizer()
     made.save(str(tmp_path / "tokenizer.json"))
     prompt = MarksPrompt.open(tmp_path, CONTINUED, made.get_vocab_size() + 5)
@@ -142,7 +142,7 @@ def test_a_line_ends_where_its_text_does(tmp_path: Path, kind: GapKind, text: st
 
 
 def llama_tokenizer() -> Tokenizer:
-    """As Llama's own: a blank is put before every text and taken away again."""
+    """A tokenizer as Llama's own, which puts a space before every text and removes it in decoding."""
     made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
     made.train_from_iterator([SOURCE.replace(" ", "▁")], trainer)
@@ -161,7 +161,7 @@ def llama_tokenizer() -> Tokenizer:
     return made
 
 
-def test_no_blank_is_put_between_the_parts_of_a_text(tmp_path: Path) -> None:
+def test_no_space_is_added_between_the_parts_of_a_text(tmp_path: Path) -> None:
     prompt = prompt_of(tmp_path, llama_tokenizer(), MarksLayout())
     assert prompt.marks == templates()["codellama"]
     for text in ("def f():\n    return 1", "    x", "x", " x"):

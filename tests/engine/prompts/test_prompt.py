@@ -1,4 +1,4 @@
-"""What of a long text becomes tokens, and what stays as it was from key to key."""
+"""Tokenizing long texts: which part near the gap becomes tokens, and how little is tokenized again per key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prompt_of(tokens: int) -> Prompt:
 
 
 @given(st.integers(0, len(TEXT)))
-def test_the_tokens_before_a_gap_are_those_of_the_whole_text(at: int) -> None:
+def test_the_tokens_before_a_gap_are_the_last_ones_of_the_whole_text(at: int) -> None:
     near, whole = (prompt.lay_out(Hole(prefix=TEXT[:at], suffix="")) for prompt in (prompt_of(NEAR), prompt_of(WHOLE)))
     bos, *ids = near.prefix
     assert near.heal == whole.heal
@@ -37,7 +37,7 @@ def test_the_tokens_before_a_gap_are_those_of_the_whole_text(at: int) -> None:
 
 
 @given(st.integers(0, len(TEXT)), st.lists(st.integers(-3, 40), min_size=1, max_size=12))
-def test_what_is_typed_has_the_tokens_of_the_text_as_a_whole(at: int, keys: list[int]) -> None:
+def test_a_text_typed_in_keys_has_the_tokens_of_the_whole_text(at: int, keys: list[int]) -> None:
     prompt = prompt_of(WHOLE)
     for key in keys:
         at = min(len(TEXT), max(0, at + key))
@@ -47,7 +47,7 @@ def test_what_is_typed_has_the_tokens_of_the_text_as_a_whole(at: int, keys: list
         assert prompt.decode(layout.prefix) == TEXT[:healed]
 
 
-def test_from_key_to_key_only_the_line_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_tokenizes_only_the_line_again(monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = Prompt(TOKENIZER, prefix_tokens=WHOLE, filler_id=3)
     prompt.lay_out(Hole(prefix=TEXT[:5000], suffix=""))
     assert prompt._before[0].count("\n") > 50
@@ -78,7 +78,7 @@ def test_far_text_is_left_out_in_steps() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["\n    return total\n", "", "y = 2\n"])
-def test_the_text_behind_the_gap_is_encoded_once_while_it_stays(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suffix_is_encoded_once_while_it_does_not_change(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt, encoded = prompt_of(NEAR), list[str]()
     encode = prompt.encode
 

@@ -1,4 +1,4 @@
-"""Confidence: the fit finds known weights, the threshold keeps its promise, a run becomes a checkpoint that loads."""
+"""Confidence: the fit finds known weights, the threshold keeps its precision, a run becomes a checkpoint that loads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
     assert threshold(confidence, torch.zeros(100), 0.5) == 0.9
 
 
-def test_a_fill_is_judged_by_the_half_that_it_is_not_in() -> None:
+def test_a_fill_s_confidence_comes_from_a_fit_on_the_other_half() -> None:
     generator = torch.Generator().manual_seed(3)
     features, right = torch.randn(60, len(FEATURES), generator=generator), torch.rand(60, generator=generator).round()
     confidence = by_the_other_half(features, right)
@@ -61,7 +61,7 @@ def test_a_fill_is_judged_by_the_half_that_it_is_not_in() -> None:
     assert bool(changed[30:].any())
 
 
-def test_a_feature_is_worth_what_it_costs_to_do_without_it() -> None:
+def test_the_worth_of_a_feature_is_the_cost_of_a_fit_without_it() -> None:
     generator = torch.Generator().manual_seed(4)
     features = torch.randn(400, len(FEATURES), generator=generator)
     right = (features[:, FEATURES.index("end")] > 0).float()
@@ -75,14 +75,14 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
     tiny_checkpoint(tmp_path)
     text = "def f(a):\n    return a + 1\n\n\nvalue = f(2)\n"
     (tmp_path / "heldout.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    judged = list[str]()
+    checked = list[str]()
 
     def judge(hole: Hole, fill: str) -> tuple[tuple[int, int], ...]:
-        judged.append(fill)
+        checked.append(fill)
         return ()
 
     row = calibrate(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=12, seed=0), 0.6, judge)
-    assert judged
+    assert checked
     settings = read_settings(tmp_path).show
     assert (len(settings.calibration), settings.show_threshold) == (len(FEATURES) + 1, row["show_threshold"])
     pairs = json.loads((tmp_path / "calibration.json").read_text())
@@ -93,7 +93,7 @@ def test_calibration_is_written_where_the_engine_reads_it(tmp_path: Path) -> Non
     )
 
 
-def test_heldout_holes_join_to_the_file(tmp_path: Path) -> None:
+def test_prefix_truth_and_suffix_of_a_heldout_hole_are_the_file(tmp_path: Path) -> None:
     text = "def f(a):\n    # a note\n    return a + 1\n\n\nvalue = f(2)\n"
     file = tmp_path / "heldout.jsonl"
     file.write_text(json.dumps({"text": text}) + "\n")
@@ -118,7 +118,7 @@ def test_a_run_becomes_a_checkpoint_that_loads(tmp_path: Path) -> None:
     load_weights(loaded, tmp_path / "out", torch.float32, torch.device("cpu"))
     for name, parameter in loaded.named_parameters():
         exact = run.masters[name].detach()
-        # int8 rounds to half a 127th of a row's largest value, which float32 has to multiply again.
+        # int8 rounds by at most half a 127th of a row's largest value; the product in float32 adds a little.
         limit = exact.abs().amax() * 0.501 / 127
         assert float((parameter.detach().float() - exact).abs().max()) <= float(limit)
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 10_000_000

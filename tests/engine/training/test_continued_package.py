@@ -1,4 +1,4 @@
-"""A continued checkpoint as it is shipped: small files, settings that it is asked by, and what fewer bits cost."""
+"""Packaging a continued checkpoint: small files, settings for its prompt, and the cost of fewer bits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_of(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_package_is_filled_with_as_training_asked(tmp_path: Path, bits: Bits) -> None:
+def test_a_package_is_small_and_fills_gaps(tmp_path: Path, bits: Bits) -> None:
     row = package(run_of(tmp_path / "run"), tmp_path / "out", bits)
     assert (row["bits"], row["files"], row["from"]) == (bits, 1, str(tmp_path / "run" / "checkpoint"))
     assert row["bytes"] < (tmp_path / "run/checkpoint/model.safetensors").stat().st_size / 2
@@ -43,7 +43,7 @@ def test_a_package_is_filled_with_as_training_asked(tmp_path: Path, bits: Bits) 
     assert sizes(network)["parameters"] == sizes(open_llama(tmp_path / "run/checkpoint"))["parameters"]
 
 
-def test_what_fewer_bits_cost_is_measured_on_the_same_gaps(tmp_path: Path) -> None:
+def test_the_cost_of_fewer_bits_is_measured_on_the_same_gaps(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", spread=0.3)
     corpus = Corpus([Text(language="python", package="p", path="p.py", text=SOURCE)])
     exact = measure(source, corpus, 6)
@@ -54,7 +54,7 @@ def test_what_fewer_bits_cost_is_measured_on_the_same_gaps(tmp_path: Path) -> No
     assert off[0] < off[1]
 
 
-def test_a_package_that_is_too_large_or_the_checkpoint_itself_is_refused(
+def test_a_package_that_is_too_large_or_would_overwrite_its_source_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_checkpoint(tmp_path / "source", spread=0.3)

@@ -1,4 +1,4 @@
-"""Continuing a tiny base: what a run learns, saves and takes up again."""
+"""Continued training of a tiny base: learning, saving, resuming, measuring."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ from tests.engine.llama_tiny import SOURCE, write_checkpoint
 
 SHORT = RowRecipe(tokens=80, longest_gap=24, suffix_tokens=16)
 LONG = RowRecipe(tokens=160, longest_gap=48, suffix_tokens=32)
-# A step is a minute on the clock of these tests: steps 0 to 7 have short rows, and long ones follow.
+# On these tests' clock a step takes a minute: steps 0 to 7 have short rows, later ones long rows.
 RECIPE = Recipe(
     minutes=12, short=SHORT, long=LONG, batch_tokens=320, positions=96, rate=3e-3, warmup_steps=2, save_minutes=3,
     measure_minutes=5, measure_rows=2,
@@ -57,7 +57,7 @@ def signals() -> Iterator[None]:
 
 
 def minutes() -> Callable[[], float]:
-    """A clock that is a minute on each time it is read."""
+    """A clock that advances by a minute whenever it is read."""
     ticks = count(step=60)
     return lambda: float(next(ticks))
 
@@ -92,7 +92,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_stopped(
         assert torch.equal(expected, weights(again)[name]), name
 
 
-def test_it_learns_and_the_exported_folder_opens(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_run_learns_and_its_exported_folder_opens(base: Path, corpus: Corpus, tmp_path: Path) -> None:
     run = begun(base, corpus, tmp_path / "run", replace(RECIPE, minutes=60, rate=1e-2))
     first = run.step()
     for _ in range(59):
@@ -145,7 +145,7 @@ def test_sigterm_saves_and_ends(base: Path, corpus: Corpus, tmp_path: Path) -> N
     assert (run.out / STATE).exists()
 
 
-def test_a_kill_while_the_state_is_written_leaves_the_older_one(
+def test_a_kill_while_the_state_is_written_leaves_the_older_state(
     base: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begun(base, corpus, tmp_path / "run")
@@ -163,16 +163,16 @@ def test_a_kill_while_the_state_is_written_leaves_the_older_one(
     assert begun(base, corpus, tmp_path / "run").progress.step == 1
 
 
-def test_attention_by_products_is_the_networks_own(base: Path) -> None:
+def test_short_and_long_attention_agree(base: Path) -> None:
     network = open_llama(base)
     with torch.no_grad():
         x, rope = torch.randn(2, 21, 32), rotations(network.config, 0, 21, torch.float32)
         for layer in network.model.blocks():
-            # float32 sums of at most 48 products of order one, twice, in another order: 48 * 2 * 2**-24 * 4.
+            # float32 sums of at most 48 products of order one, twice, in different order: 48 * 2 * 2**-24 * 4.
             torch.testing.assert_close(short_layer(layer, x, rope), long_layer(layer, x, rope), atol=3e-5, rtol=3e-5)
 
 
-def test_heldout_gaps_are_the_same_every_time_and_are_measured(base: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_heldout_gaps_are_always_the_same_and_their_losses_fall(base: Path, corpus: Corpus, tmp_path: Path) -> None:
     assert heldout_gaps(corpus, "python", 6) == heldout_gaps(corpus, "python", 6)
     run = begun(base, corpus, tmp_path / "run", replace(RECIPE, minutes=150, rate=1e-2))
     untaught = gap_losses(run.network, run.builder(), corpus, 8)["python"]

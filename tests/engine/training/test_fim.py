@@ -1,4 +1,4 @@
-"""Fill-in-the-middle rows are what they say, are learnt as inference reads them, and make a twin that fills."""
+"""Fill-in-the-middle training: documents of its rows, its loss, resuming, and a twin that fills gaps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILLER, BOS, FIRST, LINE = 3, 2, 10, 12
 
 
 def sampler_of(folder: Path, breaks: frozenset[int], seed: int, length: int = 4000) -> FimSampler:
-    """A stream of `length` ids that tell where they stand, every twelfth a line end, with files ended at `breaks`."""
+    """A stream of `length` ids that encode their position, every twelfth a line end, with files ended at `breaks`."""
     ids = np.arange(FIRST, FIRST + length, dtype=np.uint16)
     for place in breaks:
         ids[place : place + 2] = EOS_ID, BOS
@@ -44,7 +44,7 @@ def sampler_of(folder: Path, breaks: frozenset[int], seed: int, length: int = 40
 
 
 def documents_of(batch: FimBatch, row: int) -> list[tuple[list[int], list[bool]]]:
-    """The row's documents, and which of their ids are the middle's."""
+    """The row's documents, each as its ids and which of them are the middle's."""
     places, ids, middle = (column[row].tolist() for column in (batch.place, batch.ids, batch.middle))
     starts = [i for i, place in enumerate(places) if place == 0] + [len(ids)]
     assert starts[0] == 0
@@ -76,7 +76,7 @@ def test_a_document_is_suffix_prefix_middle_of_one_place_in_one_file(
             assert (ids[0], ids[-1]) == (BOS, EOS_ID)
             assert 1 <= len(gap) <= LONGEST_MIDDLE
             assert len(suffix) <= SUFFIX_TOKENS
-            # The gap's ids tell where they stand, so what is around them is known.
+            # The gap's ids encode their position, so the text around them is known.
             begin = gap[0] - FIRST
             assert gap == stream[begin : begin + len(gap)]
             assert not {EOS_ID, BOS} & {*gap}
@@ -86,7 +86,7 @@ def test_a_document_is_suffix_prefix_middle_of_one_place_in_one_file(
             if number < len(documents) - 1:
                 assert BOS not in prefix
             else:
-                # Only what fills the row up may reach into the file before.
+                # Only the last document, which fills the row up, may reach into the file before.
                 assert BOS not in prefix[SHORTEST_PREFIX + LONGEST_MIDDLE + 3 :]
 
 
@@ -120,7 +120,7 @@ def test_the_loss_is_that_of_each_document_read_alone(folder: Path) -> None:
     torch.testing.assert_close(middle_loss, value[middle_rows].mean(), atol=1e-4, rtol=1e-4)
 
 
-def test_the_fim_phase_learns_and_resumes_where_it_stood(tmp_path: Path) -> None:
+def test_the_fim_phase_learns_and_resumes_from_its_state(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
         objective="fim", minutes=1000, hidden=64, layers=2, batch=2, sequence=64, warmup_steps=2, causal_share=0.5
@@ -164,7 +164,7 @@ def test_a_twin_from_the_command_line_to_a_fill(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_an_unknown_objective_is_refused_with_those_there_are(
+def test_an_unknown_objective_is_refused_and_known_ones_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--corpus", "c", "--out", "o", "--objective", "guess"])

@@ -1,4 +1,4 @@
-"""Fill-in-the-middle rows as pictures: `‸` is the cursor, `├…┤` the gap, marks in angle brackets."""
+"""Fill-in-the-middle rows of continued training as pictures: `├…┤` is the gap, marks are in angle brackets."""
 
 import random
 from functools import cache
@@ -33,7 +33,7 @@ def text(source: str, path: str = "a.py") -> Text:
 
 
 def picture(row: Row) -> str:
-    """The row's ids as text, the gap's first token behind `|`."""
+    """The row's ids as text, with `|` before the gap's first token."""
     shown = builder().prompt._tokenizer.decode(row.ids[: row.gap], skip_special_tokens=False)
     shown += "|" + builder().prompt._tokenizer.decode(row.ids[row.gap :], skip_special_tokens=False)
     for mark, name in MARKS.items():
@@ -66,7 +66,7 @@ def test_the_four_layouts(suffix_first: bool, line_behind: bool, shown: str) -> 
     assert picture(row) == shown
 
 
-def test_a_word_that_is_begun_is_taken_back_and_written_again() -> None:
+def test_a_partly_typed_word_is_healed_and_written_again() -> None:
     row = row_of("for item in items:\n    res├ult += 1┤\n", suffix_first=True, line_behind=True)
     assert row.heal == " res"
     assert picture(row) == "<suffix>\n<prefix>for item in items:\n<middle>   | result += 1<end>"
@@ -77,14 +77,14 @@ def test_a_gap_of_whole_lines_begins_behind_the_middle_mark() -> None:
     assert picture(row) == "<suffix>\n    return<prefix>def f():\n<middle>|    result = 0<end>"
 
 
-def test_what_may_be_learnt_outside_of_the_gap_is_the_prefix() -> None:
+def test_outside_of_the_gap_only_the_prefix_is_learnt() -> None:
     for suffix_first in (True, False):
         row = row_of("def f():\n    a\n    result ├= 0┤\n    c", suffix_first=suffix_first, line_behind=True)
         assert builder().prompt.decode([row.ids[place] for place in row.text]) == "def f():\n    a\n"
 
 
 @given(st.integers(0, 2**32))
-def test_prompt_and_gap_spell_the_text_and_the_first_token_begins_with_what_was_typed(seed: int) -> None:
+def test_prompt_and_gap_give_the_text_and_the_first_token_begins_with_the_healed_text(seed: int) -> None:
     chance, prompt = random.Random(seed), builder().prompt
     gap = cut(SOURCE, chance.randrange(len(SOURCE)), chance)
     if gap is None:
@@ -96,7 +96,7 @@ def test_prompt_and_gap_spell_the_text_and_the_first_token_begins_with_what_was_
     assert len(row.ids) <= SIZES.tokens
     assert prompt.decode(row.ids[row.gap :]) == row.heal + SOURCE[gap.begin : gap.end]
     assert prompt.cell_text(row.ids[row.gap]).startswith(row.heal)
-    # Inference would read the same ids before the gap.
+    # Inference has the same ids before the gap.
     line = SOURCE.rfind("\n", 0, gap.begin) + 1
     typed = SOURCE[line if layout.line_behind else 0 : gap.begin]
     before, heal = prompt.heal(typed)
@@ -107,7 +107,7 @@ def test_prompt_and_gap_spell_the_text_and_the_first_token_begins_with_what_was_
 
 
 @given(st.integers(0, 2**32))
-def test_gaps_are_cut_within_the_text_and_hold_something(seed: int) -> None:
+def test_gaps_are_cut_within_the_text_and_are_not_blank(seed: int) -> None:
     chance = random.Random(seed)
     gap = cut(SOURCE, chance.randrange(len(SOURCE)), chance)
     if gap is None:
@@ -131,7 +131,7 @@ def shop() -> Corpus:
     return Corpus([text(SOURCE, "shop/a.py"), text(SOURCE.replace("total", "mean"), "shop/b.py")])
 
 
-def test_every_batch_has_the_same_number_of_learnt_places_and_each_reads_the_token_before_its_target() -> None:
+def test_every_batch_has_the_same_number_of_learnt_places_and_each_predicts_the_next_token() -> None:
     recipe = Recipe(short=SIZES, batch_tokens=480, positions=150)
     for seed in range(5):
         batch = make_batch(builder(), shop(), recipe, random.Random(seed))
@@ -142,7 +142,7 @@ def test_every_batch_has_the_same_number_of_learnt_places_and_each_reads_the_tok
         assert (batch.targets[batch.weights == 1] == builder().end).sum() >= 4
 
 
-def test_blocks_of_other_files_and_the_path_stand_in_front_and_are_dropped_at_random() -> None:
+def test_blocks_of_other_files_and_the_path_come_first_and_are_dropped_at_random() -> None:
     sizes = RowRecipe(tokens=400, longest_gap=30, suffix_tokens=24, block_share=0.5, path_share=0.5)
     rows = RowBuilder(builder().prompt, sizes)
     shown = [picture(rows.draw(shop(), random.Random(seed), 400)) for seed in range(40)]

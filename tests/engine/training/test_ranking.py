@@ -1,4 +1,4 @@
-"""The ranking finds what makes hypotheses right, and is written where the engine reads it."""
+"""The fit of the ranking finds known weights, and is written where the engine reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.engine.tiny import rewrite_settings, tiny_checkpoint, tiny_infiller
 
 
 def choices_by(weights: list[float], count: int) -> list[Choice]:
-    """Holes of five hypotheses each, of which the right one is drawn by a logit of these weights."""
+    """Holes of five hypotheses each; the right one is sampled with logits from these weights."""
     generator = torch.Generator().manual_seed(0)
     out = []
     for _ in range(count):
@@ -43,7 +43,7 @@ def test_a_hole_without_a_right_hypothesis_teaches_nothing_and_counts_as_wrong()
     assert accuracy(lost, fit(choices)) == accuracy(choices, fit(choices)) / 2 > 0.2
 
 
-def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> None:
+def test_signs_times_weights_are_the_score_that_the_engine_ranks_by(tmp_path: Path) -> None:
     ranking = Ranking(gap=0.5, suffix=2.0, evidence=3.0, fim=0.25, end=0.75, agreed=4.0, root=5.0, syntax=7.0)
     infiller: Infiller = tiny_infiller(tmp_path, beams=2, similar_lines=4, ranking=ranking)
     weights = torch.tensor([0.5, 2.0, 3.0, 0.25, 0.75, 4.0, 5.0, 0.0])
@@ -53,11 +53,11 @@ def test_signs_give_the_standing_that_the_engine_ranked_by(tmp_path: Path) -> No
         assert float(torch.tensor(signs_of(one)) @ weights) == pytest.approx(one.score, abs=1e-3)
 
 
-def test_every_hypothesis_is_judged_for_the_fit(tmp_path: Path) -> None:
-    """The engine asks of the likeliest only; the others' errors teach as much."""
+def test_every_hypothesis_has_its_syntax_checked_for_the_fit(tmp_path: Path) -> None:
+    """The engine checks only the likeliest; for the fit the others' errors count as much."""
     texts = ["x = 1\nab\n" * 6, "total = one + two\n" * 3]
     (tmp_path / "heldout.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    # Where an error weighs nothing the first two are known once they are asked of.
+    # If an error weighs nothing, the engine would check only the first two.
     infiller = tiny_infiller(tmp_path, beams=4, ranking=Ranking(syntax=0.0))
 
     def wrong(hole: Hole, text: str) -> tuple[tuple[int, int], ...]:
@@ -77,5 +77,5 @@ def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     rewrite_settings(tmp_path, similar_lines=4)
     row = fit_folder(tmp_path, HeldOut(file=tmp_path / "heldout.jsonl", count=20, seed=0), judge=None)
     assert read_settings(tmp_path).hypotheses.ranking == Ranking(**row["ranking"])  # type: ignore[arg-type]
-    # Every line has a twin near by.
+    # Every line has a similar line near by.
     assert row["any"] > 0.3  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Which gaps are given up early: the bounds that the shown and right ones allow, and no others."""
+"""The fit of the search floor: the bounds that give most gaps up and lose few that are shown and right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 
 
 def seen(nats: float, evidence: float, *, shown: bool, right: bool) -> Seen:
-    """A gap with one beam and one line near by."""
+    """A gap with one beam and one similar line."""
     beam = Beam(ids=(9,), values=(nats,), end=0.0)
     return Seen(proposals=Proposals(similar_lines={(7,): evidence}, beams={(9,): beam}), shown=shown, right=right)
 
@@ -26,7 +26,7 @@ POOR = [seen(-4.5, 1.2, shown=False, right=False)] * 8
 WRONG = [seen(-4.5, 1.2, shown=True, right=False)] * 2
 
 
-def test_nothing_speaks_for_a_gap_without_beams_and_lines_near_by() -> None:
+def test_a_gap_without_proposals_reaches_no_floor() -> None:
     assert Proposals().reach(None)
     assert not Proposals().reach(SearchFloor(log_prob=-100.0, evidence=-100.0))
 
@@ -35,19 +35,19 @@ def test_the_bounds_let_the_fewest_pass_that_lose_nothing_right() -> None:
     bounds = fit([*GOOD, *POOR, *WRONG], 0.0)
     assert passed([*GOOD, *POOR, *WRONG], bounds) == 2 / 12
     assert lost(GOOD, bounds, right=True) == 0
-    # What is shown and wrong may go.
+    # Gaps that are shown and wrong may be given up.
     assert lost([*GOOD, *WRONG], bounds, right=False) == 1 / 2
     assert lost([*GOOD, *WRONG], bounds, right=True) == 0
 
 
-def test_a_right_one_that_nothing_spoke_for_keeps_the_others_unless_it_may_be_lost() -> None:
+def test_a_right_gap_with_poor_proposals_lowers_the_floor_unless_it_may_be_lost() -> None:
     faint = seen(-4.5, 1.2, shown=True, right=True)
     gaps = [*GOOD, *POOR, faint]
     assert passed(gaps, fit(gaps, 0.0)) == 1
     assert passed(gaps, fit(gaps, 0.34)) == 2 / 11
 
 
-def test_where_no_bound_keeps_what_is_right_the_widest_are_taken() -> None:
+def test_if_no_bounds_keep_the_right_gaps_the_widest_are_taken() -> None:
     assert fit([seen(-50.0, 0.0, shown=True, right=True)], 0.0) == SearchFloor(
         log_prob=LOG_PROBS[-1], evidence=EVIDENCE[0]
     )
@@ -61,5 +61,5 @@ def test_the_fit_is_written_where_the_engine_reads_it(tmp_path: Path) -> None:
     floor = read_settings(tmp_path).show.search_floor
     assert floor is not None
     assert asdict(floor) == row["search_floor"]
-    # Of a random network nothing is right.
+    # A random network fills no gap right.
     assert (row["holes"], row["lost_of_right"]) == (6, 0.0)

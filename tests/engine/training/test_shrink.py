@@ -1,4 +1,4 @@
-"""A smaller base: fewer tokens, fewer layers; and a base read out of a GGUF."""
+"""Making a smaller base with fewer tokens and layers; and converting a GGUF file to a base."""
 
 import json
 from dataclasses import replace
@@ -28,14 +28,14 @@ TRIMMED, KEPT = trim(WHOLE, counts(WHOLE, CORPUS), 300)
 
 @example("<|endoftext|>")
 @given(st.text())
-def test_every_text_can_still_be_spelt(text: str) -> None:
+def test_a_trimmed_vocabulary_can_encode_every_text(text: str) -> None:
     ids = TRIMMED.encode(text, add_special_tokens=False).ids
     assert TRIMMED.decode(ids, skip_special_tokens=False) == text
 
 
-def test_special_tokens_and_what_is_used_most_stay() -> None:
+def test_special_tokens_and_the_most_used_tokens_stay() -> None:
     used = counts(WHOLE, CORPUS)
-    # The last token brings what it is merged from.
+    # The last token brings the tokens that it is merged from.
     assert 300 <= TRIMMED.get_vocab_size() == len(KEPT) < 305 < WHOLE.get_vocab_size()
     assert [TRIMMED.token_to_id(token) for token in SPECIAL] == list(range(len(SPECIAL)))
     assert [WHOLE.id_to_token(old) for old in KEPT] == [TRIMMED.id_to_token(new) for new in range(len(KEPT))]
@@ -82,7 +82,7 @@ def test_the_layer_is_dropped_without_which_a_text_is_likeliest(tmp_path: Path) 
         targets = ids[:, [place + 1 for place in places]]
         found[gone] = float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()))
     assert dropped == min(found, key=found.__getitem__)
-    # The same sums in the same order, but for a mean over some 500 float32 terms: 500 * 2**-24, relative.
+    # The same sums in the same order, except for a mean over some 500 float32 terms: 500 * 2**-24, relative.
     assert nats == pytest.approx(found[dropped], rel=3e-5)
 
 
@@ -130,7 +130,7 @@ def test_a_gguf_becomes_a_folder_with_rows_in_the_models_order(tmp_path: Path) -
     assert made.encode(SOURCE).ids == WHOLE.encode(SOURCE).ids
 
 
-def test_another_gguf_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_gguf_of_another_architecture_is_refused_with_one_line(tmp_path: Path) -> None:
     write_gguf(tmp_path / "other.gguf", "mamba")
     with pytest.raises(CheckpointError, match="architecture `mamba` is not llama"):
         convert(tmp_path / "other.gguf", tmp_path / "base")

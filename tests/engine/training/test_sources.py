@@ -1,4 +1,4 @@
-"""Which packages and files make the multilingual training text, and what stays out."""
+"""The multilingual training text: packages, licences, files that are left out, and held-out packages."""
 
 import io
 import json
@@ -73,7 +73,9 @@ def test_an_npm_tarball_states_version_and_licence(tmp_path: Path, stated: objec
         ("Custom", None),
     ],
 )
-def test_debians_copyright_file_is_read_less_its_own_packaging(stated: str, licence: str | None) -> None:
+def test_debian_s_copyright_file_gives_the_licence_without_that_of_the_packaging(
+    stated: str, licence: str | None
+) -> None:
     assert debian_licence(DEP5.format(stated)) == licence
 
 
@@ -106,7 +108,7 @@ def test_a_debian_package_is_read_without_unpacking_it(tmp_path: Path) -> None:
         ("python", ["a/b.py", "a/_vendor/c.py", "a/b_pb2.py"], ["a/b.py"]),
     ],
 )
-def test_source_is_told_from_copies_and_from_what_was_built(language: str, paths: list[str], kept: list[str]) -> None:
+def test_source_files_are_told_from_vendored_and_built_files(language: str, paths: list[str], kept: list[str]) -> None:
     assert wanted_paths(paths, language) == kept
 
 
@@ -116,7 +118,7 @@ def test_tests_are_known_by_their_path(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["src/contest.rs", "lib/latest.js", "a/attest.py", "protest/a.go"])
-def test_words_that_end_in_test_are_not(path: str) -> None:
+def test_paths_with_words_that_end_in_test_are_no_tests(path: str) -> None:
     assert not TEST.search(path)
 
 
@@ -136,11 +138,11 @@ def test_source_is_read_with_lf_line_ends() -> None:
         (b"package a\n", "go"),
     ],
 )
-def test_what_no_person_wrote_is_left_out(content: bytes, language: str) -> None:
+def test_generated_and_unusable_files_are_left_out(content: bytes, language: str) -> None:
     assert readable(content, language) is None
 
 
-def test_two_of_humanevals_functions_make_a_copy_of_it() -> None:
+def test_a_file_with_two_functions_of_humaneval_counts_as_a_copy_of_it() -> None:
     one = "def has_close_elements(numbers, threshold):\n    return False\n"
     assert not is_humaneval(one)
     assert is_humaneval(one + "def car_race_collision(n):\n    return n * n\n")

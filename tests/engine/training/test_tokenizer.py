@@ -1,4 +1,4 @@
-"""The tokenizer gives every text back, keeps newline and indent together, and no text spells a special token."""
+"""The tokenizer decodes any text to itself, makes newline and indent one token, and is safe from special tokens."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def trained() -> Tokenizer:
 
 
 @given(text=st.text())
-def test_any_text_comes_back(trained: Tokenizer, text: str) -> None:
+def test_any_text_is_decoded_to_itself(trained: Tokenizer, text: str) -> None:
     ids = trained.encode(text).ids
     assert trained.decode(ids, skip_special_tokens=False) == text
     assert not set(ids) & {0, 1, 2, 3}

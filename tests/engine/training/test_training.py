@@ -1,4 +1,4 @@
-"""Training sees what inference sees, cuts gaps as the recipe says, resumes where it stood, and learns."""
+"""Training of canvases: agrees with inference, cuts gaps by its recipe, resumes from its state, and learns."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def batch_of(generator: torch.Generator) -> CanvasBatch:
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_a_training_canvas_is_read_as_inference_reads_it(conditioned: bool) -> None:
+def test_a_training_canvas_has_the_hidden_rows_of_inference(conditioned: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     model, batch = random_model(config_json(VOCAB)), batch_of(generator)
     for layer in model.layers:
-        # Training runs both readings in one pass, so its scalars are one.
+        # Training runs text and canvas in one pass, so both have the same scalars.
         layer.get_buffer("encoder_layer_scalar").copy_(layer.get_buffer("layer_scalar"))
     soft = torch.randn(2, 36, 32, generator=generator) if conditioned else None
     with torch.inference_mode():
@@ -68,7 +68,7 @@ def test_a_training_canvas_is_read_as_inference_reads_it(conditioned: bool) -> N
 
 
 def free_rows(batch: CanvasBatch) -> torch.Tensor:
-    """Which rows [B, R] are slots, spelt out."""
+    """Which rows [B, R] are free slots, computed row by row."""
     rows = [
         [place < size for width, size in zip(batch.widths, sizes, strict=True) for place in range(width)]
         for sizes in batch.slots.tolist()
@@ -76,7 +76,7 @@ def free_rows(batch: CanvasBatch) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def test_noise_falls_on_free_slots_only_and_as_often_as_asked() -> None:
+def test_noise_is_on_free_slots_only_and_has_the_given_share() -> None:
     generator = torch.Generator().manual_seed(1)
     clean = torch.full((40, 5 * 60), 2)
     batch = CanvasBatch(
@@ -90,12 +90,12 @@ def test_noise_falls_on_free_slots_only_and_as_often_as_asked() -> None:
     noisy, free = corrupt(batch, VOCAB, generator), free_rows(batch)
     assert bool((noisy[~free] == 2).all())
     changed = float((noisy[free] != 2).float().mean())
-    # One random id in VOCAB is the clean one; five standard deviations of 8,000 draws.
+    # One random id in VOCAB is the clean one; the bound is five standard deviations of 8,000 samples.
     expected = 0.25 * (1 - 1 / VOCAB)
     assert abs(changed - expected) < 5 * (expected * (1 - expected) / 8000) ** 0.5
 
 
-def test_the_loss_counts_free_slots_and_weighs_filler_down() -> None:
+def test_the_loss_is_over_free_slots_with_a_lower_weight_for_filler() -> None:
     generator = torch.Generator().manual_seed(2)
     model, batch = random_model(config_json(VOCAB)), batch_of(generator)
     batch.clean[:, 1:3] = FILLER
@@ -110,7 +110,7 @@ def test_the_loss_counts_free_slots_and_weighs_filler_down() -> None:
     torch.testing.assert_close(text, causal, atol=1e-5, rtol=1e-5)
 
 
-def test_self_conditioning_is_zero_where_frozen() -> None:
+def test_self_conditioning_is_zero_at_frozen_positions() -> None:
     model, batch = random_model(config_json(VOCAB)), batch_of(torch.Generator().manual_seed(3))
     with torch.inference_mode():
         soft = soft_canvas(model, batch, batch.clean, 0.7)
@@ -127,7 +127,7 @@ def sampler_of(folder: Path) -> GapSampler:
     return GapSampler(folder / "ids.bin", lines, recipe, seed=0)
 
 
-def test_gaps_are_the_text_that_stood_there(tmp_path: Path) -> None:
+def test_a_canvas_holds_the_text_of_its_gap(tmp_path: Path) -> None:
     batch = sampler_of(tmp_path).canvases(50)
     ended_at_newline, full = 0, 0
     for row in range(50):
@@ -152,7 +152,7 @@ def test_texts_begin_with_bos_and_most_of_them_with_a_top_level_line(tmp_path: P
     sampler = sampler_of(tmp_path)
     first = torch.cat((sampler.canvases(200).text[:, :2], sampler.sequences(200, 30)[:, :2]))
     assert bool((first[:, 0] == BOS).all())
-    # Where a window begins anywhere, one in twelve does so by chance.
+    # Of windows that begin at random, one in twelve begins so by chance.
     assert 0.5 < float((first[:, 1] == TOP_LEVEL + 1).float().mean()) < 0.8
 
 
@@ -171,7 +171,7 @@ def tiny_corpus(folder: Path) -> Path:
     return folder
 
 
-# torch's Muon multiplies in bf16, which a CPU without such products takes 40 times as long for.
+# torch's Muon multiplies in bf16, which takes 40 times as long on a CPU without bf16 units.
 SMALL: dict[str, Any] = {"hidden": 128, "layers": 2, "intermediate": 128}
 NAMES_OF = {"canvas": {"slot", "causal"}, "fim": {"fim", "middle"}}
 
@@ -196,7 +196,7 @@ def test_canvases_and_fill_in_the_middle_share_the_steps(tmp_path: Path) -> None
     assert run.measure().keys() == {"heldout_slot", "heldout_causal", "heldout_fim", "heldout_middle"}
 
 
-def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> None:
+def test_both_phases_learn_and_a_run_resumes_from_its_state(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
         minutes=1000,
@@ -223,7 +223,7 @@ def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> N
     again.resume()
     assert (again.progress, again.phase) == (run.progress, "canvas")
     assert again.measure() == before
-    # The last step of a budget measures, saves and draws.
+    # The last step of a budget measures, saves and plots.
     again.progress.seconds = 60 * 1000.0 - 1e-6
     train(again)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -232,7 +232,7 @@ def test_both_phases_learn_and_a_run_resumes_where_it_stood(tmp_path: Path) -> N
     assert torch.load(out / "state.pt", weights_only=True)["progress"]["step"] == 25
 
 
-def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
+def test_a_run_continues_from_a_packaged_checkpoint(tmp_path: Path) -> None:
     recipe = Recipe(
         minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, warmup_steps=4, causal_share=0.0, **SMALL
     )
@@ -250,11 +250,11 @@ def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
     done = run.progress
     assert on.progress == Progress(done.step, done.seconds, done.tokens, fresh=done.step)
     assert (tmp_path / "on" / "log.jsonl").read_text() == (tmp_path / "run" / "log.jsonl").read_text()
-    # int8 in the package: a half of one step of its 127 at most.
+    # The package is int8: an error of at most half a step of 127.
     for name, average in run.average.items():
         torch.testing.assert_close(on.masters[name], average, atol=float(average.abs().max()) / 250, rtol=0.0)
         assert torch.equal(on.average[name], on.masters[name])
-    # Optimisers without a memory warm up again, however far the run was.
+    # New optimisers warm up again, however far the run was.
     on.progress.seconds = 0.0
     before = {name: master.detach().clone() for name, master in on.masters.items()}
     on.step()
@@ -263,7 +263,7 @@ def test_a_run_goes_on_from_a_packaged_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (2, 4), (3, 4), (6, 9)])
-def test_a_network_grows_layers_that_add_nothing_until_they_are_taught(before: int, after: int) -> None:
+def test_added_layers_change_nothing_before_they_are_trained(before: int, after: int) -> None:
     sizes = {"hidden": 64, "intermediate": 64}
     small, large = (
         DiffusionGemma(ModelConfig.from_json(shape.config_json(50, 16, layers=layers, **sizes)))
@@ -287,7 +287,7 @@ def test_a_network_grows_layers_that_add_nothing_until_they_are_taught(before: i
     assert all(gradient is not None and float(gradient.abs().max()) > 0 for gradient in taught)
 
 
-def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: Path) -> None:
+def test_a_run_with_more_layers_continues_from_a_checkpoint_with_fewer(tmp_path: Path) -> None:
     recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, **SMALL)
     corpus = tiny_corpus(tmp_path)
     run = Run(recipe, corpus, tmp_path / "run", compiled=False)
@@ -311,7 +311,7 @@ def test_a_run_with_more_layers_goes_on_from_a_checkpoint_with_fewer(tmp_path: P
 
 
 @pytest.mark.parametrize(("own", "parts"), [((), (1 / 3, 1 / 3, 1 / 3)), (("--own", "0.8"), (0.1, 0.1, 0.8))])
-def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
+def test_the_mean_of_several_decayed_checkpoints_is_a_run_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: tuple[str, ...], parts: tuple[float, ...]
 ) -> None:
     recipe = Recipe(minutes=1000, batch=2, sequence=32, text_tokens=32, narrow=1, causal_share=0.0, **SMALL)
@@ -328,7 +328,7 @@ def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
     folders = [str(tmp_path / "end-0"), str(tmp_path / "end-1")]
     monkeypatch.setattr("sys.argv", [*words, *folders, *own])
     mean.main()
-    # Of two processes each measured by half of the batch.
+    # The run had two processes, and each measured with half of the batch.
     made = Run(replace(recipe, batch=1), corpus, tmp_path / "mean", compiled=False)
     made.resume()
     for name, average in made.average.items():
@@ -338,10 +338,10 @@ def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
     row = json.loads((made.out / "log.jsonl").read_text().splitlines()[-1])
     assert row["mean_of_steps"] == [1, 2, 3]
     assert row["heldout_slot"] == pytest.approx(made.measure()["heldout_slot"])
-    # What is there already stays as it is.
+    # An existing folder is not overwritten.
     with pytest.raises(SystemExit, match=r"^mean: .*File exists"):
         mean.main()
-    # Nor is anything begun that cannot be finished.
+    # If a checkpoint cannot be read, no folder is made.
     words[2] = str(tmp_path / "none")
     monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "end-0")])
     (tmp_path / "end-0" / "model.safetensors").unlink()
@@ -350,7 +350,7 @@ def test_a_mean_of_the_ends_of_decays_is_a_run_of_its_own(
     assert not (tmp_path / "none").exists()
 
 
-def test_a_checkpoint_of_another_tokenizer_is_refused_in_one_line(
+def test_a_checkpoint_with_another_tokenizer_is_refused_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "packaged"

@@ -1,4 +1,4 @@
-"""Checkpoint folders that nobody should be able to hurt with: one wrong thing each, and the key or file to be named."""
+"""Hostile checkpoint folders: each has one thing wrong, and names the key or file that its refusal must name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from midspan.engine.weights.load import EMBEDDED, save_weights
 from tests.engine.tiny import random_model, tiny_checkpoint
 
 DEEP = 200_000
-# What no whole number of a checkpoint may be; 1e999 is read as infinity.
+# Values that no whole number of a checkpoint may have; 1e999 is read as infinity.
 NO_WHOLE = ("-5", "2199023255552", '"8"', "true", "1.5", "1e999", "[]", "{}")
 NO_NUMBER = ("-5", "1e30", '"0.1"', "true", "-1e999", "[]")
 WHOLE = {
@@ -128,7 +128,7 @@ INDEXES = (
 
 
 class Hostile(NamedTuple):
-    """One folder: its name, what makes it of an empty one, and what the refusal must name."""
+    """One folder: its name, a function that makes it in an empty folder, and what the refusal must name."""
 
     name: str
     make: Callable[[Path], None]
@@ -136,14 +136,14 @@ class Hostile(NamedTuple):
 
 
 def link(folder: Path, base: Path, *but: str) -> None:
-    """Links in the folder to all of a checkpoint's files but some."""
+    """Link all of a checkpoint's files into the folder, except for some."""
     for file in base.iterdir():
         if file.name not in but:
             (folder / file.name).symlink_to(file)
 
 
 def put(values: Any, path: str, value: Any) -> None:
-    """Set what stands at a path such as `layout.slots[0]`."""
+    """Set the value at a path such as `layout.slots[0]`."""
     *above, last = path.replace("[", ".[").split(".")
     for key in above:
         values = values[int(key[1:-1])] if key.startswith("[") else values[key]
@@ -189,7 +189,7 @@ def holding(file: str, content: bytes) -> Callable[[Path], None]:
 
 
 def special(file: str, make_file: Callable[[Path], None]) -> Callable[[Path], None]:
-    """A maker of a folder like the embedded one, with something else in the place of a file."""
+    """A maker of a folder like the embedded one, with something else in place of a file."""
 
     def make(folder: Path) -> None:
         link(folder, EMBEDDED, file)
@@ -233,7 +233,7 @@ OPTIONAL = {
     *("hypotheses.beams", "hypotheses.similar_lines", "hypotheses.length_slack", "hypotheses.ranking.gap"),
     "show.early_exit.ranking.end",
 }
-# Where a value would do by itself and another one shows that it does not.
+# Values that are possible by themselves and wrong because of another key: the refusal names that.
 NAMED_ELSEWHERE = {
     ("text_config.num_hidden_layers", "5"): "config.json: text_config.layer_types",
     ("text_config.num_hidden_layers", "7"): "config.json: text_config.layer_types",
@@ -282,14 +282,14 @@ def files() -> Iterator[Hostile]:
 
 
 def sparse(path: Path, size: int, begin: bytes = b"") -> None:
-    """A file of so many bytes that takes hardly any room on the disk."""
+    """A sparse file of `size` bytes, which takes hardly any room on the disk."""
     with path.open("wb") as file:
         file.write(begin)
         file.truncate(size)
 
 
 def headers() -> Iterator[Hostile]:
-    """Headers of safetensors that say what is not so."""
+    """Headers of safetensors that are wrong."""
     embedding = "model.decoder.embed_tokens.weight"
     cases = {
         "length": struct.pack("<Q", 1 << 40) + b"{}",
@@ -346,7 +346,7 @@ def entry_name() -> str:
 
 
 def weights() -> Iterator[Hostile]:
-    """Numbers that no weights have, and tensors that do not fit."""
+    """Weights with impossible numbers, and tensors that do not fit."""
     first = "model.decoder.layers.0."
     names = (f"{first}mlp.gate_proj.weight", f"{first}input_layernorm.weight", f"{first}layer_scalar")
     for name in (*names, "model.decoder.embed_tokens.weight", f"{first}experts.down_proj", "model.decoder.norm.weight"):

@@ -1,7 +1,7 @@
-"""Loads every folder of a folder, and fills a gap where it can be loaded: `hostile_loads.py ROOT`.
+"""Loads every checkpoint folder in ROOT and, if it loads, fills a gap: `hostile_loads.py ROOT`.
 
-One JSON object a folder goes to stdout: `{"name", "kind", "said"}`, of the exception, or of none where a fill came.
-Memory is bound to MORE bytes beyond what the process has after a first load, a folder to CPU_S seconds of the CPU.
+Prints one JSON object per folder: `{"name", "kind", "said"}` with the exception's class and message, or with "filled".
+The process may use MORE bytes beyond its memory after a first load, and CPU_S seconds of the CPU for each folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fill(folder: Path) -> str:
 
 
 def main(root: Path) -> None:
-    """Try each, print. SIGPROF ends the process where a folder takes too long."""
+    """Try each folder and print the outcome. SIGPROF ends the process if a folder takes too long."""
     logging.disable()
     fill(root / "control")
     bind_memory()

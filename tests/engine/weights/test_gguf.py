@@ -1,4 +1,4 @@
-"""GGUF files: numbers as gguf's own reader has them, fills as of the folder, one line for what nobody should load."""
+"""GGUF files: numbers as in gguf's own reader, fills as from the folder, hostile files refused with one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gguf_name(name: str) -> str:
 
 
 def write_gguf(folder: Path, form: str = "F32", **changes: Any) -> Path:
-    """A folder's network and tokenizer as llama.cpp's converter writes them, its matrices in a form."""
+    """Write a tiny folder's network and tokenizer as llama.cpp's converter does, with matrices in `form`."""
     config, file = read_config(marked_checkpoint(folder, **changes)), folder / "tiny.gguf"
     family, writer = config["model_type"], gguf.GGUFWriter(file, config["model_type"])
     head = config["head_dim"]
@@ -85,7 +85,7 @@ def add_tokenizer(writer: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", TYPES, ids=TYPES.values())
-def test_numbers_are_those_that_gguf_reads(number: int) -> None:
+def test_numbers_agree_with_gguf_s_reader(number: int) -> None:
     name, form, chance = TYPES[number], Form(number), np.random.default_rng(number)
     assert (form.name, gguf.GGML_QUANT_SIZES[form]) == (name, SIZES[name])
     if name in HALVES:
@@ -99,7 +99,7 @@ def test_numbers_are_those_that_gguf_reads(number: int) -> None:
     np.testing.assert_array_equal(found, np.asarray(dequantize(stored.reshape(1, -1), form)).reshape(-1))
 
 
-def test_other_forms_are_called_by_their_names() -> None:
+def test_forms_that_are_not_read_have_gguf_s_names() -> None:
     assert {number: Form(number).name for number in OTHERS} == OTHERS
 
 
@@ -120,8 +120,8 @@ def test_a_file_fills_as_its_folder_does(tmp_path: Path, changes: dict[str, Any]
 
 
 @pytest.mark.parametrize("form", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0"])
-def test_weights_are_what_gguf_makes_of_them(tmp_path: Path, form: str) -> None:
-    # Rows of whole blocks.
+def test_weights_agree_with_gguf_s_quantisation(tmp_path: Path, form: str) -> None:
+    # With this size rows are whole blocks.
     file = write_gguf(tmp_path, form, intermediate_size=64)
     found = GgufFile(file)
     network = load_gguf(found, gguf_config(found), torch.float32, torch.device("cpu"))
@@ -132,7 +132,7 @@ def test_weights_are_what_gguf_makes_of_them(tmp_path: Path, form: str) -> None:
 
 
 def refusal(file: Path) -> str | None:
-    """What a file is refused with; None where a gap is filled."""
+    """The line with which a file is refused; None if a gap is filled."""
     try:
         path = load_path(str(file), "cpu")
     except CheckpointError as error:
@@ -194,7 +194,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_header_is_one_line(tmp_path: Path, name: str) -> None:
+def test_a_hostile_header_is_refused_with_one_line(tmp_path: Path, name: str) -> None:
     data, said = HOSTILE[name]
     (tmp_path / "a.gguf").write_bytes(data)
     found = refusal(tmp_path / "a.gguf")
@@ -209,9 +209,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @examples(60)
 @given(cut=st.floats(0, 0.999), at=st.floats(0, 0.2), byte=st.integers(0, 255))
-def test_a_file_that_is_cut_or_changed_anywhere_is_one_line_or_fills(
-    whole: Path, cut: float, at: float, byte: int
-) -> None:
+def test_a_cut_or_changed_file_is_refused_with_one_line_or_fills(whole: Path, cut: float, at: float, byte: int) -> None:
     data, file = bytearray(whole.read_bytes()), whole.with_name("odd.gguf")
     file.write_bytes(data[: int(cut * len(data))])
     assert refusal(file) is not None
@@ -220,7 +218,7 @@ def test_a_file_that_is_cut_or_changed_anywhere_is_one_line_or_fills(
     refusal(file)
 
 
-def test_a_tokenizer_of_another_kind_is_named(whole: Path) -> None:
+def test_an_unsupported_tokenizer_is_named(whole: Path) -> None:
     data = whole.read_bytes()
     other = whole.with_name("other.gguf")
     other.write_bytes(data.replace(text("gpt2"), text("bert")))
@@ -229,7 +227,7 @@ def test_a_tokenizer_of_another_kind_is_named(whole: Path) -> None:
     assert 'with splits "sm-llm"' in str(refusal(other))
 
 
-def test_words_are_split_as_the_model_was_taught(whole: Path, tmp_path: Path) -> None:
+def test_texts_have_the_tokens_of_the_folder_s_tokenizer(whole: Path, tmp_path: Path) -> None:
     folder = whole.parent
     path = load_path(str(whole), "cpu")
     theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))

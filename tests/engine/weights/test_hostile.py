@@ -1,4 +1,4 @@
-"""Hostile checkpoint folders: one line each, that names the key or the file, at load, in bounded memory and time."""
+"""Hostile checkpoint folders are refused at load, with one line that names key or file, in bounded memory and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.engine.weights.hostile_loads import HOLE
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(300)
-# What a real process is tried with, too.
+# Folders that are tried with the real commands as well.
 FEW = {
     "ids": (changed("config.json", "text_config.vocab_size", "2147483648"), "text_config.vocab_size is 2147483648"),
     "draws": (changed("midspan.json", "denoise.draws", "10000000"), "denoise.draws is 10000000"),
@@ -32,7 +32,7 @@ FEW = {
 
 
 class Outcome(NamedTuple):
-    """What loading a folder ended with."""
+    """How loading a folder ended."""
 
     kind: str
     said: str
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """The outcome of every hostile folder by its number, and of two that are well."""
+    """The outcome of every hostile folder by its number, and of two good ones by name."""
     root = tmp_path_factory.mktemp("hostile")
     (root / "control").mkdir()
     link(root / "control", EMBEDDED)
@@ -70,17 +70,17 @@ def test_a_hostile_folder_is_refused_with_one_line(outcomes: dict[str, Outcome],
 
 
 @pytest.mark.parametrize("name", ["control", "tiny"])
-def test_what_they_are_made_of_is_well(outcomes: dict[str, Outcome], name: str) -> None:
+def test_the_folders_they_are_made_from_fill(outcomes: dict[str, Outcome], name: str) -> None:
     assert outcomes[name].kind == "filled", outcomes[name].said
 
 
-def test_they_are_many() -> None:
+def test_there_are_many_hostile_folders_with_distinct_names() -> None:
     assert len(HOSTILE) >= 150
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE)
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_real_processes_say_one_line(tmp_path: Path, name: str) -> None:
+def test_fill_and_doctor_report_a_hostile_folder_in_one_line(tmp_path: Path, name: str) -> None:
     make, named = FEW[name]
     (tmp_path / "folder").mkdir()
     make(tmp_path / "folder")
@@ -124,7 +124,7 @@ PATHS = [
 
 
 @given(place=st.sampled_from(PATHS), value=NUMBERS)
-def test_any_number_anywhere_is_refused_in_one_line_or_fills(
+def test_any_number_anywhere_is_refused_with_one_line_or_fills(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str], value: object
 ) -> None:
     folder, (file, path) = tiny_checkpoint(tmp_path_factory.mktemp("any")), place
@@ -136,7 +136,7 @@ def test_any_number_anywhere_is_refused_in_one_line_or_fills(
 
 
 def refusal(folder: Path) -> str | None:
-    """What a folder is refused with; None where it is loaded, and two gaps are filled then."""
+    """The line with which a folder is refused; None if it loads, after two fills."""
     try:
         infiller = load_infiller(str(folder), "cpu")
     except CheckpointError as error:

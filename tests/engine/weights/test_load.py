@@ -1,4 +1,4 @@
-"""Checkpoints in and out: what is read, what is refused and in which words, int8, and the export for transformers."""
+"""Loading and saving checkpoints: tensors, shards, refusals and their messages, int8, and export for transformers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def our_logits(model: DiffusionGemma) -> torch.Tensor:
     return model.logits(TorchCanvasBackend(model).denoise(CANVAS, cache))
 
 
-def test_every_tensor_lands_where_its_name_says(released: Path) -> None:
+def test_every_tensor_is_loaded_into_the_parameter_of_its_name(released: Path) -> None:
     stored, model = load_file(released / "model.safetensors"), load(released)
     layer: Any = model.layers[1]
     assert torch.equal(model.embed_tokens.weight, stored[EMBEDDING])
@@ -96,14 +96,14 @@ def test_every_tensor_lands_where_its_name_says(released: Path) -> None:
     assert len(text) == len(model.state_dict())
 
 
-def test_weights_come_as_the_dtype_asked_for(released: Path) -> None:
+def test_weights_are_loaded_in_the_given_dtype(released: Path) -> None:
     model = DiffusionGemma(ModelConfig.from_json(read_config(released)))
     load_weights(model, released, torch.bfloat16, CPU)
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.bfloat16}
     assert torch.equal(model.embed_tokens.weight, load_file(released / "model.safetensors")[EMBEDDING].bfloat16())
 
 
-def test_shards_are_one_checkpoint(folder: Path) -> None:
+def test_a_checkpoint_in_shards_equals_one_file(folder: Path) -> None:
     whole = our_logits(load(folder))
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
@@ -119,7 +119,9 @@ def test_shards_are_one_checkpoint(folder: Path) -> None:
     assert "model-00002-of-00002.safetensors: missing" in refusal(folder)
 
 
-def test_what_is_saved_in_shards_is_read_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_saved_in_shards_can_be_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, out = load(folder), tmp_path / "out"
     shutil.copytree(folder, out)
     with monkeypatch.context() as patch:
@@ -203,7 +205,7 @@ def test_a_pickle_is_never_opened(folder: Path, name: str) -> None:
     assert f"{folder / name}: a pickle is never loaded; convert it to model.safetensors" in message
 
 
-def test_no_weights_at_all(folder: Path) -> None:
+def test_missing_weights_are_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert f"{folder / 'model.safetensors'}: missing" in refusal(folder)
 
@@ -241,7 +243,7 @@ def test_a_name_is_a_folder_or_in_the_local_cache(
 
 
 class TestInt8:
-    """One scale an output row: the largest entry of a row is 127 steps, so no entry is off by more than half a step."""
+    """One scale per output row: a row's largest entry is 127 steps, so the error of an entry is at most half a step."""
 
     @pytest.fixture
     def small(self, folder: Path) -> Path:
@@ -279,7 +281,7 @@ class TestInt8:
 
     @pytest.mark.parity
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    def test_exported_it_opens_in_transformers_with_the_same_logits(
+    def test_an_exported_int8_checkpoint_has_the_same_logits_in_transformers(
         self, small: Path, tmp_path: Path, dtype: torch.dtype
     ) -> None:
         out = tmp_path / "exported"
@@ -341,7 +343,7 @@ def test_the_embedded_checkpoint_opens_in_transformers_with_the_same_logits(tmp_
 
 @pytest.mark.parity
 def test_a_deep_network_as_transformers_saves_it_has_every_layer_s_shape(tmp_path: Path) -> None:
-    """What differs by layer stands under numbers of equal width, from ten layers on with zeros before."""
+    """transformers numbers per-layer settings with equal width: from ten layers on with leading zeros."""
     kinds = (["sliding_attention"] * 5 + ["full_attention"]) * 2
     oracle_config(num_hidden_layers=12, layer_types=kinds).save_pretrained(tmp_path)
     saved = read_config(tmp_path)

@@ -1,4 +1,4 @@
-"""Weights of the llama family: fewer bits come back as near as they can, and what does not fit is one line at load."""
+"""Weights of the llama family: errors of fewer bits are bounded, and wrong files are refused at load with one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_network(folder: Path) -> Llama:
 
 
 def with_bits(folder: Path, bits: Bits) -> Path:
-    """The folder's weights written again in so many bits."""
+    """Write the folder's weights again in `bits` bits."""
     network = open_network(folder)
     (folder / "model.safetensors").unlink()
     save_llama(network, folder, bits)
@@ -39,7 +39,7 @@ def with_bits(folder: Path, bits: Bits) -> Path:
 
 
 def refusal(folder: Path) -> str | None:
-    """What a folder is refused with; None where a gap is filled."""
+    """The line with which a folder is refused; None if a gap is filled."""
     try:
         path = load_path(str(folder), "cpu")
     except CheckpointError as error:
@@ -48,11 +48,11 @@ def refusal(folder: Path) -> str | None:
     return None
 
 
-# Half a step of a matrix's rows of 32 or 48 numbers, which are groups of 32 and of 16: the largest of them is 127 steps
-# or, in int4, 7; bf16 keeps 8 bits of a number, and of int4's scales. These are chosen for the least squared errors,
-# where single ones may be larger: the bound is that of a row's root mean square.
+# Bounds of half a step. Rows have 32 or 48 numbers, int4 has groups of 32 or 16 of them; the largest number is 127
+# steps in int8, 7 in int4. bf16 keeps 8 bits of a number, and of int4's scales. These scales are chosen for the least
+# squared error, so that a single error may be larger: the bound is for a row's root mean square.
 @pytest.mark.parametrize(("bits", "step"), [(16, 2**-8), (8, 0.5 / 127), (4, 0.5 / 7 + 2**-8)])
-def test_fewer_bits_are_off_by_half_a_step_at_most(tmp_path: Path, bits: Bits, step: float) -> None:
+def test_errors_of_fewer_bits_are_at_most_half_a_step(tmp_path: Path, bits: Bits, step: float) -> None:
     exact = dict(open_network(marked_checkpoint(tmp_path)).named_parameters())
     found = dict(open_network(with_bits(tmp_path, bits)).named_parameters())
     assert exact.keys() == found.keys()
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, damage: str) -> Non
 def test_weights_that_compute_nothing_are_refused(tmp_path: Path) -> None:
     file = marked_checkpoint(tmp_path) / "model.safetensors"
     tensors = load_file(file)
-    # Each by itself is as weights are.
+    # Each tensor by itself looks like weights.
     tensors["model.norm.weight"] = torch.zeros(32)
     save_file(tensors, file)
     found = refusal(tmp_path)
@@ -167,7 +167,7 @@ def test_weights_that_compute_nothing_are_refused(tmp_path: Path) -> None:
     assert "compute no finite logits that differ" in found
 
 
-def test_a_tied_head_that_is_stored_as_well_is_passed_over(tmp_path: Path) -> None:
+def test_a_stored_copy_of_the_tied_head_is_ignored(tmp_path: Path) -> None:
     file = marked_checkpoint(tmp_path) / "model.safetensors"
     tensors = load_file(file)
     save_file(tensors | {"lm_head.weight": torch.ones(2)}, file)

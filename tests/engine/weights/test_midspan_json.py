@@ -1,4 +1,4 @@
-"""`midspan.json`: groups, the flat keys before them, what is refused and in which words, and what is written."""
+"""`midspan.json`: groups, the older flat keys, refusals and their messages, and writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from midspan.engine.weights.midspan_json import old_keys, read_settings, write_s
 from midspan.engine.weights.old_keys import OLD
 from tests.engine.tiny import tiny_checkpoint
 
-# The embedded checkpoint's file as it was before it had groups, but for the optional keys below.
+# The embedded checkpoint's file in the older flat form, without the optional keys that flat() adds.
 FLAT: dict[str, Any] = {
     "layout": "filler",
     "filler_id": 3,
@@ -50,7 +50,7 @@ def write(folder: Path, values: object) -> Path:
 
 
 def refusal(folder: Path) -> str:
-    """The one line with which a folder's `midspan.json` is refused, behind the file's name."""
+    """The one line with which a folder's `midspan.json` is refused, without the file's name."""
     with pytest.raises(CheckpointError) as refused:
         read_settings(folder)
     file, _, said = str(refused.value).partition("midspan.json: ")
@@ -60,7 +60,7 @@ def refusal(folder: Path) -> str:
 
 
 def flat() -> dict[str, Any]:
-    """The embedded checkpoint's settings in the flat form, with the names that weights and confidences had."""
+    """The embedded checkpoint's settings in the flat form, with the older names of weights and confidences."""
     show = json.loads((EMBEDDED / "midspan.json").read_text())["show"]
     ranking = asdict(read_settings(EMBEDDED).hypotheses.ranking)
     early = show["early_exit"]
@@ -78,7 +78,7 @@ def flat() -> dict[str, Any]:
     }
 
 
-def test_flat_keys_say_the_same_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_flat_keys_give_the_same_settings_and_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, flat())
     with caplog.at_level(logging.WARNING):
         assert read_settings(tmp_path) == read_settings(EMBEDDED)
@@ -96,7 +96,7 @@ def test_the_embedded_checkpoint_has_no_old_key(caplog: pytest.LogCaptureFixture
     assert caplog.messages == []
 
 
-def test_an_engine_knows_its_old_keys(tmp_path: Path) -> None:
+def test_an_engine_lists_its_old_keys(tmp_path: Path) -> None:
     file = tiny_checkpoint(tmp_path) / "midspan.json"
     values = json.loads(file.read_text())
     del values["hypotheses"]
@@ -107,7 +107,7 @@ def test_an_engine_knows_its_old_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", OLD)
-def test_an_old_key_that_cannot_be_used_is_called_as_it_is_written(tmp_path: Path, key: str) -> None:
+def test_an_unusable_old_key_is_refused_under_its_old_and_new_name(tmp_path: Path, key: str) -> None:
     group, name = OLD[key]
     said = refusal(write(tmp_path, flat() | {key: {"no": "use"}} if key != "layout" else flat() | {key: "no use"}))
     assert said.startswith(f"{key} (now {group}.{name}")
@@ -147,18 +147,18 @@ def test_an_old_key_beside_the_new_one_is_refused(tmp_path: Path, key: str) -> N
         ),
     ],
 )
-def test_what_cannot_be_used_is_named_with_what_can(tmp_path: Path, values: object, said: str) -> None:
+def test_an_unusable_value_is_named_with_usable_ones(tmp_path: Path, values: object, said: str) -> None:
     found = refusal(write(tmp_path, values))
     assert found.startswith(said), found
 
 
-def test_a_filler_is_needed_where_the_layout_has_one(tmp_path: Path) -> None:
+def test_layout_filler_needs_a_filler_id(tmp_path: Path) -> None:
     values = json.loads((EMBEDDED / "midspan.json").read_text())
     del values["layout"]["filler_id"]
     assert refusal(write(tmp_path, values)).startswith("layout.filler_id is missing or -1; give the filler's id")
 
 
-def test_what_is_written_keeps_the_rest_and_turns_old_keys_into_new_ones(tmp_path: Path) -> None:
+def test_writing_keeps_other_settings_and_replaces_old_keys_by_new_ones(tmp_path: Path) -> None:
     write_settings(write(tmp_path, flat()), show={"search_floor": {"log_prob": -3.0, "evidence": 1.0}})
     found = read_settings(tmp_path)
     assert found.show.search_floor == SearchFloor(log_prob=-3.0, evidence=1.0)
@@ -179,7 +179,7 @@ JSON = st.recursive(
 
 
 @given(place=st.sampled_from(PLACES), value=JSON)
-def test_any_value_anywhere_is_read_or_refused_in_one_line(
+def test_any_value_anywhere_is_read_or_refused_with_one_line(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str | None], value: object
 ) -> None:
     values = json.loads((EMBEDDED / "midspan.json").read_text())

@@ -1,4 +1,4 @@
-"""Checkpoints of fewer bits: compressed-tensors' FP8, NVFP4, and what is quantised at load; read shard by shard."""
+"""Quantised checkpoints: compressed-tensors' FP8, NVFP4, and quantisation at load; read shard by shard."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def small() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in of the release, in float32."""
+    """A stand-in for the release, in float32."""
     return chat_checkpoint(tmp_path_factory.mktemp("plain"))
 
 
 def stored_as(plain: Path, folder: Path, change: Callable[[Tensors], Tensors], shards: int = 1) -> Path:
-    """A copy whose tensors are changed and dealt out over files, in the order of their names."""
+    """A copy whose tensors are changed and distributed over shards in turn, in the order of their names."""
     shutil.copytree(plain, folder)
     (folder / "model.safetensors").unlink()
     tensors = {name: tensor.contiguous() for name, tensor in change(load_file(plain / "model.safetensors")).items()}
@@ -83,7 +83,7 @@ def stored_as(plain: Path, folder: Path, change: Callable[[Tensors], Tensors], s
 
 
 def one_by_one(tensors: Tensors) -> Tensors:
-    """Experts' matrices each under a name of its own."""
+    """The tensors with each expert's matrices under names of their own."""
     out = dict[str, torch.Tensor]()
     for name, tensor in tensors.items():
         if ".experts." not in name:
@@ -101,7 +101,7 @@ def is_matrix(name: str) -> bool:
 
 
 def fp8(tensors: Tensors) -> Tensors:
-    """RedHatAI's layout: experts one by one, matrices of layers in e4m3 with bfloat16 scales [n, 1]."""
+    """RedHatAI's format: experts one by one, matrices of layers in e4m3 with bfloat16 scales [n, 1]."""
     out = dict[str, torch.Tensor]()
     for name, tensor in one_by_one(tensors).items():
         if is_matrix(name):
@@ -114,7 +114,7 @@ def fp8(tensors: Tensors) -> Tensors:
 
 
 def nvfp4(tensors: Tensors) -> Tensors:
-    """NVIDIA's layout: packed experts with a scale for sixteen and one for all; activation scales lie beside them."""
+    """NVIDIA's format: packed experts, a scale per 16 numbers, a scale per matrix, and activation scales."""
     out = dict[str, torch.Tensor]()
     for name, tensor in one_by_one(tensors).items():
         if ".experts." not in name:
@@ -145,7 +145,7 @@ def logits(model: DiffusionGemma) -> torch.Tensor:
 
 
 def agreement(left: torch.Tensor, right: torch.Tensor) -> float:
-    """Cosine of two sets of logits, each less its mean."""
+    """Cosine similarity of two sets of logits, each minus its mean."""
     a, b = ((one - one.mean(dim=-1, keepdim=True)).flatten() for one in (left, right))
     return float(a @ b / (a.norm() * b.norm()))
 
@@ -154,7 +154,7 @@ def first(model: DiffusionGemma) -> Any:
     return model.layers[0]
 
 
-def test_from_meta_comes_what_comes_from_anywhere(plain: Path) -> None:
+def test_loading_into_meta_equals_loading_into_memory(plain: Path) -> None:
     held = DiffusionGemma(ModelConfig.from_json(read_config(plain)))
     load_weights(held, plain, torch.float32, CPU)
     model = load(plain)
@@ -164,7 +164,7 @@ def test_from_meta_comes_what_comes_from_anywhere(plain: Path) -> None:
 
 
 class TestFp8:
-    def test_a_released_layout_is_kept_as_it_is(self, plain: Path, tmp_path: Path) -> None:
+    def test_stored_fp8_weights_and_scales_are_kept(self, plain: Path, tmp_path: Path) -> None:
         folder = stored_as(plain, tmp_path / "fp8", fp8)
         files, model = load_file(folder / "model-00001-of-00001.safetensors"), load(folder)
         layer = first(model)
@@ -196,12 +196,12 @@ class TestFp8:
             mine.encoder_layer_scalar = other.encoder_layer_scalar
         assert torch.equal(logits(model), logits(whole))
 
-    def test_a_scale_may_stand_in_another_file_than_its_weight(self, plain: Path, tmp_path: Path) -> None:
-        # Names are dealt out in turn, so that a weight and its scale never lie together.
+    def test_a_scale_may_be_in_another_file_than_its_weight(self, plain: Path, tmp_path: Path) -> None:
+        # Names are distributed in turn, so that a weight and its scale are never in one file.
         whole, dealt = stored_as(plain, tmp_path / "one", fp8), stored_as(plain, tmp_path / "many", fp8, shards=5)
         assert torch.equal(logits(load(whole)), logits(load(dealt)))
 
-    def test_made_at_load_it_is_a_scale_a_channel(self, plain: Path) -> None:
+    def test_fp8_made_at_load_has_a_scale_per_channel(self, plain: Path) -> None:
         before, model = load(plain), load(plain, "fp8")
         for name in ("self_attn.o_proj", "mlp.down_proj"):
             weight = before.get_parameter(f"layers.1.{name}.weight")
@@ -228,10 +228,10 @@ class TestFp8:
             with pytest.raises(DeviceError, match="NVIDIA A100 has no FP8 units; take the bf16 release"):
                 check_fp8(torch.device("cuda"), wanted=True)
 
-    def test_a_product_is_off_by_the_roundings_of_its_factors(self, plain: Path) -> None:
+    def test_the_error_of_a_product_is_that_of_its_rounded_factors(self, plain: Path) -> None:
         weight = load(plain).get_parameter("layers.1.mlp.down_proj.weight")
         made, x = load(plain, "fp8").get_submodule("layers.1.mlp.down_proj"), torch.randn(9, weight.shape[1])
-        # Either factor is rounded to 4 bits of mantissa, by 2^-4 of itself; what is subnormal by 2^-10 of a step more.
+        # Either factor is rounded to 4 bits of mantissa, by 2^-4 of itself; subnormals by 2^-10 of a step more.
         fine = 2.0**-10 / 448
         wide = (fine * x.abs().amax(dim=-1, keepdim=True), fine * weight.abs().amax(dim=-1, keepdim=True))
         exact = x @ weight.T
@@ -241,7 +241,7 @@ class TestFp8:
 
 
 class TestFourBits:
-    def test_int4_is_off_by_half_a_step_at_most(self, plain: Path) -> None:
+    def test_int4_errors_are_at_most_half_a_step(self, plain: Path) -> None:
         before, model = load(plain), load(plain, "int4")
         experts = first(model).experts
         assert isinstance(experts, FourBitExperts)
@@ -257,12 +257,12 @@ class TestFourBits:
         assert precision(model) == "float32 + int4 experts"
         assert count_parameters(model) == count_parameters(before)
 
-    def test_an_fp8_checkpoint_may_come_to_int4_experts(self, plain: Path, tmp_path: Path) -> None:
+    def test_an_fp8_checkpoint_can_be_loaded_with_int4_experts(self, plain: Path, tmp_path: Path) -> None:
         model = load(stored_as(plain, tmp_path / "fp8", fp8, shards=3), "int4")
         assert precision(model) == "float32 + fp8 + int4 experts"
         assert agreement(logits(model), logits(load(plain))) > 0.95
 
-    def test_nvfp4_means_what_its_three_parts_say(self, plain: Path, tmp_path: Path) -> None:
+    def test_nvfp4_numbers_are_code_times_both_scales(self, plain: Path, tmp_path: Path) -> None:
         folder = stored_as(plain, tmp_path / "nvfp4", nvfp4, shards=4)
         files: Tensors = {}
         for file in folder.glob("*.safetensors"):
@@ -304,7 +304,7 @@ class TestRefusals:
             (nvfp4, lambda t: double(t, UP + "_scale_2"), "up_proj.weight_scale_2 has shape [2], not []"),
         ],
     )
-    def test_what_does_not_fit_is_named_before_anything_is_read(
+    def test_wrong_tensors_are_named_before_any_is_read(
         self,
         plain: Path,
         tmp_path: Path,
@@ -327,7 +327,7 @@ class TestRefusals:
         assert "\n" not in str(refused.value)
         assert asked == []
 
-    def test_a_device_that_cannot_run_them_is_named_before_anything_is_read(
+    def test_a_device_that_cannot_run_the_weights_is_named_before_any_is_read(
         self, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, asked = stored_as(plain, tmp_path / "fp8", fp8), list[int]()
@@ -342,7 +342,7 @@ class TestRefusals:
         assert asked == []
 
     @pytest.mark.parametrize("quantize", ["fp8", "int4"])
-    def test_nvfp4_is_quantised_no_further(self, plain: Path, tmp_path: Path, quantize: Quantize) -> None:
+    def test_quantising_nvfp4_experts_again_is_refused(self, plain: Path, tmp_path: Path, quantize: Quantize) -> None:
         folder = stored_as(plain, tmp_path / "nvfp4", nvfp4)
         with pytest.raises(CheckpointError, match=r"its experts are NVFP4 already; take quantize out of midspan\.json"):
             load(folder, quantize)

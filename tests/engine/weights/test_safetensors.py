@@ -1,4 +1,4 @@
-"""Weights are read shard by shard: one file at a time, and hardly a tensor longer than it takes to place it."""
+"""Weights are read shard by shard: one file is open at a time, and few tensors are in memory at once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.engine.weights.test_quantized import CPU, Tensors, fp8, one_by_one, s
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in of the release, in float32."""
+    """A stand-in for the release, in float32."""
     return chat_checkpoint(tmp_path_factory.mktemp("plain"))
 
 
 class Watched:
-    """safetensors' own safe_open, counted: files that are open at once, and tensors that are held at once."""
+    """safetensors' safe_open, which counts the files that are open and the tensors that are held at once."""
 
     open_now = most_open = most_held = 0
     order: list[str]
@@ -70,7 +70,7 @@ class Watched:
 def test_weights_are_streamed_one_file_at_a_time(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensors], Tensors], most: int
 ) -> None:
-    """A tensor is let go when the next is read, unless it waits for its scale, which stands in the next file."""
+    """A tensor is released when the next one is read, unless it waits for its scale in the next file."""
     folder = stored_as(plain, tmp_path / "many", change, shards=6)
     monkeypatch.setattr(stored, "safe_open", Watched)
     Watched.open_now = Watched.most_open = Watched.most_held = 0
@@ -81,7 +81,7 @@ def test_weights_are_streamed_one_file_at_a_time(
     load_weights(model, folder, torch.float32, CPU, progress=lambda done, total: seen.append((done, total)))
     assert Watched.most_open == 1
     assert Watched.order == sorted(file.name for file in folder.glob("*.safetensors"))
-    # Of six files two at most are in memory at once: a third of all tensors.
+    # At most the tensors of two of six files are in memory at once: a third of all.
     tensors = len(stored.catalogue(folder))
     assert Watched.most_held <= min(most, tensors // 3)
     bytes = [tensor.nbytes for file in folder.glob("*.safetensors") for tensor in load_file(file).values()]

@@ -1,5 +1,5 @@
-// The CPU's own kernels against scalar double precision, on random vectors: a program, so that it runs where no Python
-// does (under an emulator, for another kind of CPU). Prints what differs most, and ends with 1 where it is too far.
+// Compares the CPU's own kernels with scalar double precision on random vectors. It is a program, so that it runs where
+// Python does not, as under an emulator. Prints each check's largest error; exits with 1 if one is too large.
 #include "attention.h"
 #include "check.hpp"
 
@@ -22,13 +22,13 @@ void functions() {
             t = more(t, std::fabs(tanhs[lane] - std::tanh(small)));
         }
     }
-    // What simd.h says of exp; the others add three roundings and as many bits of their own.
+    // exp's bound is that of simd.h; the others add three roundings and as many bits of their own.
     report("exp, relative", e, 2e-7);
     report("gelu", g, 1e-6);
     report("tanh", t, 1e-6);
 }
 
-// A quantised row as numbers again.
+// The numbers of a quantised row.
 std::vector<int64_t> numbers(const uint8_t* row, int64_t size) {
     std::vector<int64_t> out;
     for (int64_t i = 0; i < size; i += 4) {
@@ -48,7 +48,7 @@ std::vector<int64_t> numbers(const uint8_t* row, int64_t size) {
     return out;
 }
 
-// Rows [count, k], the first of zeros, the next two of the largest numbers, the others at random.
+// Rows [count, k]: the first is zeros, the next two have the largest numbers, the others are random.
 std::vector<float> rows_of(int64_t count, int64_t k, Random& random) {
     std::vector<float> x = random.normals(count * k);
     for (int64_t i = 0; i < std::min<int64_t>(count, 3) * k; ++i) x[i] = i < k ? 0 : i < 2 * k ? 3 : -3;
@@ -80,14 +80,15 @@ void products() {
                         sum += row[i] * matrix.weight[n * k + i], other += row[i] * up.weight[n * k + i];
                     }
                     wrong += out[r * matrix.n + n] != float(sum) * matrix.scale[n];
-                    const double gate = sum * double(matrix.scale[n]) * top[r], upper = other * double(up.scale[n]) * top[r];
+                    const double gate = sum * double(matrix.scale[n]) * top[r];
+                    const double upper = other * double(up.scale[n]) * top[r];
                     const double apart = inner[r * matrix.n + n] - reference::gelu(gate) * upper;
                     gates = more(gates, std::fabs(apart) / (std::fabs(upper) * std::max(1.0, std::fabs(gate)) + 1e-30));
                 }
             }
         }
     }
-    // A half, and what scale and product are rounded by at 127.
+    // Half a step, plus the roundings of scale and product at 127.
     report("bytes of rows, in steps", rounding, 0.5 + 2 * 127 * ULP);
     report("products that are not exact, of 1 to 20 rows", wrong, 0);
     report("gated products", gates, 2e-6);
@@ -102,11 +103,11 @@ void norms() {
         norm(x.data(), scale.data(), size, 1e-6f, out.data());
         worst = more(worst, far(out.data(), reference::norm(reference::row_of(x.data(), size), scale.data(), 1e-6)));
     }
-    // A sum of squares in LANES parts has size / LANES roundings, which halve in the root, and lane after lane.
+    // A sum of squares in LANES parts has size / LANES roundings, which the root halves, and LANES to add the parts.
     report("norms", worst, (1024.0 / LANES + LANES) * ULP);
 }
 
-// Queries of `rows` rows over keys in two places; how far the worst row is.
+// Attends with `rows` queries to keys of the cache and own keys; returns the largest error of a row.
 template <int SIDES>
 double attended(int64_t rows, int64_t before, int64_t own, bool by_row, bool masked, Random& random) {
     const int64_t size = 4 * 2 * LANES, count = before + own, step = SIDES * LANES, first = before / 2;
@@ -134,7 +135,8 @@ double attended(int64_t rows, int64_t before, int64_t own, bool by_row, bool mas
         }
         std::vector<float> mine(size);
         for (int64_t d = 0; d < size; ++d) mine[d] = out[d * step + r];
-        worst = more(worst, far(mine.data(), reference::attend(reference::row_of(&q[r * size], size), keys, values, seen)));
+        const Row exact = reference::attend(reference::row_of(&q[r * size], size), keys, values, seen);
+        worst = more(worst, far(mine.data(), exact));
     }
     return worst;
 }
@@ -150,7 +152,8 @@ void attention() {
             }
         }
     }
-    // Scores are sums of 8 * LANES products, no larger than 10, whose roundings exp makes relative; then as many of 61 keys.
+    // Scores are sums of 8 * LANES products, at most 10 in size; exp makes their roundings relative. Then 61 keys are
+    // summed.
     report("attention, over the cache and its own keys", worst, (10 * 8 * LANES + 61) * ULP);
 }
 

@@ -1,4 +1,4 @@
-// What the checks share: a line of output each, and how far apart two rows are.
+// Shared by the checks: a line of output for each, and the distance of two rows.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +9,7 @@ constexpr double ULP = 1.0 / (1 << 23);  // of a float at 1
 
 inline int failures = 0;
 
-// One line a check: how far it came, and how far it may.
+// Prints a check's line: its largest error and the largest that is allowed.
 inline void report(const char* what, double worst, double most) {
     const bool good = worst <= most;  // never true of NaN
     std::printf("%s %-50s %.2e of %.2e\n", good ? "ok  " : "FAIL", what, worst, most);

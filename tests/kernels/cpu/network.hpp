@@ -1,4 +1,4 @@
-// A random network, as matrices that the reference reads and packed as the kernels read them.
+// A random network: matrices for the reference, and the same weights packed for the kernels.
 #pragma once
 
 #include <cmath>
@@ -29,13 +29,17 @@ struct Matrix {
     Matrix(int64_t n, int64_t k, Random& random) : n(n), k(k), weight(n * k), scale(n) {
         // The first two rows are as large as weights can be.
         for (int64_t i = 0; i < n * k; ++i) {
-            weight[i] = i < k ? 127 : i < 2 * k ? -127 : std::max(-127.0, std::min(127.0, std::round(40 * random.normal())));
+            if (i < 2 * k) {
+                weight[i] = i < k ? 127 : -127;
+            } else {
+                weight[i] = std::max(-127.0, std::min(127.0, std::round(40 * random.normal())));
+            }
         }
         for (float& one : scale) one = (1 + 0.2 * random.normal()) / (40 * 127 * std::sqrt(double(k)));
     }
 };
 
-// Two of [n, k] as one of which every panel has rows of both, half and half; as native.py's `beside`.
+// Interleaves two matrices [n, k] so that half of every panel is of each; as native.py's `beside`.
 inline Matrix beside(const Matrix& gate, const Matrix& up) {
     Matrix out = gate;
     out.n = 2 * gate.n, out.weight.clear(), out.scale.clear();
@@ -49,7 +53,7 @@ inline Matrix beside(const Matrix& gate, const Matrix& up) {
     return out;
 }
 
-// What a Product points at; as native.py's Packed.
+// The memory that a Product points to; as native.py's Packed.
 struct Packed {
     std::vector<int8_t> weight;
     std::vector<float> scale;
@@ -82,7 +86,7 @@ struct Sizes {
     int64_t hidden = 128, heads = 4, head_dim = 32, dense = 192, expert = 64, vocabulary = 320, layers = 2;
 };
 
-// A network of as many kinds of layer as layers.
+// A network each of whose layers is a kind of its own.
 class RandomNetwork {
 public:
     Sizes sizes;

@@ -1,4 +1,4 @@
-// Whole readings, of texts and canvases, against the reference.
+// Whole forward passes over texts and canvases (midspan_read), against the reference.
 #include <algorithm>
 
 #include "check.hpp"
@@ -12,7 +12,7 @@ namespace {
 struct Shape {
     const char* name;
     bool encoder, soft, masked;
-    int64_t canvases, rows, before, older;  // `older`: rows of a canvas that are not read again
+    int64_t canvases, rows, before, older;  // `older`: frozen rows of a canvas, whose keys are from an earlier pass
 };
 
 // Keys or values by layer, [heads, canvases, length, head_dim] each.
@@ -30,7 +30,7 @@ struct Stored {
         for (auto& one : layers) pointers.push_back(one.data());
     }
 
-    // Those of one canvas from row `first` on, by layer and head.
+    // Rows of one canvas from row `first` on, by layer and head.
     std::vector<std::vector<Rows>> rows(int64_t canvas, int64_t first) const {
         std::vector<std::vector<Rows>> out(sizes.layers, std::vector<Rows>(sizes.heads));
         for (int64_t layer = 0; layer < sizes.layers; ++layer) {
@@ -62,7 +62,7 @@ struct Tables {
     }
 };
 
-// What rows see: in a text what is not behind them, with gaps; in a masked canvas its own choice of keys, in one layer.
+// Masks. In a text a row sees the keys up to itself, some left out; in a masked canvas a random choice, in one layer.
 struct Seen {
     std::vector<uint8_t> at;
     Sees sees[2] = {{}, {}};
@@ -171,10 +171,10 @@ void readings() {
             }
         }
         std::sort(apart.begin(), apart.end());
-        // In each of two layers scores of 32 products no larger than 10, whose roundings exp makes relative, and sums over
-        // 70 keys. The reference rounds to int8 as the kernels do, but where a number lies at a half the two may fall
-        // apart, by one of 127 steps in a row's largest number: few do, which the median does not see, and a row with
-        // all that it reads has hardly more than three.
+        // Each of two layers has scores of 32 products, at most 10 in size, whose roundings exp makes relative, and
+        // sums over 70 keys. The reference rounds to int8 as the kernels do, but a number near a half may round the
+        // other way, which is one of 127 steps of the row's largest number. Few do: the median does not show them, and
+        // a row with all that it reads has hardly more than three.
         report(shape.name, apart[apart.size() / 2], 2 * (10 * 32 + 70) * ULP);
         report("  the row that is worst", apart.back(), 3.0 / 127);
         report("  on two threads", alone == together ? 0 : 1, 0);

@@ -1,5 +1,5 @@
-// The network in scalar double precision, row by row, rounded to int8 where the kernels round. After engine/model.py,
-// with norms' scales in the columns behind them, as engine/joined.py folds them.
+// The network in scalar double precision, row by row, rounded to int8 where the kernels round. It follows
+// engine/model.py, with norm scales folded into the weights behind them, as in engine/backends/folding.py.
 #pragma once
 
 #include <functional>
@@ -43,7 +43,7 @@ inline Row norm(Row x, const float* scale, double eps) {
 
 inline double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 
-// `up_too`: both factors in true units, not the first alone.
+// gelu(gate) * up. Gate is in true units; up only if `up_too`, else in units of the row's largest number.
 inline Row gated(const Matrix& gate, const Matrix& up, const Row& x, bool up_too) {
     Row out = product(gate, x), other = product(up, x);
     const double unit = top(x);
@@ -51,7 +51,7 @@ inline Row gated(const Matrix& gate, const Matrix& up, const Row& x, bool up_too
     return out;
 }
 
-// Attention of one head's query over keys and values that are `seen`.
+// Attention of one head's query to the keys and values that are `seen`.
 inline Row attend(const Row& query, const Rows& keys, const Rows& values, const std::vector<bool>& seen) {
     Row weights(keys.size()), out(query.size());
     double most = -INFINITY, total = 0;
@@ -67,7 +67,7 @@ inline Row attend(const Row& query, const Rows& keys, const Rows& values, const 
     return out;
 }
 
-// RoPE, halves together.
+// RoPE, split-half.
 inline Row turn(const Row& x, const float* cos, const float* sin) {
     Row out(x.size());
     const size_t half = x.size() / 2;
@@ -78,7 +78,7 @@ inline Row turn(const Row& x, const float* cos, const float* sin) {
     return out;
 }
 
-// One reading of one canvas; keys and values by layer and head, of the cache and of the canvas' own older rows.
+// One forward pass of one canvas; keys and values by layer and head, of the cache and of the canvas' frozen rows.
 struct Reading {
     const RandomNetwork& net;
     bool encoder;

@@ -1,4 +1,4 @@
-// The vocabulary's share of a step against double precision: everything but `logits` from the kernels' own logits.
+// Head and sampling against double precision; all checks but that of the logits start from the kernels' own logits.
 #include <algorithm>
 
 #include "check.hpp"
@@ -35,7 +35,7 @@ struct Vocabulary {
 
     Vocabulary() { midspan_logits(net.network(), x.data(), ROWS, logits.data()); }
 
-    // Of a row those that are allowed, the others ruled out.
+    // A row's logits over the temperature; ids that are not allowed get -1e9.
     std::vector<double> allowed(int64_t row, const std::vector<uint8_t>& may, double temperature = 1) const {
         std::vector<double> out(size);
         for (int64_t id = 0; id < size; ++id) out[id] = may[id] ? logits[row * size + id] / temperature : -1e9;
@@ -52,7 +52,7 @@ struct Vocabulary {
                 worst = more(worst, std::fabs(logits[r * size + id] - exact));
             }
         }
-        // tanh's own error at 30, and one number of a row rounded the other way by a step, with the largest weight.
+        // tanh's own error at 30, plus one number of a row that rounds to the next step, times the largest weight.
         const double step = 3 * 4 / 127.0 * 127 * *std::max_element(net.head.scale.begin(), net.head.scale.end());
         report("logits", worst, 30 * 1e-6 + step);
     }
@@ -78,7 +78,9 @@ struct Vocabulary {
 
     void check_following() {
         std::vector<uint8_t> inner(size), stops(size), both(size);
-        for (int64_t id = 0; id < size; ++id) inner[id] = random.below(2), stops[id] = !inner[id] && random.below(5) == 0;
+        for (int64_t id = 0; id < size; ++id) {
+            inner[id] = random.below(2), stops[id] = !inner[id] && random.below(5) == 0;
+        }
         for (int64_t id = 0; id < size; ++id) both[id] = inner[id] || stops[id];
         const int64_t width = 7;
         std::vector<float> values(ROWS * width), ends(ROWS), whole(ROWS);

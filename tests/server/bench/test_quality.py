@@ -1,4 +1,4 @@
-"""bench quality: the contract's object, its figures from known outcomes, and one real run."""
+"""Command `bench quality`: the object of the contract, its figures for known outcomes, and one real run."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def test_the_figures_of_known_outcomes() -> None:
 
 
 def test_the_interval_resamples_functions_not_tasks() -> None:
-    # A hundred tasks of two functions, one always right: by tasks the interval would be within 0.4 and 0.6.
+    # A hundred tasks of two functions, one always right: resampling tasks would give an interval within 0.4 and 0.6.
     outcomes = [outcome("f", True) for _ in range(50)] + [outcome("g", False) for _ in range(50)]
     assert interval(outcomes, seed=1) == (0.0, 1.0)
 
 
-def test_quantiles_are_of_the_values() -> None:
+def test_quantiles_are_among_the_values() -> None:
     assert [quantile([3, 1, 2, 4], share) for share in (0.25, 0.5, 0.95, 1.0)] == [1, 2, 4, 4]
 
 
-def test_tasks_are_read_plain_or_compressed_and_sampled_by_seed(tmp_path: Path) -> None:
+def test_tasks_are_read_from_plain_and_compressed_files_and_sampled_by_seed(tmp_path: Path) -> None:
     packed = tmp_path / "tasks.jsonl.gz"
     packed.write_bytes(gzip.compress(TASKS.read_bytes()))
     assert read_tasks(packed, None, 0) == read_tasks(TASKS, None, 0)
@@ -67,7 +67,7 @@ def test_tasks_are_read_plain_or_compressed_and_sampled_by_seed(tmp_path: Path) 
     assert few == read_tasks(TASKS, 4, 1) != read_tasks(TASKS, 4, 2)
 
 
-def test_the_program_is_the_prompt_the_fill_the_suffix_and_the_check() -> None:
+def test_the_program_is_prompt_fill_suffix_and_test() -> None:
     task = Task("single-line/x", "f", "def f():\n", "\n", "    return 1\n", "def check(g):\n    assert g() == 1\n")
     assert hole_of(task).kind == "line"
     assert completed(task, "    return 1") == (

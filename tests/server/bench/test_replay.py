@@ -1,4 +1,4 @@
-"""bench replay: lines typed into real server processes, with the scripted engine and with a tiny real one."""
+"""Command `bench replay`: lines typed into real server processes, with the scripted engine and a tiny real one."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ WAIT_S = 60
 
 
 def scripted(tmp_path: Path) -> list[str]:
-    """The command line of the server with the scripted engine, up to its state folder."""
+    """The server's command line with the scripted engine; the state folder is still to be added."""
     return [sys.executable, str(SCRIPT), "--log-file", str(tmp_path / "server.log")]
 
 
 async def replayed(tmp_path: Path, line: str) -> dict[str, Any]:
-    """The figures of one line typed between two others."""
+    """The figures of one line that is typed between two others."""
     file = File("p", "a b.py", f"x = 1\n{line}\n")
     return await asyncio.wait_for(measure([(file, [1])], scripted(tmp_path), 0), WAIT_S)
 
 
 async def test_an_exact_rest_of_line_is_accepted_for_one_key(tmp_path: Path) -> None:
     found = await replayed(tmp_path, f"    a = {TEXT}  ")
-    # "a = " and one key stand for all that is typed; Enter is asked after, too.
+    # "a = " is typed and the rest accepted with one key; a request follows Enter too.
     characters = len(f"a = {TEXT}")
     assert (found["files"], found["lines"], found["characters"]) == (1, 1, characters)
     for rule in ("exact", "prefix"):
@@ -63,21 +63,21 @@ async def test_an_exact_rest_of_line_is_accepted_for_one_key(tmp_path: Path) -> 
     assert found["rss_mb"] is None or found["rss_mb"] > 20
 
 
-async def test_the_beginning_of_the_rest_is_accepted_under_the_second_rule_only(tmp_path: Path) -> None:
+async def test_a_beginning_of_the_rest_is_accepted_under_the_prefix_rule_only(tmp_path: Path) -> None:
     found = await replayed(tmp_path, f"a = {TEXT} + 1")
     characters = len(f"a = {TEXT} + 1")
     assert (found["exact"]["saved"], found["exact"]["accepted"]) == (0, 0)
-    # Typed along from "a = " on it is one suggestion, and before that there is another at every key.
+    # From "a = " on one suggestion stays while it is typed; before that every key brings another one.
     assert found["exact"]["suggestions"] < found["exact"]["shown_per_keystroke"] * found["exact"]["keystrokes"]
     assert found["exact"]["keystrokes"] == characters + 1
     assert found["exact"]["right_when_shown"] == 0
-    # "a = ", an acceptance, " + 1".
+    # Keys: "a = ", one for the acceptance, " + 1".
     assert (found["prefix"]["saved"], found["prefix"]["accepted"]) == (1 - 9 / characters, 1)
     assert found["prefix"]["keystrokes"] == 10
 
 
-async def test_what_the_threshold_hides_is_not_shown_and_not_accepted(tmp_path: Path) -> None:
-    # The scripted engine's confidence is below its threshold once "low" stands in the line.
+async def test_a_fill_below_the_threshold_is_neither_shown_nor_accepted(tmp_path: Path) -> None:
+    # The scripted engine's confidence is below its threshold when the line holds "low".
     found = await replayed(tmp_path, f"low = {TEXT}")
     assert found["exact"]["saved"] == found["prefix"]["saved"] == 0
     shown = found["exact"]["shown_per_keystroke"] * found["exact"]["keystrokes"]
@@ -85,14 +85,14 @@ async def test_what_the_threshold_hides_is_not_shown_and_not_accepted(tmp_path: 
     assert found["exact"]["wrong_per_keystroke"] == found["exact"]["shown_per_keystroke"]
 
 
-async def test_a_threshold_of_ones_own_shows_what_the_checkpoints_hides(tmp_path: Path) -> None:
+async def test_a_users_threshold_replaces_that_of_the_checkpoint(tmp_path: Path) -> None:
     drawn = [(File("p", "a.py", f"low = {TEXT}\n"), [0])]
     found = await measure(drawn, scripted(tmp_path), 0, options={"show_threshold": 0.0})
     assert found["exact"]["accepted"] == 1
 
 
-async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> None:
-    # The scripted engine answers "echo" with what it was asked; the second line leaves its way under the second rule.
+async def test_the_servers_document_equals_the_typed_text_and_is_restored_after_each_line(tmp_path: Path) -> None:
+    # The scripted engine answers "echo" with the hole. The two rules differ in the second line.
     text = f"𝒳 = {TEXT}\na = {TEXT} + 1  \n    é𝒳 echo\nlast\n"
     rows = text.split("\n")
     async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {"show_threshold": 0.0}) as typist:
@@ -106,9 +106,9 @@ async def test_the_document_is_as_typed_and_left_as_it_was(tmp_path: Path) -> No
     assert asked[:2] == [f"𝒳 = {TEXT}\na = {TEXT} + 1\n    é𝒳 echo", "\nlast\n"]
 
 
-async def test_a_packages_other_files_are_its_workspace(tmp_path: Path) -> None:
+async def test_the_other_files_of_a_package_are_its_workspace(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts"
-    # After the line that is typed, each file has a line of its own behind one that all share.
+    # In each file a line that only this file has follows a line that all files share.
     files = [
         File(package, f"sub/{name}.py", f"same = 1\n{package}_{name} = 2\n") for package in ("p", "q") for name in "abc"
     ]
@@ -121,7 +121,7 @@ async def test_a_packages_other_files_are_its_workspace(tmp_path: Path) -> None:
     assert begun == [{"p_b = 2", "p_c = 2"}, {"q_b = 2", "q_c = 2"}]
 
 
-async def test_the_server_hears_what_was_shown_and_accepted(tmp_path: Path) -> None:
+async def test_the_server_is_notified_of_shown_and_accepted_suggestions(tmp_path: Path) -> None:
     async with typing([*scripted(tmp_path), "--state-dir", str(tmp_path)], {}) as typist:
         typist.open("file:///replay/a.py", f"x\na = {TEXT}\n")
         line = await retype(typist, "file:///replay/a.py", 1, f"a = {TEXT}")
@@ -145,7 +145,7 @@ async def test_the_server_hears_what_was_shown_and_accepted(tmp_path: Path) -> N
         ("", "abc", False, False),
     ],
 )
-def test_the_two_rules(suggestion: str, rest: str, exact: bool, prefix: bool) -> None:
+def test_exact_and_prefix_rule(suggestion: str, rest: str, exact: bool, prefix: bool) -> None:
     assert (accepts_exact(suggestion, rest), accepts_prefix(suggestion, rest)) == (exact, prefix)
 
 
@@ -158,7 +158,7 @@ def test_the_two_rules(suggestion: str, rest: str, exact: bool, prefix: bool) ->
         ("ret‸", None, "urn x", "urn x"),
     ],
 )
-def test_an_item_shows_what_stands_behind_the_cursor(line: str, start: int | None, text: str, shown: str) -> None:
+def test_the_ghost_text_is_the_part_after_the_cursor(line: str, start: int | None, text: str, shown: str) -> None:
     column = line.index("‸")
     span = None if start is None else types.Range(types.Position(0, start), types.Position(0, column))
     assert ghost(types.InlineCompletionItem(insert_text=text, range=span), line, column) == shown
@@ -169,7 +169,7 @@ TEXTS = st.lists(st.text(alphabet="ab \n", max_size=20), min_size=1, max_size=6)
 
 
 @given(texts=TEXTS, limit=st.integers(1, 20), seed=st.integers(0, 9))
-def test_lines_are_drawn_once_each_and_never_blank(texts: list[str], limit: int, seed: int) -> None:
+def test_sampled_lines_are_distinct_and_not_blank(texts: list[str], limit: int, seed: int) -> None:
     files = [File("p", f"{index}.py", text) for index, text in enumerate(texts)]
     drawn = draw(files, limit, seed)
     assert drawn == draw(files, limit, seed)
@@ -179,13 +179,13 @@ def test_lines_are_drawn_once_each_and_never_blank(texts: list[str], limit: int,
     assert all(line.strip() for _, _, line in typed)
 
 
-def test_another_seed_draws_other_lines() -> None:
+def test_another_seed_samples_other_lines() -> None:
     files = [File("p", f"{index}.py", "a\n" * 50) for index in range(9)]
     assert draw(files, 10, 1) != draw(files, 10, 2)
 
 
 def some_line(uri: str, *, saved: bool) -> Line:
-    """Ten characters, or one key and an acceptance for them."""
+    """A line of ten characters: typed in full, or with one key and one acceptance."""
     right = [Ask(0, "", False), Ask(1, "x" * 9, True, "right"), Ask(10, "", False)]
     asks = right if saved else [*[Ask(0, "y", False, "wrong")] * 10, Ask(0, "z", False, "also wrong")]
     return Line(uri, 10, asks, asks)
@@ -204,7 +204,7 @@ def test_the_figures_of_known_lines() -> None:
 
 
 def test_the_interval_resamples_files_not_lines() -> None:
-    # Fifty lines of each of two files: by lines the interval would be narrow.
+    # Fifty lines of each of two files: resampling lines would give a narrow interval.
     typed = [some_line(uri, saved=uri == "a") for uri in "ab" for _ in range(50)]
     low, high = interval([(line, line.exact) for line in typed], 1)
     assert (low, high) == pytest.approx((0.0, 0.8))
@@ -228,7 +228,7 @@ def test_files_are_read_with_line_feeds_and_bad_ones_are_named(tmp_path: Path) -
         read_files(tmp_path / "none.jsonl")
 
 
-def test_the_command_prints_one_object_and_a_person_reads_the_rules(
+def test_the_command_prints_one_object_and_the_text_explains_the_rules(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "heldout.jsonl"

@@ -1,4 +1,4 @@
-"""Right programs pass; wrong, endless, greedy and cheating ones do not."""
+"""The benchmark's sandbox: right programs pass; wrong, endless, greedy and cheating ones do not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_true_solution_passes_and_its_absence_does_not(task: Task) -> None:
         "import os; os.write(1, b'x' * 32); os._exit(0)",
     ],
 )
-def test_what_must_not_pass(program: str) -> None:
+def test_wrong_and_cheating_programs_do_not_pass(program: str) -> None:
     assert not passes(program)
 
 
@@ -60,7 +60,7 @@ def test_what_must_not_pass(program: str) -> None:
         "import os; os.symlink(os.path.dirname(FILE), 'link'); open('link/kept.txt', 'w').close()",
     ],
 )
-def test_files_outside_are_out_of_reach(tmp_path: Path, damage: str) -> None:
+def test_files_outside_the_sandbox_stay_as_they_are(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "kept.txt"
     file.write_text("kept")
     assert not passes(f"FILE = {str(file)!r}\n{damage}")
@@ -68,7 +68,7 @@ def test_files_outside_are_out_of_reach(tmp_path: Path, damage: str) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_files_of_its_own_are_allowed() -> None:
+def test_a_program_may_write_files_in_its_own_folder() -> None:
     program = """
         import os, json, re, itertools, collections, decimal, fractions, heapq, random, string, datetime
         with open("own.txt", "w") as file:
@@ -80,15 +80,15 @@ def test_files_of_its_own_are_allowed() -> None:
     assert passes(textwrap.dedent(program))
 
 
-def test_an_endless_program_is_ended() -> None:
+def test_an_endless_program_is_killed() -> None:
     assert not passes("while True:\n    pass", wall_s=1.0)
     assert not passes("import time; time.sleep(60)", wall_s=1.0)
 
 
-def test_output_and_long_programs_do_no_harm() -> None:
+def test_much_output_and_long_programs_are_allowed() -> None:
     assert passes("for n in range(20000):\n    print(json_like := {'n': n})\n" + "# padding\n" * 20000)
 
 
-def test_the_fixture_is_in_the_benchmarks_schema() -> None:
+def test_the_fixture_has_the_benchmarks_schema() -> None:
     for line in TASKS.read_text().splitlines():
         assert set(json.loads(line)) == {"task_id", "entry_point", "prompt", "suffix", "canonical_solution", "test"}

@@ -1,4 +1,4 @@
-"""bench soak: real server processes over stdio, with the scripted engine."""
+"""Command `bench soak`: real server processes over stdio, with the scripted engine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ async def test_every_key_is_typed_and_memory_is_read(tmp_path: Path, monkeypatch
     assert found["response_ms"]["p50"] > 0
 
 
-async def test_it_types_in_a_folder_that_the_server_has_read(
+async def test_the_typed_documents_lie_in_an_indexed_workspace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A real checkpoint: the scripted engine has no use for a folder."""
+    """With a real checkpoint, as the scripted engine does not use the workspace."""
     monkeypatch.setattr(module, "KEYS_A_MINUTE", 20)
     folder = tmp_path / "checkpoint"
     folder.mkdir()
@@ -45,21 +45,21 @@ async def test_it_types_in_a_folder_that_the_server_has_read(
         assert (found["workspace"], found["keystrokes"]) == (opened, 20)
 
 
-async def test_growing_memory_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_growing_memory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = iter(range(100, 200))
     monkeypatch.setattr(module, "resident_mb", lambda _: float(next(read)))
     found = await asyncio.wait_for(soak([TEXT], scripted(tmp_path), 0.5), WAIT_S)
-    # The medians of the second and of the last tenth of 100 to 199.
+    # The medians of the second and of the last tenth of the readings 100 to 199.
     assert (found["warm_rss_mb"], found["end_rss_mb"]) == (114.5, 194.5)
     assert found["growth"] == round(194.5 / 114.5 - 1, 5)
 
 
-def test_this_process_holds_memory() -> None:
+def test_resident_memory_of_this_process_is_plausible() -> None:
     if sys.platform == "linux":
         assert 20 < resident_mb(os.getpid()) < 100_000
 
 
-def test_a_bad_number_of_minutes_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_number_of_minutes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "soak", "--minutes", "0"])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""doctor tells what runs, and exits 1 with the fix when something must be fixed."""
+"""Command `doctor`: it reports the installation's state, and exits 1 with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def examine(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[s
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_all_is_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_working_installation_needs_no_fix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     checkpoint = str(tiny_checkpoint(folder))
     file = folder / "midspan.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hypotheses": {}, "beams": 0}))
     code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
-    # What is only old is named, and nothing to fix before the next release.
+    # A deprecated key is named, but it is no fix: it is read until the next release.
     assert (code, found["fixes"]) == (0, [])
     assert found["old_keys"] == ["beams is now hypotheses.beams"]
     assert found["checkpoint"] == checkpoint
@@ -53,7 +53,7 @@ def test_a_causal_checkpoint_is_served_and_its_confidence_is_a_prior(
 ) -> None:
     checkpoint = str(marked_checkpoint(tmp_path / "checkpoint"))
     code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
-    # A client that shows everything got a fill through a server of its own.
+    # The round trip used a client with show_threshold 0, which got a fill from its own server.
     assert (code, found["fixes"]) == (0, [])
     assert isinstance(found["round_trip_ms"], float)
     assert (found["layout"], found["trained_on"]) == ("marks", ["python", "go"])
@@ -73,7 +73,7 @@ def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(
     assert "config.json: missing" in two
 
 
-def test_a_server_that_does_not_come_up_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_needs_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
     serve = [sys.executable, str(script), "--refuse", "no weights; copy them"]
     monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: serve)
@@ -85,12 +85,12 @@ def test_a_server_that_does_not_come_up_is_a_fix(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("option", "line", "said"),
     [
-        # No file may grow: the server says at once that it cannot write its store, and how to fix that.
+        # No file may grow: the server reports at once that it cannot write its store, and the fix.
         (("--file-limit", "1"), "return a", "no telemetry: cannot write"),
         ((), "empty  a", "nothing is offered even where everything is shown"),
     ],
 )
-def test_a_server_that_does_half_of_it_is_a_fix(
+def test_a_server_without_telemetry_or_without_suggestions_needs_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], line: str, said: str
 ) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
@@ -104,7 +104,7 @@ def test_a_server_that_does_half_of_it_is_a_fix(
     assert said in fix
 
 
-def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suggestion_of_a_single_character_needs_no_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
     monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    single = a\n")
     monkeypatch.setattr("midspan.server.commands.round_trip.server_command", lambda *_: [sys.executable, str(script)])
@@ -112,21 +112,21 @@ def test_a_server_that_offers_a_single_character_is_well(tmp_path: Path, monkeyp
     assert examine_here("embedded", "cpu", tmp_path)["fixes"] == []
 
 
-def test_what_ships_is_well(tmp_path: Path) -> None:
+def test_the_embedded_checkpoint_needs_no_fix(tmp_path: Path) -> None:
     assert examine_here("embedded", "cpu", tmp_path)["fixes"] == []
 
 
-def test_a_missing_package_is_told_apart_from_an_installed_one() -> None:
+def test_versions_of_missing_and_installed_packages() -> None:
     assert versions(("midspan-is-not-this", "pytest")) == {"midspan-is-not-this": None, "pytest": pytest.__version__}
 
 
-def test_what_is_not_installed_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_needs_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("midspan.server.commands.doctor.PACKAGES", ("pytest", "midspan-is-not-this"))
     found = examine_here("embedded", "cpu", tmp_path)
     assert found["fixes"] == ["not installed: midspan-is-not-this; run python -m pip install midspan-is-not-this"]
 
 
-def test_an_accepted_suggestion_without_a_row_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accepted_suggestion_without_a_row_needs_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).parents[1] / "scripted_serve.py"
     monkeypatch.setattr("midspan.server.commands.round_trip.TEXT", "def add(a, b):\n    return a\n")
     monkeypatch.setattr("midspan.server.commands.round_trip.FILE_NAME", "another.db")
@@ -136,7 +136,7 @@ def test_an_accepted_suggestion_without_a_row_is_said(tmp_path: Path, monkeypatc
     assert "an accepted suggestion left no row in the telemetry" in fix
 
 
-def test_a_grammar_that_is_not_installed_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grammar_that_is_not_installed_needs_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "midspan.server.commands.doctor.TABLE", (*TABLE, Language(name="x", package="tree_sitter_not_this"))
     )
@@ -145,7 +145,7 @@ def test_a_grammar_that_is_not_installed_is_a_fix(tmp_path: Path, monkeypatch: p
     assert "x" not in found["grammars"]
 
 
-def test_a_fill_that_does_not_end_is_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fill_that_does_not_end_needs_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = Hole(prefix="forever", suffix="")
     engine = StoppedAtClose()
     monkeypatch.setattr("midspan.server.commands.doctor.PATIENCE_S", 0.05)
@@ -172,7 +172,7 @@ class StoppedAtClose(ScriptedEngine):
         super().close()
 
 
-def test_cuda_without_a_gpu_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_cuda_without_a_gpu_needs_a_fix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""`midspan fill --explain`: a person reads what the prompt is made of; with `--json` stdout stays one object."""
+"""Option `midspan fill --explain`: it prints the parts of the prompt; with `--json` stdout stays one object."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tiny(folder: Path, context_tokens: int) -> str:
 
 
 def explained(capsys: pytest.CaptureFixture[str], root: Path, checkpoint: str, *argv: str) -> tuple[str, str]:
-    """What goes to stdout and to stderr."""
+    """stdout and stderr of `midspan fill --explain`."""
     write_files(root, FILES)
     app = str(root / "sub" / "app.py")
     assert main(["fill", app, "--at", "3:18", "--checkpoint", checkpoint, "--explain", *argv]) == 0
@@ -37,7 +37,9 @@ def explained(capsys: pytest.CaptureFixture[str], root: Path, checkpoint: str, *
     return out, err
 
 
-def test_what_another_checkpoint_would_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_context_is_printed_even_if_the_checkpoint_reads_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     checkpoint = tiny(tmp_path / "checkpoint", 0)
     out, _ = explained(capsys, tmp_path / "project", checkpoint)
     lines = out.splitlines()
@@ -51,7 +53,7 @@ def test_what_another_checkpoint_would_read(capsys: pytest.CaptureFixture[str], 
     assert "gap: rest_of_line, python" in lines
 
 
-def test_what_is_read_changes_the_fill_and_json_stays_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_context_changes_the_fill_and_json_stays_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     for number, tokens in enumerate((0, 500)):
         checkpoint = tiny(tmp_path / f"checkpoint_{number}", tokens)
@@ -62,9 +64,7 @@ def test_what_is_read_changes_the_fill_and_json_stays_json(capsys: pytest.Captur
     assert found[0]["candidates"] != found[1]["candidates"]
 
 
-def test_the_server_can_be_told_to_log_what_prompts_are_made_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_option_debug_reaches_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     served: list[ServeOptions] = []
 
     def serve(options: ServeOptions) -> int:
@@ -77,13 +77,13 @@ def test_the_server_can_be_told_to_log_what_prompts_are_made_of(
     assert [options.debug for options in served] == [False, True]
 
 
-def test_lines_of_the_repositorys_other_files_are_named_and_tried(
+def test_similar_lines_of_other_files_are_printed_and_proposed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     write_files(tmp_path / "project", {"other.py": "load_hidden(load(one))\n"})
     checkpoint = tiny(tmp_path / "checkpoint", 0)
     rewrite_settings(Path(checkpoint), similar_lines=4, ranking={"evidence": 100.0, "syntax": 0.0})
     out, err = explained(capsys, tmp_path / "project", checkpoint, "--json")
-    # The line itself stands in its own file only as far as the gap.
+    # In its own file the line exists only up to the gap.
     assert "lines of other files that may be what this one becomes: 1\n    load_hidden(load(one))\n" in err
     assert json.loads(out)["text"] == "one))"

@@ -1,4 +1,4 @@
-"""Every command in a working folder that was removed: it runs, and a relative path is answered by one line."""
+"""Commands in a working folder that was removed: they run, and refuse a relative path with one line."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative entries of PYTHONPATH mean nothing there."""
+def absolute_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set absolute entries of PYTHONPATH, as relative ones cannot be resolved in a removed folder."""
     source = str(Path(str(midspan.__file__)).parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([source, str(Path(__file__).parents[3])]))
 
 
 def in_gone_folder(tmp_path: Path, *command: str) -> list[str]:
-    """The command line that runs another one in a folder that is gone."""
+    """The command line that runs another one in a removed folder."""
     return ["sh", "-c", GONE, "sh", str(tmp_path / "gone"), *command]
 
 
@@ -47,7 +47,7 @@ def test_a_gap_is_filled(tmp_path: Path, checkpoint: str, more: Sequence[str]) -
     assert found.returncode == 0, found.stderr
 
 
-def test_doctor_is_well(tmp_path: Path) -> None:
+def test_doctor_needs_no_fix(tmp_path: Path) -> None:
     found = ran(tmp_path, *MODULE, "doctor", "--state-dir", str(tmp_path / "state"))
     assert (found.returncode, found.stdout.splitlines()[-1]) == (0, "all is well"), found.stdout + found.stderr
 
@@ -80,7 +80,7 @@ def test_the_server_serves_and_its_store_is_reported(tmp_path: Path, checkpoint:
 
 
 @pytest.mark.parametrize("what", ["quality", "keystroke", "soak", "replay", "kernels"])
-def test_help_is_given(tmp_path: Path, what: str) -> None:
+def test_help_is_printed(tmp_path: Path, what: str) -> None:
     found = ran(tmp_path, *MODULE, "bench", what, "--help")
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith("usage:")
@@ -99,7 +99,7 @@ def test_help_is_given(tmp_path: Path, what: str) -> None:
         "bench replay --files files.jsonl",
     ],
 )
-def test_a_relative_path_is_one_line(tmp_path: Path, command: str) -> None:
+def test_a_relative_path_is_refused_with_one_line(tmp_path: Path, command: str) -> None:
     found = ran(tmp_path, *MODULE, *command.split())
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr.endswith(": the working folder is gone; give the whole path, or go to a folder that exists\n")

@@ -25,7 +25,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def run(*argv: object) -> dict[str, Any]:
-    """The object that a command prints last."""
+    """The JSON object that a command prints last."""
     done = subprocess.run([*MIDSPAN, *map(str, argv)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     out: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -51,7 +51,7 @@ def test_fill_and_bench_quality(tmp_path: Path, given: dict[str, Any]) -> None:
     assert summary["n"] == 2
     assert summary["checkpoint"] == str(checkpoint)
     assert summary["steps_mean"] > 1
-    # Nothing is calibrated, so whatever there is to show is shown.
+    # The confidence is not calibrated, so every fill is shown.
     assert summary["shown"] in (0.0, 0.5, 1.0)
 
 
@@ -82,7 +82,7 @@ def test_loading_is_shown_in_a_terminal(tmp_path: Path) -> None:
 
 
 def _read(end: int) -> bytes:
-    """What a terminal's other side has written; nothing once it is gone."""
+    """The bytes written to the other side of a terminal; empty once it is closed."""
     try:
         return os.read(end, 65536)
     except OSError:

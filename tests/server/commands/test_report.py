@@ -1,4 +1,4 @@
-"""The report says what the store holds: counts, rates, characters, by what, and since when."""
+"""The report of the telemetry store: counts, rates and characters, grouped by column, since a given time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def offer(id: str, **changes: Any) -> Offer:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """Four suggestions: one accepted, one in part, one shown, one of long ago."""
+    """A store of four suggestions: one accepted, one accepted in part, one shown, one of long ago."""
     troubles = list[str | None]()
     store = Telemetry(tmp_path, troubles.append)
     store.offered(offer("a", confidence=0.95, chars=12, latency_ms=100.0))
@@ -76,7 +76,7 @@ def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     assert report(capsys, state, "--since", "1h")["since"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began))
 
 
-def test_nothing_lately_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+def test_a_period_without_suggestions_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     with closing(sqlite3.connect(state / FILE_NAME)) as rows, rows:
         rows.execute("UPDATE completion SET ts = 0")
     found = report(capsys, state)
@@ -86,7 +86,7 @@ def test_nothing_lately_is_no_error(capsys: pytest.CaptureFixture[str], state: P
 
 
 class Cells(HTMLParser):
-    """The text of a page's cells."""
+    """The text of the table cells of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Cells(HTMLParser):
             self.seen.append(data)
 
 
-def test_the_page_and_the_text_say_the_same(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+def test_the_page_and_the_text_have_the_same_figures(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     page = state / "page.html"
     assert main(["report", "--state-dir", str(state), "--html", str(page)]) == 0
     text, cells = capsys.readouterr().out, Cells()
@@ -121,7 +121,7 @@ def test_the_page_and_the_text_say_the_same(capsys: pytest.CaptureFixture[str], 
         (lambda file: newer(file), "its schema is version 99, this midspan knows 1; update midspan"),
     ],
 )
-def test_a_store_that_cannot_be_read_is_one_line(
+def test_a_store_that_cannot_be_read_is_reported_with_one_line(
     capsys: pytest.CaptureFixture[str], state: Path, damage: Any, said: str
 ) -> None:
     damage(state / FILE_NAME)
@@ -137,13 +137,15 @@ def newer(file: Path) -> None:
         store.execute("PRAGMA user_version = 99")
 
 
-def test_a_page_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+def test_a_page_that_cannot_be_written_is_reported_with_one_line(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
     assert main(["report", "--state-dir", str(state), "--html", str(state / "none" / "page.html")]) == 1
     assert "page.html: No such file or directory; give a file that can be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("since", ["0d", "yesterday", "3", "-1d", "9999999w"])
-def test_a_wrong_time_is_named(capsys: pytest.CaptureFixture[str], state: Path, since: str) -> None:
+def test_a_wrong_time_is_refused(capsys: pytest.CaptureFixture[str], state: Path, since: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["report", "--state-dir", str(state), f"--since={since}"])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""Context: budgets, what is held while a person types on one line, and nothing at all for an engine without."""
+"""Context: its budget, its stability while one line is typed, and no context for an engine that reads none."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ URI = "untitled:shop"
 
 @pytest.fixture(autouse=True, scope="module")
 def unhurried() -> Iterator[None]:
-    """However slow the machine is, no source is cut short."""
+    """Remove the time limit, so that no source is cut short on a slow machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("midspan.server.context.context.collect", partial(collect, patience_s=UNHURRIED_S))
         yield
 
 
 def workspace() -> tuple[Documents, Document, Index]:
-    """A long document whose head is beyond the window of line LINE, and another one that it imports."""
+    """A long document whose head lies outside the window at line LINE, and another one that it imports."""
     documents = Documents()
     document = documents.open(URI, "python", 1, HEAD + FILLER)
     documents.open("untitled:store", "python", 1, STORE)
@@ -65,7 +65,7 @@ KEYS = st.lists(st.one_of(st.sampled_from(["helper(", "Store", "json.", "x"]), s
 
 
 @given(KEYS)
-def test_nothing_changes_while_only_the_line_does(keys: list[str | int]) -> None:
+def test_context_stays_the_same_while_only_one_line_changes(keys: list[str | int]) -> None:
     documents, document, index = workspace()
     context = context_of(documents, index)
     begun = seen(context, document)
@@ -82,7 +82,7 @@ def test_nothing_changes_while_only_the_line_does(keys: list[str | int]) -> None
         assert seen(context, document, column=column) is begun
 
 
-def test_names_of_the_line_are_explained_once_the_gap_has_left_it() -> None:
+def test_names_of_a_line_get_context_once_the_gap_has_left_the_line() -> None:
     documents, document, index = workspace()
     context = context_of(documents, index)
     write(context, documents, ((LINE, 0), (LINE, 0)), "        helper(Store())\n")
@@ -95,7 +95,7 @@ def test_names_of_the_line_are_explained_once_the_gap_has_left_it() -> None:
     "span",
     [((LINE, 8), (LINE + 1, 0)), ((LINE - 1, 0), (LINE - 1, 0)), ((3, 0), (3, 0)), ((LINE + 2, 0), (LINE + 2, 5))],
 )
-def test_an_edit_of_another_line_is_seen(span: tuple[tuple[int, int], tuple[int, int]]) -> None:
+def test_an_edit_of_another_line_renews_the_context(span: tuple[tuple[int, int], tuple[int, int]]) -> None:
     documents, document, index = workspace()
     context = context_of(documents, index)
     begun = seen(context, document)
@@ -103,7 +103,7 @@ def test_an_edit_of_another_line_is_seen(span: tuple[tuple[int, int], tuple[int,
     assert seen(context, document) is not begun
 
 
-def test_another_document_ends_what_is_held() -> None:
+def test_opening_closing_or_changing_any_document_renews_the_context() -> None:
     documents, document, index = workspace()
     context = context_of(documents, index)
     happenings: list[Callable[[], None]] = [
@@ -119,7 +119,7 @@ def test_another_document_ends_what_is_held() -> None:
         assert seen(context, document) is not begun
 
 
-def test_an_engine_without_context_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_context_is_collected_for_an_engine_that_reads_none(monkeypatch: pytest.MonkeyPatch) -> None:
     documents, document, index = workspace()
     context = context_of(documents, index, tokens=0)
 
@@ -155,7 +155,7 @@ def endless(gap: Gap) -> Iterator[tuple[tuple[str, int], str]]:
     return ((("", number), f"snippet {number}") for number in itertools.count())
 
 
-def test_a_source_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     documents, document, index = workspace()
     monkeypatch.setattr("midspan.server.context.context.SOURCES", (("endless", endless, 1.0),))
     [used] = collect(gap_at(documents, document, index), 1000, patience_s=0.01)
@@ -163,7 +163,7 @@ def test_a_source_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> 
     assert used.snippets
 
 
-def test_the_log_says_how_much_and_not_what(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_context_sizes_and_no_text(caplog: pytest.LogCaptureFixture) -> None:
     documents, document, index = workspace()
     with caplog.at_level(logging.DEBUG, "midspan.server.context.context"):
         seen(context_of(documents, index), document)
@@ -172,11 +172,11 @@ def test_the_log_says_how_much_and_not_what(caplog: pytest.LogCaptureFixture) ->
     assert not any(word in caplog.text for word in ("Shop", "sell", "json", "Store", "helper"))
 
 
-def test_what_is_described() -> None:
+def test_the_log_line_of_a_source() -> None:
     assert described([Used("imports", ("ab", "c"), 0.5)]) == "imports 3 characters in 0.50 ms"
 
 
-def test_lone_surrogates_become_text_that_a_tokenizer_takes() -> None:
+def test_lone_surrogates_in_context_are_replaced() -> None:
     documents = Documents()
     text = HEAD.replace("import json", "import json # " + chr(0xD800)) + FILLER
     document = documents.open(URI, "python", 1, text)

@@ -1,4 +1,4 @@
-"""What other servers find wrong near the gap stands in its context, for as long as it is known to stand there."""
+"""Diagnostics of other servers near the gap are part of its context, as long as their lines are known."""
 
 from __future__ import annotations
 
@@ -54,34 +54,34 @@ def test_errors_and_warnings_near_the_gap_are_shown_with_their_line(
     assert seen(inside) == ()
     inside.send(call(None, "midspan/diagnostics", told(1, message, severity)))
     assert seen(inside) == ("# undefined name 'naem'\nprint(naem)",)
-    # What is said last counts.
+    # The latest diagnostics replace the earlier ones.
     inside.send(call(None, "midspan/diagnostics", {"uri": URI, "diagnostics": []}))
     assert seen(inside) == ()
 
 
-def test_what_stands_behind_the_end_of_the_text_is_not(inside: Inside) -> None:
+def test_diagnostics_beyond_the_end_of_the_text_are_not_shown(inside: Inside) -> None:
     last = TEXT.count("\n")
     inside.send(call(None, "midspan/diagnostics", told(last + 2)))
     assert seen(inside, last) == ()
 
 
-def test_a_document_that_is_not_open_has_none(inside: Inside) -> None:
+def test_a_document_that_is_not_open_has_no_diagnostics(inside: Inside) -> None:
     inside.send(call(None, "midspan/diagnostics", told(1, uri="file:///other.py")))
     assert inside.server.context._diagnosed.around("file:///other.py", 0, 9) == []
 
 
 @pytest.mark.parametrize("params", [told(1, severity=3), told(30), told(9000)])
-def test_hints_and_what_is_far_away_are_not(inside: Inside, params: Any) -> None:
+def test_hints_and_diagnostics_of_far_lines_are_not_shown(inside: Inside, params: Any) -> None:
     inside.send(call(None, "midspan/diagnostics", params))
     assert seen(inside) == ()
 
 
-def test_all_sources_share_the_whole_room() -> None:
+def test_shares_of_all_sources_add_up_to_one() -> None:
     assert sum(share for _, _, share in SOURCES) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("text", "kept"), [("x", True), ("x\n", False)])
-def test_an_edit_that_moves_lines_forgets_them_until_the_next(inside: Inside, text: str, kept: bool) -> None:
+def test_an_edit_that_moves_lines_drops_diagnostics_until_new_ones_come(inside: Inside, text: str, kept: bool) -> None:
     inside.send(call(None, "midspan/diagnostics", told(1)))
     here = {"line": 0, "character": 0}
     change = {"range": {"start": here, "end": here}, "text": text}
@@ -92,7 +92,7 @@ def test_an_edit_that_moves_lines_forgets_them_until_the_next(inside: Inside, te
     assert seen(inside) == ("# undefined name 'naem'\nprint(naem)",)
 
 
-def test_a_closed_document_has_none(inside: Inside) -> None:
+def test_closing_a_document_drops_its_diagnostics(inside: Inside) -> None:
     inside.send(call(None, "midspan/diagnostics", told(1)))
     inside.send(call(None, "textDocument/didClose", {"textDocument": {"uri": URI}}))
     document = {"uri": URI, "languageId": "python", "version": 1, "text": TEXT}
@@ -100,14 +100,14 @@ def test_a_closed_document_has_none(inside: Inside) -> None:
     assert seen(inside) == ()
 
 
-def test_an_engine_that_reads_no_context_keeps_none(inside: Inside) -> None:
+def test_no_diagnostics_are_kept_for_an_engine_that_reads_no_context(inside: Inside) -> None:
     inside.server.context._tokens = 0
     inside.send(call(None, "midspan/diagnostics", told(1)))
     inside.server.context._tokens = 500
     assert seen(inside) == ()
 
 
-def test_there_is_an_end_to_them_and_to_each() -> None:
+def test_diagnostics_are_limited_in_number_and_dropped_for_a_new_text() -> None:
     many = Diagnosed()
     many.put(URI, [Diagnosis(line, "wrong") for line in range(2 * MOST)])
     assert len(many.around(URI, 0, 10 * MOST)) == MOST
@@ -121,6 +121,6 @@ def test_a_long_message_is_cut(inside: Inside) -> None:
     assert len(snippet) <= MESSAGE_CHARS + len("# \nprint(naem)")
 
 
-def test_what_is_no_list_of_diagnostics_is_refused(inside: Inside) -> None:
+def test_params_that_are_no_list_of_diagnostics_are_refused(inside: Inside) -> None:
     with pytest.raises(msgspec.ValidationError):
         diagnosed(inside.server, {"uri": URI, "diagnostics": [{"message": 5}]})

@@ -1,4 +1,4 @@
-"""Recently edited regions: they follow their lines, merge, and are few."""
+"""Recently edited regions: they move with their lines, merge, and are limited in number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def regions(edits: Edits) -> list[tuple[int, int]]:
 
 
 def edited(*changes: tuple[int, int, str]) -> Edits:
-    """Replacements of lines [first, last) from their starts on."""
+    """The record of replacements of lines [first, last); each goes from line start to line start."""
     edits = Edits()
     for first, last, text in changes:
         edits.note(URI, ((first, 0), (last, 0)), text)
@@ -30,7 +30,7 @@ def edited(*changes: tuple[int, int, str]) -> Edits:
 
 
 @given(CHANGES)
-def test_a_region_follows_its_line(changes: list[tuple[bool, int, int, int]]) -> None:
+def test_a_region_moves_with_its_line(changes: list[tuple[bool, int, int, int]]) -> None:
     document, edits = Document(URI, "plaintext", 1, "line\n" * 400), Edits()
 
     def change(span: Range, text: str) -> None:
@@ -40,7 +40,7 @@ def test_a_region_follows_its_line(changes: list[tuple[bool, int, int, int]]) ->
     change(((200, 0), (200, 0)), "marked")
     for below, at, deleted, added in changes:
         line = next(number for number, text in enumerate(document.lines) if "marked" in text)
-        # Far enough away that the two regions stay two.
+        # Far enough away that the two regions do not merge.
         first = line + 10 + at % (len(document.lines) - line - 20) if below else at % (line - 20)
         change(((first, 0), (first + deleted, 0)), "new\n" * added)
     line = next(number for number, text in enumerate(document.lines) if "marked" in text)
@@ -52,7 +52,7 @@ def test_edits_near_each_other_are_one_region() -> None:
     assert regions(edited((10, 10, "a"), (20, 20, "b"))) == [(20, 20), (10, 10)]
 
 
-def test_lines_added_above_move_a_region_and_deleted_ones_take_it_along() -> None:
+def test_lines_added_above_move_a_region_and_a_deletion_around_it_replaces_it() -> None:
     assert regions(edited((50, 50, "a"), (10, 10, "x\ny\n"))) == [(10, 12), (52, 52)]
     assert regions(edited((50, 50, "a"), (10, 13, ""))) == [(10, 10), (47, 47)]
     assert regions(edited((50, 50, "a"), (40, 60, ""))) == [(40, 40)]
@@ -62,7 +62,7 @@ def test_line_ends_of_every_kind_count_once() -> None:
     assert regions(edited((50, 50, "a"), (10, 10, "x\r\ny\rz\n"))) == [(10, 13), (53, 53)]
 
 
-def test_the_newest_come_first_and_old_ones_go() -> None:
+def test_the_newest_regions_come_first_and_old_ones_are_dropped() -> None:
     edits = edited(*((100 * number, 100 * number, "a") for number in range(KEPT + 5)))
     assert regions(edits) == [(100 * number, 100 * number) for number in range(KEPT + 4, 4, -1)]
 
@@ -80,7 +80,7 @@ def test_other_documents_stay_as_they_are() -> None:
     assert [region.uri for region in edits.newest()] == ["file:///b.py"]
 
 
-def test_a_client_that_sends_whole_texts_is_followed_to_the_line(tmp_path: Path) -> None:
+def test_whole_texts_of_a_client_give_regions_of_the_changed_lines_only(tmp_path: Path) -> None:
     inside = Inside(tmp_path)
     inside.initialize()
     context = inside.server.context

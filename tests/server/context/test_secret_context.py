@@ -1,4 +1,4 @@
-"""The planted corpus in a workspace: none of it gets into the index, a prompt, the log or the store."""
+"""Secrets planted in the files of a workspace: none reaches the index, a prompt, the log or the store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLANTED = {
         )
     )
 }  # fmt: skip
-# A document that the user has open is what it shows, whatever the file is.
+# For an open document the text in the editor counts, whatever its file is.
 LINKED_OR_ODD = ("large.py", "binary.py", "link.py", "folder_link/a.py", ".hidden/config.py", "node_modules/tool.py")
 RULES = {
     ".gitignore": "ignored.py\nbuild/\n",
@@ -49,7 +49,7 @@ GAP = APP.count("\n") - 2
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A repository with everything planted in it, links to planted files outside of it included."""
+    """A repository that holds all planted files, and links to planted files outside of it."""
     root, outside = tmp_path / "project", tmp_path / "outside"
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     texts = dict(PLANTED)
@@ -68,7 +68,7 @@ def needles() -> list[str]:
     return [f"planted{number}planted" for number in range(len(PLANTED))]
 
 
-def test_the_index_holds_nothing_planted(project: Path) -> None:
+def test_the_index_holds_no_planted_secret(project: Path) -> None:
     index = read_workspace(project, Documents(), tuple(EXCLUDE))
     assert index.here("visible", str(project / "visible.py"))
     for number, name in enumerate(PLANTED):
@@ -86,13 +86,13 @@ def test_each_planted_file_would_be_found_under_a_plain_name(project: Path) -> N
     index = read_workspace(project, Documents(), tuple(EXCLUDE))
     for number in range(len(PLANTED)):
         assert index.elsewhere(f"fetch_{number}", str(project / "app.py"), "python", {f"plain_{number}"}) != []
-        # A line that is set to a secret is nowhere shown.
+        # A line that assigns a secret is shown nowhere.
         assert index.lines_near(Hole(prefix=f"TOKEN_{number} ", suffix=""), str(project / "app.py")) == ()
         assert index.lines_near(Hole(prefix=f"visible(planted{number}p", suffix=""), str(project / "app.py")) != ()
 
 
 def ask_until(client: RawClient, prompts: Path, uri: str, wanted: str) -> None:
-    """Ask below the calls until what is wanted is in the context; every time another line has changed."""
+    """Request completion below the calls until `wanted` is in the context; each request follows an edit of a line."""
     for number in range(2000):
         client.send(typed(uri, GAP + 1, str(number)))
         client.ask(complete(1000 + number, GAP, 0, uri=uri))
@@ -101,7 +101,7 @@ def ask_until(client: RawClient, prompts: Path, uri: str, wanted: str) -> None:
     raise AssertionError(f"{wanted!r} has not been seen")
 
 
-def test_nothing_planted_reaches_a_prompt_the_log_or_the_store(project: Path, tmp_path: Path) -> None:
+def test_no_planted_secret_reaches_a_prompt_the_log_or_the_store(project: Path, tmp_path: Path) -> None:
     prompts, log, state = tmp_path / "prompts", tmp_path / "log", tmp_path / "state"
     arguments = (
         "--prompts",
@@ -137,7 +137,7 @@ def test_nothing_planted_reaches_a_prompt_the_log_or_the_store(project: Path, tm
 
 
 def typed(uri: str, line: int = 0, text: str = " ") -> dict[str, object]:
-    """Text written at a line's beginning."""
+    """A change that inserts text at the beginning of a line."""
     here = {"line": line, "character": 0}
     changes = [{"range": {"start": here, "end": here}, "text": text}]
     document = {"uri": uri, "version": 2}

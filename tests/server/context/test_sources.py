@@ -1,4 +1,4 @@
-"""What the model sees beyond the window, as pictures: the file, other files, then what each source gives."""
+"""Context from each source, as pictures: the file, other files, then the snippets of each source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def of(sections: dict[str, str], word: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
-def test_every_source(path: Path, tmp_path: Path) -> None:
+def test_snippets_of_every_source(path: Path, tmp_path: Path) -> None:
     sections = named(path)
     text, at, hole = window(sections[""])
     if "line ends" in sections:
@@ -44,7 +44,7 @@ def test_every_source(path: Path, tmp_path: Path) -> None:
 
 def test_every_source_has_a_picture_or_a_test_here() -> None:
     shown = {name for path in PICTURES for name in named(path)}
-    # Diagnostics are in test_diagnosed.py.
+    # test_diagnostics.py has the tests of diagnostics.
     assert {source for source, _, _ in SOURCES} - shown == {"recent edits", "diagnostics"}
 
 
@@ -59,13 +59,13 @@ def open_two(root: Path) -> tuple[Documents, Document]:
 
 
 def edits_seen(root: Path, edits: Edits) -> tuple[str, ...]:
-    """The edits' snippets at line 50, where lines 40 to 60 are in the window."""
+    """The snippets of recent edits for a gap at line 50 with a window of lines 40 to 60."""
     documents, here = open_two(root)
     hole = Hole(prefix="".join(here.lines[40:50]), suffix="".join(here.lines[50:60]))
     return used_at(root, here, (50, 0), hole, documents, edits)["recent edits"].snippets
 
 
-def test_recent_edits_beyond_the_window_the_newest_last(tmp_path: Path) -> None:
+def test_recent_edits_outside_the_window_come_with_the_newest_last(tmp_path: Path) -> None:
     edits = Edits()
     for name, line in (("here.py", 5), ("other.py", 45), ("here.py", 45)):
         edits.note((tmp_path / name).as_uri(), ((line, 0), (line, 0)), "x")
@@ -75,14 +75,14 @@ def test_recent_edits_beyond_the_window_the_newest_last(tmp_path: Path) -> None:
     )
 
 
-def test_an_edit_of_a_file_that_git_ignores_is_not_seen(tmp_path: Path) -> None:
+def test_an_edit_of_a_file_that_git_ignores_is_not_shown(tmp_path: Path) -> None:
     write_files(tmp_path, {".gitignore": "other.py\n"})
     edits = Edits()
     edits.note((tmp_path / "other.py").as_uri(), ((5, 0), (5, 0)), "x")
     assert edits_seen(tmp_path, edits) == ()
 
 
-def test_a_private_key_that_has_just_been_pasted_is_not_seen(tmp_path: Path) -> None:
+def test_a_private_key_that_has_just_been_pasted_is_not_shown(tmp_path: Path) -> None:
     documents, here = open_two(tmp_path)
     index, edits = read_workspace(tmp_path, documents), Edits()
     other, pasted = (tmp_path / "other.py").as_uri(), ((5, 0), (5, 0))
@@ -94,7 +94,7 @@ def test_a_private_key_that_has_just_been_pasted_is_not_seen(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_an_open_file_that_is_too_large_is_seen_from_within_only(tmp_path: Path, more: int) -> None:
+def test_an_open_file_that_is_too_large_is_context_of_its_own_gaps_only(tmp_path: Path, more: int) -> None:
     documents, edits = Documents(), Edits()
     text = "def large(a):\n    pass\n\n\nlarge(1)\n"
     text += "#" * (MAX_FILE_BYTES - len(text) - 1 + more) + "\n"
@@ -153,7 +153,7 @@ def test_no_source_gives_a_line_with_a_secret(tmp_path: Path) -> None:
     assert [bool(used[source].snippets) for source in ("imports", "this file", "open files", "workspace")] == [True] * 4
 
 
-def test_what_another_server_says_of_a_secret_is_not_shown(tmp_path: Path) -> None:
+def test_a_diagnostic_that_quotes_a_secret_is_not_shown(tmp_path: Path) -> None:
     documents = Documents()
     here = documents.open((tmp_path / "a.py").as_uri(), "python", 1, 'password = "swordfish7"\nx = 1\n')
     diagnosed = Diagnosed()

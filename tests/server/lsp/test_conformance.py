@@ -1,4 +1,4 @@
-"""The harness that holds every message against the specification, and one answer to every request."""
+"""The test harness that checks every message against the specification, and one answer to every request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def answer(id: int, result: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "result": result}
 
 
-def test_the_schemas_are_schemas_and_hold_the_whole_protocol() -> None:
+def test_the_schemas_are_valid_and_cover_the_whole_protocol() -> None:
     model = meta_model()
     Draft202012Validator.check_schema({"$defs": model.definitions})
     assert len(model.requests) == 69
@@ -55,7 +55,7 @@ def test_the_schemas_are_schemas_and_hold_the_whole_protocol() -> None:
         call(9, "workspace/configuration", {"items": [{"section": "midspan"}]}),
     ],
 )
-def test_what_is_right_passes(message: dict[str, Any]) -> None:
+def test_right_messages_pass(message: dict[str, Any]) -> None:
     traffic = Traffic()
     for asked in ASKED:
         traffic.sent(asked)
@@ -90,7 +90,7 @@ def test_what_is_right_passes(message: dict[str, Any]) -> None:
         call(9, "textDocument/hover", {}),
     ],
 )
-def test_what_is_wrong_is_found(message: dict[str, Any]) -> None:
+def test_wrong_messages_are_found(message: dict[str, Any]) -> None:
     traffic = Traffic()
     for asked in ASKED:
         traffic.sent(asked)
@@ -119,14 +119,14 @@ def test_cancelling_before_during_and_after_leaves_one_answer_each(tmp_path: Pat
         client.send(call(None, "$/cancelRequest", {"id": 2}))
         client.send(complete(3, 0, 7), call(None, "$/cancelRequest", {"id": "3"}))
         client.send(change("x = ", 2), call(None, "$/cancelRequest", {"id": 3}))
-        # Superseded and then cancelled: either answer is right, and there is one.
+        # Superseded and then cancelled: null and the error are both right, and exactly one of them must come.
         answered = client.answer(3)
         assert answered.get("result", answered.get("error", {}).get("code")) in (None, -32800)
         assert client.ask(complete(4, 0, 4)) == [TEXT]
         assert client.leave() == 0
 
 
-def test_a_notification_that_comes_as_a_request_is_answered(tmp_path: Path) -> None:
+def test_a_notification_sent_as_a_request_gets_an_error(tmp_path: Path) -> None:
     document = {"uri": URI, "languageId": "python", "version": 1, "text": "x = "}
     with connected(tmp_path) as client:
         client.start()
@@ -138,7 +138,7 @@ def test_a_notification_that_comes_as_a_request_is_answered(tmp_path: Path) -> N
         assert client.leave() == 0
 
 
-def test_an_answer_to_nothing_is_ignored(tmp_path: Path) -> None:
+def test_an_answer_to_no_request_is_ignored(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("forever")
@@ -151,7 +151,7 @@ def test_an_answer_to_nothing_is_ignored(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_the_in_process_server_writes_what_the_harness_reads(tmp_path: Path) -> None:
+def test_messages_of_the_in_process_server_are_checked_too(tmp_path: Path) -> None:
     from tests.server.inside import Inside
 
     inside = Inside(tmp_path)

@@ -1,6 +1,6 @@
-"""Random edits against a reference text, and random bad messages: no difference, nothing unanswered, no crash.
+"""Random edits against a reference text, and random bad messages: no difference, no request unanswered, no crash.
 
-CONTRIBUTING.md tells how to run it for longer.
+CONTRIBUTING.md says how to run them for longer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.server.text.test_documents import reference_offset
 SECRET = "hunter2_correct_horse"
 ODD = ["\x0b", "\x0c", "\x85", "\u2028", "\ud800", "\udc00"]
 PIECES = ["a", "x = 1", "é", "漢", "😀", "\n", "\r", "\r\n", "\t", "", *ODD]
-# JSON joins two halves of a surrogate pair that stand side by side.
+# A round trip through JSON joins adjacent halves of a surrogate pair.
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=10).map("".join).map(lambda text: json.loads(json.dumps(text)))
 POSITIONS = st.fixed_dictionaries({"line": st.integers(0, 8), "character": st.integers(0, 14)})
 RANGES = st.fixed_dictionaries({"start": POSITIONS, "end": POSITIONS})
@@ -30,7 +30,7 @@ ENCODINGS = ("utf-8", "utf-16", "utf-32")
 
 
 def edited(text: str, change: Message, encoding: Any) -> str:
-    """The text after a change, by the letter of the specification."""
+    """The text after a change, computed as the specification words it."""
     if "range" not in change:
         return str(change["text"])
     ends = (change["range"]["start"], change["range"]["end"])
@@ -40,14 +40,14 @@ def edited(text: str, change: Message, encoding: Any) -> str:
 
 @pytest.fixture(scope="module", params=ENCODINGS)
 def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Inside]:
-    """An encoding, and a server that speaks it."""
+    """A position encoding, and a server that uses it."""
     inside = Inside(tmp_path_factory.mktemp("state"))
     assert inside.initialize(request.param)["positionEncoding"] == request.param
     return request.param, inside
 
 
 @given(TEXTS, st.lists(st.lists(CHANGES, max_size=3), max_size=6))
-def test_any_edit_sequence_leaves_the_reference_text(
+def test_any_sequence_of_edits_gives_the_reference_text(
     spoken: tuple[str, Inside], text: str, edits: list[list[Message]]
 ) -> None:
     encoding, inside = spoken
@@ -65,7 +65,7 @@ def test_any_edit_sequence_leaves_the_reference_text(
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawClient]:
-    """One server for all cases; it must live through them, and its log must not quote them."""
+    """One server for all cases; it must survive them, and its log must not quote them."""
     with connected(tmp_path_factory.mktemp("state")) as client:
         client.start()
         yield client
@@ -106,7 +106,7 @@ WHERES = st.lists(st.sampled_from(["textDocument", "position", "context", "uri",
 
 
 def spoiled(where: list[str], value: Any) -> Any:
-    """A good request's params with another value at one place."""
+    """The params of a valid request with one value replaced."""
     params: Any = json.loads(json.dumps(GOOD))
     inner = params
     for key in where[:-1]:
@@ -134,7 +134,7 @@ def test_bad_messages_are_answered_once_and_harm_nothing(
     for sent in calls:
         if "id" in sent:
             client.answer(sent["id"])
-    # Whatever the settings and the document have come to, a proper start over brings back the answer.
+    # Whatever the settings and documents are now: after default settings and a new document the server answers again.
     client.send(call(None, "workspace/didChangeConfiguration", {"settings": {"midspan": {}}}))
     client.open("x = ", uri="file:///after.py")
     assert client.ask(complete(1, 0, 4, uri="file:///after.py")) == [TEXT]
@@ -142,7 +142,7 @@ def test_bad_messages_are_answered_once_and_harm_nothing(
 
 
 def id_in(body: bytes) -> Any:
-    """The id in a body, if it has one that can be answered."""
+    """The id in a body, if it is one that an answer can have."""
     try:
         message = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a request must be, byte by byte: whatever else comes gets exactly one error, and the server lives."""
+"""JSON-RPC at the level of bytes: each malformed message gets exactly one error, and the server goes on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MALFORMED: list[Any] = [
 ]
 
 
-def test_malformed_params_are_one_error_each(tmp_path: Path) -> None:
+def test_malformed_params_get_one_error_each(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ")
@@ -62,7 +62,7 @@ NO_REQUEST = [
 ]
 
 
-def test_what_is_no_request_is_one_error_each(tmp_path: Path) -> None:
+def test_malformed_requests_get_one_error_each(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize()
         for body, id, code in NO_REQUEST:
@@ -98,7 +98,7 @@ def test_an_unknown_notification_is_ignored(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_header_names_count_in_any_case(tmp_path: Path) -> None:
+def test_header_names_may_have_any_case(tmp_path: Path) -> None:
     body = json.dumps(call(0, "initialize", {"processId": None, "rootUri": None, "capabilities": {}})).encode()
     headers = b"content-type: application/vscode-jsonrpc; charset=utf-8\r\ncONTENT-lENGTH:%d\r\n\r\n" % len(body)
     with connected(tmp_path) as client:
@@ -117,7 +117,7 @@ def test_a_broken_header_ends_the_server_without_quoting_it(tmp_path: Path) -> N
         assert SECRET not in client.stderr
 
 
-def test_two_messages_in_pieces(tmp_path: Path) -> None:
+def test_two_messages_sent_byte_by_byte(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize()
         messages = call(1, "no/such"), call(2, "no/such")
@@ -129,7 +129,7 @@ def test_two_messages_in_pieces(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-def test_a_cancel_of_what_has_no_id_harms_nothing(tmp_path: Path) -> None:
+def test_cancel_requests_with_an_invalid_or_unknown_id_do_no_harm(tmp_path: Path) -> None:
     ids: list[Any] = [{}, [], [1], None, 1.5, True, "unknown"]
     with connected(tmp_path) as client:
         client.start()
@@ -140,25 +140,25 @@ def test_a_cancel_of_what_has_no_id_harms_nothing(tmp_path: Path) -> None:
         assert client.leave() == 0
 
 
-async def test_the_first_keystroke_finds_the_converters_code_made(tmp_path: Path) -> None:
+async def test_the_converters_code_is_generated_before_the_first_keystroke(tmp_path: Path) -> None:
     inside = Inside(tmp_path)
     inside.initialize()
     inside.server.settings = Settings(enable=False)
     await initialized(inside.server, types.InitializedParams())
     converter = inside.server.protocol._converter
-    made = code_made()
+    made = generated_functions()
     here = {"line": 0, "character": 0}
     edit = {"range": {"start": here, "end": here}, "text": "1"}
     params = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [edit]}
     inside.server.protocol._structure(call(None, "textDocument/didChange", params))
     inside.server.protocol._structure(complete(1, 0, 0))
-    assert code_made() == made
+    assert generated_functions() == made
     span, command = types.Range(types.Position(0, 0), types.Position(0, 1)), types.Command("t", "c", arguments=["id"])
     item = types.InlineCompletionItem("x", range=span, command=command)
     converter.unstructure(types.InlineCompletionResponse(id=1, result=[item]))
-    assert code_made() == made
+    assert generated_functions() == made
 
 
-def code_made() -> int:
-    """How many functions cattrs has written in this process; it notes their sources for tracebacks."""
+def generated_functions() -> int:
+    """The number of functions that cattrs has generated in this process; linecache holds their sources."""
     return sum(name.startswith("<cattrs generated") for name in linecache.cache)

@@ -1,4 +1,4 @@
-"""The log: an error that comes again is one line, and the file does not grow without end."""
+"""The log: a repeated error is one line, and the file's size is limited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.server.raw_client import complete, connected
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """A logger of the test's own."""
+    """A logger for the test alone."""
     log = logging.getLogger("midspan.test")
     log.propagate = False
     yield log
@@ -25,7 +25,7 @@ def log() -> Iterator[logging.Logger]:
 
 
 def logged(log: logging.Logger, file: Path) -> LogFile:
-    """A log file that has no trouble."""
+    """A log file; the test fails if it cannot be written."""
     handler = LogFile(file, pytest.fail)
     handler.addFilter(Repeated())
     log.addHandler(handler)
@@ -39,7 +39,7 @@ def fail(log: logging.Logger, words: str) -> None:
         log.exception("it failed")
 
 
-def test_the_same_error_is_a_line_and_another_is_told_in_full(tmp_path: Path, log: logging.Logger) -> None:
+def test_a_repeated_error_is_one_line_and_a_new_one_has_its_traceback(tmp_path: Path, log: logging.Logger) -> None:
     logged(log, tmp_path / "log")
     for words in ("one", "one", "two", "one"):
         fail(log, words)
@@ -49,7 +49,7 @@ def test_the_same_error_is_a_line_and_another_is_told_in_full(tmp_path: Path, lo
     assert lines[-1] == "it failed; as before: ValueError: one"
 
 
-def test_lines_behind_a_message_count_as_its_traceback(tmp_path: Path, log: logging.Logger) -> None:
+def test_further_lines_of_a_message_count_as_its_traceback(tmp_path: Path, log: logging.Logger) -> None:
     logged(log, tmp_path / "log")
     for _ in range(2):
         log.error("it failed: %s\n%s", "100 %", "in f\n  in g %d\n")
@@ -58,7 +58,7 @@ def test_lines_behind_a_message_count_as_its_traceback(tmp_path: Path, log: logg
     assert (tmp_path / "log").read_text() == expected
 
 
-def test_so_many_errors_are_known_again_and_no_more(
+def test_the_number_of_remembered_errors_is_limited(
     tmp_path: Path, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("midspan.server.lsp.logs.KNOWN", 2)
@@ -68,7 +68,9 @@ def test_so_many_errors_are_known_again_and_no_more(
     assert (tmp_path / "log").read_text().count("Traceback") == 4
 
 
-def test_a_full_log_is_kept_once_more(tmp_path: Path, log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_full_log_file_is_kept_besides_the_current_one(
+    tmp_path: Path, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("midspan.server.lsp.logs.MAX_BYTES", 1000)
     logged(log, tmp_path / "log")
     for number in range(100):

@@ -1,4 +1,4 @@
-"""Inline completion as an editor meets it: the real process over stdio, a scripted engine behind it."""
+"""Inline completion as an editor uses it: the real process over stdio, with the scripted engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from midspan.server.telemetry import FILE_NAME
-from tests.server.lsp_client import URI, Client, question, session
+from tests.server.lsp_client import URI, Client, request_params, session
 from tests.server.raw_client import WAIT_S
 from tests.server.scripted import TEXT
 
@@ -38,7 +38,7 @@ def id_of(item: types.InlineCompletionItem) -> Any:
 
 
 async def echoed(client: Client, line: int, character: int, **context: Any) -> list[str]:
-    """The hole's prefix, suffix and kind, as the engine got them."""
+    """The prefix, suffix and kind of the hole that the engine was given."""
     [item] = await client.complete(line, character, **context)
     found: list[str] = json.loads(str(item.insert_text).removeprefix(_selected(context)))
     return found
@@ -63,7 +63,7 @@ async def test_an_item_is_plain_text_at_the_cursor_with_a_command(tmp_path: Path
     assert isinstance(id_of(item), str)
 
 
-async def test_an_explicit_request_gets_several_candidates_and_those_below_the_threshold(tmp_path: Path) -> None:
+async def test_an_explicit_request_gets_several_candidates_even_below_the_threshold(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("several = ")
         assert texts(await client.complete(0, 10)) == [TEXT]
@@ -75,12 +75,12 @@ async def test_an_explicit_request_gets_several_candidates_and_those_below_the_t
         assert texts(await client.complete(0, 6, uri="file:///low.py", invoked=True)) == [TEXT]
 
 
-async def test_what_is_typed_as_quickly_as_taken_is_not_shown_by_itself(tmp_path: Path) -> None:
+async def test_a_single_character_is_shown_only_on_an_explicit_request(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("single = ")
         assert await client.complete(0, 9) == []
         assert texts(await client.complete(0, 9, invoked=True)) == [TEXT[0]]
-        # What is left of a longer one stays on screen to its last character.
+        # The rest of a longer suggestion stays on screen to its last character.
         left = "file:///left.py"
         client.open("x = ", uri=left)
         assert texts(await client.complete(0, 4, uri=left)) == [TEXT]
@@ -90,13 +90,13 @@ async def test_what_is_typed_as_quickly_as_taken_is_not_shown_by_itself(tmp_path
         assert texts(await client.complete(0, 3 + len(TEXT), uri=left)) == [TEXT[-1]]
 
 
-async def test_the_users_threshold_counts(tmp_path: Path) -> None:
+async def test_the_users_threshold_replaces_the_checkpoints(tmp_path: Path) -> None:
     async with session(tmp_path, show_threshold=0.0) as client:
         client.open("low = ")
         assert texts(await client.complete(0, 6)) == [TEXT]
 
 
-async def test_nothing_to_insert_other_languages_and_unknown_documents_are_null(tmp_path: Path) -> None:
+async def test_empty_fills_other_languages_and_unknown_documents_give_null(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("empty = ")
         client.open("x = ", uri="file:///a.rs", language="rust")
@@ -116,7 +116,7 @@ async def test_positions_count_in_the_clients_encoding(
         assert item.range == span(1, units + 4, units + 4)
 
 
-async def test_edits_arrive(tmp_path: Path) -> None:
+async def test_the_engine_is_given_the_edited_text(tmp_path: Path) -> None:
     async with session(tmp_path, UTF16) as client:
         client.open("one\n\N{ROCKET} = [0]\nthree")
         changes = [
@@ -128,14 +128,14 @@ async def test_edits_arrive(tmp_path: Path) -> None:
         assert (await echoed(client, 1, 10))[:2] == ["one\n\N{ROCKET} = echo ", "\n3"]
 
 
-async def test_line_ends_are_the_documents(tmp_path: Path) -> None:
+async def test_inserted_line_ends_are_those_of_the_document(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("whole\r\nnext\r\n")
         [item] = await client.complete(1, 0)
         assert item.insert_text == f"{TEXT}\r\n"
 
 
-async def test_a_menus_entry_is_extended_in_its_own_range(tmp_path: Path) -> None:
+async def test_a_menu_entry_is_extended_in_its_own_range(tmp_path: Path) -> None:
     entry = types.SelectedCompletionInfo(span(1, 7, 9), "echo_all")
     async with session(tmp_path) as client:
         client.open("one\nreturn ec + 1")
@@ -148,7 +148,7 @@ async def test_a_menus_entry_is_extended_in_its_own_range(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["echo(\r\n    ", "echo(\n    "])
-async def test_a_menus_entry_of_several_lines_stays_as_it_is_and_its_range_is_put_in_order(
+async def test_a_menu_entry_of_several_lines_is_kept_and_its_reversed_range_is_corrected(
     tmp_path: Path, text: str
 ) -> None:
     backwards = types.SelectedCompletionInfo(span(1, 9, 7), text)
@@ -160,11 +160,11 @@ async def test_a_menus_entry_of_several_lines_stays_as_it_is_and_its_range_is_pu
     assert item.range == span(1, 7, 9)
 
 
-async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_path: Path) -> None:
+async def test_a_cancelled_request_gets_an_error_and_the_engine_is_stopped(tmp_path: Path) -> None:
     async with session(tmp_path, preview=True) as client:
         client.open("forever\nhistory = ")
         request = client.protocol.send_request(
-            types.TEXT_DOCUMENT_INLINE_COMPLETION, question(0, 7), msg_id="the request"
+            types.TEXT_DOCUMENT_INLINE_COMPLETION, request_params(0, 7), msg_id="the request"
         )
         await client.take("midspan/frame")
         client.cancel_request(types.CancelParams(id="the request"))
@@ -178,7 +178,7 @@ async def test_a_cancelled_request_is_an_error_and_the_engine_is_stopped(tmp_pat
             client.inbox["midspan/frame"].get_nowait()
 
 
-async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
+async def test_frames_are_sent_to_a_client_with_preview_and_the_last_is_settled(
     tmp_path: Path,
 ) -> None:
     async with session(tmp_path, preview=True) as client:
@@ -198,13 +198,13 @@ async def test_frames_are_sent_to_a_client_that_asked_and_the_last_is_settled(
     assert not any(frame["settled"] for frame in got[:-1])
 
 
-async def test_no_frames_for_a_client_that_did_not_ask(tmp_path: Path) -> None:
+async def test_a_client_without_preview_gets_no_frames(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("frames = ")
         assert texts(await client.complete(0, 9)) == [TEXT]
 
 
-async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
+async def test_shown_and_accepted_suggestions_are_stored(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("several = 1\nx = ")
         [taken] = await client.complete(1, 4)
@@ -228,7 +228,7 @@ async def test_what_became_of_an_offer_is_written(tmp_path: Path) -> None:
     assert [row["shown"] for row in (second, third, fourth)] == [1, 0, 0]
 
 
-async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_item_is_ignored(tmp_path: Path) -> None:
+async def test_an_unknown_id_or_command_gets_an_error_and_items_of_other_servers_are_ignored(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         for arguments in (["never-offered"], ["0" * 31], ["0" * 33], [f"{'0' * 32}-x"], [], [7], ["one", "two"]):
             with pytest.raises(JsonRpcException) as raised:
@@ -242,7 +242,7 @@ async def test_an_unknown_id_or_command_is_a_clear_error_and_another_servers_ite
             client.protocol.notify("textDocument/didPartiallyAcceptCompletion", {"item": item, "acceptedLength": 1})
 
 
-async def test_what_an_earlier_server_offered_can_still_be_taken(tmp_path: Path) -> None:
+async def test_a_suggestion_of_an_earlier_server_can_still_be_accepted(tmp_path: Path) -> None:
     async with session(tmp_path / "earlier") as client:
         client.open("several = ")
         items = await client.complete(0, 10, invoked=True)
@@ -251,7 +251,7 @@ async def test_what_an_earlier_server_offered_can_still_be_taken(tmp_path: Path)
             assert await client.execute("midspan.didAccept", id_of(item)) is None
 
 
-async def test_without_telemetry_nothing_is_written(tmp_path: Path) -> None:
+async def test_without_telemetry_no_store_is_written(tmp_path: Path) -> None:
     async with session(tmp_path, telemetry=False) as client:
         client.open("x = ")
         [item] = await client.complete(0, 4)
@@ -259,7 +259,7 @@ async def test_without_telemetry_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / FILE_NAME).exists()
 
 
-async def test_a_state_folder_that_cannot_be_written_is_said_once_and_completion_goes_on(tmp_path: Path) -> None:
+async def test_an_unwritable_state_folder_is_reported_once_and_completion_goes_on(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     async with session(tmp_path / "taken") as client:
         client.open("x = ")
@@ -270,7 +270,7 @@ async def test_a_state_folder_that_cannot_be_written_is_said_once_and_completion
         client.messages.clear()
 
 
-async def test_a_full_disk_is_said_once_and_completion_goes_on(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_once_and_completion_goes_on(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = ")
         assert texts(await client.complete(0, 4)) == [TEXT]

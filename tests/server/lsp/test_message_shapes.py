@@ -1,4 +1,4 @@
-"""Every shape of a JSON-RPC message: one right answer or none, and the server goes on."""
+"""JSON-RPC messages of every shape: one expected_answer answer or none, and the server goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.raw_client import call
 INVALID, UNKNOWN, PARAMS, EARLY = -32600, -32601, -32602, -32002
 MISSING = object()
 VALUES: list[Any] = [None, True, 0, -7, 2**70, 1.5, 3.0, 1e300, "", "a", "ü\ud800", [], [1], {}, {"a": 1}]
-# Requests, notifications, what is unknown, and what is no method at all.
+# Methods of requests and of notifications, unknown methods, and values that are no method.
 METHODS: list[Any] = [
     "initialize", "shutdown", "exit", "textDocument/hover", "no/such", "$/no", "", "textDocument/didOpen", "$/setTrace",
     "textDocument/didSave", *(value for value in VALUES if not isinstance(value, str)),
@@ -37,18 +37,18 @@ SHAPES = st.one_of(MESSAGES, st.sampled_from(VALUES), st.lists(MESSAGES, max_siz
 STATES = ("new", "running", "shut down")
 
 
-def usable(id: Any) -> Any:
-    """The id that an answer has: a string, an integer in any writing, else null."""
+def answer_id(id: Any) -> Any:
+    """The id that the answer must have: a string, an integer (also if written as a float), else null."""
     if isinstance(id, bool) or not isinstance(id, int | float | str) or (isinstance(id, float) and not id.is_integer()):
         return None
     return int(id) if isinstance(id, float) else id
 
 
-def right(message: Any, state: str) -> tuple[Any, set[int]] | None:
-    """The id and the codes of the errors that are right; None where no answer is. By the two specifications' letter."""
+def expected_answer(message: Any, state: str) -> tuple[Any, set[int]] | None:
+    """The id and the allowed error codes by the specifications of JSON-RPC and LSP; None where no answer may come."""
     if isinstance(message, dict) and "method" not in message and ("result" in message or "error" in message):
         return None
-    id = usable(message.get("id")) if isinstance(message, dict) else None
+    id = answer_id(message.get("id")) if isinstance(message, dict) else None
     known = isinstance(message, dict) and message.get("jsonrpc") == "2.0" and isinstance(message.get("method"), str)
     if not known or ("id" in message and id is None):
         return id, {INVALID}
@@ -59,7 +59,7 @@ def right(message: Any, state: str) -> tuple[Any, set[int]] | None:
     if message["method"] == "initialize":
         return id, {INVALID} if state == "running" else {PARAMS}
     if message["method"] == "shutdown" and state == "running":
-        # What it has no params for is ignored.
+        # The params of shutdown are ignored.
         return id, {0}
     return id, {EARLY} if state == "new" else {UNKNOWN, PARAMS}
 
@@ -74,8 +74,8 @@ def server(folder: Path, state: str) -> Inside:
     return inside
 
 
-def exchanged(inside: Inside, message: Any) -> list[Any]:
-    """What the server sends for a message, but for what it says to the user."""
+def answers_to(inside: Inside, message: Any) -> list[Any]:
+    """The server's messages after a message, without messages to the user."""
     inside.server.protocol.receive(json.dumps(message).encode())
     stream = io.BytesIO(inside.out.getvalue())
     inside.out.seek(0)
@@ -101,15 +101,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([], "running")
 def test_every_shape_gets_one_right_answer_or_none(folder: Path, message: Any, state: str) -> None:
     inside = server(folder, state)
-    expected = right(message, state)
-    answers = exchanged(inside, message)
+    expected = expected_answer(message, state)
+    answers = answers_to(inside, message)
     if expected is None:
         assert answers == []
     else:
         [answer] = answers
         assert answer["id"] == expected[0]
         assert answer.get("error", {"code": 0})["code"] in expected[1]
-    [answer] = exchanged(inside, call(12345, "no/such"))
+    [answer] = answers_to(inside, call(12345, "no/such"))
     assert answer["id"] == 12345
 
 
@@ -128,15 +128,15 @@ ANSWERS: list[tuple[dict[str, Any], object]] = [
 
 
 @pytest.mark.parametrize("version", [{"jsonrpc": "2.0"}, {}])
-@pytest.mark.parametrize(("answer", "heard"), ANSWERS)
-def test_who_waits_for_an_answer_hears_of_it_in_any_shape(
-    tmp_path: Path, answer: dict[str, Any], heard: object, version: dict[str, str]
+@pytest.mark.parametrize(("answer", "outcome"), ANSWERS)
+def test_a_waiting_request_of_the_server_ends_with_an_answer_of_any_shape(
+    tmp_path: Path, answer: dict[str, Any], outcome: object, version: dict[str, str]
 ) -> None:
     inside = server(tmp_path, "running")
     waiting = inside.server.protocol.send_request("no/such", None)
-    [question] = exchanged(inside, call(None, "$/no"))
-    assert exchanged(inside, version | {"id": question["id"]} | answer) == []
+    [server_request] = answers_to(inside, call(None, "$/no"))
+    assert answers_to(inside, version | {"id": server_request["id"]} | answer) == []
     assert waiting.done()
     error: Any = waiting.exception()
-    assert (waiting.result() if error is None else error.code) == heard
-    assert exchanged(inside, {"jsonrpc": "2.0", "id": question["id"], "result": 1}) == []
+    assert (waiting.result() if error is None else error.code) == outcome
+    assert answers_to(inside, {"jsonrpc": "2.0", "id": server_request["id"], "result": 1}) == []

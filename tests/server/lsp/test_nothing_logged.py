@@ -1,4 +1,4 @@
-"""Nothing that a client sends reaches the log: a marker in every place that a client controls is never found there."""
+"""No text of a client reaches the log: a marker is put in every place that a client controls, and never logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ workspace/didChangeConfiguration workspace/didChangeWorkspaceFolders workspace/d
 workspace/didRenameFiles workspace/didCreateFiles workspace/didDeleteFiles window/workDoneProgress/cancel
 textDocument/didShowCompletion textDocument/didPartiallyAcceptCompletion textDocument/publishDiagnostics
 $/cancelRequest initialize {MARKER} $/{MARKER} workspace/{MARKER}""".split()
-# Notifications that LSP's meta model does not have: what a request for one is answered is not described.
+# Notifications that LSP's meta model does not have. So no schema describes the answer if one comes as a request.
 NOTES = (
     "textDocument/didShowCompletion",
     "textDocument/didPartiallyAcceptCompletion",
@@ -46,7 +46,7 @@ def document(text: str, uri: str = URI, version: Any = 1) -> Message:
 
 
 def begin(client: RawClient) -> None:
-    """Initialize with the marker in every place, and answer what the server asks with it."""
+    """Initialize with the marker in every place, and answer the server's requests with the marker."""
     params = {
         "processId": None,
         "rootUri": f"file:///{MARKER}",
@@ -67,7 +67,7 @@ def begin(client: RawClient) -> None:
     client.send(call(None, "initialized", {}))
     asked = client.take(lambda message: message.get("method") == "workspace/configuration")
     client.send({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": 1, "message": MARKER, "data": MARKER}})
-    # What works at the end may be degraded by the settings.
+    # The state after loading may be "degraded", because of the settings.
     while client.notification("midspan/status")["state"] == "loading":
         pass
 
@@ -79,7 +79,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[RawClient]:
-    """One server for all cases, which logs as much as it can."""
+    """One server for all cases, with the most verbose log."""
     with connected(tmp_path_factory.mktemp("state"), "--log-file", str(log), "--debug") as client:
         begin(client)
         yield client
@@ -87,7 +87,9 @@ def client(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[RawC
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(calls=st.lists(CALLS, max_size=12))
-def test_what_a_client_sends_is_never_found(client: RawClient, log: Path, calls: list[tuple[bool, str, Any]]) -> None:
+def test_random_messages_are_never_quoted_in_the_log(
+    client: RawClient, log: Path, calls: list[tuple[bool, str, Any]]
+) -> None:
     sent = [
         call(number if request and method not in NOTES else None, method, params)
         for number, (request, method, params) in zip(itertools.count(1000), calls, strict=False)
@@ -132,7 +134,7 @@ BODIES = [b"{" + MARKER.encode(), json.dumps(MARKER).encode(), b"[" * 9 + MARKER
 
 
 @pytest.mark.parametrize("header", [f"X-{MARKER}: {MARKER}\r\n\r\n", f"Content-Length: {MARKER}\r\n\r\n", MARKER])
-def test_likely_messages_bodies_and_headers_are_never_found(tmp_path: Path, header: str) -> None:
+def test_likely_messages_bodies_and_headers_are_never_quoted_in_the_log(tmp_path: Path, header: str) -> None:
     log = tmp_path / "log"
     with connected(tmp_path / "state", "--log-file", str(log), "--debug") as client:
         begin(client)

@@ -1,4 +1,4 @@
-"""What a thread asks of Linux's scheduler, as the kernel itself states it."""
+"""The scheduling attributes that a thread sets on Linux, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ on_linux = pytest.mark.skipif(
 
 
 def in_a_thread(call: Callable[[], None]) -> None:
-    """Run a call in a thread of its own."""
+    """Run a call in a new thread."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(call).result()
 
 
 @on_linux
-def test_a_thread_asks_for_short_slices_and_its_children_do_not() -> None:
+def test_a_thread_gets_short_slices_and_its_children_do_not() -> None:
     def parent() -> None:
         usual, nice = attributes(), os.getpriority(os.PRIO_PROCESS, 0)
         soon = wake_soon()
         _, policy, flags, now_nice, _, slice_ns, _, _ = attributes()
         assert (policy, now_nice, flags & RESET_ON_FORK) == (os.SCHED_OTHER, nice, RESET_ON_FORK)
-        # Before 6.12 the kernel states no slice.
+        # A kernel before 6.12 reports no slice.
         assert (soon, slice_ns) == ((True, SLICE_NS) if usual[5] else (False, 0))
         in_a_thread(lambda: child(usual))
 
@@ -44,7 +44,7 @@ def test_a_thread_asks_for_short_slices_and_its_children_do_not() -> None:
 
 
 @on_linux
-def test_who_is_scheduled_otherwise_is_left_alone() -> None:
+def test_a_thread_with_another_policy_keeps_it() -> None:
     def batch() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         before = attributes()
@@ -55,7 +55,7 @@ def test_who_is_scheduled_otherwise_is_left_alone() -> None:
 
 
 @on_linux
-def test_a_server_s_loop_and_reader_are_woken_soon_and_none_of_its_other_threads(tmp_path: Path) -> None:
+def test_only_the_servers_loop_and_reader_threads_get_short_slices(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ")
@@ -67,6 +67,6 @@ def test_a_server_s_loop_and_reader_are_woken_soon_and_none_of_its_other_threads
         assert client.leave() == 0
 
 
-def test_other_machines_have_no_such_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_machines_keep_the_usual_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
     assert not wake_soon()

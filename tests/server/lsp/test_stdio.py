@@ -1,4 +1,4 @@
-"""Framing: headers in, bodies out."""
+"""Framing of messages on stdio: headers are read, bodies are returned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_bodies_are_read_one_by_one() -> None:
     assert posted == [b"{}", b"[1]", None]
 
 
-def test_a_body_that_is_cut_off_is_the_end() -> None:
+def test_a_truncated_body_is_the_end_of_the_stream() -> None:
     assert read_message(io.BytesIO(b"Content-Length: 9\r\n\r\n{}")) is None
 
 

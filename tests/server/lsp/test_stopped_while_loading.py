@@ -20,16 +20,16 @@ from midspan.server.settings import ServeOptions
 from tests.server.raw_client import WAIT_S, RawClient, call, command, connected, framed
 
 
-def asked(client: RawClient) -> None:
+def shut_down(client: RawClient) -> None:
     client.request(1, "shutdown")
     client.send(call(None, "exit"))
 
 
-def told(client: RawClient) -> None:
+def exited(client: RawClient) -> None:
     client.send(call(None, "exit"))
 
 
-def left(client: RawClient) -> None:
+def disconnected(client: RawClient) -> None:
     assert client.process.stdin is not None
     client.process.stdin.close()
 
@@ -43,9 +43,12 @@ def interrupted(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "code"), [(asked, 0), (told, 1), (left, 1), (terminated, -signal.SIGTERM), (interrupted, 130)]
+    ("stop", "code"),
+    [(shut_down, 0), (exited, 1), (disconnected, 1), (terminated, -signal.SIGTERM), (interrupted, 130)],
 )
-def test_it_ends_and_logs_no_error(tmp_path: Path, stop: Callable[[RawClient], None], code: int) -> None:
+def test_a_server_stopped_while_loading_ends_and_logs_no_error(
+    tmp_path: Path, stop: Callable[[RawClient], None], code: int
+) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     os.mkfifo(gate)
     with connected(tmp_path / "state", "--log-file", str(log), "--gate", str(gate)) as client:
@@ -58,7 +61,7 @@ def test_it_ends_and_logs_no_error(tmp_path: Path, stop: Callable[[RawClient], N
         assert client.stderr == ""
 
 
-def test_a_client_that_stops_reading_meanwhile_is_no_error(tmp_path: Path) -> None:
+def test_a_client_that_stops_reading_while_loading_is_no_error(tmp_path: Path) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     os.mkfifo(gate)
     serve = command(tmp_path / "state", "--log-file", str(log), "--gate", str(gate))
@@ -69,9 +72,9 @@ def test_a_client_that_stops_reading_meanwhile_is_no_error(tmp_path: Path) -> No
         params = {"processId": None, "rootUri": None, "capabilities": {}, "initializationOptions": {"status": True}}
         process.stdin.write(framed(call(0, "initialize", params)) + framed(call(None, "initialized", {})))
         process.stdin.flush()
-        heard = b""
-        while b'"loading"' not in heard:
-            heard += os.read(process.stdout.fileno(), 4096)
+        received = b""
+        while b'"loading"' not in received:
+            received += os.read(process.stdout.fileno(), 4096)
         process.stdout.close()
         with gate.open("wb"):
             pass
@@ -84,7 +87,7 @@ def test_a_client_that_stops_reading_meanwhile_is_no_error(tmp_path: Path) -> No
 
 
 class Gate:
-    """A load that waits until it is let through, then fails or not."""
+    """A load that waits until the gate is opened, and then succeeds or fails."""
 
     def __init__(self, problem: CheckpointError | None) -> None:
         self.problem, self.opened = problem, threading.Event()
@@ -96,7 +99,7 @@ class Gate:
 
 
 @pytest.mark.parametrize("problem", [None, CheckpointError("no weights; copy them")])
-def test_a_load_that_ends_after_the_server_tells_nobody(
+def test_a_load_that_ends_after_the_server_logs_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, problem: CheckpointError | None
 ) -> None:
     gate = Gate(problem)
@@ -114,7 +117,7 @@ def test_a_load_that_ends_after_the_server_tells_nobody(
     gate.opened.set()
     assert session._loading is not None
     assert session._loading.exception(WAIT_S) is problem
-    # Who waits for the load is told after that, on the load's own thread.
+    # The load's callbacks run after that, on the load's own thread.
     for thread in threading.enumerate():
         if thread.name.startswith("midspan-load"):
             thread.join(WAIT_S)

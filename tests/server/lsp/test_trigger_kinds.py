@@ -1,4 +1,4 @@
-"""Kinds of trigger, from clients that count from 1 and from clients that count from 0: explicit gets several items."""
+"""Trigger kinds of clients that count from 1 and of clients that count from 0: explicit requests get several items."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MARKED = {"general": {"markdown": {"parser": "marked", "version": "1.1.0"}}}
 NEW = {"workspace": {"workspaceEdit": {"metadataSupport": True}}}
 
 
-def asked(client: RawClient, kinds: list[int]) -> list[int]:
-    """How many items come for each of these kinds, each in a document of its own."""
+def numbers_of_items(client: RawClient, kinds: list[int]) -> list[int]:
+    """The number of items for each of these trigger kinds, each in a document of its own."""
     found = []
     for id, kind in enumerate(kinds, 1):
         client.open("several = ", uri=f"file:///{id}.py")
@@ -29,7 +29,7 @@ def asked(client: RawClient, kinds: list[int]) -> list[int]:
     return found
 
 
-def met(client: RawClient, name: str | None, capabilities: dict[str, Any]) -> None:
+def introduce(client: RawClient, name: str | None, capabilities: dict[str, Any]) -> None:
     """Initialize as this client, and wait until the engine is loaded."""
     info = {} if name is None else {"clientInfo": {"name": name}}
     params = {"processId": None, "rootUri": None, "capabilities": capabilities, **info}
@@ -41,17 +41,17 @@ def met(client: RawClient, name: str | None, capabilities: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("name", "capabilities", "kinds", "items"),
     [
-        # The specification's own.
+        # The kinds of the specification.
         (None, {}, [1, 2, 1, 2], [3, 1, 3, 1]),
         ("Neovim", {}, [1, 2], [3, 1]),
-        # vscode-languageclient 9: 0 is invoked, 1 automatic, from the first request on.
+        # vscode-languageclient 9: 0 is invoked and 1 is automatic, from the first request on.
         ("Visual Studio Code", MARKED, [1, 0, 1], [1, 3, 1]),
         ("Visual Studio Code - Insiders", {}, [1, 0, 1], [1, 3, 1]),
         ("A fork", MARKED, [1, 0, 1], [1, 3, 1]),
         # vscode-languageclient 10 and coc.nvim count as the specification does.
         ("Visual Studio Code", MARKED | NEW, [1, 2, 1], [3, 1, 3]),
         ("coc.nvim", MARKED | NEW, [1, 2, 1], [3, 1, 3]),
-        # Whoever sends 0 counts from 0, whoever sends 2 counts from 1.
+        # A client that sends 0 counts from 0, one that sends 2 counts from 1.
         ("an editor", {}, [0, 1, 1], [3, 1, 1]),
         ("Visual Studio Code", {}, [2, 1], [1, 3]),
     ],
@@ -60,13 +60,13 @@ def test_explicit_requests_get_several_items_however_a_client_counts(
     tmp_path: Path, name: str | None, capabilities: dict[str, Any], kinds: list[int], items: list[int]
 ) -> None:
     with connected(tmp_path) as client:
-        met(client, name, capabilities)
-        assert asked(client, kinds) == items
+        introduce(client, name, capabilities)
+        assert numbers_of_items(client, kinds) == items
         assert client.leave() == 0
 
 
 @pytest.mark.parametrize("kind", [3, -1, True, "1", 0.5, None])
-def test_a_kind_of_no_draft_is_an_error(tmp_path: Path, kind: object) -> None:
+def test_a_trigger_kind_that_no_draft_of_lsp_has_is_refused(tmp_path: Path, kind: object) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ")
@@ -77,14 +77,14 @@ def test_a_kind_of_no_draft_is_an_error(tmp_path: Path, kind: object) -> None:
 
 
 @given(st.lists(st.booleans()), st.booleans())
-def test_a_client_that_has_told_how_it_counts_is_understood(invoked: list[bool], from_zero: bool) -> None:
+def test_after_a_0_or_a_2_the_clients_counting_is_known(invoked: list[bool], from_zero: bool) -> None:
     kinds = TriggerKinds()
     first = 0 if from_zero else 2
     kinds.is_invoked(first)
     assert [kinds.is_invoked((0 if one else 1) if from_zero else (1 if one else 2)) for one in invoked] == invoked
 
 
-def test_a_change_whose_version_is_null_is_a_change(tmp_path: Path) -> None:
+def test_a_change_whose_version_is_null_is_applied(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("# several\nx = ")
@@ -92,7 +92,7 @@ def test_a_change_whose_version_is_null_is_a_change(tmp_path: Path) -> None:
         message["params"]["textDocument"]["version"] = None
         client.send(message)
         assert client.ask(complete(1, 2, 6)) == [TEXT]
-        # The next one that has a version is newer.
+        # The next change with a version counts as newer.
         client.send(change("a = ", 3))
         assert client.ask(complete(2, 0, 4)) == [TEXT]
         assert client.leave() == 0

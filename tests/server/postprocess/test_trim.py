@@ -1,7 +1,7 @@
-"""Trimming as pictures: the raw fill between ├ and ┤, the same place as the user gets it, or null.
+"""Trimming as pictures: the raw fill between ├ and ┤, then the text that the user gets there, or null.
 
-Further sections name the language (Python where there is none), the kind of gap where the place alone does not tell,
-and CRLF line ends.
+Further sections name the language (Python if there is none), the kind of gap if the place does not determine it, and
+CRLF line ends.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ def test_trim(path: Path) -> None:
 
 
 def in_document(document: Document, at: Place, text: str) -> str:
-    """The document's text after the insertion, as completion.py writes it."""
+    """The document's text after the insertion, written as by completion.py."""
     document.change((at, at), text.replace("\n", document.line_end()), "utf-32")
     return document.text

@@ -1,4 +1,4 @@
-"""The document equals the client's after any edits, in three encodings; its tree equals a fresh one."""
+"""Documents after any edits in three encodings: the text equals the client's, the tree equals a fresh one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LETTERS = st.sampled_from(["a", " ", "x = 1", "(", ")", "é", "漢", "😀", chr
 
 @pytest.fixture(autouse=True, scope="module")
 def patient() -> Iterator[pytest.MonkeyPatch]:
-    """Let every parse come to its end, however busy the machine is."""
+    """Let every parse end, however busy the machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("midspan.server.text.documents.PATIENCE_S", 60.0)
         yield patch
@@ -31,7 +31,7 @@ CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-
 
 
 def reference_offset(text: str, line: int, character: int, encoding: Encoding) -> int:
-    """A position's offset in the whole text by the letter of the specification, through real codecs."""
+    """The offset of a position in the whole text, computed as the specification words it, with Python's codecs."""
     starts = [0, *(found.end() for found in re.finditer(r"\r\n|\r|\n", text))]
     if line >= len(starts):
         return len(text)
@@ -51,7 +51,7 @@ POSITIONS = st.tuples(st.integers(0, 8), st.integers(0, 12))
 
 
 @given(TEXTS, st.sampled_from(ENCODINGS), st.lists(st.tuples(POSITIONS, POSITIONS, TEXTS), max_size=5), st.booleans())
-def test_any_edits_leave_the_clients_text(
+def test_any_edits_give_the_clients_text(
     text: str, encoding: Encoding, edits: list[tuple[tuple[int, int], tuple[int, int], str]], whole: bool
 ) -> None:
     document = Document("file:///a.py", "python", 1, text)
@@ -66,19 +66,19 @@ def test_any_edits_leave_the_clients_text(
         assert document.syntax is not None
         fresh = Document("file:///a.py", "python", 1, text).syntax
         assert fresh is not None
-        # tree-sitter fixes broken text in more ways than one, and a reused tree may choose another.
+        # tree-sitter can repair broken text in several ways, and an edited tree may use another than a fresh one.
         assert fresh.has_error or document.syntax.outline == fresh.outline
 
 
 @given(TEXTS, TEXTS)
-def test_a_whole_text_is_the_least_edit_of_whole_line_ends(old: str, new: str) -> None:
+def test_a_whole_text_becomes_the_smallest_edit_that_keeps_line_ends_whole(old: str, new: str) -> None:
     document = Document("file:///a.txt", "plain", 1, old)
     (start, end), text = document.edit_of(None, new, "utf-16")
     for line, column in (start, end):
         assert column <= len(document.content(line))
     begin, stop = (len("".join(document.lines[:line])) + column for line, column in (start, end))
     assert old[:begin] + text + old[stop:] == new
-    # Nothing at either end is the same, but for half of a line end.
+    # Both ends differ between the old and the new text, except for one half of a line end.
     replaced = old[begin:stop]
     if replaced and text:
         assert replaced[0] != text[0] or replaced[0] == "\r"
@@ -98,7 +98,7 @@ def test_a_whole_text_is_the_least_edit_of_whole_line_ends(old: str, new: str) -
         ("", "a\n", (((0, 0), (0, 0)), "a\n")),
     ],
 )
-def test_what_a_whole_text_changes(old: str, new: str, edit: object) -> None:
+def test_the_edit_of_a_whole_text(old: str, new: str, edit: object) -> None:
     assert Document("file:///a.txt", "plain", 1, old).edit_of(None, new, "utf-16") == edit
 
 
@@ -114,7 +114,7 @@ def test_an_edited_tree_equals_a_fresh_one(edits: list[tuple[int, int, str]]) ->
     for function, character, new in edits:
         at = (3 * function + character % 3, character)
         document.change((at, at), new, "utf-16")
-    # Undo all of it in one stroke: the text parses again, and so must the much edited tree.
+    # Undo all edits with one: the text parses again, so the edited tree must have no error either.
     document.change(((0, 0), (99, 0)), "".join(BODY), "utf-16")
     assert document.syntax is not None
     fresh = Document("file:///a.py", "python", 1, "".join(BODY)).syntax
@@ -133,31 +133,33 @@ def fresh_outline(text: str) -> str:
 
 
 def grown_without_patience(monkeypatch: pytest.MonkeyPatch) -> tuple[Document, str]:
-    """A document that has become twice as large while nobody waits for a parse, and its outline before."""
+    """A document that has doubled its size while parsing got no time, and its outline before."""
     document, before = Document("file:///a.py", "python", 1, LARGE), fresh_outline(LARGE)
     monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", -1.0)
     document.change(((0, 0), (0, 0)), LARGE, "utf-16")
     return document, before
 
 
-def test_a_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parse_that_takes_too_long_is_continued_later(monkeypatch: pytest.MonkeyPatch) -> None:
     document, before = grown_without_patience(monkeypatch)
     assert document.syntax is not None
-    # The old tree serves.
+    # The old tree stays in use.
     assert document.syntax.outline == before
     slices = 1
     while not document.parse(0.0):
         slices += 1
-    # Each went on where the last had stopped: otherwise there would be no end.
+    # Each slice went on where the last had stopped: otherwise the loop would not end.
     assert slices > 1
     assert document.syntax.outline == fresh_outline(LARGE + LARGE) != before
 
 
 @pytest.mark.parametrize("patience_s", [0.0, -1.0])
-def test_a_first_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
+def test_a_first_parse_that_takes_too_long_is_continued_later(
+    monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
     monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", patience_s)
     document = Document("file:///a.py", "python", 1, LARGE)
-    # There is none yet, and no keystroke goes on with it.
+    # There is no tree yet, and keystrokes do not go on with the parse.
     assert document.syntax is None
     document.change(((0, 0), (0, 0)), "x = 1\n", "utf-16")
     monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", 60.0)
@@ -171,25 +173,25 @@ def test_a_first_parse_that_takes_too_long_is_gone_on_with(monkeypatch: pytest.M
     assert document.syntax.outline == fresh_outline("x = 1\n" + LARGE)
 
 
-def test_a_tree_that_took_too_long_once_is_left_to_who_has_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_slow_parse_keystrokes_do_not_parse_until_one_was_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     document, before = grown_without_patience(monkeypatch)
     assert document.syntax is not None
     assert document.syntax.outline == before
     monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", 60.0)
     document.change(((0, 0), (0, 0)), "x = 1\n", "utf-16")
-    # Nobody waits for it at a keystroke now, and the old tree serves on.
+    # Keystrokes do not wait for the parse now, and the old tree stays in use.
     assert document.syntax.outline == before
     assert document.parse(60.0)
     after = document.syntax.outline
     assert after == fresh_outline("x = 1\n" + LARGE + LARGE)
-    # That was quick, so the next one is tried at once; and so is a text that is all new.
+    # That parse was quick, so the next edit is parsed at once again, and so is a whole new text.
     document.change(((0, 0), (0, 0)), "y = 2\n", "utf-16")
     assert document.syntax.outline != after
     document.change(None, "z", "utf-16")
     assert document.syntax.outline == fresh_outline("z")
 
 
-def test_an_edit_halfway_through_a_parse_begins_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_during_a_parse_starts_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     document = Document("file:///a.py", "python", 1, LARGE)
     assert document.syntax is not None
     before = document.syntax.outline
@@ -203,7 +205,7 @@ def test_an_edit_halfway_through_a_parse_begins_it_anew(monkeypatch: pytest.Monk
 
 
 @given(st.lists(st.integers(0, 9), max_size=9), st.lists(st.tuples(*[st.integers(0, 9)] * 3), max_size=6))
-def test_offsets_are_sums_however_lines_are_edited(sizes: list[int], edits: list[tuple[int, ...]]) -> None:
+def test_offsets_are_sums_of_line_sizes_after_any_edits(sizes: list[int], edits: list[tuple[int, ...]]) -> None:
     offsets = Offsets(sizes)
     for one, two, count in edits:
         first, end = sorted((min(one, len(sizes)), min(two, len(sizes))))
@@ -221,7 +223,7 @@ def test_offsets_are_sums_however_lines_are_edited(sizes: list[int], edits: list
 
 
 @given(TEXTS, POSITIONS, st.sampled_from(ENCODINGS))
-def test_places_are_the_references_and_come_back(text: str, position: tuple[int, int], encoding: Encoding) -> None:
+def test_places_equal_the_references_and_convert_back(text: str, position: tuple[int, int], encoding: Encoding) -> None:
     document = Document("file:///a.txt", "plain", 1, text)
     line, column = document.place(*position, encoding)
     offset = sum(map(len, document.lines[:line])) + column
@@ -235,7 +237,7 @@ def test_only_lsp_line_ends_break_lines(separator: str) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "character"), [("utf-8", 8), ("utf-16", 5), ("utf-32", 4)])
-def test_the_same_place_in_three_encodings(encoding: Encoding, character: int) -> None:
+def test_one_place_in_three_encodings(encoding: Encoding, character: int) -> None:
     document = Document("file:///a.py", "python", 1, "é😀=x\n")
     assert document.place(0, character, encoding) == (0, 4)
     assert document.character((0, 3), encoding) == character - 1

@@ -1,4 +1,4 @@
-"""Holes as pictures: the cursor or selection in a file, then the kind, and the end and beginning of what is kept."""
+"""Holes as pictures: the cursor or selection in a file, then the kind of gap; and the bounds of prefix and suffix."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def long_document(line: str = "value = compute(value)\n", lines: int = 5000) -> 
     return Document("file:///a.py", "python", 1, line * lines)
 
 
-def test_far_text_is_cut_at_line_starts_and_within_the_budgets() -> None:
+def test_prefix_and_suffix_are_cut_at_line_starts_within_the_budgets() -> None:
     hole = build_hole(long_document(), (2500, 5))
     assert PREFIX_CHARS // 2 <= len(hole.prefix) <= PREFIX_CHARS
     assert len(hole.suffix) <= SUFFIX_CHARS
@@ -50,8 +50,8 @@ def test_far_text_is_cut_at_line_starts_and_within_the_budgets() -> None:
     assert hole.suffix.endswith(")\n")
 
 
-def moves(lines: list[str], typed: int) -> int:
-    """How often the prefix begins elsewhere while so many characters are typed at the end of numbered lines."""
+def changes_of_the_beginning(lines: list[str], typed: int) -> int:
+    """The number of changes of the prefix's beginning while so many characters are typed after numbered lines."""
     document = Document("file:///a.txt", "plaintext", 1, "\n".join([*lines, ""]))
     last, heads = len(lines), []
     for column in range(typed):
@@ -66,7 +66,7 @@ def moves(lines: list[str], typed: int) -> int:
 def test_typing_seldom_moves_the_beginning_of_the_prefix(width: int) -> None:
     # 900 characters push out 9 lines of 100; the beginning may move only when an anchor is among them.
     numbered = [f"{number:>{width - 1}}"[::-1] for number in range(1000)]
-    assert moves(numbered, typed=900) <= 3
+    assert changes_of_the_beginning(numbered, typed=900) <= 3
 
 
 def test_the_kept_beginning_is_the_coarsest_anchor_that_leaves_half() -> None:
@@ -75,7 +75,7 @@ def test_the_kept_beginning_is_the_coarsest_anchor_that_leaves_half() -> None:
 
 
 @pytest.mark.parametrize("column", [0, 5999, 6001, 9000, 50_000])
-def test_one_endless_line(column: int) -> None:
+def test_a_hole_in_one_endless_line(column: int) -> None:
     document = Document("file:///a.py", "python", 1, "x" * 50_000)
     hole = build_hole(document, (0, column))
     assert len(hole.prefix) <= PREFIX_CHARS
@@ -98,21 +98,21 @@ def test_a_short_line_between_endless_ones_keeps_half_the_budgets_in_crlf_too() 
     assert hole.suffix.strip("z") == "\n"
 
 
-def test_a_menu_entry_stands_before_the_gap() -> None:
+def test_a_menu_entry_is_the_end_of_the_prefix() -> None:
     document = Document("file:///a.py", "python", 1, "items.app\n")
     hole = build_hole(document, (0, 6), (0, 9), selected="append")
     assert (hole.prefix, hole.suffix, hole.kind) == ("items.append", "\n", "rest_of_line")
 
 
-def test_plain_text_has_no_tree_and_still_has_holes() -> None:
+def test_plain_text_has_holes_without_a_tree() -> None:
     document = Document("file:///a.txt", "plaintext", 1, "hello # wor")
     assert document.syntax is None
     assert build_hole(document, (0, 11)).kind == "rest_of_line"
 
 
 @pytest.mark.parametrize("path", sorted((FIXTURES / "languages").iterdir()), ids=lambda path: path.name)
-def test_letters_in_a_word_need_no_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kind of gap behind them is what a fresh tree says, and that of a quote is known at once."""
+def test_letters_typed_in_a_word_need_no_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind of gap after letters equals that of a fresh tree; a quote is parsed at once."""
     language, text = BY_ENDING[path.suffix[1:]], path.read_text(encoding="utf-8")
     monkeypatch.setattr("midspan.server.text.documents.PATIENCE_S", 60.0)
     plain, calls = Syntax.parse, list[None]()
@@ -139,6 +139,6 @@ def test_letters_in_a_word_need_no_parse(path: Path, monkeypatch: pytest.MonkeyP
         assert calls
 
 
-def test_a_type_named_string_is_none() -> None:
+def test_a_type_named_string_is_not_a_string() -> None:
     document = Document("file:///a.ts", "typescript", 1, "let name: string;\n")
     assert build_hole(document, (0, 13)).kind == "rest_of_line"

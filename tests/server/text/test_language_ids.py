@@ -1,4 +1,4 @@
-"""How editors name languages: every id that is in use means the language it stands for, and no other's."""
+"""Language ids of editors: every id in use maps to its own language."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ OTHERS = (
 
 
 @pytest.mark.parametrize(("id", "name"), [(id, name) for name, ids in IDS.items() for id in ids.split()])
-def test_an_editors_id_is_its_language(id: str, name: str) -> None:
+def test_every_id_in_use_names_its_language(id: str, name: str) -> None:
     assert name_of(id) == name
     assert is_on(id, [name], {})
     assert is_on("unknown to all", [], {"unknown to all": True, id: True})
@@ -66,18 +66,18 @@ def test_every_language_has_ids() -> None:
 
 
 @pytest.mark.parametrize("id", OTHERS)
-def test_what_is_no_language_of_the_table_is_not_taken_for_one(id: str) -> None:
+def test_ids_of_other_languages_name_no_language_of_the_table(id: str) -> None:
     assert name_of(id) in (id, "plaintext")
 
 
 @given(st.sampled_from(sorted([*BY_NAME, *ALIASES])), st.sampled_from(["", "-mode", "-ts", "-ts-mode"]))
-def test_a_mode_and_capitals_change_nothing(id: str, end: str) -> None:
-    # Those with a dot are whole filetypes of their own.
+def test_a_modes_ending_and_capitals_do_not_matter(id: str, end: str) -> None:
+    # Ids with a dot are complete filetypes, without a mode's ending.
     assert name_of(id.upper() + ("" if "." in id else end)) == name_of(id)
 
 
 @given(st.text(string.printable, max_size=20))
-def test_a_name_stands_for_itself(id: str) -> None:
+def test_the_name_of_a_name_is_itself(id: str) -> None:
     assert name_of(name_of(id)) == name_of(id)
 
 
@@ -93,7 +93,7 @@ def test_a_name_stands_for_itself(id: str) -> None:
         ("python", "vscode-notebook-cell:/a/b.ipynb#W0", "python"),
     ],
 )
-def test_the_files_ending_tells_where_the_id_does_not(id: str, uri: str, name: str) -> None:
+def test_the_file_extension_decides_if_the_id_is_unknown(id: str, uri: str, name: str) -> None:
     assert name_in(id, uri) == name
     document = Document(uri, id, 1, "x")
     assert document.language_id == name
@@ -103,7 +103,7 @@ def test_the_files_ending_tells_where_the_id_does_not(id: str, uri: str, name: s
 @pytest.mark.parametrize(
     ("id", "uri"), [("python-ts-mode", "untitled:1"), ("Python", "untitled:1"), ("", "file:///a.py")]
 )
-def test_a_document_is_filled_whatever_its_language_is_called(tmp_path: Path, id: str, uri: str) -> None:
+def test_a_document_is_filled_by_any_name_of_its_language(tmp_path: Path, id: str, uri: str) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ", uri=uri, language=id)
@@ -111,7 +111,7 @@ def test_a_document_is_filled_whatever_its_language_is_called(tmp_path: Path, id
         assert client.leave() == 0
 
 
-def test_an_id_of_no_table_is_not_logged(tmp_path: Path) -> None:
+def test_an_unknown_id_is_not_logged(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ", uri="untitled:1", language="hunter2\nhunter3")

@@ -63,10 +63,10 @@ def test_the_tree_finds_every_comment_and_nothing_else(path: Path) -> None:
 
 
 def gaps(document: Document, chance: random.Random) -> Iterator[tuple[str, str, str]]:
-    """Gaps within lines, as a person might leave them: what stands before, in and behind each.
+    """Gaps within lines, as a person might leave them: the text before, in and after each.
 
-    None leaves letters on both sides, as the cursor would stand in a word, which is to end where it ends; and none is
-    a line's beginning, as before code there is room for a whole line only.
+    No gap has letters on both sides: the cursor would be in a word, where a fill may only complete the word. No gap is
+    at the beginning of a line with code after it: there only a whole line fits.
     """
     for row, line in enumerate(map(document.content, range(len(document.lines)))):
         indent = len(line) - len(line.lstrip())
@@ -81,29 +81,29 @@ def gaps(document: Document, chance: random.Random) -> Iterator[tuple[str, str, 
                 yield "".join([*before, line[:begin]]), line[begin:end], "".join([line[end:], "\n", *after])
 
 
-def right(before: str, gap: str, after: str, language: str, run_on: str) -> bool:
-    """Whether of the gap's own text and what runs on behind it the gap's text is left."""
+def is_trimmed_right(before: str, gap: str, after: str, language: str, run_on: str) -> bool:
+    """Whether the gap's own text, followed by `run_on`, is trimmed to the gap's text."""
     document = Document("file:///a", language, 1, before + after)
     hole = build_hole(document, (before.count("\n"), len(before) - before.rfind("\n") - 1))
     return (trim(hole, gap + run_on) or "").strip() == gap.strip()
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
-def test_a_right_fill_stays_and_one_that_runs_on_is_cut_back(path: Path) -> None:
+def test_right_fills_stay_and_text_after_them_is_trimmed(path: Path) -> None:
     document = sample(path)
     found = list(gaps(document, random.Random(0)))
-    stay = [right(*gap, document.language_id, "") for gap in found]
+    stay = [is_trimmed_right(*gap, document.language_id, "") for gap in found]
     long = [gap for gap in found if len(gap[2].split("\n", 1)[0].strip()) > 1]
-    rest = [right(*gap, document.language_id, gap[2].split("\n", 1)[0]) for gap in long]
-    lines = [right(*gap, document.language_id, "\n".join(gap[2].split("\n")[:3])) for gap in long]
+    rest = [is_trimmed_right(*gap, document.language_id, gap[2].split("\n", 1)[0]) for gap in long]
+    lines = [is_trimmed_right(*gap, document.language_id, "\n".join(gap[2].split("\n")[:3])) for gap in long]
     assert len(long) > 20
-    # What is left: a brace that may belong to a line above, and a text that begins with three quotes (TOML).
+    # The exceptions: a brace that may belong to a line above, and a text that begins with three quotes (TOML).
     assert sum(stay) / len(stay) > 0.95
     assert sum(rest) / len(rest) > 0.9
     assert sum(lines) / len(lines) > 0.9
 
 
-def test_the_end_of_a_text_without_a_closing_mark_is_within_it() -> None:
+def test_the_end_of_a_string_without_a_closing_mark_is_in_the_string() -> None:
     syntax = Document("file:///a", "yaml", 1, "a: |\n  b").syntax
     assert syntax is not None
     assert syntax.surroundings(8) == "string"
@@ -149,19 +149,19 @@ def test_no_grammar_is_imported_before_its_language_is_opened() -> None:
         ("plaintext", ["python"], {"plaintext": True}, True),
     ],
 )
-def test_a_language_is_on_as_the_user_says_else_where_it_was_trained(
+def test_a_language_is_on_if_the_settings_say_so_else_if_it_was_trained(
     id: str, trained: list[str], chosen: dict[str, bool], expected: bool
 ) -> None:
     assert is_on(id, trained, chosen) is expected
 
 
-def test_why_a_language_is_off_names_the_setting() -> None:
+def test_the_reason_why_a_language_is_off_names_the_setting() -> None:
     fix = 'the setting "languages": {"go": true} turns it on'
     assert off_because("go", "embedded", ["python"]) == f"no fills in go: embedded knows python only; {fix}"
     assert off_because("go", "big", ["go"]) == f"no fills in go: big was trained on it, but it is off; {fix}"
 
 
-async def test_the_users_languages_are_filled_and_no_others(tmp_path: Path) -> None:
+async def test_only_the_languages_of_the_settings_are_filled(tmp_path: Path) -> None:
     async with session(tmp_path, languages={"rust": True, "python": False}) as client:
         client.open("x = ", uri="file:///a.rs", language="rust")
         client.open("x = ", uri="file:///a.py", language="python")
@@ -170,7 +170,7 @@ async def test_the_users_languages_are_filled_and_no_others(tmp_path: Path) -> N
     assert [[item.insert_text for item in items] for items in found] == [[TEXT], [], []]
 
 
-def test_the_log_says_once_why_a_language_is_not_filled(tmp_path: Path) -> None:
+def test_the_reason_why_a_language_is_off_is_logged_once(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ", language="go")

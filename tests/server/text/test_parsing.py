@@ -1,4 +1,4 @@
-"""A parser's text is let go of: a day of typing must not keep what was read for every key."""
+"""Memory of parsing: the text that a parser has read is released, so that typing does not leak it at every key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LINES = 'def area(width, height):\n    return "é" * width\n\n' * 200
 KEYS = 40
 
 
-def kept(work: object, times: int) -> int:
-    """Bytes that are there more after `work` was done so many times, once it has been done before."""
+def memory_growth(work: object, times: int) -> int:
+    """The growth of memory in bytes over so many calls of `work`, after two calls to warm up."""
     assert callable(work)
     tracemalloc.start()
     try:
@@ -43,10 +43,10 @@ def test_typing_keeps_no_text_of_older_parses() -> None:
         document.change(((1, 0), (1, 1)), "", "utf-16")
         assert document.parse(60.0)
 
-    assert kept(key, KEYS) < len(LINES)
+    assert memory_growth(key, KEYS) < len(LINES)
 
 
-def test_a_parse_that_is_given_up_halfway_keeps_none_either() -> None:
+def test_a_parse_that_is_abandoned_keeps_no_text_either() -> None:
     def halfway() -> None:
         document = Document("file:///a.py", "python", 1, LINES)
         document.change(((1, 0), (1, 0)), "(((", "utf-16")
@@ -54,19 +54,19 @@ def test_a_parse_that_is_given_up_halfway_keeps_none_either() -> None:
         document.change(((1, 0), (1, 0)), "(((", "utf-16")
         document.parse(60.0)
 
-    assert kept(halfway, 10) < len(LINES)
+    assert memory_growth(halfway, 10) < len(LINES)
 
 
-def test_the_indexer_keeps_none_of_the_files_it_has_read() -> None:
+def test_the_indexer_keeps_no_text_of_the_files_it_has_read() -> None:
     language = language_of("python")
     data = LINES.encode()
-    assert kept(lambda: list(definitions(language, data)), 10) < len(data)
+    assert memory_growth(lambda: list(definitions(language, data)), 10) < len(data)
     assert data.decode() == LINES
 
 
 @given(st.lists(st.binary(max_size=5), max_size=20))
-def test_who_keeps_nothing_too_many_loses_nothing(given: list[bytes]) -> None:
-    """A reader without the binding's fault: every piece is as it was, and may be read again."""
+def test_releasing_pieces_leaves_balanced_reference_counts_alone(given: list[bytes]) -> None:
+    """With a caller that does not leak references: the counts stay the same, and releasing twice does no harm."""
     pieces = Pieces(lambda offset: given[offset])
     holders = [sys.getrefcount(one) for one in given]
     seen = [len(pieces(number, None)) for number in range(len(given))]
@@ -77,7 +77,7 @@ def test_who_keeps_nothing_too_many_loses_nothing(given: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("patience_s", [0.0, 60.0])
-def test_trees_stay_right_when_their_text_is_let_go(patience_s: float) -> None:
+def test_trees_stay_right_when_their_text_is_released(patience_s: float) -> None:
     document = Document("file:///a.py", "python", 1, LINES)
     for column, key in enumerate("x = [1, (2"):
         document.change(((0, column), (0, column)), key, "utf-16")

@@ -1,4 +1,4 @@
-"""What the grammar lets pass and Python refuses, against Python's own parser."""
+"""Syntax errors of Python that the tree-sitter grammar accepts, checked against Python's own parser."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def parses(text: str) -> bool:
 
 
 @given(LINES)
-def test_lines_at_any_depth_are_refused_where_python_refuses_them(lines: list[tuple[int, str]]) -> None:
+def test_indentation_is_refused_where_python_refuses_it(lines: list[tuple[int, str]]) -> None:
     text = "".join(f"{' ' * depth}{line}\n" for depth, line in lines)
-    # Where a block holds nothing but comments the grammar may put them into the next one.
+    # If a block holds only comments, the grammar may put them into the next block.
     if not any(line.startswith("#") for _, line in lines):
         assert is_refused(text) == (not parses(text))
 
 
 @given(st.lists(st.sampled_from(("a", "b=1", "*c", "**d", "(e)", "f or g", "'h'")), max_size=5))
-def test_arguments_are_refused_in_the_order_that_python_refuses(arguments: list[str]) -> None:
+def test_orders_of_arguments_are_refused_where_python_refuses_them(arguments: list[str]) -> None:
     text = f"f({', '.join(arguments)})\n"
     if not parses(text.replace("b=1", "b=2")) and "**d" in arguments and "*c" in arguments:
-        return  # what may follow a double star is left to the grammar
+        return  # the rules of arguments after a double star are left to the grammar
     names = [argument for argument in arguments if argument == "b=1"]
     if len(names) < 2:
         assert is_refused(text) == (not parses(text))
@@ -55,11 +55,11 @@ def test_arguments_are_refused_in_the_order_that_python_refuses(arguments: list[
     "parameters",
     ["a=1, b", "a: int = 1, b", "a=1, b: int", "a, b=1", "a=1, *, b", "a=1, *c, b", "*, a=1, b", "a=1, /, b=2"],
 )
-def test_a_parameter_without_a_default_does_not_follow_one_with(parameters: str) -> None:
+def test_a_parameter_without_a_default_may_not_follow_one_with_a_default(parameters: str) -> None:
     text = f"def f({parameters}): ...\n"
     assert is_refused(text) == (not parses(text))
 
 
-def test_nothing_of_the_standard_library_is_refused() -> None:
+def test_no_module_of_the_standard_library_is_refused() -> None:
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:80]
     assert [path.name for path in files if is_refused(path.read_text(encoding="utf-8"))] == []

@@ -1,4 +1,4 @@
-"""A tree that no keystroke had the time for is finished while nobody types."""
+"""Parses in idle time: a tree that a keystroke had no time to finish is finished while nobody types."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Slow(Document):
 
 
 class Opened(Documents):
-    """Documents of the test's own making."""
+    """A collection of given documents."""
 
     def __init__(self, *documents: Document) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class Opened(Documents):
 
 
 def started(*documents: Document, busy: Callable[[], bool] = lambda: False) -> Reparse:
-    """Of a server that runs."""
+    """The started parser of a server's idle time."""
     idle = Reparse(Opened(*documents), busy)
     idle.start()
     return idle
 
 
-async def test_slices_follow_each_other_until_the_tree_is_done() -> None:
+async def test_a_document_is_parsed_in_slices_until_its_tree_is_done() -> None:
     slow = Slow("file:///a.py")
     idle = started(slow)
     idle.edited(slow.uri)
@@ -54,7 +54,7 @@ async def test_slices_follow_each_other_until_the_tree_is_done() -> None:
     assert slow.slices == 3
 
 
-async def test_a_newer_edit_goes_first_and_none_is_left() -> None:
+async def test_the_latest_edited_document_is_parsed_first_and_the_others_later() -> None:
     ended: list[str] = []
     old, new, last = (Slow(f"file:///{name}.py", ended) for name in ("old", "new", "last"))
     idle = started(old, new, last)
@@ -65,8 +65,8 @@ async def test_a_newer_edit_goes_first_and_none_is_left() -> None:
     assert (old.slices, new.slices, last.slices) == (3, 3, 3)
 
 
-async def test_behind_an_answer_the_next_key_goes_first() -> None:
-    """An answer is out when the server is busy no more; a key that follows at once finds the loop free."""
+async def test_parsing_waits_one_turn_after_an_answer() -> None:
+    """Once the answer is sent the server is idle; a key that follows at once must find the event loop free."""
     slow, seen = Slow("file:///a.py"), list[int]()
 
     def busy() -> bool:
@@ -78,19 +78,19 @@ async def test_behind_an_answer_the_next_key_goes_first() -> None:
     assert seen[:3] == [0, 0, 0]
 
 
-async def test_stopping_leaves_all_as_it_is() -> None:
+async def test_after_stop_nothing_is_parsed() -> None:
     old, last, new = (Slow(f"file:///{name}.py") for name in ("old", "last", "new"))
     idle = started(old, last)
     idle.edited(old.uri)
     idle.edited(last.uri)
     idle.stop()
     started(new).edited(new.uri)
-    # Begun later, so it would be the last to end.
+    # It began last, so the others would have ended before it.
     await asyncio.wait_for(new.done.wait(), WAIT_S)
     assert (old.slices, last.slices) == (0, 0)
 
 
-async def test_a_document_that_was_closed_meanwhile_is_let_go() -> None:
+async def test_a_document_that_was_closed_is_not_parsed() -> None:
     gone, there = Slow("file:///gone.py"), Slow("file:///there.py")
     idle, other = started(), started(there)
     idle.edited(gone.uri)
@@ -100,14 +100,14 @@ async def test_a_document_that_was_closed_meanwhile_is_let_go() -> None:
     assert gone.slices == 0
 
 
-async def test_nothing_is_parsed_while_an_answer_is_waited_for() -> None:
-    slow, asked = Slow("file:///a.py"), list[int]()
+async def test_nothing_is_parsed_while_a_request_waits_for_its_answer() -> None:
+    slow, slices_seen = Slow("file:///a.py"), list[int]()
 
     def busy() -> bool:
-        asked.append(slow.slices)
-        return len(asked) <= 2
+        slices_seen.append(slow.slices)
+        return len(slices_seen) <= 2
 
     started(slow, busy=busy).edited(slow.uri)
     await asyncio.wait_for(slow.done.wait(), WAIT_S)
-    # Once more when it is over: the next key may be about to come.
-    assert asked == [0, 0, 0, 0, 1, 2]
+    # After the answer it waits one more turn, as the next key may be about to come.
+    assert slices_seen == [0, 0, 0, 0, 1, 2]

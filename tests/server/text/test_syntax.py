@@ -1,4 +1,4 @@
-"""What the tree says of a place, in text that parses and text that does not; languages without a grammar."""
+"""The surroundings of a place (code, string, comment) by the syntax tree, in valid and invalid text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from midspan.server.text.syntax import Syntax, syntax_of
 
 
 def surroundings(picture: str) -> str:
-    """What the tree says of the place that `‸` marks."""
+    """The surroundings of the place that `‸` marks."""
     before, after = picture.split("‸")
     syntax = Document("file:///a.py", "python", 1, before + after).syntax
     assert syntax is not None
@@ -51,7 +51,7 @@ def test_surroundings(picture: str, expected: str) -> None:
     assert surroundings(picture) == expected
 
 
-def test_errors_come_and_go_with_the_edits() -> None:
+def test_errors_appear_and_disappear_with_edits() -> None:
     document = Document("file:///a.py", "python", 1, "x = (1)\n")
     assert document.syntax is not None
     states = [document.syntax.has_error]
@@ -72,7 +72,7 @@ def test_surroundings_follow_the_edits() -> None:
     ]  # fmt: skip
 
 
-def test_a_replaced_text_leaves_nothing_of_the_old_tree() -> None:
+def test_a_replaced_text_has_a_fresh_tree() -> None:
     document = Document("file:///a.py", "python", 1, "'''\n" * 3)
     document.change(None, "x = 1\n", "utf-16")
     assert document.syntax is not None

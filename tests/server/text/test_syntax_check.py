@@ -1,4 +1,4 @@
-"""The judge marks what a fill broke, in characters of the fill, and nothing that was broken before."""
+"""The syntax judge marks the characters of a fill that cause errors, and no errors that were there before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from midspan.engine.api import Hole
 from midspan.server.text.syntax_check import SyntaxJudge
 
 CASES = [
-    # text around the gap, fill, what of the fill is marked (None: nothing)
+    # text around the gap, fill, the marked part of the fill (None: nothing)
     ("def f(a):\n    ret‸\n\nx = 1\n", "urn a + 1", None),
     ("def f(a):\n    ret‸\n\nx = 1\n", "urn a + (1", "urn a + (1"),
     ("x = [1, ‸]\n", "2, 3", None),
@@ -34,18 +34,18 @@ def hole_of(text: str, language: str = "python") -> Hole:
 
 
 @pytest.mark.parametrize(("text", "fill", "marked"), CASES)
-def test_what_a_fill_broke_is_marked(text: str, fill: str, marked: str | None) -> None:
+def test_the_broken_part_of_a_fill_is_marked(text: str, fill: str, marked: str | None) -> None:
     spans = SyntaxJudge()(hole_of(text), fill)
     assert [fill[begin:end] for begin, end in spans] == ([] if marked is None else [marked])
 
 
-def test_one_judge_serves_many_fills_and_holes() -> None:
+def test_a_judge_can_check_many_fills_and_holes() -> None:
     judge, first, second = SyntaxJudge(), hole_of("x = [‸]\n"), hole_of("x = (‸)\n")
     assert [bool(judge(hole, ")")) for hole in (first, second, first)] == [True, True, True]
     assert [bool(judge(hole, "1, 2")) for hole in (first, first, second)] == [False, False, False]
 
 
-def test_other_languages_are_judged_by_their_own_grammar_or_not_at_all() -> None:
+def test_other_languages_are_checked_by_their_own_grammar_if_there_is_one() -> None:
     assert SyntaxJudge()(hole_of("let x = ‸;\n", "javascript"), "a => (a") != ()
     assert SyntaxJudge()(hole_of("let x = ‸;\n", "javascript"), "a => (a)") == ()
     assert SyntaxJudge()(hole_of("anything ‸ goes\n", "klingon"), ")))") == ()

@@ -1,4 +1,4 @@
-"""Whether a text breaks what parses: pictures with the fill between ├ and ┤, and the same by parsing afresh."""
+"""Trials whether a text breaks code that parses: pictures with the fill between ├ and ┤, and against fresh parses."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def trial(picture: str, language: str = "python") -> tuple[Trial, str]:
 
 
 @pytest.mark.parametrize("picture", WHOLE)
-def test_what_fits_breaks_nothing(picture: str) -> None:
+def test_a_text_that_fits_breaks_nothing(picture: str) -> None:
     tried, fill = trial(picture)
     assert not tried.breaks(fill)
 
 
 @pytest.mark.parametrize("picture", BROKEN)
-def test_what_breaks_a_text_that_parses(picture: str) -> None:
+def test_texts_that_break_code_that_parses(picture: str) -> None:
     tried, fill = trial(picture)
     assert tried.parsed
     assert tried.breaks(fill)
@@ -78,14 +78,14 @@ def test_other_languages_by_their_grammars(language: str, picture: str) -> None:
     assert not tried.breaks(" ")
 
 
-def test_a_text_that_does_not_parse_by_the_gap_does_not_count_as_parsed() -> None:
+def test_code_with_an_error_near_the_gap_does_not_count_as_parsed() -> None:
     tried, _ = trial("x = f(├┤\n\n\ny = 1\n")
     assert not tried.parsed
     assert not tried.breaks("a)")
     assert tried.breaks("a")
 
 
-def test_all_are_kept_only_where_nothing_parses_and_none_is_whole() -> None:
+def test_if_the_code_does_not_parse_all_texts_stay_unless_one_repairs_it() -> None:
     parsing, (open_, _) = trial("x = f(├┤)\n")[0], trial("x = f(├┤\n")
     assert parsing.kept(["a", "(", "b"]) == ["a", "b"]
     assert parsing.kept(["(", "["]) == []
@@ -93,14 +93,14 @@ def test_all_are_kept_only_where_nothing_parses_and_none_is_whole() -> None:
     assert open_.kept(["a", "b"]) == ["a", "b"]
 
 
-def test_an_error_elsewhere_is_passed_over() -> None:
+def test_an_error_far_from_the_gap_does_not_matter() -> None:
     tried, _ = trial("def f(:\n    pass\n\n\ndef g():\n    return 1\n\n\nx = ├┤1\n")
     assert tried.parsed
     assert not tried.breaks("2 + ")
     assert tried.breaks(")")
 
 
-def test_a_span_is_replaced() -> None:
+def test_a_text_can_replace_a_span() -> None:
     document = Document("file:///a", "python", 1, "if a:\r\n    é(b)\r\n    c\r\nd\r\n")
     tried = Trial(document, (1, 4), (2, 5))
     assert tried.parsed
@@ -109,7 +109,7 @@ def test_a_span_is_replaced() -> None:
     assert tried.breaks("")
 
 
-def test_nothing_is_said_without_a_grammar_or_once_the_document_has_changed() -> None:
+def test_nothing_breaks_without_a_grammar_or_once_the_document_has_changed() -> None:
     plain = Trial(Document("file:///a", "plaintext", 1, "x"), (0, 1), (0, 1))
     assert not plain.parsed
     assert not plain.breaks(")")
@@ -127,7 +127,9 @@ FILLS = st.lists(
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=8), st.integers(0, 99), st.integers(0, 99), FILLS)
-def test_as_by_parsing_the_new_text_afresh(parts: list[str], row: int, column: int, fill: list[str]) -> None:
+def test_a_trial_agrees_with_a_fresh_parse_of_the_new_text(
+    parts: list[str], row: int, column: int, fill: list[str]
+) -> None:
     text, new = "".join(parts), "".join(fill)
     document = Document("file:///a", "python", 1, text)
     row %= len(document.lines)

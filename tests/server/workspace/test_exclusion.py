@@ -1,4 +1,4 @@
-"""Which documents nothing is offered in, whatever their scheme, and whatever a link calls them."""
+"""Documents without suggestions, as exclude patterns or git's rules name them: in every URI scheme and behind links."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def test_the_rules_hold_in_every_scheme(project: Path, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["fugitive://{}/.git//0/private/x.py", "gitsigns://{}/.git//:0:private/x.py"])
-def test_an_older_version_of_a_file_that_cannot_be_told_is_kept_out(project: Path, uri: str) -> None:
+def test_an_older_version_of_an_unknown_file_is_excluded(project: Path, uri: str) -> None:
     assert Exclusion([project]).reason(uri.format(project)) == IGNORED
 
 
 @pytest.mark.parametrize("uri", ["untitled:Untitled-1", "untitled:", "", "inmemory://model/1", "x"])
-def test_a_document_without_a_path_obeys_no_rules(uri: str) -> None:
+def test_no_rules_apply_to_a_document_without_a_path(uri: str) -> None:
     assert Exclusion().reason(uri) is None
 
 
-def test_rules_without_a_repository_begin_at_the_open_folder(tmp_path: Path) -> None:
+def test_without_a_repository_rules_apply_from_the_open_folder_on(tmp_path: Path) -> None:
     write_files(tmp_path, {"root/.gitignore": "private\n", "root/private/deep/a.py": "", ".gitignore": "*\n"})
     uri = f"untitled:{tmp_path}/root/private/deep/a.py"
     policy = Exclusion()
@@ -77,14 +77,14 @@ def test_rules_without_a_repository_begin_at_the_open_folder(tmp_path: Path) -> 
         ("loop", "loop", "loop/x.py", None),
     ],
 )
-def test_what_a_link_leads_to_is_asked(
+def test_the_rules_of_a_links_target_apply(
     project: Path, link: str, target: str, opened: str, kept_out: str | None
 ) -> None:
     (project / link).symlink_to(target)
     assert Exclusion().reason((project / opened).as_uri()) == kept_out
 
 
-def test_every_link_of_a_chain_is_asked(project: Path) -> None:
+def test_the_rules_of_every_link_of_a_chain_apply(project: Path) -> None:
     (project / "secret/middle.py").symlink_to("../seen.py")
     (project / "first.py").symlink_to("secret/middle.py")
     assert Exclusion().reason((project / "first.py").as_uri()) == IGNORED
@@ -93,7 +93,7 @@ def test_every_link_of_a_chain_is_asked(project: Path) -> None:
     ]  # fmt: skip
 
 
-def test_lines_of_what_is_kept_out_are_nowhere_offered(project: Path) -> None:
+def test_lines_of_excluded_documents_are_given_to_no_other_file(project: Path) -> None:
     (project / "link.py").symlink_to("secret/real.py")
     documents = Documents()
     for number, uri in enumerate(
@@ -111,7 +111,7 @@ def test_lines_of_what_is_kept_out_are_nowhere_offered(project: Path) -> None:
     assert [line.text for line in found] == ["planted_4 = 1"]
 
 
-def test_nothing_is_answered_in_a_cell_or_a_link_of_an_ignored_file(project: Path, tmp_path: Path) -> None:
+def test_a_notebook_cell_or_a_link_of_an_ignored_file_gets_no_answer(project: Path, tmp_path: Path) -> None:
     (project / "link.py").symlink_to("secret/real.py")
     with connected(tmp_path / "state") as client:
         client.start(root=project)
@@ -141,7 +141,7 @@ def test_nothing_is_answered_in_a_cell_or_a_link_of_an_ignored_file(project: Pat
         ("file://[a/b.py", "file://[a/b.py"),
     ],
 )
-def test_keys_can_be_written_down_and_lead_back(uri: str, key: str) -> None:
+def test_keys_can_be_encoded_and_give_the_path_back(uri: str, key: str) -> None:
     found = key_of(uri)
     assert found.encode()
     if "%E9" in uri:

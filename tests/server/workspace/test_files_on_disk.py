@@ -1,4 +1,4 @@
-"""Files that come, change and go on disk while the server runs."""
+"""Files that are created, changed and deleted on disk while the server runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MANY = 4000
 
 
 class Gap:
-    """A document whose last line begins like lines of other files; each question follows an edit."""
+    """A document whose last line begins like lines of other files; each request follows an edit."""
 
     def __init__(self, client: RawClient, prompts: Path, uri: str) -> None:
         self.client, self.prompts, self.uri, self.version = client, prompts, uri, 1
         client.open("", uri=uri)
 
     def lines(self) -> set[str]:
-        """The lines of other files that the engine is given."""
+        """Request completion, and return the lines of other files that the engine was given."""
         self.version += 1
         here = {"start": {"line": 0, "character": 0}, "end": {"line": 9, "character": 0}}
         changes = [{"range": here, "text": f"# {self.version}\nvalue"}]
@@ -38,7 +38,7 @@ class Gap:
         return {part for part in last.split('"') if part.startswith("value_")}
 
     def until(self, *wanted: str) -> None:
-        """Ask until these lines, and no others, are given."""
+        """Request completion until exactly these lines are given."""
         for _ in range(MANY):
             if self.lines() == set(wanted):
                 return
@@ -76,7 +76,7 @@ def test_a_deleted_file_is_forgotten_at_once(gap: Gap, root: Path) -> None:
     assert gap.lines() == {"value_b = 1", "value_c = 1"}
 
 
-def test_a_deleted_folder_takes_its_files_along(gap: Gap, root: Path) -> None:
+def test_the_files_of_a_deleted_folder_are_forgotten(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     shutil.rmtree(root / "pkg")
     gap.client.send(events((root / "pkg", DELETED)))
@@ -114,13 +114,13 @@ def test_files_that_the_editor_makes_and_deletes(gap: Gap, root: Path) -> None:
     assert gap.lines() == set(ALL)
 
 
-def test_deleted_and_made_again(gap: Gap, root: Path) -> None:
+def test_a_file_deleted_and_created_again_is_read(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     gap.client.send(events((root / "a.py", DELETED), (root / "a.py", CREATED)))
     gap.until(*ALL)
 
 
-def test_what_may_not_be_read_is_not_read_for_an_event(gap: Gap, root: Path) -> None:
+def test_events_do_not_make_excluded_files_readable(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     names = ("x.gen.py", ".hidden.py", "node_modules/x.py", "secrets.py", ".env.py", "x.txt", "last.py")
     write_files(root, {name: f"value_{number} = 1\n" for number, name in enumerate(names)})
@@ -131,7 +131,7 @@ def test_what_may_not_be_read_is_not_read_for_an_event(gap: Gap, root: Path) -> 
     gap.until(*ALL, f"value_{len(names) - 1} = 1")
 
 
-def test_a_folder_that_goes_and_comes_back_as_it_was(gap: Gap, root: Path) -> None:
+def test_a_folder_moved_away_and_back_is_read_again(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     (root / "pkg").rename(root / ".aside")
     gap.client.send(events((root / "pkg", DELETED)))
@@ -144,7 +144,7 @@ def test_a_folder_that_goes_and_comes_back_as_it_was(gap: Gap, root: Path) -> No
     gap.until(*ALL, "value_new = 1")
 
 
-def test_a_file_is_gone_although_it_was_said_to_have_changed(gap: Gap, root: Path) -> None:
+def test_a_missing_file_reported_as_changed_is_forgotten(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     (root / "a.py").unlink()
     (root / "pkg/b.py").unlink()
@@ -153,7 +153,7 @@ def test_a_file_is_gone_although_it_was_said_to_have_changed(gap: Gap, root: Pat
     gap.until(ALL[2])
 
 
-def test_an_open_document_is_what_the_editor_shows(gap: Gap, root: Path) -> None:
+def test_an_open_document_replaces_its_file(gap: Gap, root: Path) -> None:
     gap.until(*ALL)
     gap.client.open("value_shown = 1\n", uri=(root / "a.py").as_uri())
     gap.until("value_shown = 1", *ALL[1:])
@@ -164,13 +164,13 @@ def test_an_open_document_is_what_the_editor_shows(gap: Gap, root: Path) -> None
     gap.until(*ALL[1:])
 
 
-def test_a_client_that_can_is_asked_to_watch_the_languages_that_are_on(tmp_path: Path, root: Path) -> None:
+def test_watchers_are_registered_for_the_languages_that_are_on(tmp_path: Path, root: Path) -> None:
     able = {"workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}}}
     with connected(tmp_path / "state", "--elsewhere") as client:
         client.initialize({}, able, root=root)
         client.send(call(None, "initialized", {}))
-        assert asked(client) == ["**/.gitignore", "**/.ignore", "**/.git/info/exclude"]
-        assert asked(client) == ["**/*.py", "**/*.pyi", "**/*.pyw"]
+        assert registered_globs(client) == ["**/.gitignore", "**/.ignore", "**/.git/info/exclude"]
+        assert registered_globs(client) == ["**/*.py", "**/*.pyi", "**/*.pyw"]
         for languages, wanted in (
             ({"go": True}, ["**/*.go", "**/*.py", "**/*.pyi", "**/*.pyw"]),
             ({"python": False}, None),
@@ -180,12 +180,12 @@ def test_a_client_that_can_is_asked_to_watch_the_languages_that_are_on(tmp_path:
             gone = client.take(lambda message: message.get("method") == "client/unregisterCapability")
             client.send({"jsonrpc": "2.0", "id": gone["id"], "result": None})
             if wanted is not None:
-                assert asked(client) == wanted
+                assert registered_globs(client) == wanted
         assert client.leave() == 0
 
 
-def asked(client: RawClient) -> list[str]:
-    """The globs of the next registration, which is granted."""
+def registered_globs(client: RawClient) -> list[str]:
+    """Accept the next registration, and return its globs."""
     message = client.take(lambda message: message.get("method") == "client/registerCapability")
     client.send({"jsonrpc": "2.0", "id": message["id"], "result": None})
     [registration] = message["params"]["registrations"]

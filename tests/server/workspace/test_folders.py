@@ -1,4 +1,4 @@
-"""Which files of the workspace may be in a prompt, while folders and git's rules change."""
+"""The files of the workspace that may be in a prompt, while workspace folders and git's rules change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.server.scripted import TEXT
 
 
 def in_context(client: RawClient, prompts: Path, uri: str, id: int) -> bool:
-    """Whether the model is shown what the folder `added` defines; every time another line has been typed in."""
+    """Whether the context holds the definition of file `added.py`; a line is edited before each request."""
     client.send(insertion(uri, 2, str(id), version=id))
     assert client.ask(complete(id, 3, 4, uri=uri)) == [TEXT]
     return "def added(count):" in "\n".join(json.loads(prompts.read_text().splitlines()[-1])[2:])
@@ -28,7 +28,7 @@ def insertion(uri: str, line: int, text: str, version: int) -> Any:
 
 
 def rules_changed(client: RawClient, file: Path, how: str) -> None:
-    """Tell the server in one of two ways that a file of git's rules is another now."""
+    """Notify the server in one of two ways that a file of git's rules has changed."""
     if how == "saved":
         client.send(call(None, "textDocument/didSave", {"textDocument": {"uri": file.as_uri()}}))
     else:
@@ -37,7 +37,7 @@ def rules_changed(client: RawClient, file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["saved", "watched"])
-def test_what_git_ignores_counts_as_soon_as_the_rules_are_known_to_be_others(tmp_path: Path, how: str) -> None:
+def test_changed_rules_of_git_apply_at_once(tmp_path: Path, how: str) -> None:
     prompts, root = tmp_path / "prompts", tmp_path / "one"
     write_files(root, {"a.py": "", "added.py": "def added(count):\n    pass\n"})
     with connected(tmp_path / "state", "--prompts", str(prompts), "--context-tokens", "500") as client:
@@ -57,7 +57,7 @@ def test_what_git_ignores_counts_as_soon_as_the_rules_are_known_to_be_others(tmp
         assert client.leave() == 0
 
 
-def test_a_document_that_is_open_obeys_new_rules_of_git_at_once(tmp_path: Path) -> None:
+def test_new_rules_of_git_apply_to_an_open_document_at_once(tmp_path: Path) -> None:
     with connected(tmp_path / "state") as client:
         client.start(root=tmp_path)
         uri = (tmp_path / "a.py").as_uri()
@@ -69,7 +69,7 @@ def test_a_document_that_is_open_obeys_new_rules_of_git_at_once(tmp_path: Path) 
         assert client.leave() == 0
 
 
-def test_a_client_that_can_is_asked_to_watch_gits_rules(tmp_path: Path) -> None:
+def test_watchers_are_registered_for_gits_rules(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.initialize({}, {"workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}}})
         client.send(call(None, "initialized", {}))
@@ -83,7 +83,7 @@ def test_a_client_that_can_is_asked_to_watch_gits_rules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["folder", "root"])
-def test_folders_come_and_go_while_it_runs(tmp_path: Path, first: str) -> None:
+def test_workspace_folders_are_added_and_removed_while_the_server_runs(tmp_path: Path, first: str) -> None:
     prompts, one, other = tmp_path / "prompts", tmp_path / "one", tmp_path / "other"
     write_files(tmp_path, {"one/a.py": "", "other/added.py": "def added(count):\n    pass\n"})
     with connected(tmp_path / "state", "--prompts", str(prompts), "--context-tokens", "500") as client:

@@ -1,6 +1,6 @@
-"""What git ignores, asked of git itself: by hand, and on generated trees.
+"""The files that git ignores, compared with git itself: in examples, and on generated trees.
 
-`--hypothesis-profile=git` tries 2,000 trees at random, as CONTRIBUTING.md says.
+`--hypothesis-profile=git` tries 2,000 random trees.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ BOM = "\ufeff"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder for git and for us, with no configuration yet."""
+    """A home folder for git and for our code, without configuration at first."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(autouse=True)
-def alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's own configuration counts."""
+def hidden_configuration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide this machine's own configuration of git."""
     for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
@@ -57,8 +57,8 @@ def make(root: Path, rules: dict[str, str]) -> Path:
     return root
 
 
-def said_by_git(root: Path, names: list[bytes]) -> set[bytes]:
-    """Those of the names that git ignores in a work tree."""
+def ignored_by_git(root: Path, names: list[bytes]) -> set[bytes]:
+    """The names that git ignores in a work tree."""
     done = subprocess.run(
         ["git", "-C", str(root), "check-ignore", "--no-index", "-z", "--stdin"],
         input=b"\0".join(names),
@@ -69,16 +69,16 @@ def said_by_git(root: Path, names: list[bytes]) -> set[bytes]:
     return set(filter(None, done.stdout.split(b"\0")))
 
 
-def said_by_us(root: Path, names: list[bytes]) -> set[bytes]:
+def ignored_by_us(root: Path, names: list[bytes]) -> set[bytes]:
     ignored = Ignored()
     paths = {name: Path(os.fsdecode(os.path.join(os.fsencode(root), name))) for name in names}
     return {name for name, path in paths.items() if ignored(path, folder=path.is_dir() and not path.is_symlink())}
 
 
-def same(root: Path, names: list[bytes] | None = None) -> set[bytes]:
-    """What both ignore of the names, else of all that is there."""
+def check_same(root: Path, names: list[bytes] | None = None) -> set[bytes]:
+    """Check that git and our code ignore the same names (by default all files), and return them."""
     names = names or [os.fsencode(path.relative_to(root)) for path in root.rglob("*") if ".git" not in path.parts]
-    ours, theirs = said_by_us(root, names), said_by_git(root, names)
+    ours, theirs = ignored_by_us(root, names), ignored_by_git(root, names)
     assert ours == theirs
     return ours
 
@@ -89,8 +89,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_same_as_git(repository: Path, name: str) -> None:
-    same(repository, [name.encode()])
+def test_example_files_have_the_same_answer_as_git(repository: Path, name: str) -> None:
+    check_same(repository, [name.encode()])
 
 
 NAMES = [
@@ -109,8 +109,8 @@ Tree = tuple[list[tuple[bytes, ...]], list[bytes], list[bytes | None]]
 
 
 @st.composite
-def likenesses(draw: st.DrawFn, names: list[bytes]) -> bytes:
-    """A pattern that is like one of the names: pieces of it replaced by wildcards."""
+def similar_patterns(draw: st.DrawFn, names: list[bytes]) -> bytes:
+    """A pattern that resembles one of the names: parts of it are replaced by wildcards."""
     name = draw(st.sampled_from(names))
     parts = name.split(b"/")
     out = []
@@ -124,10 +124,10 @@ def likenesses(draw: st.DrawFn, names: list[bytes]) -> bytes:
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """Folders, the files that are in each, and the bytes of files with rules: the user's, the repository's, nested."""
+    """Folders, the files in each, and the bytes of files with rules: the user's, the repository's, and nested ones."""
     folders, files = draw(FOLDERS), draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6))
     names = names_in(folders, files)
-    pattern = st.one_of(likenesses(names), likenesses(names), st.sampled_from(NAMES), FREE)
+    pattern = st.one_of(similar_patterns(names), similar_patterns(names), st.sampled_from(NAMES), FREE)
     lines = st.tuples(
         st.sampled_from([b"", b"", BOM.encode()]),
         st.lists(pattern, min_size=1, max_size=6),
@@ -142,8 +142,8 @@ def names_in(folders: list[tuple[bytes, ...]], files: list[bytes]) -> list[bytes
     return sorted(names | {b"/".join(folder[:depth]) for folder in folders for depth in range(1, len(folder) + 1)})
 
 
-def grow(root: Path, home: Path, tree: Tree) -> list[bytes]:
-    """Make a tree; what is in it."""
+def make_tree(root: Path, home: Path, tree: Tree) -> list[bytes]:
+    """Make a tree on disk, and return the names in it."""
     folders, files, sources = tree
     top = os.fsencode(root)
     for folder in (*(os.path.join(b".git", name) for name in (b"objects", b"refs", b"info")), *map(b"/".join, folders)):
@@ -191,10 +191,10 @@ def grow(root: Path, home: Path, tree: Tree) -> list[bytes]:
         (b"*a*b*c", [b"abcabd", b"xaybzc", b"abc", b"acb"]),
     ],
 )
-def test_a_pattern_matches_what_it_matches_for_git(tmp_path: Path, pattern: bytes, names: list[bytes]) -> None:
+def test_a_pattern_matches_the_same_names_as_in_git(tmp_path: Path, pattern: bytes, names: list[bytes]) -> None:
     root = make(tmp_path, {})
     (root / ".gitignore").write_bytes(pattern)
-    same(root, names)
+    check_same(root, names)
 
 
 @given(trees())
@@ -202,7 +202,7 @@ def test_generated_trees_have_the_same_answer_as_git(
     tmp_path_factory: pytest.TempPathFactory, home: Path, tree: Tree
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
-    same(root, grow(root, home, tree))
+    check_same(root, make_tree(root, home, tree))
 
 
 def test_the_users_own_rules(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,42 +210,42 @@ def test_the_users_own_rules(tmp_path: Path, home: Path, monkeypatch: pytest.Mon
     root = make(tmp_path / "root", dict.fromkeys(("usual", "chosen", "moved", "here", "relative"), ""))
     write_files(home, {".config/git/ignore": "usual\n", "chosen": "chosen\n"})
     write_files(tmp_path, {"xdg/git/ignore": "moved\n", "elsewhere": "here\n", "root/rules": "relative\n"})
-    assert same(root) == {b"usual"}
+    assert check_same(root) == {b"usual"}
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
-    assert same(root) == {b"moved"}
+    assert check_same(root) == {b"moved"}
     (home / ".gitconfig").write_text("[core]\n\texcludesFile = ~/chosen\n")
-    assert same(root) == {b"chosen"}
+    assert check_same(root) == {b"chosen"}
     git("-C", root, "config", "core.excludesFile", here)
-    assert same(root) == {b"here"}
+    assert check_same(root) == {b"here"}
     git("-C", root, "config", "core.excludesFile", "rules")
-    assert same(root) == {b"relative"}
+    assert check_same(root) == {b"relative"}
     (root / ".git/info/exclude").write_text("!relative\n")
-    assert same(root) == set()
+    assert check_same(root) == set()
     (home / "included").write_text(f"[core]\n\texcludesFile = {chosen}\n")
     git("-C", root, "config", "--unset", "core.excludesFile")
     (home / ".gitconfig").write_text(f'[includeIf "gitdir:{root}/"]\n\tpath = {home / "included"}\n')
-    assert same(root) == {b"chosen"}
+    assert check_same(root) == {b"chosen"}
     (home / ".gitconfig").write_text('[core]\n\texcludesFile = ""\n')
-    assert same(root) == set()
+    assert check_same(root) == set()
     (home / ".gitconfig").unlink()
     usual.unlink()
 
 
 def test_a_file_of_rules_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    assert same(make(tmp_path, {".gitignore": BOM + "first\nsecond\n", "first": "", "second": ""})) == {
+    assert check_same(make(tmp_path, {".gitignore": BOM + "first\nsecond\n", "first": "", "second": ""})) == {
         b"first",
         b"second",
     }
 
 
-def test_case_counts_unless_git_is_told_otherwise(tmp_path: Path) -> None:
+def test_case_matters_unless_core_ignorecase_is_set(tmp_path: Path) -> None:
     root = make(tmp_path, {".gitignore": "Name\n*.LOG\n", "name": "", "a.log": ""})
-    assert same(root) == set()
+    assert check_same(root) == set()
     git("-C", root, "config", "core.ignoreCase", "true")
-    assert same(root) == {b"name", b"a.log"}
+    assert check_same(root) == {b"name", b"a.log"}
 
 
-def test_a_second_work_tree_and_a_submodule_have_the_rules_that_git_says(tmp_path: Path) -> None:
+def test_a_second_work_tree_and_a_submodule_have_the_same_rules_as_in_git(tmp_path: Path) -> None:
     one = make(tmp_path / "one", {"a.py": "", ".gitignore": "*.tmp\n"})
     identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "protocol.file.allow=always")
     git("-C", one, "add", "-A")
@@ -256,21 +256,21 @@ def test_a_second_work_tree_and_a_submodule_have_the_rules_that_git_says(tmp_pat
     (one / ".git/modules/inner/info/exclude").write_text("only_inner\n")
     for root in (tmp_path / "two", one, one / "inner"):
         write_files(root, {"x.log": "", "a.tmp": "", "only_inner": ""})
-    assert same(tmp_path / "two") == {b"x.log", b"a.tmp"}
-    assert same(one / "inner") == {b"a.tmp", b"only_inner"}
-    assert same(one, [b"x.log", b"a.tmp", b"only_inner"]) == {b"x.log", b"a.tmp"}
+    assert check_same(tmp_path / "two") == {b"x.log", b"a.tmp"}
+    assert check_same(one / "inner") == {b"a.tmp", b"only_inner"}
+    assert check_same(one, [b"x.log", b"a.tmp", b"only_inner"]) == {b"x.log", b"a.tmp"}
 
 
-def test_rules_behind_a_link_do_not_count_as_for_git(tmp_path: Path) -> None:
+def test_rules_behind_a_link_do_not_apply_as_in_git(tmp_path: Path) -> None:
     root = make(tmp_path / "root", {"a": "", "sub/b": ""})
     (tmp_path / "rules").write_text("*\n")
     (root / ".gitignore").symlink_to(tmp_path / "rules")
     (root / "link").symlink_to(root / "sub")
     (root / ".git/info/exclude").write_text("link/\n")
-    assert same(root, [b"a", b"sub", b"sub/b", b"link"]) == set()
+    assert check_same(root, [b"a", b"sub", b"sub/b", b"link"]) == set()
 
 
-def test_which_files_hold_rules() -> None:
+def test_files_that_hold_rules() -> None:
     names = (
         "a/.gitignore", ".ignore", "a/.git/info/exclude", ".git/config", ".gitconfig", ".config/git/ignore",
         "exclude", ".git/info/attributes", "x.gitignore", "config",
@@ -294,7 +294,7 @@ def test_a_folder_without_a_repository_has_its_own_rules(tmp_path: Path) -> None
     assert not ignored(tmp_path / "elsewhere.tmp")
 
 
-def test_what_git_ignores_no_other_rules_bring_back(tmp_path: Path) -> None:
+def test_other_rules_cannot_include_a_file_that_git_ignores(tmp_path: Path) -> None:
     write_files(make(tmp_path, {".gitignore": "*.tmp\n"}), {".ignore": "!a.tmp\nnotes\n"})
     ignored = Ignored()
     assert [ignored(tmp_path / name) for name in ("a.tmp", "notes", "a.py")] == [True, True, False]
@@ -313,8 +313,8 @@ def test_an_odd_path_is_not_ignored(tmp_path: Path, name: str) -> None:
         assert Ignored()(f"{tmp_path}/{name}.log")
 
 
-def test_no_pattern_takes_long() -> None:
-    # A search that tries again what has failed would not come back within this test's time limit.
+def test_no_pattern_takes_exponential_time() -> None:
+    # A matcher that backtracks exponentially would not return within this test's time limit.
     name = b"a" * 250 + b"/" + b"a/" * 1000 + b"b"
     data = b"*a*a*a*a*a*a*a*a*a*a*c\n" + b"**/a*a*a*a*a*a*/**/a*a*a*a*/**/a/**/c\n" + b"/" + b"**/a/" * 40 + b"c\n"
     assert parse(data).say(name, folder=False) is None

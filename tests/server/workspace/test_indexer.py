@@ -1,4 +1,4 @@
-"""The indexer, in its process and in this one: what it finds, forgets and leaves alone, and how it ends."""
+"""The indexer, in its own process and in the test's: its findings, their removal, its limits, and its end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def until(running: Background, wanted: Callable[[], object]) -> None:
-    """Wait for a finding that makes it so."""
+    """Wait for findings until `wanted` is true."""
     async with asyncio.timeout(WAIT_S):
         while not wanted():
             running.found.clear()
@@ -49,7 +49,7 @@ def process_of(running: Background) -> int:
     return running.pid
 
 
-async def test_a_document_stands_in_place_of_its_file(running: Background, tmp_path: Path) -> None:
+async def test_an_open_document_replaces_its_file(running: Background, tmp_path: Path) -> None:
     index, documents, path = running.index, running._documents, tmp_path / "disk.py"
     assert index.here("on_disk", str(path))
     documents.open(path.as_uri(), "python", 1, "def in_editor(): pass\n")
@@ -77,7 +77,7 @@ async def test_a_document_that_grows_too_large_is_forgotten(running: Background,
     assert not index.here("in_editor", str(path))
 
 
-async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None:
+async def test_a_new_scan_applies_new_exclusions(running: Background, tmp_path: Path) -> None:
     write_files(tmp_path, {"other.py": "def other(): pass\n"})
     running.look(Scan((str(tmp_path),), ("disk.py",), lines=("python",)))
     await until(running, lambda: running.index.scanned)
@@ -89,7 +89,7 @@ async def test_new_rules_are_obeyed(running: Background, tmp_path: Path) -> None
     assert running.index.here("other", str(tmp_path / "other.py"))
 
 
-async def test_lines_are_those_of_the_editor_and_of_the_rules(running: Background, tmp_path: Path) -> None:
+async def test_lines_follow_the_editor_and_the_exclusions(running: Background, tmp_path: Path) -> None:
     index, documents, path = running.index, running._documents, tmp_path / "disk.py"
 
     def said(stem: str) -> list[str]:
@@ -108,7 +108,9 @@ async def test_lines_are_those_of_the_editor_and_of_the_rules(running: Backgroun
 
 
 @pytest.mark.parametrize(("definitions", "files"), [(False, 2), (True, 4)])
-async def test_a_language_of_which_nothing_is_wanted_is_not_read(tmp_path: Path, definitions: bool, files: int) -> None:
+async def test_files_of_languages_without_wanted_findings_are_not_read(
+    tmp_path: Path, definitions: bool, files: int
+) -> None:
     write_files(tmp_path, {"a.py": "value = 1\n", "a.js": "value = 1\n"})
     documents = Documents()
     documents.open("untitled:b", "javascript", 1, "value = 2\n")
@@ -122,7 +124,7 @@ async def test_a_language_of_which_nothing_is_wanted_is_not_read(tmp_path: Path,
     await found.stop()
 
 
-async def test_a_file_too_large_for_other_files_is_not_sent_for_its_lines_alone(
+async def test_a_document_too_large_for_other_files_is_not_sent_for_lines_alone(
     running: Background, tmp_path: Path
 ) -> None:
     index, documents, path = running.index, running._documents, tmp_path / "disk.py"
@@ -135,7 +137,7 @@ async def test_a_file_too_large_for_other_files_is_not_sent_for_its_lines_alone(
     assert not index.here("in_editor", str(path))
 
 
-async def test_how_far_it_has_come_is_told_in_a_few_words(tmp_path: Path) -> None:
+async def test_the_progress_is_reported_in_a_few_words(tmp_path: Path) -> None:
     told = list[str]()
     write_files(tmp_path, {"a.py": "", "b.py": "", "key.py": "-----BEGIN " + "PRIVATE KEY-----\n"})
     found = Background(Documents(), told.append)
@@ -148,17 +150,17 @@ async def test_how_far_it_has_come_is_told_in_a_few_words(tmp_path: Path) -> Non
     await found.stop()
 
 
-async def test_its_process_is_the_last_to_get_the_processor(running: Background) -> None:
+async def test_the_process_has_the_lowest_priority(running: Background) -> None:
     assert os.getpriority(os.PRIO_PROCESS, process_of(running)) == 19
 
 
-def test_it_needs_neither_torch_nor_the_server() -> None:
+def test_the_process_imports_neither_torch_nor_the_server() -> None:
     wanted = "{'torch', 'pygls', 'lsprotocol'}"
     code = f"import sys, midspan.server.workspace.indexer; print(sorted({wanted} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], timeout=WAIT_S).strip() == b"[]"
 
 
-def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) -> None:
+def test_the_process_ends_with_its_input(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{number}.py": "def f(): pass\n" * 500 for number in range(50)})
     command = [sys.executable, "-P", "-m", "midspan.server.workspace.indexer"]
     message = write(Scan((str(tmp_path),)))
@@ -170,7 +172,7 @@ def test_the_process_ends_with_its_input_whatever_it_is_doing(tmp_path: Path) ->
 def scan(
     workspace: Workspace, *roots: Path, exclude: tuple[str, ...] = (), afresh: bool = False
 ) -> dict[str, list[str]]:
-    """Names of files by the kind of what was found."""
+    """The names of files that a scan reports as found and as gone."""
     kinds: dict[str, list[str]] = {"found": [], "gone": []}
     for finding in workspace.scan(Scan(tuple(map(str, roots)), exclude, afresh=afresh)):
         if isinstance(finding, Found | Gone):
@@ -188,7 +190,7 @@ def test_a_second_scan_reads_what_has_changed(tmp_path: Path) -> None:
     assert scan(workspace, tmp_path) == {"found": ["a.py"], "gone": ["b.py", "c.py"]}
 
 
-def test_what_has_been_forgotten_is_told_afresh(tmp_path: Path) -> None:
+def test_a_scan_afresh_reports_forgotten_files_again(tmp_path: Path) -> None:
     workspace = Workspace()
     one, other = tmp_path / "one", tmp_path / "other"
     write_files(tmp_path, {"one/a.py": "x = 1\n", "one/b.py": "y = 1\n", "other/c.py": "z = 1\n"})
@@ -209,20 +211,20 @@ def test_the_limits_of_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(scan(Workspace(), tmp_path)["found"]) == 2
 
 
-def test_folders_that_cannot_be_read_or_are_not_there(tmp_path: Path) -> None:
+def test_folders_that_are_missing_or_no_folders_have_no_files(tmp_path: Path) -> None:
     assert scan(Workspace(), tmp_path / "gone") == {"found": [], "gone": []}
     write_files(tmp_path, {"a.py": ""})
     assert scan(Workspace(), tmp_path / "a.py") == {"found": [], "gone": []}
 
 
-def test_names_that_everybody_defines_are_not_explained(tmp_path: Path) -> None:
+def test_names_defined_in_too_many_files_have_no_definition(tmp_path: Path) -> None:
     for count, explained in ((MAX_FILES_A_NAME, True), (MAX_FILES_A_NAME + 1, False)):
         write_files(tmp_path, {f"m{number}.py": "def run(): pass\n" for number in range(count)})
         index = read_workspace(tmp_path, Documents())
         assert bool(index.elsewhere("run", str(tmp_path / "a.py"), "python", ())) == explained
 
 
-def test_the_index_forgets_as_much_as_it_took(tmp_path: Path) -> None:
+def test_the_index_forgets_all_of_a_gone_file(tmp_path: Path) -> None:
     index = Index()
     write_files(tmp_path, {"a.py": "def f(): pass\ndef f(): pass\nclass A: pass\n"})
     [found] = [one for one in Workspace().scan(Scan((str(tmp_path),))) if isinstance(one, Found)]

@@ -1,4 +1,4 @@
-"""Lines and definitions of one project for another one: the gap's own folder first, strangers never."""
+"""Lines and definitions across projects: the gap's own folder comes first, and unrelated files give none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lines(index: Index, file: Path | str, stem: str = "value") -> list[str]:
     return [line.text for line in index.lines_near(Hole(prefix=stem, suffix=""), str(file))]
 
 
-def test_a_file_outside_gives_nothing_and_gets_nothing(tmp_path: Path) -> None:
+def test_a_file_outside_the_workspace_shares_no_lines_with_it(tmp_path: Path) -> None:
     write_files(tmp_path, {"root/a.py": "value = inside\n", "out/b.py": "value = outside\n", "out/c.py": ""})
     documents = Documents()
     outside = (tmp_path / "out/b.py").as_uri()
@@ -48,7 +48,7 @@ def test_a_file_outside_gives_nothing_and_gets_nothing(tmp_path: Path) -> None:
     assert index.elsewhere("helper", str(tmp_path / "out/c.py"), "python", {"b"}) != []
 
 
-def test_two_files_outside_share_where_they_have_a_repository_or_a_folder(tmp_path: Path) -> None:
+def test_two_files_outside_share_lines_within_a_repository_or_a_folder(tmp_path: Path) -> None:
     documents = Documents()
     for number, name in enumerate(("one/sub/a.py", "one/b.py", "two/c.py", "three/d.py", "three/sub/e.py")):
         documents.open((tmp_path / name).as_uri(), "python", 1, f"value = {number}\n")
@@ -64,12 +64,12 @@ def test_two_files_outside_share_where_they_have_a_repository_or_a_folder(tmp_pa
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_own_folder_comes_first_whatever_there_is_in_the_other(tmp_path: Path, order: int) -> None:
+def test_lines_of_the_own_folder_come_first(tmp_path: Path, order: int) -> None:
     write_files(tmp_path, {"a/one.py": "value_of_a = 1\n"})
     write_files(tmp_path, {f"b/{number}.py": f"value_{number} = 1\nother_{number} = 1\n" for number in range(500)})
     index = read([tmp_path / "a", tmp_path / "b"][::order])
     assert lines(index, tmp_path / "a/new.py") == ["value_of_a = 1"]
-    # Where the own folder has nothing, another open one may.
+    # If the own folder has no such line, another open folder may give one.
     assert lines(index, tmp_path / "a/new.py", "other")[0].startswith("other_")
     assert "value_of_a = 1" not in lines(index, tmp_path / "b/new.py")
 
@@ -85,7 +85,7 @@ def test_a_large_folder_does_not_crowd_out_a_small_one(
     assert lines(index, tmp_path / "a/new.py") == ["value_of_a = 1"]
 
 
-def test_the_innermost_folder_counts(tmp_path: Path) -> None:
+def test_the_innermost_folder_is_the_own_one(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.py": "value = outer\n", "inner/b.py": "value = inner\n"})
     index = read([tmp_path, tmp_path / "inner"])
     assert lines(index, tmp_path / "inner/new.py") == ["value = inner"]
@@ -101,7 +101,7 @@ def test_definitions_of_the_own_folder_come_first(tmp_path: Path) -> None:
     assert [one.text for _, one in index.elsewhere("only", gap, "python", {"only"})] == ["def only(b):"]
 
 
-def test_a_document_without_a_path_is_at_home_everywhere(tmp_path: Path) -> None:
+def test_a_document_without_a_path_belongs_to_every_project(tmp_path: Path) -> None:
     write_files(tmp_path, {"a/one.py": "value = a\n", "b/two.py": "value = b\n"})
     documents = Documents()
     documents.open("untitled:Untitled-1", "python", 1, "value = scratch\n")

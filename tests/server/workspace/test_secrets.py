@@ -1,4 +1,4 @@
-"""A planted corpus of secrets: none reaches a prompt, the log or the store."""
+"""Secrets planted in documents: none reaches a prompt, the log or the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.server.gaps import write_files
 from tests.server.raw_client import call, change, complete, connected
 from tests.server.scripted import TEXT
 
-# Every value is its own needle; the shapes are those that scanners know, the values are nobody's.
+# Each value is unique, so that it can be searched for. The forms are those that scanners know, the values are made up.
 PLANTED = {
     ".env": "API_TOKEN=ghp_" + "planted0" * 4,
     ".env.production": "DATABASE_URL=postgres://app:planted1planted1@db/app",
@@ -48,7 +48,7 @@ def test_no_planted_secret_reaches_a_prompt_the_log_or_the_store(tmp_path: Path)
             client.send(change(f"{text}\n{text} ", 2, uri=uri(name)))
             for invoked in (False, True):
                 assert client.ask(complete(10 + number, 1, 3, uri=uri(name), invoked=invoked)) is None
-            # The same secret where it can do harm in another way: in what cannot be understood, or does not exist.
+            # The same secret at other places: in malformed messages, and as names of methods and commands.
             params = {"textDocument": text, text: text, "position": {text: 1}}
             client.request(900, "textDocument/inlineCompletion", params)
             client.request(901, "workspace/executeCommand", {"command": text, "arguments": [text]})
@@ -97,7 +97,7 @@ def test_a_private_key_in_an_ordinary_file_reaches_no_prompt(tmp_path: Path, kin
     assert log.read_text().count("private key") == 1
 
 
-def test_a_setting_excludes_and_includes_again(tmp_path: Path) -> None:
+def test_the_setting_exclude_can_change_back_and_forth(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
         client.open("x = ", uri=uri("private/notes.py"))
@@ -108,7 +108,7 @@ def test_a_setting_excludes_and_includes_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*PLANTED, "secrets.py", "a/credentials.py", "Credentials.JSON", ".pgpass", "id_rsa"])
-def test_what_is_excluded(name: str) -> None:
+def test_names_that_are_excluded(name: str) -> None:
     assert is_excluded(uri(name), EXCLUDE)
 
 
@@ -123,7 +123,7 @@ def test_what_is_excluded(name: str) -> None:
         "file://[project/a.py",
     ],
 )
-def test_other_ways_to_name_a_secret(uri: str) -> None:
+def test_other_spellings_of_excluded_names(uri: str) -> None:
     assert is_excluded(uri)
 
 
@@ -140,11 +140,11 @@ def test_other_ways_to_name_a_secret(uri: str) -> None:
         "",
     ],
 )
-def test_what_is_not_excluded(uri: str) -> None:
+def test_names_that_are_not_excluded(uri: str) -> None:
     assert not is_excluded(uri, EXCLUDE)
 
 
-def test_a_uri_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+def test_a_document_with_a_malformed_uri_is_not_filled(tmp_path: Path) -> None:
     odd = "file://[project/a.py"
     with connected(tmp_path, "--context-tokens", "1000") as client:
         client.start({"disable": ["*.md"]}, root=tmp_path)
@@ -161,7 +161,7 @@ def test_a_uri_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
         assert "Traceback" not in client.stderr
 
 
-def test_why_nothing_is_offered_is_in_the_log_once_and_without_names(tmp_path: Path) -> None:
+def test_the_reason_for_no_suggestions_is_logged_once_without_names(tmp_path: Path) -> None:
     write_files(tmp_path / "planted", {".git/HEAD": "", ".gitignore": "made*\n", "made1.py": "", "made2.py": ""})
     with connected(tmp_path / "state") as client:
         client.start({"exclude": ["private"]})
@@ -187,7 +187,7 @@ MODULES = ("secrets.py", "a/credentials.py", "passwords.ts", "Secret.java")
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_named_like_secrets_is_kept_out_of_other_files_alone(name: str) -> None:
+def test_a_module_named_like_secrets_is_withheld_from_other_files_only(name: str) -> None:
     assert is_excluded(uri(name))
     assert not is_excluded(uri(name), own=True)
     assert is_excluded(uri(f".aws/{name}"), own=True)
@@ -195,7 +195,7 @@ def test_a_module_named_like_secrets_is_kept_out_of_other_files_alone(name: str)
 
 
 @pytest.mark.parametrize("name", [".env", "secrets.json", "credentials", "secrets.yaml", "key.pem", "secrets.toml"])
-def test_other_files_named_like_secrets_are_not_completed_either(name: str) -> None:
+def test_other_files_named_like_secrets_are_not_completed(name: str) -> None:
     assert is_excluded(uri(name), own=True)
 
 

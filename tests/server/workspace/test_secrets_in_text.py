@@ -1,4 +1,4 @@
-"""Which lines are held back from other files: planted ones of every kind are, ordinary code is not."""
+"""Lines that are withheld from prompts of other files: lines with secrets of every kind, and no ordinary code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from midspan.server.workspace.secrets_in_text import MAX_CHARS, may_hold_secret, without_secrets
 
-# The shapes are those that scanners know, the values are nobody's.
+# The forms are those that scanners know, the values are made up.
 HELD_BACK = r"""
 DB_PASS = "swordfish"
 pwd = "swordfish"
@@ -202,7 +202,7 @@ padding = b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 
 @pytest.mark.parametrize("line", [*HELD_BACK, *ISSUED])
-def test_a_line_that_may_hold_a_secret_is_held_back(line: str) -> None:
+def test_a_line_that_may_hold_a_secret_is_withheld(line: str) -> None:
     assert may_hold_secret(line)
 
 
@@ -222,8 +222,8 @@ VALUES = st.text(string.ascii_letters + string.digits + "!$%&()*+,-./:;?@^_~ ", 
 
 
 @given(st.sampled_from(NAMES), st.sampled_from(FORMS), VALUES, st.sampled_from("\"'"))
-def test_whatever_the_form_and_the_value(name: str, form: str, value: str, quote: str) -> None:
-    # A figure and a letter in one word: no placeholder, no path and no sentence is like that.
+def test_values_of_secret_names_are_withheld_in_every_form(name: str, form: str, value: str, quote: str) -> None:
+    # The value has a digit and a letter in one word, unlike placeholders, paths and sentences.
     line = form.format(name=name, value=f"{quote}q7{value.strip(' ./~')}z9{quote}")
     if len(value.split()) < 3 and "://" not in value and "$" not in value and "%" not in value:
         assert may_hold_secret(line)
@@ -233,8 +233,8 @@ RANDOM = st.text(string.ascii_letters + string.digits, min_size=32, max_size=64)
 
 
 @given(st.integers(0, 10_000), st.integers(32, 64), st.sampled_from([string.hexdigits[:16], "base64"]))
-def test_what_is_drawn_at_random_is_held_back(seed: int, size: int, alphabet: str) -> None:
-    # A generator of its own: what hypothesis draws itself is anything but random.
+def test_random_literals_are_withheld(seed: int, size: int, alphabet: str) -> None:
+    # A separate generator, as the values of hypothesis are not uniformly random.
     letters = string.ascii_letters + string.digits if alphabet == "base64" else alphabet
     text = "".join(random.Random(seed).choices(letters, k=size))
     if sum(letter.isdigit() for letter in text) >= 4 and not text.isdigit():
@@ -298,7 +298,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_lines_that_belong_together(name: str) -> None:
+def test_secrets_that_span_lines_are_withheld(name: str) -> None:
     lines = [line[8:] for line in PICTURES[name].splitlines()[1:-1]]
     marked = [line[6:7] == "-" for line in PICTURES[name].splitlines()[1:-1]]
     kept = [line for line, mark in zip(lines, marked, strict=True) if not mark]
@@ -327,6 +327,6 @@ def test_a_block_of_a_configuration() -> None:
     assert without_secrets(lines, "yaml") == ("password: |", "name: plain")
 
 
-def test_a_line_that_is_too_long_is_held_back() -> None:
+def test_a_line_that_is_too_long_is_withheld() -> None:
     assert may_hold_secret("x" * (MAX_CHARS + 1))
     assert not may_hold_secret("x" * MAX_CHARS)

@@ -1,4 +1,4 @@
-"""The indexer's process ends, is stopped and is fed what no program likes: it comes back, and the status says so."""
+"""Failures of the indexer's process (crash, stop, odd files): it is started again, and the status reports it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SIGNALS = pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal
 
 
 def indexer_of(client: RawClient) -> psutil.Process:
-    """The indexer of a server that runs."""
+    """The indexer's process of a running server."""
     [found] = psutil.Process(client.process.pid).children()
     assert "midspan.server.workspace.indexer" in found.cmdline()
     return found
 
 
 @SIGNALS
-def test_it_is_back_and_the_status_says_both(tmp_path: Path, how: signal.Signals) -> None:
+def test_the_indexer_is_started_again_and_the_status_reports_it(tmp_path: Path, how: signal.Signals) -> None:
     write_files(tmp_path / "root", {"a.py": "value = 1\n"})
     with connected(tmp_path / "state", "--elsewhere") as client:
         client.start(root=tmp_path / "root")
@@ -44,8 +44,8 @@ def test_it_is_back_and_the_status_says_both(tmp_path: Path, how: signal.Signals
         while client.state("ready") != read:
             pass
         os.kill(indexer_of(client).pid, how)
-        said = "was stopped" if how == signal.SIGSTOP else f"ended with code -{int(how)}"
-        assert client.state("degraded").startswith(f"the indexer {said} and is started again")
+        reason = "was stopped" if how == signal.SIGSTOP else f"ended with code -{int(how)}"
+        assert client.state("degraded").startswith(f"the indexer {reason} and is started again")
         while client.state("ready") != read:
             pass
         assert indexer_of(client).is_running()
@@ -73,17 +73,17 @@ async def scanned(running: Background) -> None:
             await running.found.wait()
 
 
-def said(running: Background, stem: str) -> list[str]:
+def lines_found(running: Background, stem: str) -> list[str]:
     return [line.text for line in running.index.lines_near(Hole(prefix=stem, suffix=""), "untitled:x")]
 
 
 @SIGNALS
-async def test_what_it_knew_comes_back_as_it_is_now(tmp_path: Path, how: signal.Signals) -> None:
+async def test_after_a_restart_the_index_holds_the_current_files(tmp_path: Path, how: signal.Signals) -> None:
     write_files(tmp_path, {"a.py": "on_disk = 1\n", "b.py": "gone_now = 1\n"})
     async with running(tmp_path) as found:
         await scanned(found)
         found._documents.open("untitled:1", "python", 1, "in_editor = 1\n")
-        assert said(found, "on_d") == ["on_disk = 1"]
+        assert lines_found(found, "on_d") == ["on_disk = 1"]
         first = found.pid
         assert first is not None
         found.index.scanned = False
@@ -91,15 +91,19 @@ async def test_what_it_knew_comes_back_as_it_is_now(tmp_path: Path, how: signal.
         os.kill(first, how)
         await scanned(found)
         async with asyncio.timeout(WAIT_S):
-            while not said(found, "in_e"):
+            while not lines_found(found, "in_e"):
                 found.found.clear()
                 await found.found.wait()
         assert found.pid not in (None, first)
-        assert [said(found, stem) for stem in ("on_d", "gone", "in_e")] == [["on_disk = 1"], [], ["in_editor = 1"]]
+        assert [lines_found(found, stem) for stem in ("on_d", "gone", "in_e")] == [
+            ["on_disk = 1"],
+            [],
+            ["in_editor = 1"],
+        ]
 
 
 def end_of(running: Background) -> asyncio.Event:
-    """Set when the client has been told that its indexer has ended."""
+    """An event, set once the end of the indexer's process has been handled."""
     ended, process = asyncio.Event(), running._process
     assert process is not None
     told = process._ended
@@ -112,7 +116,7 @@ def end_of(running: Background) -> asyncio.Event:
     return ended
 
 
-async def test_it_is_not_started_for_ever(
+async def test_the_number_of_restarts_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(indexer_client, "PAUSES_S", (0.0,) * len(PAUSES_S))
@@ -129,7 +133,7 @@ async def test_it_is_not_started_for_ever(
             assert not found.running
             assert found._again is not None
             assert found._again.when() - asyncio.get_running_loop().time() > 500
-            # Settings that are new are a reason to try at once.
+            # New settings start the indexer at once.
             await found.start(Scan(()))
             await scanned(found)
     assert [lasting for problem, lasting in warned if problem is not None] == [False] * len(PAUSES_S) + [True]
@@ -137,32 +141,34 @@ async def test_it_is_not_started_for_ever(
     assert caplog.text.count("once too often") == 1
 
 
-async def test_what_was_in_hand_at_two_ends_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_was_being_read_at_two_crashes_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(indexer_client, "PAUSES_S", (0.0,) * len(PAUSES_S))
     write_files(tmp_path, {"fatal.py": "fatal = 1\n", "other.py": "other = 1\n"})
     async with running(tmp_path) as found:
         await scanned(found)
         for _ in range(FATAL):
-            assert said(found, "fatal") == ["fatal = 1"]
+            assert lines_found(found, "fatal") == ["fatal = 1"]
             assert found._process is not None
             assert found.pid is not None
             found._process.in_hand = str(tmp_path / "fatal.py")
             found.index.scanned = False
             os.kill(found.pid, signal.SIGKILL)
             await scanned(found)
-        assert (said(found, "fatal"), said(found, "oth")) == ([], ["other = 1"])
+        assert (lines_found(found, "fatal"), lines_found(found, "oth")) == ([], ["other = 1"])
         found._documents.open((tmp_path / "fatal.py").as_uri(), "python", 1, "fatal = 2\n")
         found._documents.open("untitled:after", "python", 1, "after = 1\n")
         found._tell((tmp_path / "fatal.py").as_uri())
         found._tell("untitled:after")
         async with asyncio.timeout(WAIT_S):
-            while not said(found, "after"):
+            while not lines_found(found, "after"):
                 found.found.clear()
                 await found.found.wait()
         assert not found.index.may_show(str(tmp_path / "fatal.py"), str(tmp_path / "other.py"))
 
 
-async def test_which_file_is_in_hand_is_known(tmp_path: Path) -> None:
+async def test_the_file_that_is_being_read_is_known(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.py": "a = 1\n"})
     heard: list[tuple[Finding, str]] = []
     done = asyncio.Event()
@@ -184,7 +190,7 @@ async def test_which_file_is_in_hand_is_known(tmp_path: Path) -> None:
     await process.stop()
 
 
-async def test_one_that_says_nothing_is_asked_and_then_replaced(tmp_path: Path) -> None:
+async def test_a_silent_indexer_is_replaced(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await scanned(found)
         first = found.pid
@@ -193,7 +199,7 @@ async def test_one_that_says_nothing_is_asked_and_then_replaced(tmp_path: Path) 
         ended = end_of(found)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(indexer_process, "LOOK_S", 0.001)
-            # As where a system does not say that a process has been stopped.
+            # As on a system that does not report stopped processes.
             patch.setattr(indexer_process, "_is_stopped", lambda pid: False)
             os.kill(first, signal.SIGSTOP)
             await asyncio.wait_for(ended.wait(), WAIT_S)
@@ -201,7 +207,7 @@ async def test_one_that_says_nothing_is_asked_and_then_replaced(tmp_path: Path) 
         assert found.pid not in (None, first)
 
 
-async def test_one_that_has_nothing_to_do_is_left_alone(tmp_path: Path) -> None:
+async def test_an_idle_indexer_is_left_running(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await scanned(found)
         process, first = found._process, found.pid
@@ -223,7 +229,7 @@ async def test_one_that_has_nothing_to_do_is_left_alone(tmp_path: Path) -> None:
         assert found.pid == first
 
 
-def test_odd_paths_and_halves_of_characters_stop_nothing(tmp_path: Path) -> None:
+def test_odd_paths_and_lone_surrogates_do_not_stop_the_indexer(tmp_path: Path) -> None:
     prompts, root = tmp_path / "prompts", tmp_path / "root"
     odd = [
         f"{tmp_path.as_uri()}/{'n' * 300}/x.py",
@@ -265,7 +271,7 @@ def test_odd_paths_and_halves_of_characters_stop_nothing(tmp_path: Path) -> None
 
 
 def make_odd(root: Path) -> None:
-    """A folder with what makes trouble, and one good file."""
+    """Make a folder with odd files and folders, and one ordinary file."""
     write_files(root, {"pkg/from_disk.py": "from_disk = 1\n", "closed/x.py": "x = 1\n"})
     (root / "pkg" / os.fsdecode(b"caf\xe9.py")).write_bytes(b"latin = 1\n")
     (root / os.fsdecode(b"f\xf6lder")).mkdir()
@@ -289,10 +295,10 @@ def make_odd(root: Path) -> None:
     os.close(deep)
 
 
-async def test_a_name_that_is_no_utf8_is_read_like_others(tmp_path: Path) -> None:
+async def test_a_file_name_that_is_not_utf8_is_read_like_others(tmp_path: Path) -> None:
     make_odd(tmp_path)
     async with running(tmp_path) as found:
         await scanned(found)
         assert found.index.files == 5
         for stem in ("latin", "inner", "line_e", "from_d", "x = "):
-            assert len(said(found, stem)) == 1
+            assert len(lines_found(found, stem)) == 1

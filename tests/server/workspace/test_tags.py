@@ -50,14 +50,14 @@ def texts(language: str, code: str) -> list[str]:
     return [one.text for one in definitions(language_of(language), code.encode())]
 
 
-def test_bodies_stay_out() -> None:
+def test_bodies_are_left_out() -> None:
     [shown] = texts("python", "def f(a):\n    body = 1\n")
     assert shown == "def f(a):"
     assert texts("go", "package p\nfunc F(a int) int {\n\tbody := 1\n\treturn body\n}\n") == ["func F(a int) int"]
     assert texts("typescript", "const f = (a: number) => {\n  const body = 1;\n};\n") == ["const f = (a: number) =>"]
 
 
-def test_a_method_stands_below_its_class() -> None:
+def test_a_method_has_the_header_of_its_class() -> None:
     assert texts("python", "@final\nclass A(B):\n    @property\n    def f(self):\n        return 1\n") == [
         "@final\nclass A(B):\n    @property\n    def f(self):",
         "class A(B):\n    @property\n    def f(self):",
@@ -71,12 +71,12 @@ def test_long_outlines_are_cut_at_a_line() -> None:
     assert shown.endswith(": int")
 
 
-def test_of_a_constant_the_first_line() -> None:
+def test_a_constant_has_its_first_line_only() -> None:
     assert texts("python", "NAMES = {\n    1: 2,\n}\n") == ["NAMES = {"]
 
 
 @given(st.sampled_from(sorted(EXPECTED)), st.data())
-def test_broken_text_has_what_can_be_seen_of_it(name: str, draw: st.DataObject) -> None:
+def test_definitions_of_broken_text_stay_within_it(name: str, draw: st.DataObject) -> None:
     data = SAMPLES[name]
     begin, end = sorted((draw.draw(st.integers(0, len(data))), draw.draw(st.integers(0, len(data)))))
     spoilt = data[:begin] + draw.draw(st.binary(max_size=5)) + data[end:]
@@ -86,8 +86,8 @@ def test_broken_text_has_what_can_be_seen_of_it(name: str, draw: st.DataObject) 
         assert len(one.text) <= 2 * OUTLINE_CHARS
 
 
-def test_a_parse_that_takes_too_long_is_given_up() -> None:
-    # The grammar looks through all comments behind a block at each of them.
+def test_a_parse_that_takes_too_long_is_abandoned() -> None:
+    # At each comment after a block the grammar scans all of them, so that the time is quadratic.
     began = time.thread_time()
     assert texts("python", "def f():\n    pass\n" + "# comment\n" * 25_000) == []
     assert time.thread_time() - began < 2 * PATIENCE_S

@@ -1,0 +1,194 @@
+"""The CPU's own kernels read a llama-family text as plain torch does where that rounds to int8 as they do."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from midspan.engine.backends.choose import _causal
+from midspan.engine.backends.cpu_calls import product_threads
+from midspan.engine.backends.cpu_decoder import CpuDecoder
+from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
+from midspan.engine.backends.plain import TorchBackend
+from midspan.engine.llama import Llama, LlamaConfig
+from midspan.kernels import native
+from midspan.kernels.int8 import STEPS, int8_rows
+from tests.engine.llama_tiny import config
+from tests.engine.reads import VOCAB, Read, branches, ids, texts
+from tests.examples import examples
+
+SIZES = {"hidden_size": 128, "intermediate_size": 160, "num_attention_heads": 4, "head_dim": 32, "vocab_size": VOCAB}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama-biased-untied": {"attention_bias": True, "tie_word_embeddings": False},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 1, "intermediate_size": 96, "num_attention_heads": 2},
+    "qwen3": {"model_type": "qwen3", "num_key_value_heads": 4},
+}
+LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
+pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
+each = pytest.mark.parametrize(
+    ("family", "library"),
+    [(family, library) for family in FAMILIES for library in LIBRARIES],
+    ids=[f"{family}-{library.name}" for family in FAMILIES for library in LIBRARIES],
+)
+
+
+def rounded(rows: torch.Tensor) -> torch.Tensor:
+    """Each row over its largest number, in STEPS steps."""
+    top = rows.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
+    return torch.round(rows / top * STEPS) * (top / STEPS)
+
+
+def in_int8(weight: torch.Tensor) -> torch.Tensor:
+    values, scale = int8_rows(weight)
+    return values * scale[:, None]
+
+
+class Rounded(Llama):
+    """The network with its weights in int8 and every product's rows too."""
+
+    def __init__(self, found: LlamaConfig) -> None:
+        super().__init__(found)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_pre_hook(lambda _, given: (rounded(given[0]),))
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """See Llama."""
+        return nn.functional.linear(rounded(self.model.norm(hidden)), self.head)
+
+
+@cache
+def networks(family: str, layers: int) -> tuple[Llama, Rounded]:
+    """A random network, and the same in int8; float64 leaves the kernels' own roundings alone."""
+    torch.manual_seed(3)
+    found = LlamaConfig.from_json(config(**{**SIZES, **FAMILIES[family], "num_hidden_layers": layers}))
+    plain, exact = Llama(found), Rounded(found)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            centre = 1.0 if name.endswith("norm.weight") else 0.0
+            nn.init.normal_(parameter, mean=centre, std=0.3 if centre else 0.12)
+        for (_, mine), theirs in zip(plain.named_parameters(), exact.parameters(), strict=True):
+            theirs.copy_(in_int8(mine) if mine.ndim == 2 else mine)
+    return plain.eval(), exact.double().eval()
+
+
+@cache
+def decoder(family: str, number: int, layers: int) -> CpuDecoder:
+    return CpuDecoder(networks(family, layers)[0], LIBRARIES[number])
+
+
+def made(family: str, library: native.Library, layers: int = 2) -> CpuDecoder:
+    return decoder(family, LIBRARIES.index(library), layers)
+
+
+def far(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """How far each row is from what it should be, of its own length."""
+    apart: torch.Tensor = mine.double() - theirs.double()
+    out: torch.Tensor = apart.norm(dim=-1) / theirs.double().norm(dim=-1)
+    return out
+
+
+@each
+@pytest.mark.parametrize("read", [texts, branches])
+@pytest.mark.parametrize("layers", [1, 4])
+def test_it_is_the_same_network(family: str, library: native.Library, read: Read, layers: int) -> None:
+    """Hidden rows are compared by their logits: the kernels' are behind the last norm, torch's before it.
+
+    Where a number lies at half a step the two may round apart, by one of 127 steps. In one layer few do, which the
+    median does not see. A layer reads what the one before it rounded, in five products, so that in each the worst row
+    has hardly more than three such steps in all.
+    """
+    mine, theirs = made(family, library, layers), TorchBackend(networks(family, layers)[1])
+    with torch.inference_mode():
+        for hidden, exact in zip(read(mine), read(theirs), strict=True):  # type: ignore[arg-type]
+            is_logits = hidden.shape[-1] == VOCAB
+            logits, expected = (hidden, exact) if is_logits else (mine.logits(hidden), theirs.logits(exact))
+            assert logits.shape == expected.shape
+            apart = far(logits, expected).flatten()
+            # Sums of at most 200 float32 products, whose roundings exponentials make relative.
+            assert layers > 1 or apart.median() < 4 * 200 * torch.finfo(torch.float32).eps
+            assert apart.max() < 3 * layers / STEPS
+
+
+@each
+@examples(20)
+@given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=5), last=st.integers(1, 50), seed=st.integers(0, 99))
+def test_a_text_reads_the_same_in_pieces_and_for_its_last_rows(
+    family: str, library: native.Library, cuts: list[int], last: int, seed: int
+) -> None:
+    """To the bit, so that what is typed key by key gives the fills of what is opened."""
+    model, text = made(family, library), ids(1, sum(cuts), seed)
+    with torch.inference_mode():
+        whole, pieces, cache = model.prefill(text, model.new_cache(4)), [], model.new_cache(4)
+        for piece in text.split(cuts, dim=1):
+            pieces.append(model.prefill(piece, cache))
+        other = model.new_cache(4)
+        assert torch.equal(torch.cat(pieces, dim=1), whole)
+        assert torch.equal(model.prefill(text, other, last), whole[:, -last:])
+        assert torch.equal(model.prefill(text[:, :3], other), model.prefill(text[:, :3], cache))
+
+
+@each
+@examples(10)
+@given(rows=st.integers(1, 70), threads=st.integers(2, 4), seed=st.integers(0, 99))
+def test_threads_change_nothing(family: str, library: native.Library, rows: int, threads: int, seed: int) -> None:
+    model = made(family, library)
+    found = []
+    with torch.inference_mode():
+        for count in (1, threads):
+            model._weights.decoder.threads = model.network.threads = count
+            hidden = model.prefill(ids(1, rows, seed), model.new_cache())
+            found.append((hidden, model.logits(hidden)))
+    model._weights.decoder.threads = model.network.threads = product_threads()
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@each
+def test_every_key_counts(family: str, library: native.Library) -> None:
+    model, text = made(family, library), ids(1, 21, 3)
+    with torch.inference_mode():
+        whole = model.prefill(text, model.new_cache())[0, -1]
+        for place in range(21):
+            other = text.clone()
+            other[0, place] = 5 if text[0, place] != 5 else 6
+            assert not torch.equal(model.prefill(other, model.new_cache())[0, -1], whole)
+
+
+@each
+def test_ids_that_are_none_are_refused(family: str, library: native.Library) -> None:
+    model = made(family, library)
+    for wrong in (-1, VOCAB, 10**9):
+        with pytest.raises(ValueError, match=f"token id {wrong} is not one of {VOCAB}"):
+            model.prefill(torch.tensor([[1, wrong]]), model.new_cache())
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hidden_size": 100}, "hidden_size is 100, no multiple of 64"),
+        ({"vocab_size": 65}, "vocab_size is 65, no multiple of 64"),
+        ({"intermediate_size": 150}, "intermediate_size is 150, no multiple of 32"),
+        ({"num_key_value_heads": 1, "head_dim": 24}, "queries, keys and values together is 144, no multiple of 64"),
+        ({"num_key_value_heads": 2, "head_dim": 16}, "head_dim is 16, no multiple of 32"),
+        ({}, None),
+    ],
+)
+def test_sizes_that_fill_no_registers_are_named(changes: dict[str, int], why: str | None) -> None:
+    found = LlamaConfig.from_json(config(**{**SIZES, **changes}))
+    assert unfit_decoder(found, 16) == why
+
+
+def test_the_choice_is_said() -> None:
+    plain, _ = networks("llama", 1)
+    assert dict(_causal(plain, None).describe().kernels) == {
+        "network": f"native, {LIBRARIES[0].name}",
+        "products": "int8",
+    }
+    assert dict(_causal(plain, "vocab_size is odd").describe().kernels) == {"network": "torch, as vocab_size is odd"}
