@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
-.PHONY: demo test targets parity-newest search check fix bench venv nvim picture arm64 wheel wheel-check \
-    vsix vscode test-editors picture-vscode
+.PHONY: demo test targets parity-newest search check fix bench venv nvim emacs picture arm64 wheel \
+    wheel-check vsix vscode test-editors picture-vscode
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
@@ -69,6 +69,10 @@ $(VENV)/stamp-development: $(VENV)/stamp
 nvim:
 	@tests/editors/fetch_nvim.sh
 
+# Emacs 30 with lsp-mode for its tests, kept in .cache/emacs.
+emacs:
+	@tests/editors/fetch_emacs.sh
+
 # The picture at the top of README.md: a real Neovim, the real server, what the embedded model offers.
 picture: $(VENV)/stamp-development nvim
 	@$(BIN)/python tests/editors/picture.py
@@ -94,8 +98,8 @@ $(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.
 vscode:
 	@tests/editors/vscode/fetch.sh
 
-# The editors' tests alone, VS Code's with them, which make test leaves out for what they fetch.
-test-editors: $(VENV)/stamp-development nvim vscode vsix
+# The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch.
+test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
 
 # The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.

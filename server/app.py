@@ -27,6 +27,8 @@ from midspan.server.why import register_questions
 SWITCH_S = 0.0005
 INTERRUPTED = 130  # as the command line ends
 FILES = types.FileOperationRegistrationOptions([types.FileOperationFilter(types.FileOperationPattern("**"), "file")])
+# Not an empty object: read into a property list, as Emacs's lsp-mode can do, that is the same as null.
+INLINE = types.InlineCompletionOptions(work_done_progress=False)
 
 
 def serve(options: ServeOptions, load: Load = load_with_syntax) -> int:
@@ -60,7 +62,7 @@ def build(options: ServeOptions, load: Load = load_with_syntax) -> Session:
     feature(types.TEXT_DOCUMENT_DID_CHANGE)(did_change)
     feature(types.TEXT_DOCUMENT_DID_SAVE)(did_save)
     feature(types.TEXT_DOCUMENT_DID_CLOSE)(did_close)
-    feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(inline_completion)
+    feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, INLINE)(inline_completion)
     feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
     feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
     feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(did_change_watched_files)

@@ -5,7 +5,7 @@ set -euo pipefail
 cache=$(cd "$(dirname "$0")/../.." && pwd)/.cache
 final=$cache/nvim
 
-fail() { echo "$1" >&2; exit 1; }
+. "$(dirname "$0")/forky.sh"
 
 new_enough() { "$1" --clean --headless +'lua os.exit(vim.fn.has("nvim-0.12") == 1 and 0 or 1)' >/dev/null 2>&1; }
 
@@ -14,27 +14,6 @@ link_installed() {
     fail "no Neovim >= 0.12: put one on PATH as nvim (only a Debian host can fetch its own)"
   fi
   mkdir -p "$final" && ln -sfn "$installed" "$final/nvim"
-}
-
-mirror() { # prints the host's own Debian mirror, from its apt sources; nothing on other hosts
-  for tool in apt-get dpkg-deb flock; do command -v "$tool" >/dev/null || return 0; done
-  # shellcheck source=/dev/null
-  . /etc/os-release
-  [ "$ID" = debian ] || return 0
-  local mirrors
-  mirrors=$(apt-get --print-uris update | sed -n "s#^'\(.*\)/dists/$VERSION_CODENAME/InRelease'.*#\1#p")
-  echo "${mirrors%%$'\n'*}"
-}
-
-download() { # mirror, scratch folder
-  mkdir -p "$2/lists/partial" "$2/archives/partial"
-  : >"$2/status"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $1 forky main" >"$2/sources.list"
-  local apt=(apt-get -qq -o Dir::State="$2" -o Dir::State::status="$2/status" -o Dir::State::lists="$2/lists"
-    -o Dir::Cache="$2" -o Dir::Cache::archives="$2/archives" -o Dir::Etc::sourcelist="$2/sources.list"
-    -o Dir::Etc::sourceparts=- -o APT::Sandbox::User= -o APT::Install-Recommends=false -o Acquire::Languages=none
-    -o Acquire::Retries=3)
-  "${apt[@]}" update && "${apt[@]}" --yes --download-only install neovim
 }
 
 write_launcher() { # unpacked folder
@@ -60,7 +39,7 @@ flock --timeout 300 9 || fail "another fetch of Neovim holds $cache/nvim.lock fo
 [ -x "$final/nvim" ] && exit 0
 scratch=$(mktemp -d "$cache/nvim.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
-download "$source" "$scratch" || fail "Neovim did not download from this host's Debian mirror: see apt's lines above, then run make nvim again"
+download "$source" "$scratch" neovim || fail "Neovim did not download from this host's Debian mirror: see apt's lines above, then run make nvim again"
 mkdir "$scratch/root"
 for package in "$scratch"/archives/*.deb; do dpkg-deb -x "$package" "$scratch/root"; done
 write_launcher "$scratch/root"

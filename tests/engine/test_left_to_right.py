@@ -74,11 +74,8 @@ def test_a_folder_loads_and_fills_like_a_diffusion_checkpoint(folder: Path) -> N
     finally:
         engine.close()
     assert (about.layout, about.languages, about.show_threshold) == ("marks", ("python", "go"), 0.4)
-    assert (about.actions, about.calibrated, dict(about.kernels)) == (
-        ("refill", "finish", "placeholder"),
-        False,
-        {"network": "torch"},
-    )
+    assert (about.actions, about.calibrated) == (("refill", "finish", "placeholder"), False)
+    assert dict(about.kernels)["network"].startswith("torch, as ")
     assert len(fill.candidates) == 3
     assert fill.candidates == again.candidates
     assert all(0 < one.confidence < 1 and "\n" not in one.text for one in fill.candidates)
