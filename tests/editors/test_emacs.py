@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.editors.test_nvim import LOOPS, ROOT, accepted_rows, inserted, taken_rows
+from tests.editors.neovim import ROOT
+from tests.editors.test_nvim import LOOPS, accepted_rows, inserted, taken_rows
 from tests.server import scripted
 
 HERE = Path(__file__).parent
