@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 WIDE = 4  # registers of columns in a panel: kernels/cpu/product.h
 SPARE = 16  # bytes behind a mask's rows, because the kernels read whole registers
 LARGEST_HEAD = 512  # head_dim at most: kernels/cpu/network.h
+PACKED_TOGETHER = 1 << 18  # numbers of weights that are rounded at a time
 
 Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
@@ -223,10 +224,17 @@ class Packed(NamedTuple):
     @classmethod
     def of(cls, weight: torch.Tensor, lanes: int) -> Packed:
         """Round weights [n, k] to int8, each row with its own scale; n is a multiple of WIDE * lanes."""
-        (n, k), (rounded, scale) = weight.shape, int8_rows(weight)
-        panels = rounded.view(n // (WIDE * lanes), WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
-        start = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
-        return cls(panels.contiguous(), (scale / STEPS).contiguous(), start.contiguous(), n, k)
+        (n, k), width = weight.shape, WIDE * lanes
+        panels = torch.empty(n // width, k // 4, WIDE, lanes, 4, dtype=torch.int8)
+        scale, start = torch.empty(n), torch.empty(n, dtype=torch.int32)
+        # Some panels at a time, which stay in the cache; all at once would be a copy in float32.
+        step = max(1, PACKED_TOGETHER // (k * width))
+        for first in range(0, n // width, step):
+            rows = slice(first * width, (first + step) * width)
+            rounded, scale[rows] = int8_rows(weight[rows])
+            panels[first : first + step] = rounded.view(-1, WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
+            start[rows] = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
+        return cls(panels, scale / STEPS, start, n, k)
 
     def product(self) -> Product:
         """Pointers to this object's tensors, which must outlive them."""

@@ -55,7 +55,13 @@ def numbers(data: Tensor, form: str) -> Tensor:
     """Bytes (uint8) of whole blocks to float32, one after another."""
     if form in PLAIN:
         return data.view(PLAIN[form]).float()
-    return READERS[form](data.view(-1, SIZES[form][1])).flatten()
+    (count, size), read = SIZES[form], READERS[form]
+    blocks = data.view(-1, size)
+    out = torch.empty(len(blocks), count)
+    # Some at a time, whose intermediate numbers stay in the cache.
+    for first in range(0, len(blocks), BLOCKS_TOGETHER):
+        out[first : first + BLOCKS_TOGETHER] = read(blocks[first : first + BLOCKS_TOGETHER])
+    return out.flatten()
 
 
 def _half(blocks: Tensor, at: int) -> Tensor:
@@ -106,6 +112,7 @@ def _q6_k(blocks: Tensor) -> Tensor:
     return out.flatten(1)
 
 
+BLOCKS_TOGETHER = 1 << 11
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 READERS: dict[str, Callable[[Tensor], Tensor]] = {
     "Q4_0": _q4_0,
