@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from midspan.engine.api import OnProgress
+from midspan.engine.api import DeviceError, OnProgress
 from midspan.engine.backends import triton
 from midspan.engine.backends.backend import Backend, CanvasBackend
 from midspan.engine.backends.cpu import CpuBackend
@@ -59,11 +59,19 @@ def load_causal_gguf(
     return _causal(load_gguf(found, config, _causal_dtype(place, why), place, progress), why)
 
 
+def _library() -> Library | None:
+    """The kernels for this CPU; None where there are none. Raises DeviceError for a build of another version."""
+    try:
+        return native.library()
+    except RuntimeError as error:
+        raise DeviceError(str(error)) from error
+
+
 def _no_decoder(config: LlamaConfig, place: torch.device) -> str | None:
     """Why a network of the `llama` family does not run on the CPU's own kernels; None if it does."""
     if place.type != "cpu":
         return f"there are no kernels for {place.type}"
-    library = native.library()
+    library = _library()
     return native.absent() if library is None else unfit_decoder(config, library.lanes)
 
 
@@ -73,7 +81,7 @@ def _causal_dtype(place: torch.device, why: str | None) -> torch.dtype:
 
 
 def _causal(model: Llama, why: str | None) -> Backend:
-    library = native.library()
+    library = _library()
     if library is not None and why is None:
         return CpuDecoder(model, library)
     return TorchBackend(model, (("network", f"torch, as {why}"),))
@@ -84,7 +92,7 @@ def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:
     if model.device.type == "cuda":
         why = triton.unsupported(model.config)
         return TritonBackend(model) if why is None else TorchCanvasBackend(model, why)
-    library = native.library()
+    library = _library()
     why = _no_kernels(model, library, int8=int8)
     return CpuBackend(model, library) if library is not None and why is None else TorchCanvasBackend(model, why or "")
 

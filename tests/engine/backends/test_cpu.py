@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.engine.api import Budget, Hole
+from midspan.engine.api import Budget, DeviceError, Hole
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.bound import BoundCanvases
 from midspan.engine.backends.choose import choose
@@ -285,6 +285,15 @@ def test_sizes_that_do_not_fit_the_kernels_panels_are_named(name: str, value: in
     assert unfit(PLAIN.config, 16) is None
     assert said in str(unfit(ModelConfig.from_json(config_json(VOCAB, **SIZES | {name: value})), 16))
     assert "vocab_size is 50" in str(unfit(ModelConfig.from_json(config_json(50, **SIZES)), 16))
+
+
+def test_kernels_of_another_version_are_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outdated() -> None:
+        raise RuntimeError("avx2.so is of another version, by Read.rows: install midspan again (make venv)")
+
+    monkeypatch.setattr(native, "library", outdated)
+    with pytest.raises(DeviceError, match=r"of another version.*install midspan again"):
+        choose(PLAIN, int8=True)
 
 
 def test_the_reason_for_plain_torch_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
