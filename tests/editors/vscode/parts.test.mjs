@@ -76,7 +76,7 @@ test('a pause is shown, said as the reason, and ended', async () => {
   assert.equal(await workbench.ghost(), '');
   await workbench.run('Notifications: Clear All Notifications');
   await workbench.run('midspan: Menu');
-  await choose('Go on');
+  await choose('Resume');
   await workbench.ready();
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
