@@ -19,7 +19,7 @@ test: $(VENV)/stamp-development
 # Two processes with a thread each, a file's tests all in one of them, as they share what takes long to make.
 WORKERS := --numprocesses 2 --dist loadfile
 
-# Kernels compiled for the kinds of GPU that make test leaves out.
+# Kernels compiled for every kind of GPU, without one.
 targets: $(VENV)/stamp-development
 	@$(BIN)/python -m pytest -m targets tests/kernels
 
@@ -88,7 +88,8 @@ $(EXTENSION)/node_modules/stamp: $(EXTENSION)/package-lock.json
 	@touch $@
 
 $(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.json $(EXTENSION)/bundle.sh \
-    $(wildcard $(EXTENSION)/src/*.ts $(EXTENSION)/walkthrough/* server/*.py server/*/*.py engine/*.py engine/*/*.py)
+    $(wildcard $(EXTENSION)/src/*.ts $(EXTENSION)/walkthrough/* kernels/*.py kernels/cpu/* server/*.py server/*/*.py \
+    engine/*.py engine/*/*.py)
 	@$(PIP) 'setuptools>=77'
 	@PYTHON=$(abspath $(BIN)/python) $(EXTENSION)/bundle.sh
 	@cd $(EXTENSION) && npm run --silent types && npm run --silent build && \

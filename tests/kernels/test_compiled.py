@@ -18,6 +18,8 @@ from midspan.kernels import attention, experts, experts_4bit, linear, vocabulary
 from tests.kernels.launches import BY_SHARED_MEMORY, SHARED
 
 pytest.importorskip("triton", reason="no triton on this system")
+# Minutes of a core, whatever else is tested.
+pytestmark = pytest.mark.targets
 
 ROOT = Path(__file__).parents[2]
 FP8_ONLY = {"_quantize_kernel", "_linear_kernel"}
@@ -37,7 +39,7 @@ TABLES: dict[str, tuple[dict[Any, Any], dict[str, str]]] = {
 
 
 # The oldest instructions, those of the published figures, and the least memory with FP8: together every row of tables.
-FEW = (80, 90, 120)
+ENOUGH = (80, 90, 120)
 
 
 def compiler(target: int) -> subprocess.Popen[str]:
@@ -83,9 +85,7 @@ def compiled(compilers: dict[int, subprocess.Popen[str]]) -> Callable[[int], Row
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "target", [pytest.param(one, marks=[] if one in FEW else [pytest.mark.targets]) for one in SHARED]
-)
+@pytest.mark.parametrize("target", SHARED)
 def test_kernels_compile_without_spills(target: int, compiled: Callable[[int], Rows]) -> None:
     rows = compiled(target)
     if target == 86:
@@ -105,7 +105,7 @@ def described(row: dict[str, Any]) -> str:
 @pytest.mark.timeout(600)
 def test_every_row_of_every_table_is_compiled(compiled: Callable[[int], Rows]) -> None:
     """Except for the last row of each table, which is for the CPU."""
-    seen = {(row["kernel"], *sorted(row["cut"].items())) for target in FEW for row in compiled(target)}
+    seen = {(row["kernel"], *sorted(row["cut"].items())) for target in ENOUGH for row in compiled(target)}
     for kernel, (table, fields) in TABLES.items():
         for config in list(table.values())[:-1]:
             cut = {name: getattr(config, field) for name, field in fields.items()}
