@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
-from midspan.engine.backends.backend import BranchMask, Description
+from midspan.engine.backends.backend import BranchMask
 from midspan.engine.backends.bound import SampledCanvases
-from midspan.engine.backends.cpu_calls import CpuVocabulary, Mask, addresses, product_threads, rows_of
+from midspan.engine.backends.cpu_calls import CpuCalls, Mask, addresses, product_threads, rows_of
 from midspan.engine.backends.cpu_weights import Weights
 from midspan.engine.backends.plain import FIRST_CAPACITY
 from midspan.engine.backends.trie import Trie
@@ -40,18 +40,17 @@ class Stretch(NamedTuple):
     of_canvas: int = 0
 
 
-class CpuBackend(CpuVocabulary):
+class CpuBackend(CpuCalls):
     """DiffusionGemma whose layers and vocabulary are C++; see CanvasBackend. Keeps nothing of the model itself."""
 
     @torch.no_grad()
     def __init__(self, model: DiffusionGemma, library: Library) -> None:
         self.config = model.config
-        self._parameters = count_parameters(model)
         self._kinds = list(dict.fromkeys(model.shapes))
         self._frequencies = [rope_frequencies(shape) for shape in self._kinds]
         self._tables: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._weights = Weights(model, self._kinds, library.lanes, product_threads())
-        super().__init__(library, self._weights.network)
+        super().__init__(library, self._weights.network, count_parameters(model))
         # Memory for keys and values, and its view for the canvases of the last step [2, L, B, H, width, D].
         self._room = self._canvases = torch.empty(0)
 
@@ -64,20 +63,6 @@ class CpuBackend(CpuVocabulary):
         """See Backend."""
         capacity = min(expected, FIRST_CAPACITY)
         return Cache(self.config.layers, dtype=torch.float32, device=self.device, capacity=capacity)
-
-    def describe(self) -> Description:
-        """See Backend."""
-        return Description(
-            device="cpu",
-            dtype="float32",
-            threads=product_threads(),
-            parameters=self._parameters,
-            kernels=(("network", f"native, {self.library.name}"), ("products", "int8")),
-            own_threads=True,
-        )
-
-    def warm(self, run: Callable[[], object]) -> None:
-        """See Backend; nothing is compiled at run time."""
 
     def release(self) -> None:
         """See Backend."""

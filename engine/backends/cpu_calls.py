@@ -1,14 +1,15 @@
-"""Calls of the CPU's own kernels: their arguments, their masks, and the verbs of a backend that need a head alone."""
+"""Calls of the CPU's own kernels: their arguments, their masks, and what the backends over them share."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import torch
 
+from midspan.engine.backends.backend import Description
 from midspan.engine.next_token import NextToken
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -41,11 +42,11 @@ def call(
         raise ValueError(wrong.decode())
 
 
-class CpuVocabulary:
-    """A backend's verbs for hidden rows, each one call of the kernels on a network with a head."""
+class CpuCalls:
+    """What backends over the kernels share: their description, and the verbs that need a head alone."""
 
-    def __init__(self, library: Library, network: native.Network) -> None:
-        self.library, self.network = library, network
+    def __init__(self, library: Library, network: native.Network, parameters: int) -> None:
+        self.library, self.network, self._parameters = library, network, parameters
 
     @property
     def vocab_size(self) -> int:
@@ -56,6 +57,20 @@ class CpuVocabulary:
     def device(self) -> torch.device:
         """See Backend."""
         return torch.device("cpu")
+
+    def describe(self) -> Description:
+        """See Backend."""
+        return Description(
+            device="cpu",
+            dtype="float32",
+            threads=product_threads(),
+            parameters=self._parameters,
+            kernels=(("network", f"native, {self.library.name}"), ("products", "int8")),
+            own_threads=True,
+        )
+
+    def warm(self, run: Callable[[], object]) -> None:
+        """See Backend; nothing is compiled at run time."""
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """See Backend."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from midspan.engine.backends.backend import BranchMask, Description
-from midspan.engine.backends.cpu_calls import CpuVocabulary, Mask, addresses, call, product_threads
+from midspan.engine.backends.backend import BranchMask
+from midspan.engine.backends.cpu_calls import CpuCalls, Mask, addresses, call, product_threads
 from midspan.engine.backends.cpu_decoder_weights import DecoderWeights
 from midspan.engine.backends.plain import FIRST_CAPACITY
 from midspan.engine.backends.trie import Trie
@@ -18,35 +18,21 @@ from midspan.kernels import native
 from midspan.kernels.native import Library
 
 
-class CpuDecoder(CpuVocabulary):
+class CpuDecoder(CpuCalls):
     """A llama-family network whose layers and vocabulary are C++; see Backend. Keeps nothing of the model itself."""
 
     @torch.no_grad()
     def __init__(self, model: Llama, library: Library) -> None:
         self.config, self.shapes = model.config, model.shapes
-        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         self._weights = DecoderWeights(model, library.lanes, product_threads())
         self._turns = torch.empty(2, 0, self.config.head_dim // 2)
-        super().__init__(library, self._weights.network)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        super().__init__(library, self._weights.network, parameters)
 
     def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
         """See Backend."""
         capacity = min(expected, FIRST_CAPACITY)
         return Cache(self.shapes, dtype=torch.float32, device=self.device, capacity=capacity)
-
-    def describe(self) -> Description:
-        """See Backend."""
-        return Description(
-            device="cpu",
-            dtype="float32",
-            threads=product_threads(),
-            parameters=self._parameters,
-            kernels=(("network", f"native, {self.library.name}"), ("products", "int8")),
-            own_threads=True,
-        )
-
-    def warm(self, run: Callable[[], object]) -> None:
-        """See Backend; nothing is compiled at run time."""
 
     def release(self) -> None:
         """See Backend; only caches hold memory."""

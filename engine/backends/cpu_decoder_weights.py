@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from midspan.engine.backends.packed_weights import PackedWeights, not_full
 from midspan.engine.llama import DecoderLayer, Llama, LlamaConfig, RmsNorm
 from midspan.kernels import native
 from midspan.kernels.int8 import STEPS
@@ -21,17 +22,14 @@ def unfit_decoder(config: LlamaConfig, lanes: int) -> str | None:
         ("queries, keys and values together", (config.heads + 2 * config.kv_heads) * size, panel),
         ("head_dim", size, 2 * lanes),
     )
-    for name, value, of in parts:
-        if value % of:
-            return f"{name} is {value}, no multiple of {of}"
-    return None
+    return not_full(parts)
 
 
-class DecoderWeights:
+class DecoderWeights(PackedWeights):
     """The structures that the kernels read, and the tensors that they point to; embeddings are those of the head."""
 
     def __init__(self, model: Llama, lanes: int, threads: int) -> None:
-        self._lanes, self._kept = lanes, list[object]()
+        super().__init__(lanes)
         config = model.config
         blocks = (native.Block * config.layers)()
         for block, layer in zip(blocks, model.model.blocks(), strict=True):
@@ -72,13 +70,3 @@ class DecoderWeights:
 
     def _scale(self, norm: nn.Module) -> int | None:
         return self._keep(norm.weight) if isinstance(norm, RmsNorm) else None
-
-    def _keep(self, tensor: torch.Tensor) -> int:
-        held = tensor.detach().float().clone(memory_format=torch.contiguous_format)
-        self._kept.append(held)
-        return held.data_ptr()
-
-    def _pack(self, weight: torch.Tensor) -> native.Product:
-        packed = Packed.of(weight, self._lanes)
-        self._kept.append(packed)
-        return packed.product()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from midspan.engine.backends.folding import FoldedLayer, condition_gate_up
+from midspan.engine.backends.packed_weights import PackedWeights, not_full
 from midspan.engine.model import DiffusionGemma, Layer, LayerShape, ModelConfig
 from midspan.kernels import native
-from midspan.kernels.native import Packed
 
 
 def unfit(config: ModelConfig, lanes: int) -> str | None:
@@ -22,18 +22,16 @@ def unfit(config: ModelConfig, lanes: int) -> str | None:
         ("queries, keys and values together", 3 * heads, panel),
         ("head_dim", size, 2 * lanes),
     )
-    for name, value, of in parts:
-        if value % of:
-            return f"{name} is {value}, no multiple of {of}"
+    if (why := not_full(parts)) is not None:
+        return why
     return f"head_dim is {size}, above {native.LARGEST_HEAD}" if size > native.LARGEST_HEAD else None
 
 
-class Weights:
+class Weights(PackedWeights):
     """The structure that the kernels read, and the tensors that it points to."""
 
     def __init__(self, model: DiffusionGemma, kinds: list[LayerShape], lanes: int, threads: int) -> None:
-        self._lanes = lanes
-        self._kept: list[object] = []
+        super().__init__(lanes)
         config, self.network = model.config, native.Network()
         net = self.network
         net.hidden, net.heads, net.head_dim = config.hidden_size, config.heads, config.layers[0].head_dim
@@ -64,13 +62,3 @@ class Weights:
         out.after_expert = self._keep(layer.post_feedforward_layernorm_2.weight)
         out.after_both = self._keep(layer.post_feedforward_layernorm.weight)
         out.scalars = self._keep(torch.cat((layer.layer_scalar, layer.encoder_layer_scalar)))
-
-    def _keep(self, tensor: torch.Tensor) -> int:
-        held = tensor.detach().float().clone(memory_format=torch.contiguous_format)
-        self._kept.append(held)
-        return held.data_ptr()
-
-    def _pack(self, weight: torch.Tensor) -> native.Product:
-        packed = Packed.of(weight, self._lanes)
-        self._kept.append(packed)
-        return packed.product()

@@ -64,23 +64,24 @@ function M.late(driver, seen)
   driver.normal()
 end
 
-function M.kept(driver, seen)
+--- Ghost text first, the menu over it.
+local function menu_over_ghost(driver, seen)
   driver.ready()
   own_menu()
   driver.type_at(1, 'x = ')
   open_menu(driver)
   seen.ghost = driver.ghost()
+end
+
+function M.kept(driver, seen)
+  menu_over_ghost(driver, seen)
   seen.chosen = driver.press('<Tab>')
   vim.api.nvim_input('<C-y>')
   driver.normal()
 end
 
 function M.ignored(driver, seen)
-  driver.ready()
-  own_menu()
-  driver.type_at(1, 'x = ')
-  open_menu(driver)
-  seen.ghost = driver.ghost()
+  menu_over_ghost(driver, seen)
   seen.taken = driver.press('<Tab>')
   driver.normal()
 end

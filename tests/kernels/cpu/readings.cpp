@@ -182,6 +182,8 @@ void readings() {
         const std::vector<float> wanted = trial.mine(1, unread);
         const bool same = std::equal(alone.begin() + begin, alone.end(), wanted.begin() + begin);
         report("  the last rows alone", same ? 0 : 1, 0);
+        const bool finished = std::equal(alone.begin(), alone.begin() + begin, wanted.begin());
+        if (unread > 0) report("  and not the others", finished ? 1 : 0, 0);
     }
     Trial trial(shapes[0], 1);
     for (int64_t id : {int64_t(320), int64_t(1000000), int64_t(-1)}) {
