@@ -8,15 +8,17 @@ the canvas network, which has a canvas checkpoint's settings.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from midspan.engine.api import Budget, Hole, Judge
 from midspan.engine.backends.backend import Backend
-from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, is_settled
+from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, SearchCache, is_settled
+from midspan.engine.hypotheses.drafts import DraftCounts, DraftedCache, Drafts, LastFill
 from midspan.engine.hypotheses.frames import beam_frame
 from midspan.engine.hypotheses.hypothesis import Hypothesis
-from midspan.engine.hypotheses.similar_lines import similar_gaps
+from midspan.engine.hypotheses.similar_lines import similar_gaps, similar_lines
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
@@ -26,6 +28,8 @@ from midspan.engine.settings import FEATURES
 
 # Between two chunks of a prompt a fill that nobody waits for any more is given up.
 CHUNK_TOKENS = 64
+# So many similar lines are drafts of a greedy search.
+DRAFT_LINES = 3
 
 
 class LeftToRight:
@@ -35,6 +39,8 @@ class LeftToRight:
         self.backend, self.prompt, self.settings = backend, prompt, settings
         self.fim = FillInTheMiddle(backend, prompt, CHUNK_TOKENS)
         self.judge: Judge | None = None
+        self.last: LastFill | None = None
+        self.drafts = DraftCounts()
 
     @property
     def prefix(self) -> PrefixCache:
@@ -99,7 +105,7 @@ class _Fill:
         out, wanted, observer = self.out, self._budget.candidates, self._observer
         writing, ended = self._path.settings.hypotheses, list[Beam]()
         width = writing.beams_alone if wanted == 1 else max(writing.beams, min(MAX_EACH, wanted))
-        with self._path.fim.beam_cache() as cache:
+        with self._cache(gap, width) as cache:
             for beams, ended in gap.steps(cache, width, self._limit):
                 out.steps += 1
                 done = is_settled(beams, ended, min(width, wanted))
@@ -116,6 +122,21 @@ class _Fill:
                     continue
                 break
         return ended
+
+    @contextmanager
+    def _cache(self, gap: FimGap, width: int) -> Iterator[SearchCache]:
+        """The cache of the beams; a greedy search has drafts, and what it wrote is the next one's."""
+        path, prompt, layout = self._path, self._path.prompt, self.out.layout
+        if width > 1:
+            with path.fim.beam_cache() as beams:
+                yield beams
+            return
+        rest, evidence = path.last.rest(self._hole) if path.last else "", list(similar_lines(self._hole, DRAFT_LINES))
+        texts = [text for text in (rest, *(line.text for line in evidence)) if text]
+        drafts = Drafts(layout.prefix, [tuple(prompt.encode(layout.heal + text)) for text in texts], gap.ends)
+        with DraftedCache(path.backend, path.prefix.memory, drafts, path.drafts) as drafted:
+            yield drafted
+        path.last = LastFill(hole=self._hole, text=prompt.text(list(drafted.written), layout))
 
     def _is_hopeless(self, beams: list[Beam], ended: list[Beam]) -> bool:
         """Whether only a sure fill is wanted, and none can come of these."""

@@ -9,9 +9,9 @@ a checkpoint with `beams` ranks them beside its canvases.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, Self
 
 import torch
@@ -137,6 +137,13 @@ class FillInTheMiddle:
         return BeamCache(self.backend, self.prefix.memory)
 
 
+class SearchCache(Protocol):
+    """The keys and values of a search's beams."""
+
+    def next_token(self, parents: list[int], ids: list[int], ask: Callable[[torch.Tensor], NextToken]) -> NextToken:
+        """Append one id to each parent (a row of the last call; 0 at first); what `ask` says of their hidden rows."""
+
+
 class BeamCache:
     """Keys and values of beams that grow side by side behind one cached prefix.
 
@@ -156,6 +163,10 @@ class BeamCache:
     def __exit__(self, *error: object) -> None:
         self._memory.truncate(self._prefix)
 
+    def next_token(self, parents: list[int], ids: list[int], ask: Callable[[torch.Tensor], NextToken]) -> NextToken:
+        """See SearchCache."""
+        return ask(self.grow(parents, ids))
+
     def grow(self, parents: list[int], ids: list[int]) -> torch.Tensor:
         """Append one id to each parent (a row of the last call; 0 at first). Returns hidden rows [len(ids), d]."""
         backend, rows = self._backend, len(ids)
@@ -170,19 +181,22 @@ class BeamCache:
 
 
 class FimGap:
-    """One gap, written or read by fill-in-the-middle."""
+    """One gap, written or read by fill-in-the-middle; boolean `ends` [V] are the ids behind which nothing follows."""
 
     def __init__(self, fim: FillInTheMiddle, layout: Layout, rules: Rules) -> None:
         self._fim, self._layout, self._rules = fim, layout, rules
+        self.ends = rules.stops | rules.closers
         self._closers = frozenset(rules.closers.nonzero()[:, 0].tolist())
 
-    def steps(self, cache: BeamCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
+    def steps(self, cache: SearchCache, width: int, limit: int) -> Iterator[tuple[list[Beam], list[Beam]]]:
         """One token per step: the `width` likeliest beams that go on, and the likeliest that have ended; best first.
 
         A beam that would insert nothing, such as one that only repeats the healed text, cannot end.
         """
         rules, closers = self._rules, self._closers
         read = self._first_token(width)
+        # One distribution over continuing and ending; all ways to end count as one.
+        ask = partial(self._fim.backend.next_token, inner=rules.inner, stops=rules.stops, width=width)
         beams, ended = [Beam()], list[Beam]()
         for _ in range(limit):
             parents, wider = _widen(beams, read, width)
@@ -190,9 +204,7 @@ class FimGap:
             open_rows = [row for row, beam in enumerate(wider) if beam.ids[-1] not in closers]
             beams = [wider[row] for row in open_rows]
             if beams:
-                hidden = cache.grow([parents[row] for row in open_rows], [beam.ids[-1] for beam in beams])
-                # One distribution over continuing and ending; all ways to end count as one.
-                read = self._fim.backend.next_token(hidden, rules.inner, rules.stops, width)
+                read = cache.next_token([parents[row] for row in open_rows], [beam.ids[-1] for beam in beams], ask)
                 closed += [replace(beam, end=end) for beam, end in zip(beams, read.ends.tolist(), strict=True)]
             closed = [beam for beam in closed if self._inserts(beam)]
             ended = sorted([*ended, *closed], key=lambda beam: beam.log_probability, reverse=True)[:width]
