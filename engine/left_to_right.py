@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from midspan.engine.api import Budget, Hole, Judge
-from midspan.engine.backends.backend import Backend
+from midspan.engine.backends.backend import Backend, Interrupted
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, SearchCache, is_settled
 from midspan.engine.hypotheses.drafts import DraftCounts, DraftedCache, Drafts, LastFill
 from midspan.engine.hypotheses.frames import beam_frame
@@ -60,14 +60,17 @@ class LeftToRight:
         """
         if hole.strength is not None:
             raise ValueError("a checkpoint of layout marks rewrites no part of a draft; leave the strength out")
+        self.backend.watch(observer.interrupted)
         fill = _Fill(self, hole, budget, observer)
         if not observer.interrupted():
             with fill.out.timed("encode"):
                 self.prefix.encode(self.prompt.fim_ids(fill.out.layout), observer.interrupted)
-        if observer.interrupted():
-            fill.out.stopped = "cancelled"
-        else:
+        try:
+            if observer.interrupted():
+                raise Interrupted
             fill.run()
+        except Interrupted:
+            fill.out.stopped = "cancelled"
         return fill.out
 
     def confidence(self, hypothesis: Hypothesis) -> float:
@@ -135,8 +138,10 @@ class _Fill:
         texts = [text for text in (rest, *(line.text for line in evidence)) if text]
         drafts = Drafts(layout.prefix, [tuple(prompt.encode(layout.heal + text)) for text in texts], gap.ends)
         with DraftedCache(path.backend, path.prefix.memory, drafts, path.drafts) as drafted:
-            yield drafted
-        path.last = LastFill(hole=self._hole, text=prompt.text(list(drafted.written), layout))
+            try:
+                yield drafted
+            finally:
+                path.last = LastFill(hole=self._hole, text=prompt.text(list(drafted.written), layout))
 
     def _is_hopeless(self, beams: list[Beam], ended: list[Beam]) -> bool:
         """Whether only a sure fill is wanted, and none can come of these."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from midspan.engine.backends.backend import Backend
+from midspan.engine.backends.backend import Backend, Interrupted
 from midspan.engine.cache import Cache
 
 CHUNK_TOKENS = 1024
@@ -30,8 +30,8 @@ class PrefixCache:
         """Make the cache hold exactly `ids` (at least one), reusing the longest common prefix.
 
         Returns the number of tokens encoded: at least one, because the last token's hidden row is needed, or none for
-        the same ids again, so that their fill is the same to the last digit. Where it is interrupted between two
-        chunks, the cache holds what was read by then, and there is no such row.
+        the same ids again, so that their fill is the same to the last digit. Where it is interrupted, between two
+        chunks or in one, the cache holds what was read by then, and there is no such row.
         """
         assert ids, "a prefix begins with <bos>"
         if ids == self._ids and self.memory.length == len(ids):
@@ -43,7 +43,10 @@ class PrefixCache:
             if begin > kept and interrupted():
                 break
             chunk = ids[begin : begin + self._chunk]
-            hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory, last=1)
+            try:
+                hidden = self.backend.prefill(torch.tensor([chunk], device=self.backend.device), self.memory, last=1)
+            except Interrupted:
+                break
             self._ids.extend(chunk)
             self.last_hidden = hidden[0, -1]
         encoded = len(self._ids) - kept

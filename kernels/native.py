@@ -118,6 +118,8 @@ class Text(ctypes.Structure):
     _fields_ = (
         ("rows", Int),
         ("unread", Int),
+        ("first", Int),
+        ("end", Int),
         ("x", Pointer),
         ("positions", Pointer),
         ("before", Int),

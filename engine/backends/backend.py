@@ -49,6 +49,10 @@ class BranchMask:
         return self.sees if window is None else self.sees & (self.place - self.places < window)
 
 
+class Interrupted(Exception):
+    """A pass that ended before its time, as `watch` was told; the cache holds what it held before."""
+
+
 class Backend(Protocol):
     """A network that reads text causally. Tensors are on `device`; not for two threads at once."""
 
@@ -89,6 +93,9 @@ class Backend(Protocol):
 
     def next_token(self, hidden: torch.Tensor, inner: torch.Tensor, stops: torch.Tensor, width: int) -> NextToken:
         """The next token after hidden rows [R, d]; see next_token.next_token."""
+
+    def watch(self, stop: Callable[[], bool]) -> None:
+        """From now on: where a pass takes long, `stop` is asked in between, and Interrupted raised if it says so."""
 
     def describe(self) -> Description:
         """The choice that was made at load, for the log, `midspan doctor` and `About`."""

@@ -69,6 +69,9 @@ class CpuCalls:
             own_threads=True,
         )
 
+    def watch(self, stop: Callable[[], bool]) -> None:
+        """See Backend; the passes of a small network are short."""
+
     def warm(self, run: Callable[[], object]) -> None:
         """See Backend; nothing is compiled at run time."""
 

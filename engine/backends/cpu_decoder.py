@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from midspan.engine.backends.backend import BranchMask
+from midspan.engine.backends.backend import BranchMask, Interrupted
 from midspan.engine.backends.cpu_calls import CpuCalls, Mask, addresses, call, product_threads
 from midspan.engine.backends.cpu_decoder_weights import DecoderWeights
 from midspan.engine.backends.plain import FIRST_CAPACITY
@@ -16,6 +16,9 @@ from midspan.engine.cache import Cache
 from midspan.engine.llama import Llama
 from midspan.kernels import native
 from midspan.kernels.native import Library
+
+# Products of two numbers between two questions whether to go on: about 10 ms on two cores.
+PRODUCTS = 500_000_000
 
 
 class CpuDecoder(CpuCalls):
@@ -26,6 +29,7 @@ class CpuDecoder(CpuCalls):
         self.config, self.shapes = model.config, model.shapes
         self._weights = DecoderWeights(model, library.lanes, product_threads())
         self._turns = torch.empty(2, 0, self.config.head_dim // 2)
+        self._stop: Callable[[], bool] = lambda: False
         parameters = sum(parameter.numel() for parameter in model.parameters())
         super().__init__(library, self._weights.network, parameters)
 
@@ -33,6 +37,10 @@ class CpuDecoder(CpuCalls):
         """See Backend."""
         capacity = min(expected, FIRST_CAPACITY)
         return Cache(self.shapes, dtype=torch.float32, device=self.device, capacity=capacity)
+
+    def watch(self, stop: Callable[[], bool]) -> None:
+        """See Backend."""
+        self._stop = stop
 
     def release(self) -> None:
         """See Backend; only caches hold memory."""
@@ -63,18 +71,25 @@ class CpuDecoder(CpuCalls):
     def _read(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: Mask, cache: Cache, unread: int = 0
     ) -> torch.Tensor:
-        """Ids [1, N] at positions [N] -> hidden [1, N, d]; writes keys and values behind the cache's valid part."""
+        """Ids [1, N] at positions [N] -> hidden [1, N, d]; writes keys and values behind the cache's valid part.
+
+        Raises Interrupted between two layers; what is written then is not valid.
+        """
         x = self._weights.embed(ids[0])
         cache.reserve(len(x))
         both = [cache.whole(layer) for layer in range(cache.layers)]
         keys, values = (addresses([pair[side].data_ptr() for pair in both]) for side in range(2))
         cos, sin = self._tables(int(positions.max()) + 1)
-        text = native.Text(
-            *(len(x), unread, x.data_ptr(), positions.data_ptr(), cache.length),
-            *(ctypes.addressof(keys), ctypes.addressof(values), both[0][0].stride(1)),
-            *(cos.data_ptr(), sin.data_ptr(), mask.sees),
-        )
-        call(self.library, "decode", self._weights.decoder, text)
+        at_once = max(1, PRODUCTS // (len(x) * self._weights.layer_products))
+        for first in range(0, cache.layers, at_once):
+            if first and self._stop():
+                raise Interrupted
+            text = native.Text(
+                *(len(x), unread, first, min(first + at_once, cache.layers), x.data_ptr()),
+                *(positions.data_ptr(), cache.length, ctypes.addressof(keys), ctypes.addressof(values)),
+                *(both[0][0].stride(1), cos.data_ptr(), sin.data_ptr(), mask.sees),
+            )
+            call(self.library, "decode", self._weights.decoder, text)
         return x[None]
 
     def _tables(self, count: int) -> torch.Tensor:

@@ -26,7 +26,10 @@ def unfit_decoder(config: LlamaConfig, lanes: int) -> str | None:
 
 
 class DecoderWeights(PackedWeights):
-    """The structures that the kernels read, and the tensors that they point to; embeddings are those of the head."""
+    """The structures that the kernels read, and the tensors that they point to; embeddings are those of the head.
+
+    `layer_products` is how many numbers of a layer's weights meet each row.
+    """
 
     def __init__(self, model: Llama, lanes: int, threads: int) -> None:
         super().__init__(lanes)
@@ -38,6 +41,7 @@ class DecoderWeights(PackedWeights):
             *(config.hidden_size, config.heads, config.kv_heads, config.head_dim, config.intermediate_size),
             *(config.layers, threads, config.rms_eps, blocks, self._keep(model.model.norm.weight)),
         )
+        self.layer_products = sum(weight.numel() for weight in model.model.blocks()[0].parameters())
         head = Packed.of(model.head, lanes)
         self._embeddings = head if config.tied else Packed.of(model.model.embed_tokens.weight, lanes)
         self._kept += [head, blocks]

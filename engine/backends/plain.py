@@ -151,6 +151,9 @@ class TorchBackend:
         """See Backend."""
         return next_token(self.logits(hidden), inner, stops, width)
 
+    def watch(self, stop: Callable[[], bool]) -> None:
+        """See Backend; a pass is one call, and asks nobody."""
+
     def describe(self) -> Description:
         """See Backend."""
         model = self._causal_model

@@ -54,15 +54,16 @@ public:
         {
             thread_local Own own;
             own.fit(net_, text_.before + text_.rows);
-            for (int64_t number = 0; number < net_.layers; ++number) {
+            for (int64_t number = text_.first; number < text_.end; ++number) {
                 const Block& block = net_.block[number];
                 // Of rows that nobody wants the last layer gives keys and values only.
                 const int64_t begin = number + 1 == net_.layers ? text_.unread : 0;
                 attention(block, number, begin, own);
                 feed_forward(block, begin, own);
             }
+            const int64_t normed = text_.end == net_.layers ? text_.unread : text_.rows;
 #pragma omp for schedule(static)
-            for (int64_t r = text_.unread; r < text_.rows; ++r) norm(x(r), net_.norm, net_.hidden, net_.eps, x(r));
+            for (int64_t r = normed; r < text_.rows; ++r) norm(x(r), net_.norm, net_.hidden, net_.eps, x(r));
         }
     }
 

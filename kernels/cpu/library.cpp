@@ -44,9 +44,9 @@ const Field FIELDS[] = {
     FIELD(Decoder, inner), FIELD(Decoder, layers), FIELD(Decoder, threads), FIELD(Decoder, eps), FIELD(Decoder, block),
     FIELD(Decoder, norm),
 
-    WHOLE(Text), FIELD(Text, rows), FIELD(Text, unread), FIELD(Text, x), FIELD(Text, positions), FIELD(Text, before),
-    FIELD(Text, keys), FIELD(Text, values), FIELD(Text, of_head), FIELD(Text, cos), FIELD(Text, sin),
-    FIELD(Text, sees),
+    WHOLE(Text), FIELD(Text, rows), FIELD(Text, unread), FIELD(Text, first), FIELD(Text, end), FIELD(Text, x),
+    FIELD(Text, positions), FIELD(Text, before), FIELD(Text, keys), FIELD(Text, values), FIELD(Text, of_head),
+    FIELD(Text, cos), FIELD(Text, sin), FIELD(Text, sees),
 };
 
 }  // namespace

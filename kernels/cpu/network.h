@@ -84,7 +84,8 @@ struct Decoder {
 struct Text {
     int64_t rows;
     int64_t unread;              // first rows of which only keys and values are wanted
-    float* x;                    // [rows, hidden]: embeddings; hidden rows afterwards, but for those that are unread
+    int64_t first, end;          // the layers to run; a caller may look between two calls whether to go on
+    float* x;                    // [rows, hidden]: embeddings; hidden rows behind the last layer, but for the unread
     const int64_t* positions;    // [rows]
     int64_t before;              // keys that are there already
     float* const* keys;          // by layer [groups, .., head_dim], `of_head` numbers apart, with room for the rows' own

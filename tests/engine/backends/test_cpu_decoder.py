@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from midspan.engine.backends.backend import Interrupted
 from midspan.engine.backends.choose import _causal
 from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.cpu_decoder import CpuDecoder
@@ -148,6 +149,31 @@ def test_threads_change_nothing(family: str, library: native.Library, rows: int,
             found.append((hidden, model.logits(hidden)))
     model._weights.decoder.threads = model.network.threads = product_threads()
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@each
+def test_a_pass_ends_between_layers_where_nobody_waits_for_it(
+    family: str, library: native.Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is then read as if nothing had been; a large pass asks once a layer, a small one never."""
+    model, text, asked = made(family, library, 4), ids(1, 21, 3), list[int]()
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) == 3
+
+    with torch.inference_mode():
+        whole, cache = model.prefill(text, model.new_cache()), model.new_cache()
+        model.watch(stop)
+        model.prefill(text[:, :5], cache)
+        assert asked == []
+        monkeypatch.setattr("midspan.engine.backends.cpu_decoder.PRODUCTS", 1)
+        with pytest.raises(Interrupted):
+            model.prefill(text[:, 5:], cache)
+        assert (len(asked), cache.length) == (3, 5)
+        assert torch.equal(model.prefill(text[:, 5:], cache), whole[:, 5:])
+        assert len(asked) == 6
+    model.watch(lambda: False)
 
 
 @each

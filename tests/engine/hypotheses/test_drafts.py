@@ -161,6 +161,28 @@ def test_what_is_left_of_the_last_fill(prefix: str, suffix: str, rest: str) -> N
     assert last.rest(Hole(prefix=prefix, suffix=suffix)) == rest
 
 
+def test_a_fill_that_ends_within_a_pass_is_cancelled_and_changes_nothing(
+    path: LeftToRight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the prompt and in the gap: at any question, the next fill is that of a fresh start."""
+    monkeypatch.setattr("midspan.engine.backends.cpu_decoder.PRODUCTS", 1)
+    path.reset()
+    whole = path.infill(HOLE, Budget(), PATIENT)
+    for last in (2, 5, 40, 60):
+        asked = list[int]()
+        path.reset()
+
+        def interrupted(asked: list[int] = asked, last: int = last) -> bool:
+            asked.append(1)
+            return len(asked) >= last
+
+        cut = path.infill(HOLE, Budget(), FillObserver(interrupted=interrupted, late=lambda: False))
+        again = path.infill(HOLE, Budget(), PATIENT)
+        assert [one.ids for one in again.ranked] == [one.ids for one in whole.ranked]
+        assert cut.stopped == ("cancelled" if len(asked) >= last else whole.stopped)
+        assert path.prefix.memory.length == len(path.prompt.fim_ids(again.layout))
+
+
 def test_what_the_last_fill_left_to_type_and_similar_lines_are_drafts(
     path: LeftToRight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
