@@ -31,6 +31,7 @@ from midspan.engine.api import (
 from midspan.engine.autoregressive import Autoregressive
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import load_backend
+from midspan.engine.backends.process import give_way
 from midspan.engine.canvas import Canvas
 from midspan.engine.fill_path import FillPath, candidates
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
@@ -174,6 +175,7 @@ class Engine:
                 older.superseded.set()
 
     def _work(self) -> None:
+        give_way()
         if self._backend.own_threads:
             # Torch's threads have little to do, and would spin on the cores that the products need.
             torch.set_num_threads(1)

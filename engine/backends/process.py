@@ -1,4 +1,4 @@
-"""Process settings that must precede torch's import: where it stands, how memory is kept, how threads wait.
+"""Process settings, most of which must precede torch's import: where it stands, memory, how threads wait and give way.
 
 By default glibc maps every large temporary anew, and page faults dominate. Here it keeps large blocks, in one arena:
 with an arena per thread, no thread could reuse a block that another has freed.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -16,6 +18,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 # Rounds of GNU OpenMP's waiting loop, some hundred microseconds. Its default of 300,000 keeps a core busy for
 # milliseconds after each product, when the editor needs it. With 0 every product would have to wake its threads.
 SPIN = "50000"
+# Where the editor wants a core too, it gets three quarters of it.
+NICE = 5
 
 
 def prepare() -> None:
@@ -42,6 +46,13 @@ def spin_briefly() -> None:
     """Let idle worker threads sleep soon, unless the user's environment sets how they wait."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+
+
+def give_way() -> None:
+    """Let the editor go first on Linux: this thread and those that it starts run at a lower priority."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def keep_large_blocks() -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import torch
 
 from midspan.engine.api import Budget, DeviceError, Hole
+from midspan.engine.backends.process import NICE
 from midspan.engine.cache import Cache
 from midspan.engine.canvas import Canvas
 from midspan.engine.denoise import Denoiser
@@ -27,6 +31,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     made = Engine.load(str(tiny_checkpoint(tmp_path_factory.mktemp("tiny"))), "cpu")
     yield made
     made.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_the_editor_goes_first(engine: Engine) -> None:
+    """The worker gives way, and with it the threads that it starts."""
+    engine.fill(HOLE, Budget()).result(WAIT_S)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert engine._worker.native_id is not None
+    assert os.getpriority(os.PRIO_PROCESS, engine._worker.native_id) == max(NICE, own)
 
 
 def test_memory_of_a_failed_fill_is_free_when_its_error_is_reported(engine: Engine) -> None:
