@@ -51,6 +51,11 @@ class LlamaConfig:
     qk_norm: bool
     max_positions: int
 
+    @property
+    def shapes(self) -> Sequence[LayerSizes]:
+        """Keys and values by layer."""
+        return (LayerSizes(kv_heads=self.kv_heads, head_dim=self.head_dim),) * self.layers
+
     @classmethod
     def from_json(cls, found: Mapping[str, Any], file: str = "config.json") -> LlamaConfig:
         """Read a config.json's object. Raises CheckpointError naming `file`, the key and what is allowed."""
@@ -256,8 +261,7 @@ class Llama(nn.Module):
     @property
     def shapes(self) -> Sequence[LayerSizes]:
         """Keys and values by layer."""
-        sizes = LayerSizes(kv_heads=self.config.kv_heads, head_dim=self.config.head_dim)
-        return (sizes,) * self.config.layers
+        return self.config.shapes
 
     @property
     def vocab_size(self) -> int:

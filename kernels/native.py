@@ -29,9 +29,9 @@ Pointer, Int = ctypes.c_void_p, ctypes.c_int64
 
 
 class Product(ctypes.Structure):
-    """Pointers to packed weights [n, k]; see Packed."""
+    """Pointers to packed weights [n, k]; see Packed, and nibbles.py."""
 
-    _fields_ = (("weight", Pointer), ("scale", Pointer), ("start", Pointer), ("n", Int), ("k", Int))
+    _fields_ = (*((name, Pointer) for name in ("weight", "scale", "start", "groups")), ("n", Int), ("k", Int))
 
 
 class Layer(ctypes.Structure):
@@ -240,7 +240,7 @@ class Packed(NamedTuple):
 
     def product(self) -> Product:
         """Pointers to this object's tensors, which must outlive them."""
-        return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), self.n, self.k)
+        return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), None, self.n, self.k)
 
 
 def beside(gate: torch.Tensor, up: torch.Tensor, lanes: int) -> torch.Tensor:

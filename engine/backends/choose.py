@@ -15,13 +15,14 @@ from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
 from midspan.engine.backends.cpu_weights import unfit
 from midspan.engine.backends.gpu import TritonBackend
 from midspan.engine.backends.plain import TorchBackend, TorchCanvasBackend
-from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.backends.process import return_free_memory
+from midspan.engine.llama import LlamaConfig
 from midspan.engine.model import DiffusionGemma, ModelConfig
 from midspan.engine.settings import Quantize
 from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.load import Uninitialised, load_weights
-from midspan.engine.weights.load_gguf import load_gguf
-from midspan.engine.weights.load_llama import load_llama
+from midspan.engine.weights.load_gguf import read_gguf
+from midspan.engine.weights.load_llama import Weights, read_llama
 from midspan.engine.weights.quantized import precision
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -43,20 +44,18 @@ def load_backend(
 
 
 def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None) -> Backend:
-    """Load a network of the `llama` family into a backend: the CPU's own kernels in int8, or plain torch.
+    """Load a network of the `llama` family into a backend: the CPU's own kernels in int8 and int4, or plain torch.
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
-    why = _no_decoder(config, place)
-    return _causal(load_llama(folder, config, _causal_dtype(place, why), place, progress), why)
+    return _causal(config, read_llama(folder, config, progress), place)
 
 
 def load_causal_gguf(
     found: GgufFile, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None
 ) -> Backend:
     """The same from a GGUF file, whatever its forms; see load_causal."""
-    why = _no_decoder(config, place)
-    return _causal(load_gguf(found, config, _causal_dtype(place, why), place, progress), why)
+    return _causal(config, read_gguf(found, config, progress), place)
 
 
 def _library() -> Library | None:
@@ -75,16 +74,15 @@ def _no_decoder(config: LlamaConfig, place: torch.device) -> str | None:
     return native.absent() if library is None else unfit_decoder(config, library.lanes)
 
 
-def _causal_dtype(place: torch.device, why: str | None) -> torch.dtype:
-    """The kernels are packed from float32; plain torch computes in the fastest dtype."""
-    return torch.float32 if why is None else fastest_dtype(place)
-
-
-def _causal(model: Llama, why: str | None) -> Backend:
-    library = _library()
+def _causal(config: LlamaConfig, weights: Weights, place: torch.device) -> Backend:
+    library, why = _library(), _no_decoder(config, place)
     if library is not None and why is None:
-        return CpuDecoder(model, library)
-    return TorchBackend(model, (("network", f"torch, as {why}"),))
+        weights.check_memory(place, each=1)
+        decoder = CpuDecoder(config, weights.tensors, library)
+        return_free_memory()
+        return decoder
+    network = weights.network(config, fastest_dtype(place), place)
+    return TorchBackend(network, (("network", f"torch, as {why}"),))
 
 
 def choose(model: DiffusionGemma, *, int8: bool) -> CanvasBackend:

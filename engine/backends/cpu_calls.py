@@ -45,8 +45,11 @@ def call(
 class CpuCalls:
     """What backends over the kernels share: their description, and the verbs that need a head alone."""
 
-    def __init__(self, library: Library, network: native.Network, parameters: int) -> None:
-        self.library, self.network, self._parameters = library, network, parameters
+    def __init__(
+        self, library: Library, network: native.Network, parameters: int, forms: tuple[str, ...] = ("int8",)
+    ) -> None:
+        """`forms` are those of the weights in products."""
+        self.library, self.network, self._parameters, self._forms = library, network, parameters, forms
 
     @property
     def vocab_size(self) -> int:
@@ -65,7 +68,7 @@ class CpuCalls:
             dtype="float32",
             threads=product_threads(),
             parameters=self._parameters,
-            kernels=(("network", f"native, {self.library.name}"), ("products", "int8")),
+            kernels=(("network", f"native, {self.library.name}"), ("products", " and ".join(self._forms))),
             own_threads=True,
         )
 

@@ -1,9 +1,9 @@
-"""The `llama` family in int8 over the CPU's own kernels (kernels/cpu/decoder.cpp); see llama.py for the network."""
+"""The `llama` family in int8 and int4 over the CPU's own kernels (kernels/cpu/decoder.cpp); see llama.py."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -13,7 +13,8 @@ from midspan.engine.backends.cpu_decoder_weights import DecoderWeights
 from midspan.engine.backends.plain import FIRST_CAPACITY
 from midspan.engine.backends.trie import Trie
 from midspan.engine.cache import Cache
-from midspan.engine.llama import Llama
+from midspan.engine.llama import LlamaConfig
+from midspan.engine.weights.load_llama import Matrix
 from midspan.kernels import native
 from midspan.kernels.native import Library
 
@@ -22,16 +23,16 @@ PRODUCTS = 500_000_000
 
 
 class CpuDecoder(CpuCalls):
-    """A llama-family network whose layers and vocabulary are C++; see Backend. Keeps nothing of the model itself."""
+    """A llama-family network whose layers and vocabulary are C++; see Backend."""
 
     @torch.no_grad()
-    def __init__(self, model: Llama, library: Library) -> None:
-        self.config, self.shapes = model.config, model.shapes
-        self._weights = DecoderWeights(model, library.lanes, product_threads())
+    def __init__(self, config: LlamaConfig, tensors: Iterable[tuple[str, Matrix]], library: Library) -> None:
+        """From all tensors of a network, under Hugging Face's names."""
+        self.config, self.shapes = config, config.shapes
+        self._weights = DecoderWeights(config, tensors, library.lanes, product_threads())
         self._turns = torch.empty(2, 0, self.config.head_dim // 2)
         self._stop: Callable[[], bool] = lambda: False
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        super().__init__(library, self._weights.network, parameters)
+        super().__init__(library, self._weights.network, self._weights.parameters, tuple(sorted(self._weights.forms)))
 
     def new_cache(self, expected: int = FIRST_CAPACITY) -> Cache:
         """See Backend."""

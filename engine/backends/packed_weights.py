@@ -1,4 +1,4 @@
-"""Any network's weights as the CPU's own kernels read them: in int8, packed in panels, held while pointers last."""
+"""Any network's weights as the CPU's own kernels read them: packed in panels, held while pointers last."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import torch
 
 from midspan.kernels import native
 from midspan.kernels.native import Packed
+from midspan.kernels.nibbles import Nibbles, PackedNibbles
 
 
 class PackedWeights:
-    """Holds the tensors that a structure of the kernels points to; panels have WIDE registers of `lanes` columns."""
+    """Holds the tensors that a structure of the kernels points to; panels have WIDE registers of `lanes` columns.
+
+    `forms` are the forms of its products' weights.
+    """
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
+        self.forms: set[str] = set()
         self._kept: list[object] = []
 
     def _keep(self, tensor: torch.Tensor) -> int:
@@ -23,9 +28,15 @@ class PackedWeights:
         self._kept.append(held)
         return held.data_ptr()
 
-    def _pack(self, weight: torch.Tensor) -> native.Product:
-        """Weights [n, k] in int8."""
-        packed = Packed.of(weight, self._lanes)
+    def _pack(self, weight: torch.Tensor | Nibbles) -> native.Product:
+        """Weights [n, k] in int8, or in the four bits that they have already."""
+        packed: Packed | PackedNibbles
+        if isinstance(weight, Nibbles):
+            self.forms.add("int4")
+            packed = PackedNibbles.of(weight, self._lanes)
+        else:
+            self.forms.add("int8")
+            packed = Packed.of(weight, self._lanes)
         self._kept.append(packed)
         return packed.product()
 

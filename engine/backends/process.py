@@ -55,6 +55,12 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
+def return_free_memory() -> None:
+    """Give memory that is free back to the system, as after a load that needed more than what it leaves."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_large_blocks() -> bool:
     """Tell glibc's malloc to reuse large blocks; returns False where the C library is not glibc."""
     if platform.libc_ver()[0] != "glibc":

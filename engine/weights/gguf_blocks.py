@@ -51,6 +51,10 @@ OTHERS = {
 }
 
 
+Groups = tuple[Tensor, Tensor, Tensor]
+"""Of blocks: four-bit codes [B, N], and the scales and offsets [B, N / 32] of their groups, in float32."""
+
+
 def numbers(data: Tensor, form: str) -> Tensor:
     """Bytes (uint8) of whole blocks to float32, one after another."""
     if form in PLAIN:
@@ -75,12 +79,29 @@ def _nibbles(blocks: Tensor, group: int) -> Tensor:
     return torch.cat((parts & 15, parts >> 4), dim=2)
 
 
-def _q4_0(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * (_nibbles(blocks[:, 2:], 16).flatten(1).float() - 8)
+def _groups_q4_0(blocks: Tensor) -> Groups:
+    scale = _half(blocks, 0)
+    return _nibbles(blocks[:, 2:], 16).flatten(1), scale, -8 * scale
 
 
-def _q4_1(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * _nibbles(blocks[:, 4:], 16).flatten(1).float() + _half(blocks, 2)
+def _groups_q4_1(blocks: Tensor) -> Groups:
+    return _nibbles(blocks[:, 4:], 16).flatten(1), _half(blocks, 0), _half(blocks, 2)
+
+
+def _groups_q4_k(blocks: Tensor) -> Groups:
+    """Eight groups of 32 with scales and minima of six bits each."""
+    first, second, third = blocks[:, 4:16].unflatten(1, (3, 4)).unbind(1)
+    scales = torch.cat((first & 63, third & 15 | first >> 2 & 48), dim=1).float()
+    minima = torch.cat((second & 63, third >> 4 | second >> 2 & 48), dim=1).float()
+    codes = _nibbles(blocks[:, 16:], 32).flatten(1)
+    return codes, _half(blocks, 0) * scales, -_half(blocks, 2) * minima
+
+
+def _of_groups(groups: Groups) -> Tensor:
+    """The numbers of blocks [B, N] of groups with their scales and offsets [B, N / 32]."""
+    codes, scale, offset = groups
+    out: Tensor = scale[..., None] * codes.unflatten(1, (-1, 32)).float() + offset[..., None]
+    return out.flatten(1)
 
 
 def _q5_0(blocks: Tensor) -> Tensor:
@@ -90,15 +111,6 @@ def _q5_0(blocks: Tensor) -> Tensor:
 
 def _q8_0(blocks: Tensor) -> Tensor:
     return _half(blocks, 0) * blocks[:, 2:].contiguous().view(torch.int8).float()
-
-
-def _q4_k(blocks: Tensor) -> Tensor:
-    """Eight groups of 32 with scales and minima of six bits each."""
-    first, second, third = blocks[:, 4:16].unflatten(1, (3, 4)).unbind(1)
-    scales = torch.cat((first & 63, third & 15 | first >> 2 & 48), dim=1).float()
-    minima = torch.cat((second & 63, third >> 4 | second >> 2 & 48), dim=1).float()
-    codes = _nibbles(blocks[:, 16:], 32).flatten(1, 2).float()
-    return ((_half(blocks, 0) * scales)[..., None] * codes - (_half(blocks, 2) * minima)[..., None]).flatten(1)
 
 
 def _q6_k(blocks: Tensor) -> Tensor:
@@ -115,10 +127,12 @@ def _q6_k(blocks: Tensor) -> Tensor:
 BLOCKS_TOGETHER = 1 << 11
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 READERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "Q4_0": _q4_0,
-    "Q4_1": _q4_1,
+    "Q4_0": lambda blocks: _of_groups(_groups_q4_0(blocks)),
+    "Q4_1": lambda blocks: _of_groups(_groups_q4_1(blocks)),
     "Q5_0": _q5_0,
     "Q8_0": _q8_0,
-    "Q4_K": _q4_k,
+    "Q4_K": lambda blocks: _of_groups(_groups_q4_k(blocks)),
     "Q6_K": _q6_k,
 }
+# Those of four bits a number.
+FOUR_BITS: dict[str, Callable[[Tensor], Groups]] = {"Q4_0": _groups_q4_0, "Q4_1": _groups_q4_1, "Q4_K": _groups_q4_k}

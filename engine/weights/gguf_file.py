@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from midspan.engine.api import CheckpointError
-from midspan.engine.weights.gguf_blocks import OTHERS, SIZES, TYPES, numbers
+from midspan.engine.weights.gguf_blocks import FOUR_BITS, OTHERS, SIZES, TYPES, numbers
 from midspan.engine.weights.typed_json import one_line, shown
+from midspan.kernels.nibbles import Nibbles
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 # What no file of a language model has more of: tensors, keys, items of a list.
@@ -62,8 +63,19 @@ class GgufFile:
     def read(self, name: str) -> torch.Tensor:
         """A tensor in float32."""
         tensor = self.tensors[name]
-        data = torch.frombuffer(bytearray(self._bytes[tensor.begin : tensor.begin + tensor.bytes]), dtype=torch.uint8)
-        return numbers(data, tensor.form).view(tensor.shape)
+        return numbers(self._data(tensor), tensor.form).view(tensor.shape)
+
+    def matrix(self, name: str) -> torch.Tensor | Nibbles:
+        """A tensor in float32; a matrix in four bits a number where its form is such, in groups of 32."""
+        tensor = self.tensors[name]
+        if tensor.form not in FOUR_BITS or len(tensor.shape) != 2:
+            return self.read(name)
+        codes, scale, offset = FOUR_BITS[tensor.form](self._data(tensor).view(-1, SIZES[tensor.form][1]))
+        rows = tensor.shape[0]
+        return Nibbles(codes.view(tensor.shape), scale.reshape(rows, -1), offset.reshape(rows, -1))
+
+    def _data(self, tensor: GgufTensor) -> torch.Tensor:
+        return torch.frombuffer(bytearray(self._bytes[tensor.begin : tensor.begin + tensor.bytes]), dtype=torch.uint8)
 
 
 class _Header:

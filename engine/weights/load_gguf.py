@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from midspan.engine.api import CheckpointError, OnProgress
-from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.llama import LlamaConfig
 from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.llama_json import FAMILIES
-from midspan.engine.weights.load import Uninitialised, check_memory
+from midspan.engine.weights.load_llama import Matrix, Weights, parameter_shapes
 from midspan.engine.weights.typed_json import shown
+from midspan.kernels.nibbles import Nibbles
 
 NAMES = {
     "token_embd": "model.embed_tokens",
@@ -75,35 +77,41 @@ def _rope_scaling(found: GgufFile, family: str) -> dict[str, Any] | None:
     return values | {context: found.metadata.get(f"{scaling}.original_context_length")}
 
 
-def load_gguf(
-    found: GgufFile, config: LlamaConfig, dtype: torch.dtype, device: torch.device, progress: OnProgress | None = None
-) -> Llama:
-    """A network with the file's weights as `dtype` on `device`, tensor by tensor.
+def read_gguf(found: GgufFile, config: LlamaConfig, progress: OnProgress | None = None) -> Weights:
+    """The file's weights, tensor by tensor; matrices whose form has four bits stay so.
 
-    Raises CheckpointError before anything is allocated for a missing, unexpected or wrongly shaped tensor, and while it
-    is read for numbers that no weights have; DeviceError for a device that cannot hold the weights.
+    Raises CheckpointError for a missing, unexpected or wrongly shaped tensor.
     """
-    with torch.device("meta"), Uninitialised():
-        shapes = {name: tuple(tensor.shape) for name, tensor in Llama(config).named_parameters()}
+    shapes = parameter_shapes(config)
     names = _fitting(found, shapes)
-    check_memory(device, dtype.itemsize * sum(torch.Size(shape).numel() for shape in shapes.values()))
-    with torch.device(device), Uninitialised():
-        network = Llama(config).to(dtype)
-    targets, total, done = dict(network.named_parameters()), sum(one.bytes for one in found.tensors.values()), 0
     pairs_apart = found.metadata["general.architecture"] == "llama"
-    with torch.no_grad():
+
+    def tensors() -> Iterator[tuple[str, Matrix]]:
+        total, done = sum(one.bytes for one in found.tensors.values()), 0
         for name, target in names.items():
-            tensor = found.read(name)
-            low, high = map(float, tensor.aminmax())
-            if not (math.isfinite(low) and math.isfinite(high)) or (tensor.ndim > 1 and low == high == 0):
-                raise CheckpointError(f"{found.file}: {name} has numbers that no weights have; copy the file again")
+            matrix = found.matrix(name)
+            _check_numbers(found, name, matrix)
             if pairs_apart and name.split(".")[-2] in ("attn_q", "attn_k"):
-                tensor = halves(tensor, config.head_dim)
-            targets[target].copy_(tensor)
+                matrix = _halves(matrix, config.head_dim)
+            yield target, matrix
             done += found.tensors[name].bytes
             if progress is not None:
                 progress(done, total)
-    return network.eval()
+
+    return Weights(shapes, tensors())
+
+
+def _check_numbers(found: GgufFile, name: str, matrix: Matrix) -> None:
+    for part in (matrix.scale, matrix.offset) if isinstance(matrix, Nibbles) else (matrix,):
+        low, high = map(float, part.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)) or (part.ndim > 1 and low == high == 0):
+            raise CheckpointError(f"{found.file}: {name} has numbers that no weights have; copy the file again")
+
+
+def _halves(matrix: Matrix, head_dim: int) -> Matrix:
+    if isinstance(matrix, Nibbles):
+        return Nibbles(*(halves(part, head_dim) for part in matrix))
+    return halves(matrix, head_dim)
 
 
 def halves(rows: torch.Tensor, head_dim: int) -> torch.Tensor:

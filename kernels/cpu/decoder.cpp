@@ -1,11 +1,11 @@
-// The stack of a llama-family decoder over a cached text: engine/llama.py's layers in int8. Threads share a product's
+// The stack of a llama-family decoder over a cached text: engine/llama.py's layers, rows in int8, weights in int8 or int4. Threads share a product's
 // columns, as weights are too large for each thread to read all of them.
 #include <algorithm>
 #include <vector>
 
 #include "attention.h"
 #include "network.h"
-#include "product.h"
+#include "nibbles.h"
 
 namespace midspan {
 namespace {
@@ -34,7 +34,7 @@ struct Shared {
 
     void fit(const Decoder& net, int64_t rows) {
         const int64_t heads = net.heads * net.head_dim, widest = std::max({net.hidden, heads, net.inner});
-        bytes.resize(rows * row_bytes(widest));
+        bytes.resize(rows * std::max(row_bytes(widest), signed_bytes(widest)));
         top.resize(rows);
         wide.resize(rows * std::max(net.inner, heads + 2 * net.groups * net.head_dim));
         narrow.resize(rows * net.hidden);
@@ -71,37 +71,39 @@ private:
     float* x(int64_t row) const { return text_.x + row * net_.hidden; }
 
     void attention(const Block& block, int64_t number, int64_t begin, Own& own) {
-        quantise_normed(block.before_attention, 0, own);
+        quantise_normed(block.qkv, block.before_attention, 0, own);
         multiply(block.qkv, block.qkv_bias, 0, shared_.wide.data());
         turn(block, number, own);
         mix(number, begin, own);
-        const int64_t heads = net_.heads * net_.head_dim;
-        quantise_rows(shared_.mixed.data(), heads, begin);
+        quantise_rows(block.out, shared_.mixed.data(), begin);
         multiply(block.out, block.out_bias, begin, shared_.narrow.data());
         add(begin);
     }
 
     void feed_forward(const Block& block, int64_t begin, Own& own) {
-        quantise_normed(block.before_mlp, begin, own);
+        quantise_normed(block.gate_up, block.before_mlp, begin, own);
         gate(block.gate_up, begin);
-        quantise_rows(shared_.wide.data(), net_.inner, begin);
+        quantise_rows(block.down, shared_.wide.data(), begin);
         multiply(block.down, nullptr, begin, shared_.narrow.data());
         add(begin);
     }
 
-    uint8_t* bytes(int64_t row, int64_t size) const { return shared_.bytes.data() + row * row_bytes(size); }
+    // A row as the product takes it that comes next.
+    uint8_t* bytes(int64_t row, const Product& next) const { return shared_.bytes.data() + row * row_bytes(next); }
 
-    void quantise_normed(const float* scale, int64_t begin, Own& own) {
+    void quantise_normed(const Product& next, const float* scale, int64_t begin, Own& own) {
 #pragma omp for schedule(static)
         for (int64_t r = begin; r < text_.rows; ++r) {
             norm(x(r), scale, net_.hidden, net_.eps, own.row.data());
-            shared_.top[r] = quantise(own.row.data(), net_.hidden, bytes(r, net_.hidden));
+            shared_.top[r] = quantise(next, own.row.data(), bytes(r, next));
         }
     }
 
-    void quantise_rows(const float* from, int64_t size, int64_t begin) {
+    void quantise_rows(const Product& next, const float* from, int64_t begin) {
 #pragma omp for schedule(static)
-        for (int64_t r = begin; r < text_.rows; ++r) shared_.top[r] = quantise(from + r * size, size, bytes(r, size));
+        for (int64_t r = begin; r < text_.rows; ++r) {
+            shared_.top[r] = quantise(next, from + r * next.k, bytes(r, next));
+        }
     }
 
     // The quantised rows times weights, and a bias [n] where there is one: out [rows, n].
@@ -109,7 +111,7 @@ private:
         const int64_t count = p.n / PANEL, rows = text_.rows - begin;
 #pragma omp for schedule(static)
         for (int64_t one = 0; one < count; ++one) {
-            panels(p, bytes(begin, p.k), rows, one, one + 1, [&](int at, int64_t panel, const Floats* values) {
+            panels_of(p, bytes(begin, p), rows, one, one + 1, [&](int at, int64_t panel, const Floats* values) {
                 const int64_t row = begin + at, column = panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
                     const Floats more = bias == nullptr ? all(0.0f) : floats(bias + column + c * LANES);
@@ -125,7 +127,7 @@ private:
         float* out = shared_.wide.data();
 #pragma omp for schedule(static)
         for (int64_t one = 0; one < count; ++one) {
-            panels(p, bytes(begin, p.k), rows, one, one + 1, [&](int at, int64_t panel, const Floats* values) {
+            panels_of(p, bytes(begin, p), rows, one, one + 1, [&](int at, int64_t panel, const Floats* values) {
                 const float top = shared_.top[begin + at];
                 float* to = out + (begin + at) * net_.inner + panel * (PANEL / 2);
                 for (int c = 0; c < WIDE / 2; ++c) {

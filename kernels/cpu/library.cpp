@@ -16,8 +16,8 @@ struct Field {
 #define FIELD(type, name) {#type "." #name, offsetof(type, name), sizeof(type::name)}
 
 const Field FIELDS[] = {
-    WHOLE(Product), FIELD(Product, weight), FIELD(Product, scale), FIELD(Product, start), FIELD(Product, n),
-    FIELD(Product, k),
+    WHOLE(Product), FIELD(Product, weight), FIELD(Product, scale), FIELD(Product, start),
+    FIELD(Product, groups), FIELD(Product, n), FIELD(Product, k),
 
     WHOLE(Layer), FIELD(Layer, qkv), FIELD(Layer, out), FIELD(Layer, gate_up), FIELD(Layer, dense_down),
     FIELD(Layer, expert_down), FIELD(Layer, q_norm), FIELD(Layer, k_norm), FIELD(Layer, after_attention),

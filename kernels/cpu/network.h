@@ -11,12 +11,14 @@ constexpr int LARGEST_HEAD = 512;  // head_dim at most
 
 extern "C" {
 
-// Weights [n, k] in panels (packed by native.py). `scale` [n] is each output column's scale over STEPS. `start` [n] is
-// where each column's sum starts; it cancels the MIDDLE that is added to rows (bytes.h).
+// Weights [n, k] in panels (packed by native.py), in int8 where `groups` is NULL: `scale` [n] is then each output
+// column's scale over STEPS, `start` [n] where each column's sum starts, which cancels the MIDDLE that is added to rows
+// (bytes.h). Else in four bits; `groups` has scales and offsets in bfloat16 (nibbles.h), [n / PANEL, k / GROUPED, 2, PANEL].
 struct Product {
     const int8_t* weight;
     const float* scale;
     const int32_t* start;
+    const uint16_t* groups;
     int64_t n, k;
 };
 

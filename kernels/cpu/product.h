@@ -25,54 +25,57 @@ inline void norm(const float* x, const float* scale, int size, float eps, float*
     for (int i = 0; i < size; i += LANES) store(out + i, floats(x + i) * by * floats(scale + i));
 }
 
-// ROWS rows from `first` on times a panel. Not inlined, so that all sums stay in registers.
-template <int ROWS, class Out>
-[[gnu::noinline]] void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
-    const int64_t step = row_bytes(p.k);
-    rows += first * step;
-    Ints sums[ROWS][WIDE];
-    for (int c = 0; c < WIDE; ++c) {
-        const Ints start = MIDDLE ? load<Ints>(p.start + panel * PANEL + c * LANES) : all(0);
-        for (int r = 0; r < ROWS; ++r) sums[r][c] = start + left_out(rows + r * step, p.k);
-    }
-    const int8_t* weight = p.weight + panel * PANEL * p.k;
-    for (int64_t i = 0; i < p.k; i += 4, weight += 4 * PANEL) {
-        Ints w[WIDE];
-        for (int c = 0; c < WIDE; ++c) w[c] = load<Ints>(weight + c * 4 * LANES);
-        for (int r = 0; r < ROWS; ++r) {
-            const Four a = four(rows + r * step, i);
-            for (int c = 0; c < WIDE; ++c) sums[r][c] = dot(sums[r][c], a, w[c]);
-        }
-    }
-    for (int r = 0; r < ROWS; ++r) {
-        Floats values[WIDE];
+// Products of a panel with weights in int8; nibbles.h has those in four bits.
+struct Int8 {
+    // ROWS rows from `first` on times a panel. Not inlined, so that all sums stay in registers.
+    template <int ROWS, class Out>
+    [[gnu::noinline]] static void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
+        const int64_t step = row_bytes(p.k);
+        rows += first * step;
+        Ints sums[ROWS][WIDE];
         for (int c = 0; c < WIDE; ++c) {
-            const Floats scale = floats(p.scale + panel * PANEL + c * LANES);
-            values[c] = __builtin_convertvector(sums[r][c], Floats) * scale;
+            const Ints start = MIDDLE ? load<Ints>(p.start + panel * PANEL + c * LANES) : all(0);
+            for (int r = 0; r < ROWS; ++r) sums[r][c] = start + left_out(rows + r * step, p.k);
         }
-        out(first + r, panel, values);
+        const int8_t* weight = p.weight + panel * PANEL * p.k;
+        for (int64_t i = 0; i < p.k; i += 4, weight += 4 * PANEL) {
+            Ints w[WIDE];
+            for (int c = 0; c < WIDE; ++c) w[c] = load<Ints>(weight + c * 4 * LANES);
+            for (int r = 0; r < ROWS; ++r) {
+                const Four a = four(rows + r * step, i);
+                for (int c = 0; c < WIDE; ++c) sums[r][c] = dot(sums[r][c], a, w[c]);
+            }
+        }
+        for (int r = 0; r < ROWS; ++r) {
+            Floats values[WIDE];
+            for (int c = 0; c < WIDE; ++c) {
+                const Floats scale = floats(p.scale + panel * PANEL + c * LANES);
+                values[c] = __builtin_convertvector(sums[r][c], Floats) * scale;
+            }
+            out(first + r, panel, values);
+        }
     }
-}
+};
 
 // Quantised rows [count, k] times the panels `panel` to `end` - 1. Calls out(row, panel, values[WIDE]) for each; values
 // are in units of the row's largest number.
-template <class Out>
+template <class Kind = Int8, class Out>
 inline void panels(const Product& p, const uint8_t* rows, int count, int64_t panel, int64_t end, Out&& out) {
     for (; panel < end; ++panel) {
         for (int first = 0; first < count;) {
             const int left = count - first;
             if (GROUP == 6 && (left >= 9 || left == 6)) {
-                group<6>(p, panel, rows, first, out), first += 6;
+                Kind::template group<6>(p, panel, rows, first, out), first += 6;
             } else if (GROUP == 6 && left == 5) {
-                group<5>(p, panel, rows, first, out), first += 5;
+                Kind::template group<5>(p, panel, rows, first, out), first += 5;
             } else if (GROUP == 6 && (left == 8 || left == 7 || left == 4)) {
-                group<4>(p, panel, rows, first, out), first += 4;
+                Kind::template group<4>(p, panel, rows, first, out), first += 4;
             } else if (left == 3 || left > 4) {
-                group<3>(p, panel, rows, first, out), first += 3;
+                Kind::template group<3>(p, panel, rows, first, out), first += 3;
             } else if (left >= 2) {
-                group<2>(p, panel, rows, first, out), first += 2;
+                Kind::template group<2>(p, panel, rows, first, out), first += 2;
             } else {
-                group<1>(p, panel, rows, first, out), first += 1;
+                Kind::template group<1>(p, panel, rows, first, out), first += 1;
             }
         }
     }

@@ -21,7 +21,7 @@ from midspan.engine.load_causal import read_marks_settings
 from midspan.engine.marks_settings import Logistic, MarksSettings, Shown, Writing
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.weights.load import read_config
-from midspan.engine.weights.load_llama import load_llama
+from midspan.engine.weights.load_llama import read_llama
 from tests.engine.llama_tiny import SOURCE, marked_checkpoint, tokenizer
 
 HOLE = Hole(prefix=SOURCE + "def total_area(items, tax):\n    resu", suffix="\n    for item in items:\n")
@@ -43,7 +43,7 @@ def path_of(folder: Path, favoured: tuple[str, ...] = (), **groups: Any) -> Left
     """The folder's fill path in float32, with other groups of settings and favoured tokens of these texts."""
     config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
     settings = replace(settings, **groups)
-    network = load_llama(folder, config, torch.float32, torch.device("cpu"))
+    network = read_llama(folder, config).network(config, torch.float32, torch.device("cpu"))
     prompt = MarksPrompt.open(folder, settings.layout, config.vocab_size)
     eager = Eager(config)
     eager.load_state_dict(network.state_dict())

@@ -18,7 +18,7 @@ from midspan.engine.load_causal import read_marks_settings
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.weights.load import read_config
-from midspan.engine.weights.load_llama import load_llama
+from midspan.engine.weights.load_llama import read_llama
 from tests.engine.llama_tiny import SOURCE, marked_checkpoint
 
 pytestmark = pytest.mark.parity
@@ -36,7 +36,7 @@ def open_both(folder: Path, **changes: Any) -> tuple[LeftToRight, Any]:
     """Our fill path in float32 and transformers' class, from one folder."""
     marked_checkpoint(folder, **changes)
     config, settings = LlamaConfig.from_json(read_config(folder)), read_marks_settings(folder / "midspan.json")
-    backend = TorchBackend(load_llama(folder, config, torch.float32, torch.device("cpu")))
+    backend = TorchBackend(read_llama(folder, config).network(config, torch.float32, torch.device("cpu")))
     ours = LeftToRight(backend, MarksPrompt.open(folder, settings.layout, config.vocab_size), settings)
     return ours, transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
 

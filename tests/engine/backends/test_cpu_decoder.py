@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -18,8 +18,10 @@ from midspan.engine.backends.cpu_decoder import CpuDecoder
 from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
 from midspan.engine.backends.plain import TorchBackend
 from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.weights.load_llama import Matrix, Weights, parameter_shapes, plain
 from midspan.kernels import native
 from midspan.kernels.int8 import STEPS, int8_rows
+from midspan.kernels.nibbles import GROUP, Nibbles
 from tests.engine.llama_tiny import config
 from tests.engine.reads import VOCAB, Read, branches, ids, texts
 from tests.examples import examples
@@ -30,6 +32,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama-biased-untied": {"attention_bias": True, "tie_word_embeddings": False},
     "qwen2": {"model_type": "qwen2", "num_key_value_heads": 1, "intermediate_size": 96, "num_attention_heads": 2},
     "qwen3": {"model_type": "qwen3", "num_key_value_heads": 4},
+    "llama-int4": {},
+    "qwen2-int4-but-values": {"model_type": "qwen2", "num_key_value_heads": 1, "intermediate_size": 96},
 }
 LIBRARIES = [found for build in native.fitting() if (found := native.opened(build)) is not None]
 pytestmark = pytest.mark.skipif(not LIBRARIES, reason="no build of the kernels is for this CPU")
@@ -65,24 +69,46 @@ class Rounded(Llama):
         return nn.functional.linear(rounded(self.model.norm(hidden)), self.head)
 
 
+def in_four_bits(weight: torch.Tensor) -> Nibbles:
+    """Groups from their least number to their greatest; scales and offsets that bfloat16 has."""
+    groups = weight.detach().unflatten(-1, (-1, GROUP))
+    least, most = groups.amin(dim=-1), groups.amax(dim=-1)
+    scale, offset = ((most - least) / 15).bfloat16().float(), least.bfloat16().float()
+    codes = ((groups - offset[..., None]) / scale[..., None]).round().clamp(0, 15)
+    return Nibbles(codes.to(torch.uint8).flatten(-2), scale, offset)
+
+
+class Made(NamedTuple):
+    """A network's sizes, its tensors as they are read, and the network of their numbers, with rows in int8."""
+
+    config: LlamaConfig
+    tensors: list[tuple[str, Matrix]]
+    exact: Rounded
+
+
 @cache
-def networks(family: str, layers: int) -> tuple[Llama, Rounded]:
-    """A random network, and the same in int8; float64 leaves the kernels' own roundings alone."""
+def networks(family: str, layers: int) -> Made:
+    """A random network; float64 leaves the kernels' own roundings alone."""
     torch.manual_seed(3)
     found = LlamaConfig.from_json(config(**{**SIZES, **FAMILIES[family], "num_hidden_layers": layers}))
-    plain, exact = Llama(found), Rounded(found)
+    exact, tensors = Rounded(found), list[tuple[str, Matrix]]()
     with torch.no_grad():
-        for name, parameter in plain.named_parameters():
+        for name, parameter in exact.named_parameters():
             centre = 1.0 if name.endswith("norm.weight") else 0.0
             nn.init.normal_(parameter, mean=centre, std=0.3 if centre else 0.12)
-        for (_, mine), theirs in zip(plain.named_parameters(), exact.parameters(), strict=True):
-            theirs.copy_(in_int8(mine) if mine.ndim == 2 else mine)
-    return plain.eval(), exact.double().eval()
+            four = "int4" in family and name.endswith("proj.weight") and not ("values" in family and ".v_" in name)
+            matrix = in_four_bits(parameter) if four else parameter.detach().clone()
+            tensors.append((name, matrix))
+            # What stands in one product with int8 becomes int8.
+            joined = four and not ("values" in family and (".q_" in name or ".k_" in name))
+            parameter.copy_(plain(matrix) if joined or parameter.ndim == 1 else in_int8(plain(matrix)))
+    return Made(found, tensors, exact.double().eval())
 
 
 @cache
 def decoder(family: str, number: int, layers: int) -> CpuDecoder:
-    return CpuDecoder(networks(family, layers)[0], LIBRARIES[number])
+    made = networks(family, layers)
+    return CpuDecoder(made.config, made.tensors, LIBRARIES[number])
 
 
 def made(family: str, library: native.Library, layers: int = 2) -> CpuDecoder:
@@ -106,7 +132,7 @@ def test_it_is_the_same_network(family: str, library: native.Library, read: Read
     median does not see. A layer reads what the one before it rounded, in five products, so that in each the worst row
     has hardly more than three such steps in all.
     """
-    mine, theirs = made(family, library, layers), TorchBackend(networks(family, layers)[1])
+    mine, theirs = made(family, library, layers), TorchBackend(networks(family, layers).exact)
     with torch.inference_mode():
         for hidden, exact in zip(read(mine), read(theirs), strict=True):  # type: ignore[arg-type]
             is_logits = hidden.shape[-1] == VOCAB
@@ -212,9 +238,24 @@ def test_sizes_that_fill_no_registers_are_named(changes: dict[str, int], why: st
 
 
 def test_the_choice_is_said() -> None:
-    plain, _ = networks("llama", 1)
-    assert dict(_causal(plain, None).describe().kernels) == {
-        "network": f"native, {LIBRARIES[0].name}",
-        "products": "int8",
-    }
-    assert dict(_causal(plain, "vocab_size is odd").describe().kernels) == {"network": "torch, as vocab_size is odd"}
+    def said(family: str) -> dict[str, str]:
+        made = networks(family, 1)
+        weights = Weights(parameter_shapes(made.config), made.tensors)
+        return dict(_causal(made.config, weights, torch.device("cpu")).describe().kernels)
+
+    native_network = {"network": f"native, {LIBRARIES[0].name}"}
+    assert said("llama") == {**native_network, "products": "int8"}
+    assert said("llama-int4") == {**native_network, "products": "int4"}
+    assert said("qwen2-int4-but-values") == {**native_network, "products": "int4 and int8"}
+
+
+def test_a_network_that_the_kernels_do_not_fit_is_read_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the fastest dtype, from four bits too, and the reason is said."""
+    made = networks("llama-int4", 1)
+    monkeypatch.setattr("midspan.engine.backends.choose.unfit_decoder", lambda config, lanes: "vocab_size is odd")
+    monkeypatch.setattr("midspan.engine.backends.choose.fastest_dtype", lambda place: torch.float32)
+    backend = _causal(made.config, Weights(parameter_shapes(made.config), made.tensors), torch.device("cpu"))
+    assert isinstance(backend, TorchBackend)
+    assert dict(backend.describe().kernels) == {"network": "torch, as vocab_size is odd"}
+    numbers = dict(backend._causal_model.named_parameters())  # type: ignore[attr-defined]
+    assert all(torch.equal(numbers[name], plain(matrix)) for name, matrix in made.tensors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Hole
-from midspan.engine.backends.choose import _causal
+from midspan.engine.backends.choose import load_causal
 from midspan.engine.backends.plain import TorchBackend
 from midspan.engine.hypotheses.beam_search import Beam, SearchCache
 from midspan.engine.hypotheses.drafts import MOST_TOKENS, DraftCounts, DraftedCache, Drafts, LastFill
 from midspan.engine.hypotheses.hypothesis import Gap
 from midspan.engine.hypotheses.task import PATIENT, FillObserver
 from midspan.engine.left_to_right import LeftToRight
-from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.llama import LlamaConfig
 from midspan.engine.load_causal import read_marks_settings
 from midspan.engine.marks_settings import MarksSettings
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.weights.load import read_config
-from midspan.engine.weights.load_llama import load_llama
+from midspan.engine.weights.load_llama import read_llama
 from tests.engine.llama_tiny import SOURCE, marked_checkpoint, tokenizer
 from tests.examples import examples
 
@@ -37,7 +38,8 @@ LIMIT = 24
 class Model(NamedTuple):
     """What a fill path is made of."""
 
-    llama: Llama
+    folder: Path
+    config: LlamaConfig
     prompt: MarksPrompt
     settings: MarksSettings
 
@@ -51,15 +53,16 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Model:
     marked_checkpoint(folder, spread=0.12, vocab_size=made.get_vocab_size(), **SIZES)
     made.save(str(folder / "tokenizer.json"))
     config = LlamaConfig.from_json(read_config(folder))
-    llama = load_llama(folder, config, torch.float32, torch.device("cpu"))
     settings = read_marks_settings(folder / "midspan.json")
-    return Model(llama, MarksPrompt.open(folder, settings.layout, config.vocab_size), settings)
+    return Model(folder, config, MarksPrompt.open(folder, settings.layout, config.vocab_size), settings)
 
 
 @pytest.fixture(scope="module", params=["kernels", "torch"])
 def path(request: pytest.FixtureRequest, network: Model) -> LeftToRight:
     """Both ways to compute; where no build of the kernels is for this CPU, twice the same."""
-    backend = _causal(network.llama, None) if request.param == "kernels" else TorchBackend(network.llama)
+    cpu, weights = torch.device("cpu"), read_llama(network.folder, network.config)
+    plain = TorchBackend(weights.network(network.config, torch.float32, cpu))
+    backend = load_causal(network.folder, network.config, cpu) if request.param == "kernels" else plain
     return LeftToRight(backend, network.prompt, network.settings)
 
 

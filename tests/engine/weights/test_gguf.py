@@ -23,7 +23,7 @@ from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.weights.gguf_blocks import OTHERS, SIZES, TYPES, numbers
 from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.load import read_config
-from midspan.engine.weights.load_gguf import NAMES, gguf_config, load_gguf
+from midspan.engine.weights.load_gguf import NAMES, gguf_config, read_gguf
 from midspan.engine.weights.load_llama import open_llama
 from tests.engine.llama_tiny import SETTINGS, SPECIAL, marked_checkpoint
 from tests.examples import examples
@@ -124,7 +124,8 @@ def test_weights_agree_with_gguf_s_quantisation(tmp_path: Path, form: str) -> No
     # With this size rows are whole blocks.
     file = write_gguf(tmp_path, form, intermediate_size=64)
     found = GgufFile(file)
-    network = load_gguf(found, gguf_config(found), torch.float32, torch.device("cpu"))
+    config = gguf_config(found)
+    network = read_gguf(found, config).network(config, torch.float32, torch.device("cpu"))
     for name, exact in open_llama(tmp_path).named_parameters():
         values = exact.detach().numpy()
         expected = dequantize(quantize(values, Form[form]), Form[form]) if values.ndim > 1 else values

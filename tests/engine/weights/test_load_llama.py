@@ -16,7 +16,7 @@ from midspan.engine.engine import load_path
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.llama import Llama, LlamaConfig
 from midspan.engine.weights.load import read_config
-from midspan.engine.weights.load_llama import Bits, load_llama, save_llama
+from midspan.engine.weights.load_llama import Bits, read_llama, save_llama
 from midspan.engine.weights.safetensors import weight_files
 from tests.engine.llama_tiny import marked_checkpoint
 
@@ -27,7 +27,7 @@ Tensors = dict[str, torch.Tensor]
 
 def open_network(folder: Path) -> Llama:
     config = LlamaConfig.from_json(read_config(folder))
-    return load_llama(folder, config, torch.float32, torch.device("cpu"))
+    return read_llama(folder, config).network(config, torch.float32, torch.device("cpu"))
 
 
 def with_bits(folder: Path, bits: Bits) -> Path:
