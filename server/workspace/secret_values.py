@@ -18,6 +18,8 @@ PUT_IN = re.compile(r"\$?\{[^}]*\}|\$\(?\w+\)?|%(?:\(\w+\))?[a-z]|<[^>]*>|\[[A-Z
 CODE = re.compile(r"\\(?:x|u00)([0-9a-fA-F]{2})")
 ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)")
 PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+(?:/[\w.-]*)+|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){2,}|\d+(?:\.\d+)+")
+# How a wallet's words stand: of a sentence some are shorter.
+SEED_PHRASE = re.compile(r"(?:[a-z]{3,8} ){11,23}[a-z]{3,8}")
 
 
 def is_value(value: str, kind: str) -> bool:
@@ -34,6 +36,8 @@ def is_value(value: str, kind: str) -> bool:
 def is_harmless(value: str) -> bool:
     """Whether a text is a placeholder, the name of a field, a path, an address or a sentence."""
     left = PUT_IN.sub("", value).strip()
+    if SEED_PHRASE.fullmatch(left):
+        return False
     if len(ESCAPE.sub(".", left)) < 3 or len(set(left.lower())) == 1 or not any(letter.isalnum() for letter in left):
         return True
     words = [word.lower() for part in WORD.findall(left) for word in HUMP.split(part)]

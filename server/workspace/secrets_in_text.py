@@ -30,14 +30,14 @@ PRIVATE_KEY = re.compile(r"PRIVATE KEY(?: BLOCK)?-----")
 KEY_NEAR = "a private key stands near the gap, and no prompt may hold one"
 # Without one of these, in lower case, no rule of its kind can match; that is found out in a tenth of the time.
 NAME_WORDS = (
-    "pass", "pw", "psw", "secret", "token", "key", "cred", "auth", "geheim", "dsn", "conn", "jwt", "otp", "pin",
-    "salt", "senha", "clave", "parola", "hasło", "haslo", "heslo", "salasana", "jelsz", "şifre", "sifre", "mdp",
+    "pass", "pw", "psw", "mnemonic", "secret", "token", "key", "cred", "auth", "geheim", "dsn", "conn", "jwt", "otp",
+    "pin", "salt", "senha", "clave", "parola", "hasło", "haslo", "heslo", "salasana", "jelsz", "şifre", "sifre", "mdp",
     "wort", "woord", "senord", "contrase", "bearer", "seed", "nonce", "iv", "пароль", "密", "口令", "パス", "비밀",
 )  # fmt: skip
 TOLD_WORDS = (
     "://", "&", "?", ";", "authorization", "bearer", "basic", "--", " -u", " -p", "identified", "</", "fernet",
     "secretstr", "secretbytes", "secretkeyspec", "hmac", "aes", "chacha", "jwt.", "fromhex", "hexlify", "b64",
-    "a2b_", "decodestring", "from_hex", "atob", "with password", "value=",
+    "a2b_", "decodestring", "from_hex", "atob", "with password", "value=", "default",
 )  # fmt: skip
 PAIR_WORDS = ("auth", "logon", "login", "log_in", "log in", "sign", "credential", "userpwd", "account", "user")
 ISSUED_RUN = re.compile(r"[\w/+.=:-]{16}|\$\w+\$")
@@ -53,6 +53,7 @@ OPEN_END = re.compile(r"[\[({]*\s*(?:[\w.]+\()?\s*[bru]?\\?\s*(?:(?:#|//).*)?$")
 BLOCK = re.compile(r"[\w.-]*[\"']?\s*:\s*[|>][+-]?\s*$")
 LOOKUP = re.compile(r"[A-Za-z_][\w.:/-]*")
 WRAPPED = re.compile(r"(?:str|bytes|String|Secret\w*|b64decode|unhexlify|fromhex|quote\w*|encode\w*|decrypt\w*)\($")
+BARE_LINE = re.compile(r"\s*(?:export\s+|-\s+)?(?:(?P<setting>[A-Z][A-Z\d_]+=)|[\w.-]+\s*[:=]\s*)(?P<value>\S+)\s*")
 OPEN_TEXT = re.compile(r"\s*[bBfFrRuU]{0,2}(\"\"\"|'''|`)(?:(?!\1).)*$")
 CODERS = (".encode(", ".decode(", ".join(", ".split(", ".startswith(", ".endswith(")
 NO_VALUE, COMPARED = ("", "==", "===", "!=", "!==", ".equals("), ("==", "===", "!=", "!==", ".equals(")
@@ -144,7 +145,7 @@ def _says_name(line: str, small: str, language: str) -> bool:
 
 def _flags(lines: Sequence[str], language: str) -> Iterator[bool]:
     """Whether each line may hold a secret, in order."""
-    opened, mark, left = "", "", 0
+    opened, mark, left, within, braced = "", "", 0, False, False
     words = WORDS.those_in("\n".join(lines).lower())
     for line in lines:
         if mark and left:
@@ -154,13 +155,30 @@ def _flags(lines: Sequence[str], language: str) -> Iterator[bool]:
             yield True
             continue
         literal = LITERALS.match(line.lstrip()) if opened else None
+        if literal is not None and braced:
+            literal = _entry(line.lstrip(), literal)
         value = literal is not None and is_value(literal["value"], opened.rstrip(",:=>|?+({"))
+        value = value or (within and _is_setting(line))
+        within ^= bool((line.count('"""') + line.count("'''")) % 2)
         text = OPEN_TEXT.match(line) if literal is not None else None
         now, begun = _opens(line, language, words)
+        braced = line.rstrip().endswith("{") if now else braced
         mark, left = begun or ("" if text is None else text[1]), MAX_OPEN_LINES
         yield value or bool(mark) or (opened == "block" and bool(line.strip())) or _may_hold(line, language, words)
         # A value may go on over several literals; of a list only the next one is meant.
         opened = now or (opened if literal is not None and not opened.endswith(",") else "")
+
+
+def _entry(line: str, literal: re.Match[str]) -> re.Match[str]:
+    """The value of an entry whose key is the literal at its line's start; the literal itself where it is no key."""
+    value = re.compile(r"\s*(?::|=>)\s*").match(line, literal.end() + len(literal["quote"]))
+    return literal if value is None else LITERALS.match(line, value.end()) or literal
+
+
+def _is_setting(line: str) -> bool:
+    """Whether a line of a long literal sets a name of a secret, as in a file of settings that is kept in code."""
+    found = BARE_LINE.fullmatch(line)
+    return found is not None and _is_bare(line) and (found["setting"] is not None or _mixes(found["value"]))
 
 
 def _opens(line: str, language: str, words: _Words) -> tuple[str, str]:
