@@ -30,7 +30,19 @@ def refused(root: Node, begin: int, end: int, read: Callable[[int, int | None], 
         return False
     first = statements[0]
     source = read(first.start_byte - (first.start_point.column if head else 0), statements[-1].end_byte)
-    return not _compiles(head + source.decode("utf-8", "surrogatepass"))
+    # Of the statement behind them only its depth counts.
+    behind = _next(statements[-1])
+    depth = b"" if behind is None else read(behind.start_byte - behind.start_point.column, behind.start_byte)
+    following = "" if behind is None else f"\n{depth.decode()}pass"
+    return not _compiles(head + source.decode("utf-8", "surrogatepass") + following)
+
+
+def _next(statement: Node) -> Node | None:
+    """The next statement, on a line of its own."""
+    after = statement.next_named_sibling
+    while after is not None and after.type == "comment":
+        after = after.next_named_sibling
+    return after if after is not None and after.start_point.row > statement.end_point.row else None
 
 
 def _touched(parent: Node, begin: int, end: int) -> Sequence[Node]:

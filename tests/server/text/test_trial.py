@@ -47,6 +47,7 @@ REFUSED = [
     "class A:\n    ├return 1┤\n    x = 1\n",
     "class A:\n    class B:\n        @d\n        def f(self):\n            x\n\n        ├yield x┤\n        y = 1\n",
     "def f():\n    x\n    ├continue┤\n    y\n",
+    "class A:\n    def f():\n        if x:\n            y\n    ├if y:┤\n            z\n        return 1\n",
     "def f(\n    a,\n    ├a,┤\n    b=1,\n): ...\n",
     "def f(a, *, b, ├*, ┤c): ...\n",
     "f(a=1, ├a=2┤)\n",
