@@ -14,6 +14,8 @@ from tree_sitter import Node
 
 # A few milliseconds; of longer statements nothing is said.
 MAX_BYTES = 16_384
+# The time for lambdas within lambdas, which Python does not bound, grows by the square.
+MAX_LAMBDAS = 100
 # Statements of a class, at whatever depth they stand.
 IN_A_CLASS = "class _:\n"
 
@@ -30,6 +32,8 @@ def refused(root: Node, begin: int, end: int, read: Callable[[int, int | None], 
         return False
     first = statements[0]
     source = read(first.start_byte - (first.start_point.column if head else 0), statements[-1].end_byte)
+    if source.count(b"lambda") > MAX_LAMBDAS:
+        return False
     # Of the statement behind them only its depth counts.
     behind = _next(statements[-1])
     depth = b"" if behind is None else read(behind.start_byte - behind.start_point.column, behind.start_byte)

@@ -105,9 +105,10 @@ def test_what_python_refuses_is_not_shown_where_the_code_compiles(picture: str) 
         "def f():\n    x = '\\d'\n    ├y = 1┤\n",
         f"x = {'-' * 9000}1\n├return 2┤\n",
         f"def f():\n    x\n\n\n├return {'x + ' * 4200}1┤\n",
+        f"x = {'lambda: ' * 1900}1\n├return 2┤\n",
         "x = '\ud800'\n├return 1┤\n",
     ],
-    ids=["refused as it is", "a cell of a notebook", "a warning", "too deep", "too long", "half a pair"],
+    ids=["refused as it is", "a cell of a notebook", "a warning", "too deep", "too long", "lambdas", "half a pair"],
 )
 def test_where_the_compiler_has_nothing_to_say_a_text_stays(picture: str) -> None:
     tried, fill = trial(picture)
