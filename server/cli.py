@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import midspan
 from midspan.engine import working_folder_is_gone
@@ -18,6 +19,14 @@ from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+class OneLine(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,16 +59,16 @@ def state_home(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "midspan"
 
 
-def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+def parser(environment: Mapping[str, str]) -> OneLine:
     """Every command with its options."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = OneLine(add_help=False)
     common.add_argument(
         "--checkpoint", default="embedded", help="embedded, a folder, a GGUF file, or a hub name in the local cache"
     )
     common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
     common.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
-    out = argparse.ArgumentParser(prog="midspan", description="Fills the gap at the cursor.")
+    out = OneLine(prog="midspan", description="Fills the gap at the cursor.")
     out.add_argument("--version", action="version", version=midspan.__version__)
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", parents=[common], help="speak LSP over stdio")

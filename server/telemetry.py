@@ -120,7 +120,8 @@ class Telemetry:
 
     def partially_accepted(self, id: str, chars: int) -> None:
         """The user has taken the completion's first `chars` UTF-16 units, counted from its start."""
-        change = "partial_chars = max(partial_chars, ?)"
+        # Whatever a client says: no more than there is.
+        change = "partial_chars = max(partial_chars, min(?, chars))"
         self._put(_Event(write=lambda store, _: _set(store, id, change, chars)))
 
     def accepted(self, id: str) -> Future[bool]:

@@ -41,7 +41,7 @@ def reasons(session: Session, uri: str) -> list[str]:
         return [NOT_OPEN]
     if not is_on(document.language_id, engine.about.languages, settings.languages):
         return [off_because(document.language_id, engine.about.checkpoint, engine.about.languages)]
-    excluded = session.context.exclusion.reason(uri, settings.exclude)
+    excluded = session.context.withheld(document, settings.exclude)
     if excluded is not None:
         return [f"no prompt may hold this file's text: {excluded}"]
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import stat
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,19 +19,27 @@ from midspan.server.commands.explain import SHOWN_TOKENS, explain, gather
 from midspan.server.commands.loading import load_shown
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
+from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.postprocess.trim import trim
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
+from midspan.server.text.trial import Trial
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
+# A longer file takes a minute to parse before anything is seen.
+MAX_FILE_BYTES = 32 << 20
 
 
 def open_document(file: Path) -> Document:
     """Read a file as the editor would. Raises CommandError with the fix."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+            raise CommandError(f"{file}: a pipe, a socket or a device; give a plain file")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise CommandError(f"{file}: over {MAX_FILE_BYTES >> 20} MB; give a part of it as a file of its own")
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise CommandError(f"{file}: no such file; give a file that exists") from error
@@ -81,11 +90,7 @@ def fill_command(arguments: argparse.Namespace) -> int:
             fill = engine.fill(hole, budget).result()
     finally:
         engine.close()
-    kept = list[Candidate]()
-    for candidate in fill.candidates:
-        text = trim(hole, candidate.text)
-        if text is not None and text not in [one.text for one in kept]:
-            kept.append(Candidate(text=text.replace("\n", document.line_end()), confidence=candidate.confidence))
+    kept = _kept(document, (start, end), hole, fill)
     if arguments.json:
         print(json.dumps(as_json(fill, kept, engine.about)))
     elif not kept:
@@ -95,6 +100,18 @@ def fill_command(arguments: argparse.Namespace) -> int:
     else:
         print(_plain(kept))
     return 0
+
+
+def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill) -> list[Candidate]:
+    """What an editor would be offered on request, best first."""
+    confidences: dict[str, float] = {}
+    for candidate in fill.candidates if not nothing_fits(hole) else ():
+        text = trim(hole, candidate.text)
+        if text is not None:
+            confidences.setdefault(text, candidate.confidence)
+    line_end = document.line_end()
+    texts = Trial(document, *span).kept(list(confidences))
+    return [Candidate(text=text.replace("\n", line_end), confidence=confidences[text]) for text in texts]
 
 
 def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
@@ -66,8 +68,9 @@ def read(file: Path, since: datetime) -> list[Row]:
                 known = f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}"
                 raise CommandError(f"{file}: {known}; update midspan")
             wanted = f"SELECT {', '.join(Row._fields)} FROM completion WHERE ts >= ?"
-            return [Row(*row) for row in store.execute(wanted, (int(1000 * since.timestamp()),))]
-    except sqlite3.Error as error:
+            # SQLite keeps whatever it is given: a damaged or foreign row may hold anything.
+            return msgspec.convert(store.execute(wanted, (int(1000 * since.timestamp()),)).fetchall(), list[Row])
+    except (sqlite3.Error, msgspec.ValidationError) as error:
         raise CommandError(f"{file}: {error}; remove it, or give another --state-dir") from error
 
 

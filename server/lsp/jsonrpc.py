@@ -88,6 +88,8 @@ def strict_converter() -> cattrs.Converter:
     converter.register_structure_hook(Optional[Union[int, str]], _identifier_or_none)  # noqa: UP007, UP045
     converter.register_structure_hook(types.InlineCompletionTriggerKind, structure_kind)
     versioned = types.VersionedTextDocumentIdentifier
+    command = make_dict_structure_fn(types.ExecuteCommandParams, converter)
+    converter.register_structure_hook(types.ExecuteCommandParams, lambda value, of: command(_with_arguments(value), of))
     version = override(struct_hook=lambda value, _: NO_VERSION if value is None else _integer(value, int))
     converter.register_structure_hook(versioned, make_dict_structure_fn(versioned, converter, version=version))
     return converter
@@ -287,6 +289,12 @@ def _with_whole_id(data: Any) -> Any:
 def _id_of(data: Any) -> int | str | None:
     found = data.get("id") if isinstance(data, dict) else None
     return found if isinstance(found, int | str) and not isinstance(found, bool) else None
+
+
+def _with_arguments(value: Any) -> Any:
+    """Parameters of a command; no arguments are an empty list, so that one that is missing is the client's mistake."""
+    missing = isinstance(value, dict) and value.get("arguments") is None
+    return {**value, "arguments": []} if missing else value
 
 
 def _integer(value: Any, kind: type[int]) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from midspan.engine.api import Hole
+from midspan.server.postprocess.brackets import LINES_BELOW, marks, unmatched
+from midspan.server.text.languages import Language, language_of, literals_of
 
 # The least letters or digits of a line that is not expected twice in a row.
 TELLING = 2
+# Over so many lines, less one, a line may go on to be compared as a whole.
+LINES_OF_ONE = 9
 ONLY_CLOSES = re.compile(r"\W*(?:</[^<>]*>|\b(?:end|fi|done|esac|until)\b|\W)*\Z")
 CODE = re.compile(r"[\w\"'`@#]")
 # A backslash at a line's end joins it to the next one in these.
@@ -15,13 +20,45 @@ JOINS_LINES = frozenset(("python", "c", "cpp", "bash", "ruby"))
 
 
 def next_line_again(hole: Hole, text: str) -> str:
-    """Nothing, where the filled line is the next line below once more, but for a comma at its end."""
+    """Nothing, where the filled line says what the next line below says, whatever the layout of either."""
     rest, _, below = hole.suffix.partition("\n")
-    below = next((line for line in below.split("\n") if line.strip()), "")
     filled = hole.prefix[hole.prefix.rfind("\n") + 1 :] + text + rest
-    if hole.kind == "span" or "\n" in filled or len(re.findall(r"\w", below)) < TELLING or ONLY_CLOSES.match(below):
+    if hole.kind == "span" or "\n" in filled:
         return text
-    return "" if filled.rstrip(" \t,;") == below.rstrip(" \t,;") else text
+    language = language_of(hole.language)
+    said = _said(hole, filled, language)
+    return "" if any(said == _said(hole, line, language) for line in _next_lines(below, language)) else text
+
+
+def _next_lines(below: str, language: Language) -> Iterator[str]:
+    """The next line that is not blank and the one behind comments, each alone and with the lines it goes on over."""
+    lines = [line for line in below.split("\n", LINES_BELOW)[:LINES_BELOW] if line.strip()]
+    code = next((at for at, line in enumerate(lines) if not line.lstrip().startswith(language.line_comments)), 0)
+    for at in dict.fromkeys((0, code)):
+        whole = next((end for end in range(at + 1, at + LINES_OF_ONE) if _is_whole(lines[at:end], language)), at + 1)
+        for line in dict.fromkeys((*lines[at : at + 1], " ".join(map(str.rstrip, lines[at:whole])))):
+            if len(re.findall(r"\w", line)) >= TELLING and not ONLY_CLOSES.match(line):
+                yield line
+
+
+def _is_whole(lines: list[str], language: Language) -> bool:
+    return not unmatched(marks("\n".join(lines), language))[1]
+
+
+def _said(hole: Hole, line: str, language: Language) -> str:
+    """A line without its layout: comments, kinds of quotes, blanks between signs, and what ends the list around it."""
+    if hole.kind in ("string", "comment"):
+        return line.rstrip(" \t,;")
+    comments = (one for one in literals_of(language).finditer(line) if one[0].startswith(language.line_comments))
+    code = line[: next((one.start() for one in comments), len(line))] if language.line_comments else line
+    if not code.strip():
+        return line.rstrip()
+    closing = unmatched(marks(code, language))[0]
+    if closing and not re.search(r"\w", code[closing[0].at :]):
+        code = code[: closing[0].at]
+    indent = len(code) - len(code.lstrip())
+    bare = re.sub(r"\s*([^\w\s])\s*", r"\1", code[indent:].rstrip(" \t,;").replace("'", '"'))
+    return code[:indent] + re.sub(r",([)\]}])", r"\1", re.sub(r"\s+", " ", bare))
 
 
 def whole_words(hole: Hole, text: str) -> str:

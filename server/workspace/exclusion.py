@@ -30,7 +30,8 @@ SECRET_FOLDERS = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".pass
 SOURCE_NAMES = re.compile(
     r"(?:credentials?|secrets?|passwords)\.(?:pyi?|[cm]?[jt]sx?|java|go|rs|rb|php|cs|c|cpp|h|hpp|lua)"
 )
-EXCLUDED = "its name is a secret's or cannot be read, or the setting `exclude` names it"
+NAMED = "its name or a folder's is one that secrets have, or cannot be read"
+EXCLUDED = "the setting `exclude` names it"
 IGNORED = "git ignores it"
 MAX_LINKS, MAX_KNOWN = 40, 1024
 
@@ -83,7 +84,9 @@ class Exclusion:
         return self._known[key]
 
     def _reason(self, uri: str, patterns: tuple[str, ...], own: bool) -> str | None:
-        if is_excluded(uri, patterns, own=own):
+        if is_excluded(uri, own=own):
+            return NAMED
+        if is_matched(uri, patterns):
             return EXCLUDED
         path = path_of(uri)
         if path is None:
@@ -96,7 +99,9 @@ class Exclusion:
     def reason_of_path(self, path: str, patterns: tuple[str, ...], *, own: bool = False) -> str | None:
         """The same for a path by itself, whatever it leads to."""
         parts = _split(path)
-        if _is_secret(parts, own=own) or _is_matched(parts, patterns):
+        if _is_secret(parts, own=own):
+            return NAMED
+        if _is_matched(parts, patterns):
             return EXCLUDED
         return IGNORED if self.ignored(path) else None
 

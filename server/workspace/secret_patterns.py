@@ -26,7 +26,9 @@ def _bounded(words: str) -> str:
 PASSWORD = (
     r"(?i:pass_?(?:word|wd|phrase|wort|code)|contrase[nñ]a|mot[_ ]?de[_ ]?passe|kennwort|wachtwoord|l[oö]senord|пароль"
     r"|密码|密碼|口令|パスワード|비밀번호)|"
-) + _bounded("pass pwd pswd psw pw passwds senha clave parola hasło haslo salasana heslo jelszó jelszo şifre sifre mdp")
+) + _bounded(
+    "pass pwd pwds pswd psw pw passwds senha clave parola hasło haslo salasana heslo jelszó jelszo şifre sifre mdp"
+)
 # Names of a key that opens something; of `key` alone see KEY.
 OPENING_KEY = (
     r"(?i:(?:access|account|aes|api|app|application|auth|cipher|client|consumer|cr[iy]pto?(?:graphy)?|decrypt(?:ion)?"
@@ -39,7 +41,7 @@ OPENING_TOKEN = (
     r"[_-]?token)"
 )
 STRONG = (
-    rf"{PASSWORD}|{OPENING_KEY}|{OPENING_TOKEN}|(?i:secret|credential|conn(?:ection)?_?str(?:ing)?|geheimnis)|"
+    rf"{PASSWORD}|{OPENING_KEY}|{OPENING_TOKEN}|(?i:secret|credential|conn(?:ection)?_?str(?:ing)?|geheimnis|mnemonic|seed_?phrase)|"
     + _bounded("dsn")
 )
 # Names that are often about something else: the value must look like one as well.
@@ -64,6 +66,7 @@ ISSUED = re.compile(
     r"|\bkey-[0-9a-zA-Z]{32}\b|\b[0-9a-f]{32}-us\d{1,2}\b|\b\d{8,10}:[\w-]{35}\b|\b[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,}"
     r"|\beyJ[\w-]{10,}\.[\w-]{10,}|\bdo[opr]_v1_[0-9a-f]{32,}|\bshp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|\bsq0[a-z]{3}-[\w-]{20,}"
     r"|\bEAA[A-Za-z0-9]{30,}|\blin_api_\w{20,}|\bntn_\w{20,}|\bdapi[0-9a-f]{32}|\bdp\.(?:pt|st|ct)\.\w{20,}"
+    r"|\bdckr_[a-z]{2,4}_[\w-]{20,}|(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}"
     r"|\bNRAK-\w{20,}|\bPMAK-[\w-]{20,}|\b\w{14}\.atlasv1\.[\w-]{20,}|\bhv[bsr]\.[\w-]{20,}|\bAGE-SECRET-KEY-1\w{20,}"
     r"|\$(?:1|2[abxy]|5|6|y|7|argon2\w*|scrypt|pbkdf2\w*)\$[\w./$=,+-]{20,}"  # how passwords are stored
 )
@@ -85,6 +88,8 @@ TOLD = tuple(
         r"<(?i:[\w:.-]*(?:password|passwd|pwd|secret|token|apikey))>\s*(?P<value>[^<>{}$\s][^<>{}$]{2,})</",
         r"\b(?:Fernet|SecretStr|SecretBytes|SecretString|SecretKeySpec|hmac\.new|AES\.new|AESGCM|ChaCha20Poly1305)\(\s*"
         r"[bru]{0,2}[\"'](?P<value>[^\"']{4,})",
+        r"[\"']-{0,2}(?i:[\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key))[\"'].*?\bdefault\s*=\s*"
+        r"[bru]{0,2}[\"'](?P<value>[^\"']{3,})",
         r"\bjwt\.(?:encode|decode|sign|verify)\([^\"']*,\s*[bru]{0,2}[\"'](?P<value>[^\"']{4,})",
         r"(?:fromhex|unhexlify|b64decode|a2b_hex|a2b_base64|DecodeString|from_hex|atob)\(\s*b?[\"'](?P<value>[\w+/=]{16,})",
     )

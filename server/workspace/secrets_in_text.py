@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from midspan.engine.api import Hole
@@ -17,9 +14,7 @@ from midspan.server.workspace.secret_patterns import (
     BARE_LANGUAGES,
     COMMENT,
     CONNECTION,
-    HARMLESS,
     ISSUED,
-    LITERAL,
     NAME,
     PAIR,
     SENTENCE,
@@ -28,32 +23,24 @@ from midspan.server.workspace.secret_patterns import (
     WEBHOOK,
     WORDS_BEHIND_IS,
 )
+from midspan.server.workspace.secret_values import LITERALS, has_random, is_binary, is_harmless, is_value
 
 # How the first and the last line of a key end; a text with a part of one has either, or is all within it.
 PRIVATE_KEY = re.compile(r"PRIVATE KEY(?: BLOCK)?-----")
 KEY_NEAR = "a private key stands near the gap, and no prompt may hold one"
 # Without one of these, in lower case, no rule of its kind can match; that is found out in a tenth of the time.
 NAME_WORDS = (
-    "pass", "pw", "psw", "secret", "token", "key", "cred", "auth", "geheim", "dsn", "conn", "jwt", "otp", "pin",
-    "salt", "senha", "clave", "parola", "hasło", "haslo", "heslo", "salasana", "jelsz", "şifre", "sifre", "mdp",
+    "pass", "pw", "psw", "mnemonic", "secret", "token", "key", "cred", "auth", "geheim", "dsn", "conn", "jwt", "otp",
+    "pin", "salt", "senha", "clave", "parola", "hasło", "haslo", "heslo", "salasana", "jelsz", "şifre", "sifre", "mdp",
     "wort", "woord", "senord", "contrase", "bearer", "seed", "nonce", "iv", "пароль", "密", "口令", "パス", "비밀",
 )  # fmt: skip
 TOLD_WORDS = (
     "://", "&", "?", ";", "authorization", "bearer", "basic", "--", " -u", " -p", "identified", "</", "fernet",
     "secretstr", "secretbytes", "secretkeyspec", "hmac", "aes", "chacha", "jwt.", "fromhex", "hexlify", "b64",
-    "a2b_", "decodestring", "from_hex", "atob", "with password", "value=",
+    "a2b_", "decodestring", "from_hex", "atob", "with password", "value=", "default",
 )  # fmt: skip
 PAIR_WORDS = ("auth", "logon", "login", "log_in", "log in", "sign", "credential", "userpwd", "account", "user")
 ISSUED_RUN = re.compile(r"[\w/+.=:-]{16}|\$\w+\$")
-LITERALS = re.compile(LITERAL)
-RUN = re.compile(r"[\w+/=-]{20,}", re.ASCII)
-UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-WORD = re.compile(r"[^\W\d_]+")
-HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-PUT_IN = re.compile(r"\$?\{[^}]*\}|\$\(?\w+\)?|%(?:\(\w+\))?[a-z]|<[^>]*>|\[[A-Z_]+\]")
-CODE = re.compile(r"\\(?:x|u00)([0-9a-fA-F]{2})")
-ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)")
-PATH = re.compile(r"(?:~|\.{0,2})/[\w.-]+(?:/[\w.-]*)+|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){2,}|\d+(?:\.\d+)+")
 # Between a name and its value: an assignment with or without a type, an entry, what comes after a quoted name.
 TAIL = re.compile(
     r"\w*(?P<closing>[\"'`]?)\s*[\])]{0,2}\s*"
@@ -66,6 +53,7 @@ OPEN_END = re.compile(r"[\[({]*\s*(?:[\w.]+\()?\s*[bru]?\\?\s*(?:(?:#|//).*)?$")
 BLOCK = re.compile(r"[\w.-]*[\"']?\s*:\s*[|>][+-]?\s*$")
 LOOKUP = re.compile(r"[A-Za-z_][\w.:/-]*")
 WRAPPED = re.compile(r"(?:str|bytes|String|Secret\w*|b64decode|unhexlify|fromhex|quote\w*|encode\w*|decrypt\w*)\($")
+BARE_LINE = re.compile(r"\s*(?:export\s+|-\s+)?(?:(?P<setting>[A-Z][A-Z\d_]+=)|[\w.-]+\s*[:=]\s*)(?P<value>\S+)\s*")
 OPEN_TEXT = re.compile(r"\s*[bBfFrRuU]{0,2}(\"\"\"|'''|`)(?:(?!\1).)*$")
 CODERS = (".encode(", ".decode(", ".join(", ".split(", ".startswith(", ".endswith(")
 NO_VALUE, COMPARED = ("", "==", "===", "!=", "!==", ".equals("), ("==", "===", "!=", "!==", ".equals(")
@@ -134,9 +122,9 @@ def _may_hold(line: str, language: str, words: _Words) -> bool:
         return True
     if _has(small, words.pairs) and (_is_pair(line) or _is_account(line)):
         return True
-    if ISSUED_RUN.search(line) is not None and (ISSUED.search(line) is not None or _has_random(line)):
+    if ISSUED_RUN.search(line) is not None and (ISSUED.search(line) is not None or has_random(line)):
         return True
-    if line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line)):
+    if line.count("\\x") >= 6 and any(is_binary(found["value"], 16) for found in LITERALS.finditer(line)):
         return True
     return has_drawn_literal(line)
 
@@ -157,7 +145,7 @@ def _says_name(line: str, small: str, language: str) -> bool:
 
 def _flags(lines: Sequence[str], language: str) -> Iterator[bool]:
     """Whether each line may hold a secret, in order."""
-    opened, mark, left = "", "", 0
+    opened, mark, left, within, braced = "", "", 0, False, False
     words = WORDS.those_in("\n".join(lines).lower())
     for line in lines:
         if mark and left:
@@ -167,13 +155,30 @@ def _flags(lines: Sequence[str], language: str) -> Iterator[bool]:
             yield True
             continue
         literal = LITERALS.match(line.lstrip()) if opened else None
-        value = literal is not None and _is_value(literal["value"], opened.rstrip(",:=>|?+({"))
+        if literal is not None and braced:
+            literal = _entry(line.lstrip(), literal)
+        value = literal is not None and is_value(literal["value"], opened.rstrip(",:=>|?+({"))
+        value = value or (within and _is_setting(line))
+        within ^= bool((line.count('"""') + line.count("'''")) % 2)
         text = OPEN_TEXT.match(line) if literal is not None else None
         now, begun = _opens(line, language, words)
+        braced = line.rstrip().endswith("{") if now else braced
         mark, left = begun or ("" if text is None else text[1]), MAX_OPEN_LINES
         yield value or bool(mark) or (opened == "block" and bool(line.strip())) or _may_hold(line, language, words)
         # A value may go on over several literals; of a list only the next one is meant.
         opened = now or (opened if literal is not None and not opened.endswith(",") else "")
+
+
+def _entry(line: str, literal: re.Match[str]) -> re.Match[str]:
+    """The value of an entry whose key is the literal at its line's start; the literal itself where it is no key."""
+    value = re.compile(r"\s*(?::|=>)\s*").match(line, literal.end() + len(literal["quote"]))
+    return literal if value is None else LITERALS.match(line, value.end()) or literal
+
+
+def _is_setting(line: str) -> bool:
+    """Whether a line of a long literal sets a name of a secret, as in a file of settings that is kept in code."""
+    found = BARE_LINE.fullmatch(line)
+    return found is not None and _is_bare(line) and (found["setting"] is not None or _mixes(found["value"]))
 
 
 def _opens(line: str, language: str, words: _Words) -> tuple[str, str]:
@@ -205,7 +210,7 @@ def _names_value(line: str, name: re.Match[str]) -> bool:
     how, at = tail["how"], tail.end()
     if how in (*COMPARED, "("):
         direct = LITERALS.match(line, at)
-        return kind == "password" and direct is not None and _is_value(direct["value"], kind)
+        return kind == "password" and direct is not None and is_value(direct["value"], kind)
     if how in ("", ",", "{"):
         direct = LITERALS.match(line, at)
         beside = tail["closing"] or "assert" in line[: name.start()].lower()
@@ -216,9 +221,9 @@ def _names_value(line: str, name: re.Match[str]) -> bool:
             return False  # English, and Markdown
         value = direct["value"]
         is_name = how == "," and NAME.search(value) is not None and not any(letter.isdigit() for letter in value)
-        return at > name.end() and kind in ("password", "strong") and not is_name and _is_value(value, kind)
+        return at > name.end() and kind in ("password", "strong") and not is_name and is_value(value, kind)
     through = TARGETS.match(line) is not None
-    return any(_is_value(value, kind) for value in _values(line, at, through=through))
+    return any(is_value(value, kind) for value in _values(line, at, through=through))
 
 
 def _is_quoted(line: str, name: re.Match[str], tail: re.Match[str]) -> bool:
@@ -252,36 +257,11 @@ def _is_lookup(value: str) -> bool:
     return not any(letter.isdigit() for letter in value) or NAME.search(value) is not None
 
 
-def _is_value(value: str, kind: str) -> bool:
-    """Whether a literal that a name of this kind is set to is a secret, and no placeholder."""
-    if _is_random(value) or _is_binary(value, 8 if kind == "key" else 2):
-        return True
-    if kind == "key" or _is_harmless(value):
-        return False
-    if kind == "weak":
-        return len(value) >= 8 and " " not in value and any(letter.isdigit() for letter in value)
-    return True
-
-
-def _is_harmless(value: str) -> bool:
-    """Whether a text is a placeholder, the name of a field, a path, an address or a sentence."""
-    left = PUT_IN.sub("", value).strip()
-    if len(ESCAPE.sub(".", left)) < 3 or len(set(left.lower())) == 1 or not any(letter.isalnum() for letter in left):
-        return True
-    words = [word.lower() for part in WORD.findall(left) for word in HUMP.split(part)]
-    has_digit = any(letter.isdigit() for letter in left)
-    if not has_digit and all(word in HARMLESS for word in words):
-        return True
-    if len(left.split()) >= 3 and (left[-1] in ".:?!," or left != value.strip() or HARMLESS.intersection(words)):
-        return True
-    return "://" in left or PATH.fullmatch(left) is not None
-
-
 def _is_told(line: str) -> bool:
     """Whether an address, a header, an option or a call holds a value that is one."""
     for pattern in TOLD:
         for found in pattern.finditer(line):
-            if not _is_harmless(next(filter(None, found.groupdict().values()), "")):
+            if not is_harmless(next(filter(None, found.groupdict().values()), "")):
                 return True
     return any(_is_hook(found[0]) for found in WEBHOOK.finditer(line))
 
@@ -290,7 +270,7 @@ def _is_connection(line: str) -> bool:
     """Whether a literal holds a connection string with a password."""
     for found in CONNECTION.finditer(line) if "=" in line else ():
         before = line[: found.start()]
-        if any(before.count(mark) % 2 for mark in "\"'`") and not _is_harmless(found["value"]):
+        if any(before.count(mark) % 2 for mark in "\"'`") and not is_harmless(found["value"]):
             return True
     return False
 
@@ -298,7 +278,7 @@ def _is_connection(line: str) -> bool:
 def _is_pair(line: str) -> bool:
     """Whether a name and a password stand side by side where somebody logs in."""
     pair = PAIR.search(line)
-    return pair is not None and " " not in pair["value"].strip() and not _is_harmless(pair["value"])
+    return pair is not None and " " not in pair["value"].strip() and not is_harmless(pair["value"])
 
 
 def _is_hook(address: str) -> bool:
@@ -315,7 +295,7 @@ def _is_written(line: str, small: str) -> bool:
     comment = COMMENT.search(line)
     for found in SENTENCE.finditer(line, 0 if comment is None else comment.end()):
         value = found["value"].rstrip(".,;:)!?")
-        if not value or _is_harmless(value):
+        if not value or is_harmless(value):
             continue
         within = found["how"][0].isalpha() or any(line.count(mark, 0, found.start()) % 2 for mark in "\"'`")
         if (comment is None and not (within and _mixes(value))) or (found["other"] and not found["quote"]):
@@ -345,51 +325,6 @@ def _is_bare(line: str) -> bool:
         found = UNQUOTED.match(line, name.end())
         if found is None or name.lastgroup == "key" or ABOUT.match(line, name.end()):
             continue
-        if _is_value(found["value"], str(name.lastgroup)):
+        if is_value(found["value"], str(name.lastgroup)):
             return True
     return False
-
-
-def _has_random(line: str) -> bool:
-    """Whether a literal holds something that looks drawn at random."""
-    first = min((at for at in map(line.find, "\"'`") if at >= 0), default=-1)
-    if first < 0:
-        return False
-    if line.count("\\x") >= 6 and any(_is_binary(found["value"], 16) for found in LITERALS.finditer(line)):
-        return True
-    return any(_is_random(run[0]) for run in RUN.finditer(line, first))
-
-
-def _is_binary(value: str, least: int) -> bool:
-    """Whether a literal stands for at least so many bytes, many of them escaped."""
-    codes = [int(code, 16) for code in CODE.findall(value)]
-    escapes = len(codes)
-    if 2 * sum(after - code in (0, 1) for code, after in pairwise(codes)) > escapes:
-        return False  # an alphabet, or padding
-    return escapes >= 2 and escapes * 4 >= len(ESCAPE.sub(".", value)) >= least
-
-
-def _is_random(text: str) -> bool:
-    """Whether a text of 20 characters and more has a part that looks drawn at random: figures among letters."""
-    if len(text) < 20 or " " in text:
-        return False
-    if UUID.search(text) is not None:
-        return True
-    part = max(re.split(r"[^A-Za-z0-9]+", text), key=len)
-    digits = sum(letter.isdigit() for letter in part)
-    if len(part) < 16 or digits < 2 or digits == len(part):
-        return False
-    counts = Counter(part)
-    entropy = -sum(count / len(part) * math.log2(count / len(part)) for count in counts.values())
-    if re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", part):
-        return entropy >= 2.8 and not _is_in_order(part)
-    kinds = [letter.isdigit() + 2 * letter.isupper() for letter in part]
-    changes = sum(one != other for one, other in pairwise(kinds))
-    figures = sum((one == 1) != (other == 1) for one, other in pairwise(kinds))
-    return entropy >= 3 and figures >= 3 and changes >= 0.3 * len(part) and not _is_in_order(part)
-
-
-def _is_in_order(part: str) -> bool:
-    """Whether most characters follow the one before: an alphabet."""
-    steps = sum(ord(other) - ord(one) == 1 for one, other in pairwise(part))
-    return steps * 2 > len(part)

@@ -95,6 +95,14 @@ def test_shown_partly_accepted_and_accepted_change_their_row_only(tmp_path: Path
     assert (second["shown"], second["partial_chars"], second["accepted_ts"]) == (0, 0, None)
 
 
+def test_no_more_is_accepted_than_there_is_whatever_a_client_says(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer())
+        store.partially_accepted("a1", 2**31)
+    [row] = rows(tmp_path)
+    assert row["partial_chars"] == row["chars"]
+
+
 def test_the_first_acceptance_sets_the_time(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer())

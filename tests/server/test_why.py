@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from midspan.engine.api import Candidate, Fill, Latency
@@ -54,6 +55,15 @@ async def test_reasons_that_concern_the_whole_file_come_first(tmp_path: Path) ->
         assert unknown.startswith("midspan does not follow this file")
 
 
+async def test_a_module_named_like_secrets_is_explained_as_it_is_answered(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("x = \n", uri := "file:///project/secrets.py")
+        assert await client.execute("midspan.why", uri) == [NOT_YET]
+        client.open("password = 'swordfish'\nx = \n", uri)
+        [said] = await client.execute("midspan.why", uri)
+        assert said.startswith("no prompt may hold this file's text: its name")
+
+
 async def test_the_languages_that_are_on_follow_the_settings(tmp_path: Path) -> None:
     async with session(tmp_path, languages={"go": True, "tsx": True}) as client:
         asked = ["python", "go", "rust", "typescriptreact"]
@@ -63,8 +73,11 @@ async def test_the_languages_that_are_on_follow_the_settings(tmp_path: Path) -> 
 @pytest.mark.parametrize("command", ["midspan.why", "midspan.languagesOn"])
 async def test_a_command_without_its_argument_is_refused(tmp_path: Path, command: str) -> None:
     async with session(tmp_path) as client:
-        with pytest.raises(JsonRpcException):
-            await client.execute(command)
+        for arguments in ((), None):
+            params = types.ExecuteCommandParams(command, arguments)
+            with pytest.raises(JsonRpcException, match="Expected 1 arguments, got 0") as refused:
+                await client.workspace_execute_command_async(params)
+            assert refused.value.code == -32602
 
 
 def test_a_fill_that_was_too_slow_names_the_setting() -> None:

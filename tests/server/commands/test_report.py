@@ -137,6 +137,17 @@ def newer(file: Path) -> None:
         store.execute("PRAGMA user_version = 99")
 
 
+@pytest.mark.parametrize("change", ["chars = 'many'", "language = x'ff00'", "confidence = 'high'"])
+def test_a_damaged_row_is_reported_with_one_line(capsys: pytest.CaptureFixture[str], state: Path, change: str) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows, rows:
+        rows.execute(f"UPDATE completion SET {change} WHERE id = 'a'")
+    assert main(["report", "--state-dir", str(state)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "remove it, or give another --state-dir" in err
+
+
 def test_a_page_that_cannot_be_written_is_reported_with_one_line(
     capsys: pytest.CaptureFixture[str], state: Path
 ) -> None:

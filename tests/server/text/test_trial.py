@@ -41,6 +41,29 @@ BROKEN = [
     "x = 1 + \\├\\┤\n    2\n",
 ]
 
+# What the grammar lets pass, and Python refuses.
+REFUSED = [
+    "def f():\n    x\n\n\n├return 1┤\n\n\ny = 1\n",
+    "class A:\n    ├return 1┤\n    x = 1\n",
+    "class A:\n    class B:\n        @d\n        def f(self):\n            x\n\n        ├yield x┤\n        y = 1\n",
+    "def f():\n    x\n    ├continue┤\n    y\n",
+    "class A:\n    def f():\n        if x:\n            y\n    ├if y:┤\n            z\n        return 1\n",
+    "def f(\n    a,\n    ├a,┤\n    b=1,\n): ...\n",
+    "def f(a, *, b, ├*, ┤c): ...\n",
+    "f(a=1, ├a=2┤)\n",
+    "x = 1\n├x += y = 1┤\n",
+    "x = 1\n├x := 1┤\n",
+    "x = 1\n├del f()┤\n",
+    "x = 1\n├y = 0777┤\n",
+    "x = 1\n├f(a for a in b, 1)┤\n",
+    "s = b'├é┤'\n",
+    "s = ├bf┤'x'\n",
+    "s = f'{x├!z┤}'\n",
+    "x = (\n    'a'\n    ├b'c'┤\n    'd'\n)\n",
+    "x = 1\n├from . import a.b┤\n",
+    "x = {1, ├**y┤}\n",
+]
+
 
 def trial(picture: str, language: str = "python") -> tuple[Trial, str]:
     before, fill, after = cut(picture)
@@ -58,6 +81,51 @@ def test_texts_that_break_code_that_parses(picture: str) -> None:
     tried, fill = trial(picture)
     assert tried.parsed
     assert tried.breaks(fill)
+
+
+@pytest.mark.parametrize("picture", WHOLE)
+def test_what_python_takes_is_not_refused(picture: str) -> None:
+    tried, fill = trial(picture)
+    assert not tried.is_refused(fill)
+    assert tried.kept([fill]) == [fill]
+
+
+@pytest.mark.parametrize("picture", REFUSED)
+def test_what_python_refuses_is_not_shown_where_the_code_compiles(picture: str) -> None:
+    tried, fill = trial(picture)
+    assert tried.compiled
+    assert tried.kept([fill]) == []
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "def f():\n    x\n\n\n├return 1┤\nreturn 2\n",
+        "async def f():\n    x\n\n\n├await g()┤\n",
+        "def f():\n    x = '\\d'\n    ├y = 1┤\n",
+        f"x = {'-' * 9000}1\n├return 2┤\n",
+        f"def f():\n    x\n\n\n├return {'x + ' * 4200}1┤\n",
+        f"x = {'lambda: ' * 1900}1\n├return 2┤\n",
+        "x = '\ud800'\n├return 1┤\n",
+    ],
+    ids=["refused as it is", "a cell of a notebook", "a warning", "too deep", "too long", "lambdas", "half a pair"],
+)
+def test_where_the_compiler_has_nothing_to_say_a_text_stays(picture: str) -> None:
+    tried, fill = trial(picture)
+    assert tried.kept([fill]) == [fill]
+
+
+def test_of_texts_for_code_that_does_not_compile_those_that_do_come_alone() -> None:
+    tried, _ = trial("def f(a, a├┤): ...\n")
+    assert not tried.compiled
+    assert tried.kept(["", "b"]) == ["b"]
+    assert tried.kept(["", ", a"]) == ["", ", a"]
+
+
+def test_the_rest_of_a_class_does_not_matter() -> None:
+    tried, _ = trial("class A:\n    def f(self, a, a): ...\n\n    def g(self):\n        x\n        ├┤\n        y\n")
+    assert tried.compiled
+    assert tried.kept(["z", "continue"]) == ["z"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from midspan.engine.api import Hole
 from midspan.server.text.documents import Documents
 from midspan.server.text.uris import key_of, key_of_path, path_of, path_of_key
-from midspan.server.workspace.exclusion import EXCLUDED, IGNORED, Exclusion, leads_to
+from midspan.server.workspace.exclusion import EXCLUDED, IGNORED, NAMED, Exclusion, leads_to
 from tests.server.gaps import read_workspace, write_files
 from tests.server.raw_client import complete, connected
 
@@ -41,7 +41,7 @@ def test_the_rules_hold_in_every_scheme(project: Path, scheme: str) -> None:
 
     ignored = ("private/nb.ipynb", "private/new.ipynb", "secret/new.py", "private/x.py")
     assert [reason(name) for name in ignored] == [IGNORED] * len(ignored)
-    assert [reason(name) for name in (".env", "out/notes.py", "id_rsa")] == [EXCLUDED] * 3
+    assert [reason(name) for name in (".env", "out/notes.py", "id_rsa")] == [NAMED, EXCLUDED, NAMED]
     assert [reason(name) for name in ("seen.py", "new.py")] == [None] * 2
 
 
@@ -69,11 +69,11 @@ def test_without_a_repository_rules_apply_from_the_open_folder_on(tmp_path: Path
     ("link", "target", "opened", "kept_out"),
     [
         ("link.py", "secret/real.py", "link.py", IGNORED),
-        ("link.py", ".env", "link.py", EXCLUDED),
+        ("link.py", ".env", "link.py", NAMED),
         ("link.py", "seen.py", "link.py", None),
         ("folder", "secret", "folder/real.py", IGNORED),
         ("secret/alias.py", "../seen.py", "secret/alias.py", IGNORED),
-        ("link.py", "/nowhere/id_rsa", "link.py", EXCLUDED),
+        ("link.py", "/nowhere/id_rsa", "link.py", NAMED),
         ("loop", "loop", "loop/x.py", None),
     ],
 )

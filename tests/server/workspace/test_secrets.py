@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.workspace.exclusion import EXCLUDED, IGNORED, is_excluded
+from midspan.server.workspace.exclusion import EXCLUDED, IGNORED, NAMED, is_excluded
 from tests.server.gaps import write_files
 from tests.server.raw_client import call, change, complete, connected
 from tests.server.scripted import TEXT
@@ -171,7 +171,7 @@ def test_the_reason_for_no_suggestions_is_logged_once_without_names(tmp_path: Pa
             assert client.ask(complete(id + 1, 0, 4, uri=file)) is None
         assert client.leave() == 0
         log = client.stderr
-    assert [log.count(reason) for reason in (IGNORED, EXCLUDED)] == [1, 1]
+    assert [log.count(reason) for reason in (IGNORED, EXCLUDED, NAMED)] == [1, 1, 1]
     assert not [word for word in ("planted", "made", "private", ".env") if word in log]
 
 

@@ -48,6 +48,10 @@ senha = "swordfish"
 mot_de_passe = 'swordfish'
 kennwort = "swordfish"
 пароль = "swordfish"
+parser.add_argument("--password", default="swordfish")
+parser.add_argument('--api-key', help="which key to use", default='swordfish')
+mnemonic = "abandon ability able about above absent absorb abstract absurd abuse access accident"
+pwds = {"a": "swordfish"}
 password = "hunter"
 DB_PASSWORD: str = 'a b'
 config["api_key"] = "abc"
@@ -148,6 +152,8 @@ ISSUED = [
     f'stripe = "sk_live_{"planted2" * 3}"',
     f'x = "eyJhbGciOiJIUzI1NiJ9.{"eyJzdWIiOiIx" * 2}"',
     f"# glpat-{'planted-' * 4}",
+    f"x = 'dckr_pat_{'planted' * 4}'",
+    f"x = 'abc8Q~{'planted' * 5}'",
     f'google("AIza{"planted" * 5}")',
 ]
 SHOWN = r"""
@@ -165,6 +171,9 @@ api_key = os.getenv("API_KEY")
 f"postgres://{user}:{password}@{host}"
 "postgres://user:password@host"
 parser.add_argument("--password", help="the password to use")
+parser.add_argument("--password", default="")
+parser.add_argument("--token", help="the token to use", default="none")
+token = "we ask for the name of the user and then for the word of the house"
 PASSWORD_FIELD = "password"
 password_label = "Enter your password"
 "password": forms.CharField(label="Password")
@@ -272,6 +281,23 @@ PICTURES = {
       -     "swordfish",
             "plain",
         )
+    """,
+    "entries": """
+        API_KEYS = {
+      -     "prod": "swordfish",
+            "dev": "changeme",
+      -     "test": "catfish77",
+        }
+        x = "plain"
+    """,
+    "settings in a literal": """
+        ENVIRONMENT = '''
+      - DB_PASSWORD=swordfish
+        DB_HOST=somewhere7
+      -   password: swordfish7
+          password: as told
+        '''
+        DB_PASSWORD=swordfish7
     """,
     "a long literal": """
       - PRIVATE_KEY = '''
