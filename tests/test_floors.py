@@ -148,10 +148,7 @@ def circles(imports: dict[str, set[str]]) -> list[set[str]]:
 
 def test_no_modules_import_each_other() -> None:
     modules = {module_of(path) for path in SOURCES}
-    imports = {
-        module_of(path): imported_modules(tree_of(path), modules) - {module_of(path)}
-        for path in SOURCES
-    }
+    imports = {module_of(path): imported_modules(tree_of(path), modules) - {module_of(path)} for path in SOURCES}
     assert circles(imports) == []
 
 
