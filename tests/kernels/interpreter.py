@@ -6,8 +6,8 @@ carries; both are replaced. It also does again, for every operation or call, wha
 - It patches triton.language for every launch and every call of a device function. Here it is patched once.
 - It makes a type, and a tuple of a tensor's shape, for every result, and broadcasts operands of one shape. Here each is
   made once for each element and shape, and such operands are left as they are.
-- It computes every sum of integers once more to see whether it overflowed, and then does not look, as it is not in debug
-  mode. Here it does not compute that.
+- It computes every sum of integers again to see whether it overflowed, and does not look, as it is not in debug mode.
+  Here it does not compute that.
 """
 
 from __future__ import annotations

@@ -66,9 +66,11 @@ def test_a_gap_is_filled_and_more_is_told(
     assert code == 0, capsys.readouterr().err
 
 
-def test_doctor_needs_no_fix(tmp_path: Path) -> None:
-    found = ran(tmp_path, *MODULE, "doctor", "--state-dir", str(tmp_path / "state"))
-    assert (found.returncode, found.stdout.splitlines()[-1]) == (0, "all is well"), found.stdout + found.stderr
+@pytest.mark.usefixtures("in_gone")
+def test_doctor_needs_no_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--state-dir", str(tmp_path / "state")])
+    said = capsys.readouterr()
+    assert (code, said.out.splitlines()[-1]) == (0, "all is well"), said.out + said.err
 
 
 def test_the_demo_runs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The released checkpoint's layouts on a stand-in: `fill`, `doctor` and `bench quality`, in processes of their own too."""
+"""The released layouts on a stand-in: `fill`, `doctor` and `bench quality`, in a process of its own too."""
 
 from __future__ import annotations
 
