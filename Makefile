@@ -16,8 +16,9 @@ test: $(VENV)/stamp-development
 	-@tests/editors/fetch_nvim.sh
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
-# Two processes with a thread each, a file's tests all in one of them, as they share what takes long to make.
-WORKERS := --numprocesses 2 --dist loadfile
+# Two processes with a thread each, a file's tests all in one of them, as they share what takes long to make. Files come in
+# the order of their names: the longest are not among the last, as they are in an order by the number of tests.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Kernels compiled for every kind of GPU, without one.
 targets: $(VENV)/stamp-development

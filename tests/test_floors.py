@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -50,6 +51,11 @@ def imported_packages(tree: ast.Module) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
@@ -67,7 +73,7 @@ def test_a_floor_uses_its_own_third_parties_only(path: Path) -> None:
     for prefix, extra in THIRD_PARTY_BY_FILE.items():
         if name.startswith(prefix):
             allowed |= extra
-    assert imported_packages(ast.parse(path.read_text(encoding="utf-8"))) <= allowed
+    assert imported_packages(tree_of(path)) <= allowed
 
 
 @pytest.mark.parametrize("path", CODE, ids=identify)
@@ -78,7 +84,7 @@ def test_files_stay_short(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in CODE if path.suffix == ".py"], ids=identify)
 def test_functions_stay_short(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     lines = {f.name: (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions(tree)}
     assert {name: count for name, count in lines.items() if count > 40} == {}
 
@@ -96,7 +102,7 @@ def holds_kernels(tree: ast.Module) -> bool:
 
 
 def test_functions_take_few_parameters() -> None:
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    trees = {path: tree_of(path) for path in SOURCES}
     wide = {
         f"{identify(path)} {function.name}"
         for path, tree in trees.items()
@@ -142,10 +148,7 @@ def circles(imports: dict[str, set[str]]) -> list[set[str]]:
 
 def test_no_modules_import_each_other() -> None:
     modules = {module_of(path) for path in SOURCES}
-    imports = {
-        module_of(path): imported_modules(ast.parse(path.read_text(encoding="utf-8")), modules) - {module_of(path)}
-        for path in SOURCES
-    }
+    imports = {module_of(path): imported_modules(tree_of(path), modules) - {module_of(path)} for path in SOURCES}
     assert circles(imports) == []
 
 
@@ -158,14 +161,14 @@ def test_import_circles_of_any_length_are_found() -> None:
 def test_the_rest_of_the_engine_imports_no_single_backend(path: Path) -> None:
     if identify(path).startswith("engine/backends/"):
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name for name in named if name.startswith(BACKENDS)} <= KNOWN_BACKENDS
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
 def test_classes_are_named_for_their_subject(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     assert [name for name in classes if name.endswith(WEAK_NAMES)] == []
 

@@ -32,16 +32,27 @@ OPS = {
 }
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+# The script with the interpreter as the kernels' tests have it, which is faster; it chooses and imports that itself.
+TINY = """
+import sys
+sys.path.insert(0, "benchmarks")
+import gpu
+from tests.kernels import interpreter
+interpreter.fix()
+sys.exit(gpu.main(sys.argv[1:]))
+"""
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], env=env, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.timeout(600)
 def test_the_script_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
     """Every phase and every form of the weights; transformers computes the same logits from the same weights."""
     out = tmp_path / "gpu.jsonl"
-    done = run("--tiny", "--out", str(out))
+    done = run("-c", TINY, "--tiny", "--out", str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row for row in rows if "skipped" in row or "error" in row] == []
@@ -145,7 +156,7 @@ def test_a_replay_that_differs_from_its_launches_is_an_error(script: ModuleType)
 def test_without_a_gpu_script_and_bench_kernels_fail_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run("--out", str(tmp_path / "none.jsonl"))
+    done = run(str(SCRIPT), "--out", str(tmp_path / "none.jsonl"))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "torch sees no GPU here" in done.stderr
     assert main(["bench", "kernels", "--device", "cpu", "--json"]) == 1

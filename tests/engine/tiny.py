@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -147,10 +149,15 @@ def rewrite_settings(folder: Path, **changes: Any) -> None:
     write_settings(folder, **grouped(**changes))
 
 
+@functools.cache
+def _tokenizer() -> str:
+    """A tokenizer's file; it takes longer to train than to write."""
+    return train([SOURCE] * 3, vocab_size=400).to_str(pretty=True)
+
+
 def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
     """A random network with its tokenizer saved under `folder`; `changes` go to the settings."""
-    tokenizer = train([SOURCE] * 3, vocab_size=400)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(_tokenizer())
     chosen = settings(**changes)
     prompt = Prompt(
         folder / "tokenizer.json",
@@ -164,9 +171,19 @@ def tiny_infiller(folder: Path, **changes: Any) -> Infiller:
 
 def tiny_checkpoint(folder: Path, **network: Any) -> Path:
     """A whole checkpoint folder of a random network, as `--checkpoint` takes it; `network` changes its config."""
-    infiller = tiny_infiller(folder)
-    config = config_json(infiller.prompt.vocab_size, **network)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "midspan.json").write_text(json.dumps(asdict(infiller.settings)))
-    save_weights(random_model(config), folder, int8=False)
+    for name, content in _files(json.dumps(network)).items():
+        (folder / name).write_bytes(content)
     return folder
+
+
+@functools.cache
+def _files(network: str) -> dict[str, bytes]:
+    """The files of such a folder by name: made once for each `network`, which is JSON."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        infiller = tiny_infiller(folder)
+        config = config_json(infiller.prompt.vocab_size, **json.loads(network))
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "midspan.json").write_text(json.dumps(asdict(infiller.settings)))
+        save_weights(random_model(config), folder, int8=False)
+        return {file.name: file.read_bytes() for file in folder.iterdir()}

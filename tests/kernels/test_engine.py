@@ -44,10 +44,11 @@ def fused(model: DiffusionGemma, config: dict[str, object]) -> TritonBackend:
     return TritonBackend(out)
 
 
-def pair(folder: Path, **changes: object) -> tuple[Infiller, Infiller]:
-    """One random float32 checkpoint on plain torch and on the kernels."""
+def pair(folder: Path, *, layers: int = 2, **changes: object) -> tuple[Infiller, Infiller]:
+    """One random float32 checkpoint on plain torch and on the kernels; with one layer it has full attention."""
     made = tiny_infiller(folder, steps=3, **changes)
-    config = config_json(made.prompt.vocab_size, **HEADS)
+    kinds = ("sliding_attention", "full_attention")[-layers:]
+    config = config_json(made.prompt.vocab_size, **HEADS, num_hidden_layers=layers, layer_types=[*kinds])
     model = random_model(config).to(DEVICE)
     kernels = fused(model, config)
     plain = CountedBackend(model)

@@ -17,7 +17,7 @@ KINDS: tuple[GapKind, ...] = ("rest_of_line", "span")
 
 
 def test_after_the_warm_up_no_fill_captures_a_graph(tmp_path: Path) -> None:
-    _, infiller = pair(tmp_path, slots=(4,), block_slots=(12,), survivors=1, prefix_tokens=24)
+    _, infiller = pair(tmp_path, layers=1, slots=(4,), block_slots=(12,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
     assert isinstance(infiller.backend, TritonBackend)
     loop = infiller.backend.loop
@@ -34,7 +34,7 @@ def test_after_the_warm_up_no_fill_captures_a_graph(tmp_path: Path) -> None:
 
 
 def test_loading_an_engine_warms_its_kernels_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, infiller = pair(tmp_path, slots=(4,), block_slots=(4,), survivors=1, prefix_tokens=24)
+    _, infiller = pair(tmp_path, layers=1, slots=(4,), block_slots=(4,), survivors=1, prefix_tokens=24)
     infiller.settings = changed(infiller.settings, steps=1)
     monkeypatch.setattr("midspan.engine.engine.load_path", lambda checkpoint, device, progress: infiller)
     engine = Engine.load(str(tmp_path), "cpu")

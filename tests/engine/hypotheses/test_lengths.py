@@ -25,6 +25,7 @@ from midspan.engine.hypotheses.lengths import (
 )
 from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
+from midspan.engine.training.length_bias import main as fit_command
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import chat_checkpoint
 from tests.engine.prompts.test_chat import HOLE
@@ -127,7 +128,9 @@ def test_only_likely_lengths_are_denoised(infiller: Infiller) -> None:
         infiller.settings = plain
 
 
-def test_the_bias_is_fitted_and_written(tmp_path: Path) -> None:
+def test_the_bias_is_fitted_and_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     folder = chat_checkpoint(tmp_path, kind="clamped", slots=[1, 2, 4], block_slots=[4, 9])
     heldout = tmp_path / "heldout.jsonl"
     heldout.write_text(json.dumps({"text": SOURCE}) + "\n")
@@ -142,7 +145,8 @@ def test_the_bias_is_fitted_and_written(tmp_path: Path) -> None:
         assert sum(bias) == pytest.approx(0, abs=1e-3)
     assert found.layout.slots == (1, 2, 4)
     (folder / "midspan.json").write_text('{"layout": {"kind": "prompted"}}')
-    refused = subprocess.run(command, cwd=ROOT / "src", capture_output=True, text=True, timeout=100)
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert "midspan.json: layout.kind prompted tries no lengths" in refused.stderr
+    monkeypatch.setattr(sys, "argv", command[2:])
+    assert fit_command() == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "midspan.json: layout.kind prompted tries no lengths" in said

@@ -123,7 +123,15 @@ def test_the_loss_is_that_of_each_document_read_alone(folder: Path) -> None:
 def test_the_fim_phase_learns_and_resumes_from_its_state(tmp_path: Path) -> None:
     corpus, out = tiny_corpus(tmp_path), tmp_path / "run"
     recipe = Recipe(
-        objective="fim", minutes=1000, hidden=64, layers=2, batch=2, sequence=64, warmup_steps=2, causal_share=0.5
+        objective="fim",
+        minutes=1000,
+        hidden=64,
+        layers=2,
+        intermediate=64,
+        batch=2,
+        sequence=64,
+        warmup_steps=2,
+        causal_share=0.5,
     )
     run = Run(recipe, corpus, out, compiled=False)
     causal = [run.step()["causal"] for _ in range(8)]

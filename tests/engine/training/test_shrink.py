@@ -1,6 +1,7 @@
 """Making a smaller base with fewer tokens and layers; and converting a GGUF file to a base."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,23 +24,36 @@ from tests.engine.llama_tiny import SOURCE, SPECIAL, tokenizer, write_checkpoint
 
 CORPUS = Corpus([Text(language="python", package="shop", path="a.py", text=SOURCE * 3)])
 WHOLE = tokenizer()
-TRIMMED, KEPT = trim(WHOLE, counts(WHOLE, CORPUS), 300)
 
 
-@example("<|endoftext|>")
-@given(st.text())
-def test_a_trimmed_vocabulary_can_encode_every_text(text: str) -> None:
-    ids = TRIMMED.encode(text, add_special_tokens=False).ids
-    assert TRIMMED.decode(ids, skip_special_tokens=False) == text
+@pytest.fixture(scope="module", autouse=True)
+def small_sample() -> Iterator[None]:
+    """A sample of a few texts: all are the corpus' only one, so that more have the same shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("midspan.engine.training.continued.vocabulary.SAMPLE_CHARS", 3 * len(SOURCE))
+        yield
 
 
-def test_special_tokens_and_the_most_used_tokens_stay() -> None:
+@pytest.fixture(scope="module")
+def trimmed() -> tuple[Tokenizer, list[int]]:
+    return trim(WHOLE, counts(WHOLE, CORPUS), 300)
+
+
+@example(text="<|endoftext|>")
+@given(text=st.text())
+def test_a_trimmed_vocabulary_can_encode_every_text(trimmed: tuple[Tokenizer, list[int]], text: str) -> None:
+    ids = trimmed[0].encode(text, add_special_tokens=False).ids
+    assert trimmed[0].decode(ids, skip_special_tokens=False) == text
+
+
+def test_special_tokens_and_the_most_used_tokens_stay(trimmed: tuple[Tokenizer, list[int]]) -> None:
+    made, kept = trimmed
     used = counts(WHOLE, CORPUS)
     # The last token brings the tokens that it is merged from.
-    assert 300 <= TRIMMED.get_vocab_size() == len(KEPT) < 305 < WHOLE.get_vocab_size()
-    assert [TRIMMED.token_to_id(token) for token in SPECIAL] == list(range(len(SPECIAL)))
-    assert [WHOLE.id_to_token(old) for old in KEPT] == [TRIMMED.id_to_token(new) for new in range(len(KEPT))]
-    gone = set(WHOLE.get_vocab()) - set(TRIMMED.get_vocab())
+    assert 300 <= made.get_vocab_size() == len(kept) < 305 < WHOLE.get_vocab_size()
+    assert [made.token_to_id(token) for token in SPECIAL] == list(range(len(SPECIAL)))
+    assert [WHOLE.id_to_token(old) for old in kept] == [made.id_to_token(new) for new in range(len(kept))]
+    gone = set(WHOLE.get_vocab()) - set(made.get_vocab())
     often = sorted(used, key=used.__getitem__, reverse=True)[:20]
     assert gone
     assert not gone & set(often)

@@ -171,8 +171,8 @@ def tiny_corpus(folder: Path) -> Path:
     return folder
 
 
-# torch's Muon multiplies in bf16, which takes 40 times as long on a CPU without bf16 units.
-SMALL: dict[str, Any] = {"hidden": 128, "layers": 2, "intermediate": 128}
+# torch's Muon multiplies in bf16, which takes 40 times as long on a CPU without bf16 units; so matrices are small.
+SMALL: dict[str, Any] = {"hidden": 64, "layers": 2, "intermediate": 64}
 NAMES_OF = {"canvas": {"slot", "causal"}, "fim": {"fim", "middle"}}
 
 
@@ -303,7 +303,7 @@ def test_a_run_with_more_layers_continues_from_a_checkpoint_with_fewer(tmp_path:
     on.step()
     assert len(on.model.layers) == 3
     # Fewer layers, or another width, is another network.
-    others = (replace(recipe, layers=1), replace(recipe, layers=3, hidden=256), replace(recipe, intermediate=256))
+    others = (replace(recipe, layers=1), replace(recipe, layers=3, hidden=128), replace(recipe, intermediate=128))
     for number, other in enumerate(others):
         unlike = Run(other, corpus, tmp_path / f"unlike-{number}", compiled=False)
         with pytest.raises(CheckpointError):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from midspan.engine.api import Budget, CheckpointError
 from midspan.engine.engine import load_infiller
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.weights.load import EMBEDDED
+from midspan.server.cli import main
 from tests.engine.tiny import tiny_checkpoint
 from tests.engine.weights.hostile import DEEP, HOSTILE, changed, holding, link, put
 from tests.engine.weights.hostile_loads import HOLE
@@ -79,24 +81,37 @@ def test_there_are_many_hostile_folders_with_distinct_names() -> None:
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE)
 
 
-@pytest.mark.parametrize("name", FEW)
-def test_fill_and_doctor_report_a_hostile_folder_in_one_line(tmp_path: Path, name: str) -> None:
+Said = tuple[int, str, str]
+
+
+def said_apart(capsys: pytest.CaptureFixture[str], argv: list[str]) -> Said:
+    """Exit code, stdout and stderr of a command in a process of its own."""
+    command = [sys.executable, "-m", "midspan.server", *argv]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "src", timeout=100)
+    return done.returncode, done.stdout, done.stderr
+
+
+def said_here(capsys: pytest.CaptureFixture[str], argv: list[str]) -> Said:
+    """The same of a command in this process."""
+    return (main(argv), *capsys.readouterr())
+
+
+@pytest.mark.parametrize(("name", "said"), [("ids", said_here), ("draws", said_here), ("deep", said_apart)])
+def test_fill_and_doctor_report_a_hostile_folder_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: Callable[..., Said]
+) -> None:
     make, named = FEW[name]
     (tmp_path / "folder").mkdir()
     make(tmp_path / "folder")
     (tmp_path / "file.py").write_text("x = 1\n")
-    midspan = [sys.executable, "-m", "midspan.server"]
     common = ["--checkpoint", str(tmp_path / "folder"), "--device", "cpu", "--state-dir", str(tmp_path)]
-    fill = [*midspan, "fill", str(tmp_path / "file.py"), "--at", "1:5", *common]
-    done = subprocess.run(fill, capture_output=True, text=True, cwd=ROOT / "src", timeout=100)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
-    assert named in done.stderr
-    doctor = subprocess.run(
-        [*midspan, "doctor", *common], capture_output=True, text=True, cwd=ROOT / "src", timeout=100
-    )
-    assert (doctor.returncode, doctor.stderr) == (1, "")
-    assert doctor.stdout.count(named) == 1
+    code, out, err = said(capsys, ["fill", str(tmp_path / "file.py"), "--at", "1:5", *common])
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert named in err
+    code, out, err = said(capsys, ["doctor", *common])
+    assert (code, err) == (1, "")
+    assert out.count(named) == 1
 
 
 NUMBERS: st.SearchStrategy[object] = (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import midspan
+from midspan.server.cli import main
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.raw_client import RawClient, complete
 
@@ -39,17 +40,37 @@ def ran(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(in_gone_folder(tmp_path, *command), capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("more", [[], ["--watch"], ["--explain"], ["--json"]], ids=str)
-def test_a_gap_is_filled(tmp_path: Path, checkpoint: str, more: Sequence[str]) -> None:
+@pytest.fixture
+def in_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process works in a removed folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+
+
+def test_a_gap_is_filled(tmp_path: Path, checkpoint: str) -> None:
     file = tmp_path / "a.py"
     file.write_text("x = \n")
-    found = ran(tmp_path, *MODULE, "fill", str(file), "--at", "1:5", "--checkpoint", checkpoint, *more)
+    found = ran(tmp_path, *MODULE, "fill", str(file), "--at", "1:5", "--checkpoint", checkpoint)
     assert found.returncode == 0, found.stderr
 
 
-def test_doctor_needs_no_fix(tmp_path: Path) -> None:
-    found = ran(tmp_path, *MODULE, "doctor", "--state-dir", str(tmp_path / "state"))
-    assert (found.returncode, found.stdout.splitlines()[-1]) == (0, "all is well"), found.stdout + found.stderr
+@pytest.mark.usefixtures("in_gone")
+@pytest.mark.parametrize("more", [["--watch"], ["--explain"], ["--json"]], ids=str)
+def test_a_gap_is_filled_and_more_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: str, more: Sequence[str]
+) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("x = \n")
+    code = main(["fill", str(file), "--at", "1:5", "--checkpoint", checkpoint, *more])
+    assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_gone")
+def test_doctor_needs_no_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--state-dir", str(tmp_path / "state")])
+    said = capsys.readouterr()
+    assert (code, said.out.splitlines()[-1]) == (0, "all is well"), said.out + said.err
 
 
 def test_the_demo_runs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The released checkpoint's layouts through real processes, on a stand-in: `fill`, `doctor` and `bench quality`."""
+"""The released layouts on a stand-in: `fill`, `doctor` and `bench quality`, in a process of its own too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from midspan.server.cli import main
 from tests.engine.chatting import SPECIAL, chat_checkpoint
 from tests.engine.tiny import SOURCE
 
@@ -24,8 +25,17 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(*argv: object) -> dict[str, Any]:
-    """The JSON object that a command prints last."""
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
+    """The JSON object that a command prints last, run in this process."""
+    code = main([*map(str, argv)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    out: dict[str, Any] = json.loads(said.out.splitlines()[-1])
+    return out
+
+
+def run_apart(*argv: object) -> dict[str, Any]:
+    """The same of a process of its own."""
     done = subprocess.run([*MIDSPAN, *map(str, argv)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     out: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -34,20 +44,20 @@ def run(*argv: object) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("given", LAYOUTS.values(), ids=LAYOUTS)
-def test_fill_and_bench_quality(tmp_path: Path, given: dict[str, Any]) -> None:
+def test_fill_and_bench_quality(capsys: pytest.CaptureFixture[str], tmp_path: Path, given: dict[str, Any]) -> None:
     checkpoint, file = chat_checkpoint(tmp_path, **given), tmp_path / "shop.py"
     file.write_text(SOURCE)
     here = ("--checkpoint", checkpoint, "--device", "cpu", "--state-dir", tmp_path / "state", "--json")
     line = SOURCE.split("\n").index("        if item.price > 0:") + 1
-    fill = run("fill", file, "--at", f"{line}:21", "--to", f"{line}:25", *here)
-    again = run("fill", file, "--at", f"{line}:21", "--to", f"{line}:25", *here)
+    fill = run(capsys, "fill", file, "--at", f"{line}:21", "--to", f"{line}:25", *here)
+    again = run_apart("fill", file, "--at", f"{line}:21", "--to", f"{line}:25", *here)
     assert {key: fill[key] for key in ("text", "candidates", "steps")} == {
         key: again[key] for key in ("text", "candidates", "steps")
     }
     assert fill["checkpoint"] == str(checkpoint)
     assert fill["steps"] > 1
     assert not [token for token in SPECIAL if token in fill["text"]]
-    summary = run("bench", "quality", "--tasks", TASKS, "--limit", 2, *here)
+    summary = run(capsys, "bench", "quality", "--tasks", TASKS, "--limit", 2, *here)
     assert summary["n"] == 2
     assert summary["checkpoint"] == str(checkpoint)
     assert summary["steps_mean"] > 1
@@ -55,9 +65,10 @@ def test_fill_and_bench_quality(tmp_path: Path, given: dict[str, Any]) -> None:
     assert summary["shown"] in (0.0, 0.5, 1.0)
 
 
-def test_doctor_names_layout_and_precision(tmp_path: Path) -> None:
+def test_doctor_names_layout_and_precision(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     checkpoint = chat_checkpoint(tmp_path, kind="clamped", quantize="int4", slots=[2, 4])
-    found = run("doctor", "--checkpoint", checkpoint, "--device", "cpu", "--state-dir", tmp_path / "state", "--json")
+    here = ("--checkpoint", checkpoint, "--device", "cpu", "--state-dir", tmp_path / "state", "--json")
+    found = run(capsys, "doctor", *here)
     assert found["layout"] == "clamped"
     assert "old_keys" not in found
     assert found["dtype"].endswith(" + int4 experts")
