@@ -36,11 +36,11 @@ from midspan.engine.fill_path import FillPath, candidates
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
 from midspan.engine.load_causal import load_gguf_file, load_left_to_right
+from midspan.engine.marks_settings import FAMILIES
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
-from midspan.engine.weights.llama_json import FAMILIES
 from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
 

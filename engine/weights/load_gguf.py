@@ -10,8 +10,8 @@ import torch
 
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.llama import Llama, LlamaConfig
+from midspan.engine.marks_settings import FAMILIES
 from midspan.engine.weights.gguf_file import GgufFile
-from midspan.engine.weights.llama_json import FAMILIES
 from midspan.engine.weights.load import Uninitialised, check_memory
 from midspan.engine.weights.typed_json import shown
 
