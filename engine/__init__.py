@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midspan.engine.api import (
@@ -13,6 +14,7 @@ from midspan.engine.api import (
     DeviceError,
     Fill,
     Frame,
+    Glance,
     Hole,
     Judge,
     Line,
@@ -32,12 +34,14 @@ __all__ = [
     "DeviceError",
     "Fill",
     "Frame",
+    "Glance",
     "Hole",
     "Judge",
     "Line",
     "LineIndex",
     "OnProgress",
     "bare_lines",
+    "glance",
     "kernel_rows",
     "load",
     "prepare",
@@ -62,6 +66,13 @@ def load(
     from midspan.engine.engine import Engine
 
     return Engine.load(checkpoint, device, judge, progress)
+
+
+def glance(path: Path) -> Glance:
+    """What a GGUF file or a checkpoint folder is, from its headers; without torch. Whatever is wrong is its problem."""
+    from midspan.engine.weights.glance import glance
+
+    return glance(path)
 
 
 def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:

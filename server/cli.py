@@ -70,6 +70,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
+    _add_models(commands.add_parser("models", help="what models are at hand, and what suits this machine"))
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -77,6 +78,15 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_replay(bench.add_parser("replay", parents=[common], help="keys saved in held-out files"))
     _add_kernels(bench.add_parser("kernels", parents=[common], help="every kernel on this GPU, against its reference"))
     return out
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    models.add_argument("--json", action="store_true")
+    models.set_defaults(run=_models, log_file=None)
+    verbs = models.add_subparsers(dest="verb", metavar="VERB", help="without one, models are listed")
+    use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
+    use.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    use.set_defaults(run=_models_use)
 
 
 def _add_kernels(kernels: argparse.ArgumentParser) -> None:
@@ -237,6 +247,18 @@ def _report(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.report import report_command
 
     return report_command(arguments)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import list_command
+
+    return list_command(arguments, os.environ)
+
+
+def _models_use(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import use_command
+
+    return use_command(arguments, os.environ)
 
 
 def _quality(arguments: argparse.Namespace) -> int:
