@@ -19,6 +19,7 @@ from midspan.engine.api import (
     Judge,
     Line,
     OnProgress,
+    Speed,
 )
 from midspan.engine.backends.process import prepare, working_folder_is_gone
 from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
@@ -40,11 +41,13 @@ __all__ = [
     "Line",
     "LineIndex",
     "OnProgress",
+    "Speed",
     "bare_lines",
     "glance",
     "kernel_rows",
     "load",
     "prepare",
+    "speed",
     "working_folder_is_gone",
 ]
 
@@ -73,6 +76,14 @@ def glance(path: Path) -> Glance:
     from midspan.engine.weights.glance import glance
 
     return glance(path)
+
+
+def speed() -> Speed:
+    """Measure in about two seconds how fast networks are here. Raises CheckpointError or DeviceError."""
+    prepare()
+    from midspan.engine.bench.speed import speed
+
+    return speed()
 
 
 def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:

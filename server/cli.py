@@ -52,21 +52,20 @@ def state_home(environment: Mapping[str, str]) -> Path:
 
 def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Every command with its options."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--checkpoint", default="embedded", help="embedded, a folder, a GGUF file, or a hub name in the local cache"
-    )
-    common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
-    common.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
+    common, chosen = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    what = "embedded, a folder, a GGUF file, or a hub name in the local cache"
+    for one, default in ((common, "embedded"), (chosen, None)):
+        if_none = "" if default else "; if not given, what `midspan models use` chose"
+        one.add_argument("--checkpoint", default=default, help=what + if_none)
+        _add_common(one, environment)
     out = argparse.ArgumentParser(prog="midspan", description="Fills the gap at the cursor.")
     out.add_argument("--version", action="version", version=midspan.__version__)
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", parents=[common], help="speak LSP over stdio")
+    serve = commands.add_parser("serve", parents=[chosen], help="speak LSP over stdio")
     serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
-    _add_fill(commands.add_parser("fill", parents=[common], help="fill one gap of a file"))
-    doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to fix")
+    _add_fill(commands.add_parser("fill", parents=[chosen], help="fill one gap of a file"))
+    doctor = commands.add_parser("doctor", parents=[chosen], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
@@ -80,8 +79,17 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return out
 
 
+def _add_common(one: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    one.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
+    one.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
+
+
 def _add_models(models: argparse.ArgumentParser) -> None:
     models.add_argument("--json", action="store_true")
+    models.add_argument(
+        "--no-estimate", dest="estimate", action="store_false", help="measure nothing: list within a second"
+    )
     models.set_defaults(run=_models, log_file=None)
     verbs = models.add_subparsers(dest="verb", metavar="VERB", help="without one, models are listed")
     use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
@@ -191,7 +199,7 @@ def _few(text: str) -> int:
 def _refuse_relative(arguments: argparse.Namespace) -> None:
     """Raises CommandError for a path that is looked for in the working folder, which is gone."""
     paths = [path for path in vars(arguments).values() if isinstance(path, Path)]
-    checkpoint: str = getattr(arguments, "checkpoint", "embedded")
+    checkpoint: str = getattr(arguments, "checkpoint", None) or "embedded"
     # What has one slash within may be the hub's name for it.
     if checkpoint != "embedded" and (checkpoint.startswith(".") or checkpoint.count("/") != 1):
         paths.append(Path(checkpoint))
@@ -215,9 +223,18 @@ def _log_to(file: Path | None) -> None:
     logging.getLogger("pygls").setLevel(logging.ERROR)
 
 
+def _choose(arguments: argparse.Namespace) -> None:
+    """Put the checkpoint that is taken into the arguments, and who chose it. Raises CommandError."""
+    from midspan.server.models.configuration import choose, configuration_file
+
+    choice = choose(arguments.checkpoint, configuration_file(os.environ))
+    arguments.checkpoint, arguments.chosen_by = choice.checkpoint, choice.by
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
 
+    _choose(arguments)
     options = ServeOptions(
         checkpoint=arguments.checkpoint,
         device=arguments.device,
@@ -234,12 +251,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _fill(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.fill import fill_command
 
+    _choose(arguments)
     return fill_command(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.doctor import doctor_command
 
+    _choose(arguments)
     return doctor_command(arguments)
 
 

@@ -48,7 +48,7 @@ def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
     why = _no_decoder(config, place)
-    return _causal(load_llama(folder, config, _causal_dtype(place, why), place, progress), why)
+    return choose_causal(load_llama(folder, config, _causal_dtype(place, why), place, progress), why)
 
 
 def load_causal_gguf(
@@ -56,7 +56,17 @@ def load_causal_gguf(
 ) -> Backend:
     """The same from a GGUF file, whatever its forms; see load_causal."""
     why = _no_decoder(config, place)
-    return _causal(load_gguf(found, config, _causal_dtype(place, why), place, progress), why)
+    return choose_causal(load_gguf(found, config, _causal_dtype(place, why), place, progress), why)
+
+
+def causal_of(config: LlamaConfig, place: torch.device) -> Backend:
+    """A backend over a network of these sizes whose weights are all alike, to time it. Raises DeviceError."""
+    why = _no_decoder(config, place)
+    with torch.device(place), Uninitialised(), torch.no_grad():
+        model = Llama(config).to(_causal_dtype(place, why)).eval()
+        for parameter in model.parameters():
+            parameter.fill_(0.01)
+    return choose_causal(model, why)
 
 
 def _library() -> Library | None:
@@ -80,7 +90,8 @@ def _causal_dtype(place: torch.device, why: str | None) -> torch.dtype:
     return torch.float32 if why is None else fastest_dtype(place)
 
 
-def _causal(model: Llama, why: str | None) -> Backend:
+def choose_causal(model: Llama, why: str | None) -> Backend:
+    """The backend of a network whose weights are loaded; `why` it does not run on the CPU's own kernels."""
     library = _library()
     if library is not None and why is None:
         return CpuDecoder(model, library)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import os
 import re
 import struct
 from collections.abc import Mapping
@@ -32,18 +33,19 @@ LENGTH = struct.Struct("<Q")
 LAYER, TABLES = re.compile(r"(?:^|\.)(?:blk|layers)\.\d"), ("token_embd.weight", "embed_tokens.weight")
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether it is a GGUF file by its name, or by how it begins: Ollama's files have no such names."""
+def gguf_file(checkpoint: str) -> Path | None:
+    """The GGUF file that a checkpoint is, by its name or by how it begins: Ollama's files have no such names."""
+    file = Path(os.path.expanduser(checkpoint))  # noqa: PTH111 - pathlib's raises where ~ is nobody's
     try:
-        if path.suffix == ".gguf":
-            return not path.is_dir()
-        if not path.is_file():
-            return False
-        with path.open("rb") as opened:
-            return opened.read(len(MAGIC)) == MAGIC
+        if file.suffix == ".gguf":
+            return None if file.is_dir() else file
+        if not file.is_file():
+            return None
+        with file.open("rb") as opened:
+            return file if opened.read(len(MAGIC)) == MAGIC else None
     except (OSError, ValueError):
-        # Whoever opens it says what is wrong.
-        return False
+        # Whoever opens it as a folder says what is wrong.
+        return None
 
 
 def glance(path: Path) -> Glance:

@@ -6,17 +6,22 @@ import argparse
 import json
 from collections.abc import Mapping
 
+import midspan.engine
+from midspan.engine.api import Speed
 from midspan.server.commands.errors import CommandError
 from midspan.server.models.at_hand import Found, at_hand
 from midspan.server.models.configuration import Configuration, choose, configuration_file, write_configuration
+from midspan.server.models.estimate import estimates
 from midspan.server.models.listing import Listing, as_json, as_text, plain
 from midspan.server.models.machine import this_machine
 
 
 def list_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print what is at hand and what is recommended."""
-    choice = choose(None, configuration_file(environment))
-    listing = Listing(hand=at_hand(environment), machine=this_machine(), choice=choice, fill_ms={})
+    choice, hand = choose(None, configuration_file(environment)), at_hand(environment)
+    speed = midspan.engine.speed() if arguments.estimate else Speed()
+    machine = this_machine(speed.gpu, speed.gpu_bytes)
+    listing = Listing(hand=hand, machine=machine, choice=choice, fill_ms=estimates(speed, hand))
     print(json.dumps(as_json(listing)) if arguments.json else as_text(listing))
     return 0
 

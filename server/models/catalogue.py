@@ -18,13 +18,17 @@ ROOM = 1_000_000_000
 class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A model of the catalogue. It is one `file` of its repository, or without one all of its checkpoint's files.
 
-    `bytes` and `sha256` are exact where they are known, `about_bytes` is what is shown before the hub says. `cores` is
-    how many a CPU needs for it to keep up with typing; without a number it needs a GPU. `terms` are a licence's limits.
+    Of its `parameters` some are `in_layers` and `in_head` (see Glance), 0 where no time is estimated by them. `bytes`
+    and `sha256` are exact where they are known, `about_bytes` is what is shown before the hub says. `cores` is how many
+    a CPU needs for it to keep up with typing; without a number it needs a GPU. `terms` are a licence's limits.
     """
 
     name: str
+    family: str
     repository: str
     parameters: int
+    in_layers: int = 0
+    in_head: int = 0
     about_bytes: int
     licence: str
     languages: str

@@ -9,10 +9,12 @@ from typing import Any
 from midspan.server.models.at_hand import AtHand, Found
 from midspan.server.models.catalogue import Known, catalogue
 from midspan.server.models.configuration import Choice
+from midspan.server.models.estimate import HOW
 from midspan.server.models.machine import Machine
 from midspan.server.models.recommend import fits, recommended
 
 MOST_CELL = 44
+COLUMNS = ("  name", "family", "parameters", "size", "licence", "languages", "a fill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class Listing:
     @property
     def best(self) -> str:
         """The name of the recommended model."""
-        return recommended(self.machine, catalogue().values())
+        return recommended(self.machine, catalogue().values(), self.fill_ms)
 
     @property
     def absent(self) -> list[Known]:
@@ -74,6 +76,7 @@ def _found_json(one: Found, listing: Listing) -> dict[str, Any]:
 def _known_json(one: Known, listing: Listing) -> dict[str, Any]:
     return {
         "name": one.name,
+        "family": one.family,
         "repository": one.repository,
         "file": one.file,
         "bytes": one.about_bytes,
@@ -94,19 +97,21 @@ def _get(listing: Listing) -> str | None:
 
 def as_text(listing: Listing) -> str:
     """A line a model, what runs first, and what to do next."""
-    hand = listing.hand.models
-    lines = ["At hand", *_table([_found_row(one, listing) for one in hand if one.problem is None])]
-    if unfit := [one for one in hand if one.problem is not None]:
-        lines += ["", "At hand, but not run by midspan"]
-        lines += [
-            f"  {plain(one.name)} ({one.program}): {plain(str(one.glance and one.glance.problem), 160)}"
-            for one in unfit
-        ]
-    if listing.absent:
-        rows = [_known_row(one, listing) for one in listing.absent]
-        lines += ["", "To fetch, with midspan models get NAME", *_table(rows)]
-    if listing.hand.notes:
-        lines += ["", "Not looked into", *(f"  {plain(note, 200)}" for note in listing.hand.notes)]
+    hand, notes = listing.hand.models, listing.hand.notes
+    runs = [_found_row(one, listing) for one in hand if one.problem is None]
+    unfit = [
+        f"  {plain(one.name)} ({one.program}): {plain(one.problem, 160)}" for one in hand if one.problem is not None
+    ]
+    away = [_known_row(one, listing) for one in listing.absent]
+    lines = ["At hand:", *_table([(*COLUMNS, "kept by"), *runs])]
+    if unfit:
+        lines += ["", "At hand, but midspan does not run them:", *unfit]
+    if away:
+        lines += ["", "To be fetched, with midspan models get NAME:", *_table([(*COLUMNS, ""), *away])]
+    if notes:
+        lines += ["", "Note:", *(f"  {plain(note, 200)}" for note in notes)]
+    if listing.fill_ms:
+        lines += ["", f"A fill's time is an estimate: {HOW}."]
     return "\n".join([*lines, "", *_advice(listing)])
 
 
@@ -128,7 +133,7 @@ def _found_row(one: Found, listing: Listing) -> list[str]:
 def _known_row(one: Known, listing: Listing) -> list[str]:
     licence = one.licence if one.terms is None else f"{one.licence}, {one.terms}"
     name = f"  {one.name}"
-    known = [name, parameters(one.parameters), size(one.about_bytes), licence, one.languages]
+    known = [name, one.family, parameters(one.parameters), size(one.about_bytes), licence, one.languages]
     return [
         *known,
         took(listing.fill_ms.get(one.name)),
@@ -174,9 +179,8 @@ def took(milliseconds: float | None) -> str:
     """An estimate, to the two digits that it is good for."""
     if milliseconds is None:
         return ""
-    return (
-        f"about {float(f'{milliseconds:.1e}') / 1000:g} s" if milliseconds >= 1000 else f"about {milliseconds:.1g} ms"
-    )
+    rounded = float(f"{milliseconds:.1e}")
+    return f"about {rounded / 1000:g} s" if rounded >= 1000 else f"about {rounded:g} ms"
 
 
 def plain(text: str, most: int = MOST_CELL) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from midspan.engine.backends.choose import _causal
+from midspan.engine.backends.choose import choose_causal
 from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.cpu_decoder import CpuDecoder
 from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
@@ -187,8 +187,10 @@ def test_sizes_that_fill_no_registers_are_named(changes: dict[str, int], why: st
 
 def test_the_choice_is_said() -> None:
     plain, _ = networks("llama", 1)
-    assert dict(_causal(plain, None).describe().kernels) == {
+    assert dict(choose_causal(plain, None).describe().kernels) == {
         "network": f"native, {LIBRARIES[0].name}",
         "products": "int8",
     }
-    assert dict(_causal(plain, "vocab_size is odd").describe().kernels) == {"network": "torch, as vocab_size is odd"}
+    assert dict(choose_causal(plain, "vocab_size is odd").describe().kernels) == {
+        "network": "torch, as vocab_size is odd"
+    }
