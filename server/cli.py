@@ -95,6 +95,12 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
     use.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
     use.set_defaults(run=_models_use)
+    get = verbs.add_parser("get", help="fetch a model from the hub: its data files, checked; nothing is executed")
+    get.add_argument("name", metavar="NAME", help="one that `midspan models` says can be fetched")
+    get.set_defaults(run=_models_get)
+    remove = verbs.add_parser("remove", help="remove a model from the hub's cache")
+    remove.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    remove.set_defaults(run=_models_remove)
 
 
 def _add_kernels(kernels: argparse.ArgumentParser) -> None:
@@ -278,6 +284,18 @@ def _models_use(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.models import use_command
 
     return use_command(arguments, os.environ)
+
+
+def _models_get(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import get_command
+
+    return get_command(arguments, os.environ)
+
+
+def _models_remove(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import remove_command
+
+    return remove_command(arguments, os.environ)
 
 
 def _quality(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import midspan.engine
 from midspan.engine.api import Glance
 from midspan.server.models.catalogue import EMBEDDED, Known, published_as
-from midspan.server.models.hub import hub_models
+from midspan.server.models.hub import HubModel, hub_models
 from midspan.server.models.ollama import ollama_models
 from midspan.server.models.places import Place, Program, places
 from midspan.server.models.walk import Note, files_below
@@ -33,6 +33,7 @@ class Found:
     checkpoint: str
     program: Program
     licence: str | None = None
+    hub: HubModel | None = None
     known: Known | None = None
     glance: Glance | None = None
 
@@ -95,6 +96,7 @@ def _in_hub_cache(place: Place, note: Note) -> Iterator[Found]:
             checkpoint=str(model.path),
             program=place.program,
             licence=known.licence if known else None,
+            hub=model,
             known=known,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,3 +80,28 @@ def _files(snapshot: Path, note: Note) -> Iterator[str | None]:
     for file in files_below(snapshot, note):
         if file.suffix == ".gguf":
             yield file.relative_to(snapshot).as_posix()
+
+
+def remove(folder: Path, model: HubModel) -> int:
+    """Remove a model's files from the cache, and what was begun of them; returns the bytes that this frees."""
+    repository = repository_folder(folder, model.repository)
+    files = [model.path] if model.file else [path for path in model.path.rglob("*") if not os.path.isdir(path)]
+    blobs = {blob for path in files if (blob := _blob(repository, path)) is not None}
+    links = [
+        path for path in (repository / "snapshots").rglob("*") if path in files or _blob(repository, path) in blobs
+    ]
+    begun = list((repository / "blobs").glob("*.incomplete"))
+    freed = sum(os.path.getsize(path) for path in {*blobs, *begun} or files if os.path.exists(path))
+    for path in [*links, *blobs, *begun]:
+        path.unlink(missing_ok=True)
+    if not any(path.is_file() for path in repository.rglob("*") if path.parent.name != "refs"):
+        shutil.rmtree(repository)
+    return freed
+
+
+def _blob(repository: Path, link: Path) -> Path | None:
+    """The file beside others of its repository that a link in a snapshot leads to; None for what is no such link."""
+    if not link.is_symlink():
+        return None
+    target = Path(os.path.normpath(link.parent / os.readlink(link)))
+    return target if target.parent == repository / "blobs" else None
