@@ -29,7 +29,7 @@ ALLOWED = re.compile(r"[\w.-]+\.(?:gguf|safetensors|json)", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Free bytes that are left on the disk.
 MARGIN = 1_000_000_000
-CHUNK = 1 << 22
+CHUNK, PATIENCE_S = 1 << 22, 20.0
 # The root of all errors of the client's own HTTP library, which is another one in older versions.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 
@@ -63,7 +63,7 @@ def fetch(model: Known, cache: Path, say: Say, free: Free = free_bytes) -> Path:
         parts = _parts(model)
         _check_room(model, parts, cache, free)
         paths = [_fetched(model, part, cache, say) for part in parts]
-    except (GatedRepoError, HfHubHTTPError) as error:
+    except HfHubHTTPError as error:
         raise CommandError(f"{model.name}: {_refusal(model, error)}") from error
     except OfflineModeIsEnabled as error:
         raise CommandError(f"{model.name}: HF_HUB_OFFLINE is set, so nothing is fetched; unset it") from error
@@ -71,6 +71,9 @@ def fetch(model: Known, cache: Path, say: Say, free: Free = free_bytes) -> Path:
         problem = f"the hub cannot be reached ({_line(error)})"
         fix = "try again, and what was fetched so far is kept; models at hand need no network"
         raise CommandError(f"{model.name}: {problem}; {fix}") from error
+    except (ValueError, LookupError) as error:
+        problem = f"what answers is not the hub ({_line(error)})"
+        raise CommandError(f"{model.name}: {problem}; look at the network's sign-in page and at HF_ENDPOINT") from error
     except OSError as error:
         if error.errno is None:
             raise CommandError(f"{model.name}: {_line(error)}; run this again") from error
@@ -81,7 +84,7 @@ def fetch(model: Known, cache: Path, say: Say, free: Free = free_bytes) -> Path:
 
 def _parts(model: Known) -> list[Part]:
     """What is to be fetched, as the hub lists it now. Raises CommandError where that is not what the catalogue says."""
-    info = HfApi().model_info(model.repository, files_metadata=True)
+    info = HfApi().model_info(model.repository, files_metadata=True, timeout=PATIENCE_S)
     parts = [
         Part(one.rfilename, str(info.sha), one.size or 0, one.lfs.sha256 if one.lfs else None)
         for one in info.siblings or ()
@@ -161,12 +164,13 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _refusal(model: Known, error: Exception) -> str:
+def _refusal(model: Known, error: HfHubHTTPError) -> str:
     """Why the hub does not give it, and what to do."""
     page = f"https://huggingface.co/{model.repository}"
     if isinstance(error, GatedRepoError):
         return f"its licence must be accepted first: on {page}, then run hf auth login"
-    return f"the hub refuses it ({_line(error)}); look at {page}"
+    answer = f"{error.response.status_code} {error.response.reason_phrase}"
+    return f"the hub answers {answer}; look at {page}, and try again later"
 
 
 def _line(error: Exception) -> str:
