@@ -139,8 +139,10 @@ class Header:
             raise Damaged(f"tensor {shown(name)} is {OTHERS.get(kind, 'of an unknown type')}; {known} are read")
         size, bytes_ = SIZES[TYPES[kind]]
         count = math.prod(shape)
-        if not count or shape[-1] % size or count // size * bytes_ > len(self._data):
+        if not count or shape[-1] % size:
             raise Damaged(f"tensor {shown(name)} has shape {list(shape)}")
+        if count // size * bytes_ > len(self._data):
+            raise Damaged(f"tensor {shown(name)} has shape {list(shape)}, more than the file holds")
         return name, GgufTensor(shape=shape, form=TYPES[kind], begin=begin, bytes=count // size * bytes_)
 
     def _value(self, kind: int) -> Any:
