@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -75,8 +75,9 @@ def write_configuration(file: Path, configuration: Configuration) -> None:
     """Write the file, whole or not at all. Raises CommandError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, prefix=NAME, delete=False) as new:
-            new.write(msgspec.json.format(msgspec.json.encode(configuration)) + b"\n")
-        os.replace(new.name, file)
+        with TemporaryDirectory(dir=file.parent) as folder:
+            new = Path(folder) / NAME
+            new.write_bytes(msgspec.json.format(msgspec.json.encode(configuration)) + b"\n")
+            os.replace(new, file)
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}; make its folder writable") from error
