@@ -78,12 +78,12 @@ def glance(path: Path) -> Glance:
     return glance(path)
 
 
-def speed() -> Speed:
+def speed(device: str = "auto") -> Speed:
     """Measure in about two seconds how fast networks are here. Raises CheckpointError or DeviceError."""
     prepare()
     from midspan.engine.bench.speed import speed
 
-    return speed()
+    return speed(device)
 
 
 def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:

@@ -69,7 +69,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
-    _add_models(commands.add_parser("models", help="what models are at hand, and what suits this machine"))
+    _add_models(commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine"))
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -90,7 +90,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--no-estimate", dest="estimate", action="store_false", help="measure nothing: list within a second"
     )
-    models.set_defaults(run=_models, log_file=None)
+    models.set_defaults(run=_models)
     verbs = models.add_subparsers(dest="verb", metavar="VERB", help="without one, models are listed")
     use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
     use.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")

@@ -26,9 +26,9 @@ LEAST_TIMES, PATIENCE_S = 3, 0.5
 HOLE = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 
 
-def speed() -> Speed:
-    """Measure it. Raises DeviceError or CheckpointError."""
-    engine = Engine.load("embedded")
+def speed(device: str = "auto") -> Speed:
+    """Measure it on `auto`, `cpu` or `cuda`. Raises DeviceError or CheckpointError."""
+    engine = Engine.load("embedded", device)
     try:
         embedded = shortest(lambda: engine.fill(HOLE, Budget()).result())
     finally:

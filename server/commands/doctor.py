@@ -44,7 +44,6 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
         "packages": versions(PACKAGES),
         "state_dir": str(state_dir),
         "keys_first": keys_first(),
-        "checkpoint": checkpoint,
         "fixes": [],
     }
     if (problem := unwritable(state_dir)) is not None:

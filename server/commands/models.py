@@ -29,8 +29,8 @@ from midspan.server.models.places import hub_cache
 
 def list_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print what is at hand and what is recommended."""
-    choice, hand = choose(None, configuration_file(environment)), at_hand(environment)
-    speed = midspan.engine.speed() if arguments.estimate else Speed()
+    choice, hand = choose(arguments.checkpoint, configuration_file(environment)), at_hand(environment)
+    speed = midspan.engine.speed(arguments.device) if arguments.estimate else Speed()
     machine = this_machine(speed.gpu, speed.gpu_bytes)
     listing = Listing(hand=hand, machine=machine, choice=choice, fill_ms=estimates(speed, hand))
     print(json.dumps(as_json(listing)) if arguments.json else as_text(listing))
