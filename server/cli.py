@@ -69,7 +69,9 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
-    _add_models(commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine"))
+    _add_models(
+        commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
+    )
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -231,9 +233,9 @@ def _log_to(file: Path | None) -> None:
 
 def _choose(arguments: argparse.Namespace) -> None:
     """Put the checkpoint that is taken into the arguments, and who chose it. Raises CommandError."""
-    from midspan.server.models.configuration import choose, configuration_file
+    from midspan.server.models.configuration import choose_there, configuration_file
 
-    choice = choose(arguments.checkpoint, configuration_file(os.environ))
+    choice = choose_there(arguments.checkpoint, configuration_file(os.environ))
     arguments.checkpoint, arguments.chosen_by = choice.checkpoint, choice.by
 
 

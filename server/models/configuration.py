@@ -34,6 +34,11 @@ class Choice:
     checkpoint: str
     by: str
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is a path at which nothing is any more."""
+        return os.path.isabs(self.checkpoint) and not os.path.exists(self.checkpoint)
+
 
 def configuration_file(environment: Mapping[str, str]) -> Path:
     """Its place: XDG's folder where that is set, else the platform's own."""
@@ -52,6 +57,15 @@ def choose(named: str | None, file: Path) -> Choice:
         return Choice(named, "--checkpoint")
     chosen = read_configuration(file).checkpoint
     return Choice(EMBEDDED, "the default") if chosen is None else Choice(chosen, str(file))
+
+
+def choose_there(named: str | None, file: Path) -> Choice:
+    """The same. Raises CommandError where the file names what is gone, too: the user may not know that it does."""
+    choice = choose(named, file)
+    if named is None and choice.is_gone:
+        fix = f"run midspan models use {EMBEDDED}, or another of midspan models"
+        raise CommandError(f"{file}: its checkpoint {choice.checkpoint} is gone; {fix}")
+    return choice
 
 
 def read_configuration(file: Path) -> Configuration:

@@ -142,7 +142,9 @@ def _known_row(one: Known, listing: Listing) -> list[str]:
 
 
 def _advice(listing: Listing) -> list[str]:
-    lines = [f"In use (*): {plain(listing.choice.checkpoint, 200)}, by {plain(listing.choice.by, 200)}"]
+    choice = listing.choice
+    gone = ", which is gone" if choice.is_gone else ""
+    lines = [f"In use (*): {plain(choice.checkpoint, 200)}{gone}, by {plain(choice.by, 200)}"]
     why = f"Recommended here ({listing.machine}): {listing.best}"
     if (get := _get(listing)) is not None:
         return [*lines, f"{why}, which is not at hand; fetch it with: {get}"]

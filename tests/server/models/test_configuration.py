@@ -119,6 +119,19 @@ def test_a_model_that_is_used_fills_and_doctor_says_who_chose_it(
     assert f"In use (*): {model}, by {file}\n" in listed
 
 
+def test_a_model_that_is_used_and_gone_is_one_line(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.gguf"
+    write_configuration(file, Configuration(checkpoint=str(gone)))
+    (tmp_path / "a.py").write_text("x = 1")
+    assert main(["fill", str(tmp_path / "a.py"), "--at", "1:5"]) == 1
+    fix = "run midspan models use embedded, or another of midspan models"
+    assert capsys.readouterr().err == f"midspan: {file}: its checkpoint {gone} is gone; {fix}\n"
+    assert main(["models", "--no-estimate"]) == 0
+    assert f"In use (*): {gone}, which is gone, by {file}\n" in capsys.readouterr().out
+
+
 def test_a_name_that_two_models_have_is_asked_about(
     capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
 ) -> None:
