@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 import midspan.engine
-from midspan.engine.api import Speed
+from midspan.engine.api import CheckpointError, DeviceError, Speed
 from midspan.server.commands.errors import CommandError
 from midspan.server.models.at_hand import Found, at_hand
 from midspan.server.models.catalogue import EMBEDDED, catalogue
@@ -30,18 +30,29 @@ from midspan.server.models.places import hub_cache
 def list_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print what is at hand and what is recommended."""
     choice, hand = choose(arguments.checkpoint, configuration_file(environment)), at_hand(environment)
-    speed = midspan.engine.speed(arguments.device) if arguments.estimate else Speed()
-    machine = this_machine(speed.gpu, speed.gpu_bytes)
-    listing = Listing(hand=hand, machine=machine, choice=choice, fill_ms=estimates(speed, hand))
+    speed = _speed(arguments.device) if arguments.estimate else None
+    times = {} if speed is None else estimates(speed, hand)
+    listing = Listing(hand=hand, machine=this_machine(speed), choice=choice, fill_ms=times)
     print(json.dumps(as_json(listing)) if arguments.json else as_text(listing))
     return 0
+
+
+def _speed(device: str) -> Speed | None:
+    """How fast networks are here; None, and why, where that cannot be measured."""
+    try:
+        return midspan.engine.speed(device)
+    except (CheckpointError, DeviceError) as error:
+        _say(f"midspan: nothing is estimated: {error}")
+        return None
 
 
 def use_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Make a model the one that is taken where `--checkpoint` names none."""
     found, file = _one(arguments.name, environment), configuration_file(environment)
     if found.problem is not None:
-        raise CommandError(f"{plain(found.name)}: {found.problem}; midspan models lists those that run")
+        raise CommandError(f"{plain(found.name)}: {plain(found.problem, 200)}; midspan models lists those that run")
+    if found.checkpoint.encode(errors="replace").decode() != found.checkpoint:
+        raise CommandError(f"{plain(found.checkpoint, 200)}: its name is not in UTF-8; give it another")
     write_configuration(file, Configuration(checkpoint=found.checkpoint))
     print(f"{plain(found.name)} is taken from now on, by {file}; restart midspan in editors that are open")
     return 0

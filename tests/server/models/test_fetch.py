@@ -153,6 +153,37 @@ def test_without_a_hub_one_line_says_so(hub: Hub, tmp_path: Path) -> None:
     assert (listed.returncode, listed.stderr) == (0, "")
 
 
+def test_a_hub_that_must_not_be_asked_is_not(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "environment", lambda self, home: {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": self.url})
+    got = models(hub, tmp_path, "get", MODEL.name)
+    assert got.returncode == 1
+    last = f"midspan: {MODEL.name}: HF_HUB_OFFLINE is set, so nothing is fetched; unset it"
+    assert got.stderr.splitlines()[-1] == last
+    assert hub.asked == []
+
+
+def test_without_the_hubs_client_one_line_says_so(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == "huggingface_hub" else super().find_spec(name, path, target)
+
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+from midspan.server.cli import main
+sys.exit(main(["models", "get", {MODEL.name!r}]))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    got = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert got.returncode == 1
+    said = "midspan: huggingface_hub is not installed; run python -m pip install huggingface-hub\n"
+    assert got.stderr == said
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -237,6 +237,10 @@ def test_names_cannot_write_on_the_terminal(home: Path) -> None:
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "\x1b" not in listed.stdout
     assert "  ?[2J?evil (llama.cpp): family " in listed.stdout
+    write(home / ".cache" / "llama.cpp" / os.fsdecode(b"\xfe.gguf"), general__name="in no encoding")
+    refused = midspan("models", "use", os.fsdecode(b"\xfe"))
+    assert refused.returncode == 1
+    assert refused.stderr == f"midspan: {home}/.cache/llama.cpp/?.gguf: its name is not in UTF-8; give it another\n"
     assert json.loads(midspan("models", "--no-estimate", "--json").stdout)["at_hand"][1]["problem"]
 
 

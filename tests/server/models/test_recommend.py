@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import midspan.engine
 from midspan.engine.api import Glance, Speed
+from midspan.engine.bench.speed import shortest
 from midspan.server.cli import main
 from midspan.server.models.at_hand import AtHand, Found
 from midspan.server.models.catalogue import FILE, catalogue
@@ -147,10 +147,17 @@ def test_the_catalogue_holds_together() -> None:
 
 
 def test_this_machine_has_what_it_has() -> None:
-    found = this_machine("a GPU", 5)
+    found = this_machine(Speed(gpu="a GPU", gpu_bytes=5 * GB))
     assert found.memory > 10**8
     assert found.cores >= 1
-    assert str(found).endswith("of memory, a GPU with 0 GB")
+    assert str(found).endswith("GB of memory, a GPU with 5 GB")
+    assert str(this_machine(Speed())).endswith("GB of memory, no GPU")
+    assert str(this_machine(None)).endswith("GB of memory, GPU not looked for")
+
+
+def test_the_shortest_time_counts() -> None:
+    times = iter((0.0, 0.0, 0.3, 0.3, 0.35, 0.4, 0.49, 0.6, 0.6))
+    assert shortest(lambda: None, lambda: next(times)) == pytest.approx(0.05)
 
 
 def test_the_speed_of_this_machine_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,4 +167,11 @@ def test_the_speed_of_this_machine_is_measured(capsys: pytest.CaptureFixture[str
     # Between a server's hundred cores and a busy phone's.
     assert 1 < times["embedded"] < 60_000
     assert 10 < times["qwen2.5-coder-0.5b"] < times["qwen2.5-coder-7b"]
-    assert midspan.engine.Speed().token is None
+
+
+def test_what_cannot_be_measured_is_listed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--device", "cuda"]) == 0
+    out, error = capsys.readouterr()
+    assert error.startswith("midspan: nothing is estimated: device cuda: torch sees no GPU here; ")
+    assert "GPU not looked for" in out
+    assert "estimate" not in out
