@@ -75,11 +75,12 @@ def _main(repository: Path) -> str | None:
 
 def _files(snapshot: Path, note: Note) -> Iterator[str | None]:
     """The GGUF files of a revision, by their names in it; None for a checkpoint folder."""
-    if os.path.isfile(snapshot / "config.json"):
+    files = list(files_below(snapshot, note))
+    names = [file.relative_to(snapshot).as_posix() for file in files if file.suffix == ".gguf"]
+    # Beside GGUF files the configuration is that of the network that they were made of.
+    if snapshot / "config.json" in files and (not names or any(file.suffix == ".safetensors" for file in files)):
         yield None
-    for file in files_below(snapshot, note):
-        if file.suffix == ".gguf":
-            yield file.relative_to(snapshot).as_posix()
+    yield from names
 
 
 def remove(folder: Path, model: HubModel) -> int:

@@ -148,6 +148,17 @@ def test_the_revision_that_main_names_comes_first(home: Path) -> None:
     assert [one.checkpoint for one in found().models[1:]] == [str(newest)]
 
 
+def test_a_folder_is_a_checkpoint_by_its_configuration(home: Path) -> None:
+    snapshot = in_hub_cache(home, "a/b", "model.gguf").parent
+    (snapshot / "config.json").write_text('{"model_type": "qwen2"}')
+    assert names(found())[1:] == [("model", "hub cache")]
+    (snapshot / "model.safetensors").write_text("")
+    assert names(found())[1:] == [("a/b", "hub cache"), ("model", "hub cache")]
+    (snapshot / "model.gguf").unlink()
+    (snapshot / "model.safetensors").unlink()
+    assert [(one.name, one.problem) for one in found().models[1:]] == [("a/b", "has no safetensors; fetch it again")]
+
+
 @pytest.mark.parametrize(
     ("layers", "note"),
     [
