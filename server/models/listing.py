@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midspan.server.models.at_hand import AtHand, Found
-from midspan.server.models.catalogue import Known, catalogue
+from midspan.server.models.catalogue import EMBEDDED, Known, catalogue
 from midspan.server.models.configuration import Choice
 from midspan.server.models.estimate import HOW
 from midspan.server.models.machine import Machine
@@ -145,11 +145,12 @@ def _advice(listing: Listing) -> list[str]:
     choice = listing.choice
     gone = ", which is gone" if choice.is_gone else ""
     lines = [f"In use (*): {plain(choice.checkpoint, 200)}{gone}, by {plain(choice.by, 200)}"]
-    why = f"Recommended here ({listing.machine}): {listing.best}"
+    reason = ", as larger ones are too large or too slow here" if listing.best == EMBEDDED else ""
+    why = f"Recommended here ({listing.machine}): {listing.best}{reason}"
     if (get := _get(listing)) is not None:
-        return [*lines, f"{why}, which is not at hand; fetch it with: {get}"]
-    if any(one.name == listing.best and one.checkpoint == listing.choice.checkpoint for one in listing.hand.models):
-        return [*lines, f"{why}, which is in use"]
+        return [*lines, f"{why}; it is not at hand, fetch it with: {get}"]
+    if any(one.name == listing.best and one.checkpoint == choice.checkpoint for one in listing.hand.models):
+        return [*lines, f"{why}; it is in use"]
     return [*lines, f"{why}; take it with: midspan models use {listing.best}"]
 
 

@@ -125,10 +125,10 @@ def test_the_last_line_says_what_to_do() -> None:
     large, small = Machine(memory=8 * GB, cores=8), Machine(memory=8 * GB, cores=2)
     qwen = Found(name="qwen2.5-coder-0.5b", checkpoint="/q.gguf", program="hub cache", glance=Glance(layout="marks"))
     ends = {
-        "which is not at hand; fetch it with: midspan models get qwen2.5-coder-0.5b": listing(large),
+        "0.5b; it is not at hand, fetch it with: midspan models get qwen2.5-coder-0.5b": listing(large),
         "qwen2.5-coder-0.5b; take it with: midspan models use qwen2.5-coder-0.5b": listing(large, qwen),
-        "qwen2.5-coder-0.5b, which is in use": listing(large, qwen, checkpoint="/q.gguf"),
-        "embedded, which is in use": listing(small),
+        "qwen2.5-coder-0.5b; it is in use": listing(large, qwen, checkpoint="/q.gguf"),
+        "embedded, as larger ones are too large or too slow here; it is in use": listing(small),
     }
     for end, one in ends.items():
         last = as_text(one).splitlines()[-1]
