@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from midspan.engine.api import (
@@ -13,10 +14,12 @@ from midspan.engine.api import (
     DeviceError,
     Fill,
     Frame,
+    Glance,
     Hole,
     Judge,
     Line,
     OnProgress,
+    Speed,
 )
 from midspan.engine.backends.process import prepare, working_folder_is_gone
 from midspan.engine.hypotheses.line_lookup import LineIndex, bare_lines
@@ -32,15 +35,19 @@ __all__ = [
     "DeviceError",
     "Fill",
     "Frame",
+    "Glance",
     "Hole",
     "Judge",
     "Line",
     "LineIndex",
     "OnProgress",
+    "Speed",
     "bare_lines",
+    "glance",
     "kernel_rows",
     "load",
     "prepare",
+    "speed",
     "working_folder_is_gone",
 ]
 
@@ -62,6 +69,21 @@ def load(
     from midspan.engine.engine import Engine
 
     return Engine.load(checkpoint, device, judge, progress)
+
+
+def glance(path: Path) -> Glance:
+    """What a GGUF file or a checkpoint folder is, from its headers; without torch. Whatever is wrong is its problem."""
+    from midspan.engine.weights.glance import glance
+
+    return glance(path)
+
+
+def speed(device: str = "auto") -> Speed:
+    """Measure in about two seconds how fast networks are here. Raises CheckpointError or DeviceError."""
+    prepare()
+    from midspan.engine.bench.speed import speed
+
+    return speed(device)
 
 
 def kernel_rows(device: str = "auto") -> Iterator[dict[str, Any]]:

@@ -148,6 +148,42 @@ class About:
     calibrated: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What the headers of a GGUF file or a checkpoint folder say; None or 0 where they do not.
+
+    Of all `parameters` some are `in_layers`, and `in_head` are those that a vocabulary's logits take. `layout` is how
+    it would be asked for a gap. `problem` is why it does not run here, in a line without its path.
+    """
+
+    family: str | None = None
+    name: str | None = None
+    licence: str | None = None
+    parameters: int = 0
+    in_layers: int = 0
+    in_head: int = 0
+    bytes: int = 0
+    layout: str | None = None
+    languages: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What computes here, and how fast.
+
+    `token` and `row` are the seconds that a parameter of a network of the `llama` family takes on a CPU: in a step that
+    writes one token, and for each of many rows that are read at once; None where a GPU computes, whose steps are as
+    long as their launches. `embedded_ms` is the embedded model's fill, measured. All are None where nothing was.
+    """
+
+    embedded_ms: float | None = None
+    token: float | None = None
+    row: float | None = None
+    gpu: str | None = None
+    gpu_bytes: int = 0
+
+
 OnFrame = Callable[[Frame], None]
 
 OnProgress = Callable[[int, int], None]

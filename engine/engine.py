@@ -37,11 +37,12 @@ from midspan.engine.fill_path import FillPath, candidates
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
 from midspan.engine.load_causal import load_gguf_file, load_left_to_right
+from midspan.engine.marks_settings import FAMILIES
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
 from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
-from midspan.engine.weights.llama_json import FAMILIES
+from midspan.engine.weights.glance import gguf_file
 from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
 
@@ -51,7 +52,6 @@ NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere is the first generation with bf16.
 MIN_CAPABILITY = (8, 0)
-GGUF = ".gguf"
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
@@ -133,7 +133,7 @@ class Engine:
         backend = infiller.backend.describe()
         kernels = ", ".join(f"{part} {code}" for part, code in backend.kernels)
         log.info("loaded %s on %s in %.0f ms, kernels: %s", checkpoint, backend.device, load_ms, kernels)
-        old = () if checkpoint.endswith(GGUF) else old_keys(resolve(checkpoint))
+        old = () if gguf_file(checkpoint) is not None else old_keys(resolve(checkpoint))
         return cls(infiller, name=checkpoint, load_ms=load_ms, old_keys=old)
 
     @property
@@ -236,8 +236,8 @@ def load_path(checkpoint: str, device: str, progress: OnProgress | None = None) 
     Raises CheckpointError or DeviceError.
     """
     try:
-        if checkpoint.endswith(GGUF):
-            return load_gguf_file(Path(checkpoint).expanduser(), _device(device), progress)
+        if (file := gguf_file(checkpoint)) is not None:
+            return load_gguf_file(file, _device(device), progress)
         folder = resolve(checkpoint)
         found = read_config(folder)
         if found.get("model_type") in FAMILIES:

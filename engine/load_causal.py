@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.backends.choose import load_causal, load_causal_gguf
 from midspan.engine.left_to_right import LeftToRight
 from midspan.engine.llama import LlamaConfig
-from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.marks_settings import MarksSettings, read_marks_settings
 from midspan.engine.prompts.gguf_tokenizer import gguf_tokenizer
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.prompts.tokenizer_json import tokenizer_of
 from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.load_gguf import gguf_config
 from midspan.engine.weights.midspan_json import NAME
-from midspan.engine.weights.typed_json import KeyProblem, decode, read_object
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +62,6 @@ def _check_room(file: Path, settings: MarksSettings, config: LlamaConfig) -> Non
     if (most := settings.layout.most_tokens) > config.max_positions:
         have = f"layout may take {most} tokens, the network has {config.max_positions} positions"
         raise CheckpointError(f"{file}: {have}; lower layout.prefix_tokens and its like")
-
-
-def read_marks_settings(file: Path) -> MarksSettings:
-    """Read a `midspan.json`, which may be missing. Raises CheckpointError that names the file, the key and the fix."""
-    try:
-        return decode(MarksSettings, read_object(file) if os.path.lexists(file) else {})
-    except KeyProblem as problem:
-        raise CheckpointError(f"{file}: {problem}") from problem
 
 
 @torch.inference_mode()

@@ -7,12 +7,18 @@ taken whose marks the tokenizer has, and a prior in place of a calibration.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
+from midspan.engine.api import CheckpointError
 from midspan.engine.settings import ACTIONS, RELEASED, Action, Few, Language, Nats, Share, Some, Tokens
-from midspan.engine.weights.typed_json import Count, Spelled, Within
+from midspan.engine.weights.typed_json import Count, KeyProblem, Spelled, Within, decode, read_object
 
+# The kinds of network that have such settings, as config.json and GGUF files call them.
+Family = Literal["llama", "qwen2", "qwen3"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 Mark = Annotated[str, Spelled(r"\S{1,40}", "a token of at most 40 characters without blanks")]
 LogisticWeight = Annotated[float, Within(-1000.0, 1000.0)]
 Positive = Annotated[int, Within(1, 1 << 15)]
@@ -143,3 +149,11 @@ class MarksSettings:
     def calibration(self) -> Logistic:
         """What was fitted, or the prior."""
         return self.show.calibration or Logistic()
+
+
+def read_marks_settings(file: Path) -> MarksSettings:
+    """Read a `midspan.json`, which may be missing. Raises CheckpointError that names the file, the key and the fix."""
+    try:
+        return decode(MarksSettings, read_object(file) if os.path.lexists(file) else {})
+    except KeyProblem as problem:
+        raise CheckpointError(f"{file}: {problem}") from problem

@@ -61,24 +61,26 @@ def state_home(environment: Mapping[str, str]) -> Path:
 
 def parser(environment: Mapping[str, str]) -> OneLine:
     """Every command with its options."""
-    common = OneLine(add_help=False)
-    common.add_argument(
-        "--checkpoint", default="embedded", help="embedded, a folder, a GGUF file, or a hub name in the local cache"
-    )
-    common.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    common.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
-    common.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
+    common, chosen = OneLine(add_help=False), OneLine(add_help=False)
+    what = "embedded, a folder, a GGUF file, or a hub name in the local cache"
+    for one, default in ((common, "embedded"), (chosen, None)):
+        if_none = "" if default else "; if not given, what `midspan models use` chose"
+        one.add_argument("--checkpoint", default=default, help=what + if_none)
+        _add_common(one, environment)
     out = OneLine(prog="midspan", description="Fills the gap at the cursor.")
     out.add_argument("--version", action="version", version=midspan.__version__)
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", parents=[common], help="speak LSP over stdio")
+    serve = commands.add_parser("serve", parents=[chosen], help="speak LSP over stdio")
     serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
-    _add_fill(commands.add_parser("fill", parents=[common], help="fill one gap of a file"))
-    doctor = commands.add_parser("doctor", parents=[common], help="what runs here, and what to fix")
+    _add_fill(commands.add_parser("fill", parents=[chosen], help="fill one gap of a file"))
+    doctor = commands.add_parser("doctor", parents=[chosen], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
     _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
+    _add_models(
+        commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
+    )
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -86,6 +88,30 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     _add_replay(bench.add_parser("replay", parents=[common], help="keys saved in held-out files"))
     _add_kernels(bench.add_parser("kernels", parents=[common], help="every kernel on this GPU, against its reference"))
     return out
+
+
+def _add_common(one: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    one.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    one.add_argument("--state-dir", type=Path, default=state_home(environment), help="where telemetry is kept")
+    one.add_argument("--log-file", type=Path, help="log there instead of to stderr; `serve` keeps 8 MB at most")
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    models.add_argument("--json", action="store_true")
+    models.add_argument(
+        "--no-estimate", dest="estimate", action="store_false", help="measure nothing: list within a second"
+    )
+    models.set_defaults(run=_models)
+    verbs = models.add_subparsers(dest="verb", metavar="VERB", help="without one, models are listed")
+    use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
+    use.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    use.set_defaults(run=_models_use)
+    get = verbs.add_parser("get", help="fetch a model from the hub: its data files, checked; nothing is executed")
+    get.add_argument("name", metavar="NAME", help="one that `midspan models` says can be fetched")
+    get.set_defaults(run=_models_get)
+    remove = verbs.add_parser("remove", help="remove a model from the hub's cache")
+    remove.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    remove.set_defaults(run=_models_remove)
 
 
 def _add_kernels(kernels: argparse.ArgumentParser) -> None:
@@ -190,7 +216,7 @@ def _few(text: str) -> int:
 def _refuse_relative(arguments: argparse.Namespace) -> None:
     """Raises CommandError for a path that is looked for in the working folder, which is gone."""
     paths = [path for path in vars(arguments).values() if isinstance(path, Path)]
-    checkpoint: str = getattr(arguments, "checkpoint", "embedded")
+    checkpoint: str = getattr(arguments, "checkpoint", None) or "embedded"
     # What has one slash within may be the hub's name for it.
     if checkpoint != "embedded" and (checkpoint.startswith(".") or checkpoint.count("/") != 1):
         paths.append(Path(checkpoint))
@@ -214,9 +240,18 @@ def _log_to(file: Path | None) -> None:
     logging.getLogger("pygls").setLevel(logging.ERROR)
 
 
+def _choose(arguments: argparse.Namespace) -> None:
+    """Put the checkpoint that is taken into the arguments, and who chose it. Raises CommandError."""
+    from midspan.server.models.configuration import choose_there, configuration_file
+
+    choice = choose_there(arguments.checkpoint, configuration_file(os.environ))
+    arguments.checkpoint, arguments.chosen_by = choice.checkpoint, choice.by
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
 
+    _choose(arguments)
     options = ServeOptions(
         checkpoint=arguments.checkpoint,
         device=arguments.device,
@@ -233,12 +268,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _fill(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.fill import fill_command
 
+    _choose(arguments)
     return fill_command(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.doctor import doctor_command
 
+    _choose(arguments)
     return doctor_command(arguments)
 
 
@@ -246,6 +283,30 @@ def _report(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.report import report_command
 
     return report_command(arguments)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import list_command
+
+    return list_command(arguments, os.environ)
+
+
+def _models_use(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import use_command
+
+    return use_command(arguments, os.environ)
+
+
+def _models_get(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import get_command
+
+    return get_command(arguments, os.environ)
+
+
+def _models_remove(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.models import remove_command
+
+    return remove_command(arguments, os.environ)
 
 
 def _quality(arguments: argparse.Namespace) -> int:

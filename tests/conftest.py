@@ -13,12 +13,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In a shell's background job SIGINT is ignored, and servers that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever runs the tests may have chosen a model by `midspan models use`.
+os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "midspan-tests" / "no configuration")
 os.environ.setdefault("TRITON_INTERPRET", "1")
 try:
     import triton  # noqa: F401 - before the kernels, which on a CPU use it only if it is imported already

@@ -25,6 +25,8 @@ THIRD_PARTY = {
 THIRD_PARTY_BY_FILE = {
     # The hub's local cache, for a checkpoint that is given by name instead of by folder.
     "engine/weights/load.py": {"huggingface_hub"},
+    # `midspan models get`, the one command that fetches anything.
+    "server/models/fetch.py": {"huggingface_hub"},
     "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
 # Functions that still have more than MOST_PARAMETERS; the list may only get shorter.

@@ -22,7 +22,7 @@ from midspan.engine.settings import Quantize
 from midspan.engine.weights.gguf_file import GgufFile
 from midspan.engine.weights.load import Uninitialised, load_weights
 from midspan.engine.weights.load_gguf import read_gguf
-from midspan.engine.weights.load_llama import Weights, read_llama
+from midspan.engine.weights.load_llama import Weights, parameter_shapes, read_llama
 from midspan.engine.weights.quantized import precision
 from midspan.kernels import native
 from midspan.kernels.native import Library
@@ -48,14 +48,21 @@ def load_causal(folder: Path, config: LlamaConfig, place: torch.device, progress
 
     Raises CheckpointError, DeviceError, or torch.OutOfMemoryError of a GPU.
     """
-    return _causal(config, read_llama(folder, config, progress), place)
+    return choose_causal(config, read_llama(folder, config, progress), place)
 
 
 def load_causal_gguf(
     found: GgufFile, config: LlamaConfig, place: torch.device, progress: OnProgress | None = None
 ) -> Backend:
     """The same from a GGUF file, whatever its forms; see load_causal."""
-    return _causal(config, read_gguf(found, config, progress), place)
+    return choose_causal(config, read_gguf(found, config, progress), place)
+
+
+def causal_of(config: LlamaConfig, place: torch.device) -> Backend:
+    """A backend over a network of these sizes whose weights are all alike, to time it. Raises DeviceError."""
+    shapes = parameter_shapes(config)
+    alike = ((name, torch.full(shape, 0.01)) for name, shape in shapes.items())
+    return choose_causal(config, Weights(shapes, alike), place)
 
 
 def _library() -> Library | None:
@@ -74,7 +81,8 @@ def _no_decoder(config: LlamaConfig, place: torch.device) -> str | None:
     return native.absent() if library is None else unfit_decoder(config, library.lanes)
 
 
-def _causal(config: LlamaConfig, weights: Weights, place: torch.device) -> Backend:
+def choose_causal(config: LlamaConfig, weights: Weights, place: torch.device) -> Backend:
+    """The backend of a network whose weights are read as it takes them. Raises CheckpointError, DeviceError."""
     library, why = _library(), _no_decoder(config, place)
     if library is not None and why is None:
         weights.check_memory(place, each=1)

@@ -8,28 +8,20 @@ of the prompt alone. Token healing works on it as in other layouts.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Self
 
 from tokenizers import AddedToken, Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
-from midspan.engine.marks_settings import Marks, MarksLayout
+from midspan.engine.marks_settings import MarksLayout
 from midspan.engine.prompts.prompt import Layout, completed
+from midspan.engine.prompts.templates import chosen_marks
 from midspan.engine.prompts.tokenizer_json import open_tokenizer
 from midspan.engine.prompts.tokens import CHARS_A_TOKEN, Tokens, last, near
-from midspan.engine.weights.typed_json import decode, read_object
 
-TEMPLATES = Path(__file__).with_name("fim_templates.json")
 # A block begins with a file's name, which text from elsewhere does not say.
 ELSEWHERE = "elsewhere\n"
-
-
-@cache
-def templates() -> dict[str, Marks]:
-    """The marks of well-known tokenizers by name; the first whose tokens a tokenizer has is taken."""
-    return {name: decode(Marks, marks, name) for name, marks in read_object(TEMPLATES).items()}
 
 
 class MarksPrompt(Tokens):
@@ -45,7 +37,7 @@ class MarksPrompt(Tokens):
 
         Raises CheckpointError where it has not the marks, or more tokens than the network.
         """
-        self.marks = _chosen(file, settings, layout, tokenizer.get_vocab(with_added_tokens=True))
+        self.marks = chosen_marks(file, settings, layout, tokenizer.get_vocab(with_added_tokens=True))
         named = (*self.marks.needed, *self.marks.ends)
         self._ids = {mark: token for mark in named if (token := tokenizer.token_to_id(mark)) is not None}
         # Some tokenizers do not call them special, and a file's text could spell them.
@@ -120,20 +112,3 @@ class MarksPrompt(Tokens):
             ids = more + ids
         self._read["blocks"] = (context, ids)
         return ids
-
-
-def _chosen(file: Path, settings: Path, layout: MarksLayout, known: dict[str, int]) -> Marks:
-    """The marks that the settings give or name, or those of the first template that fits. Raises CheckpointError."""
-    marks, table = layout.marks, templates()
-    if marks is None and layout.template is not None and (marks := table.get(layout.template)) is None:
-        raise CheckpointError(f"{settings}: layout.template is {layout.template}; give one of {', '.join(table)}")
-    if marks is None:
-        fitting = (one for one in table.values() if not one.by_name and all(mark in known for mark in one.needed))
-        if (marks := next(fitting, None)) is None:
-            problem = "its tokenizer has the fill-in-the-middle tokens of no model that is known here"
-            fix = f"give layout.template ({', '.join(table)}) or layout.marks in {settings.name}, or take another model"
-            raise CheckpointError(f"{file}: {problem}; {fix}")
-    for mark in marks.needed:
-        if mark not in known:
-            raise CheckpointError(f"{file}: no token {mark}, which layout needs; give other marks")
-    return marks

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from midspan.engine.api import CheckpointError
+from midspan.engine.marks_settings import Family
 from midspan.engine.settings import MOST_IDS
 from midspan.engine.weights.config_json import MOST_LAYERS, Heads, HeadSize, Positions, Width
 from midspan.engine.weights.typed_json import KeyProblem, Within, decode
 
-Family = Literal["llama", "qwen2", "qwen3"]
-FAMILIES: tuple[Family, ...] = get_args(Family)
 Theta = Annotated[float, Within(1.0, 1e12)]
 Factor = Annotated[float, Within(0.01, 10_000.0)]
 

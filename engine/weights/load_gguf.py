@@ -11,8 +11,8 @@ import torch
 
 from midspan.engine.api import CheckpointError, OnProgress
 from midspan.engine.llama import LlamaConfig
+from midspan.engine.marks_settings import FAMILIES
 from midspan.engine.weights.gguf_file import GgufFile
-from midspan.engine.weights.llama_json import FAMILIES
 from midspan.engine.weights.load_llama import Matrix, Weights, parameter_shapes
 from midspan.engine.weights.typed_json import shown
 from midspan.kernels.nibbles import Nibbles

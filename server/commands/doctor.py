@@ -30,6 +30,7 @@ FITTED, PRIOR = "fitted for this checkpoint", "a prior, as midspan.json has no c
 def doctor_command(arguments: argparse.Namespace) -> int:
     """Examine, print, and exit 1 when something must be fixed."""
     found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
+    found["chosen_by"] = arguments.chosen_by
     print(json.dumps(found) if arguments.json else as_text(found))
     return 1 if found["fixes"] else 0
 

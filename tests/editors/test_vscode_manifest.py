@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 import midspan
+from midspan.server.cli import main
 from midspan.server.settings import DEFAULTS, Settings
 from midspan.server.text.languages import TABLE, name_of
 
@@ -74,3 +76,13 @@ def test_source_files_stay_short() -> None:
     files = sorted((EXTENSION / "src").glob("*.ts"))
     lengths = {file.name: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
     assert {name: lines for name, lines in lengths.items() if lines >= 200} == {}
+
+
+def test_the_extension_reads_keys_that_the_list_of_models_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json", "--no-estimate"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    source = (EXTENSION / "src" / "models.ts").read_text(encoding="utf-8")
+    [model, listing] = re.findall(r"interface \w+ \{\n(.*?)\n\}", source, re.DOTALL)
+    assert set(re.findall(r"^  readonly (\w+):", model, re.MULTILINE)) <= listed["at_hand"][0].keys()
+    assert set(re.findall(r"^  readonly (\w+):", listing, re.MULTILINE)) <= listed.keys()
+    assert {"get", "fits"} <= listed["to_fetch"][0].keys()

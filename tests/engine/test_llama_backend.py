@@ -14,7 +14,7 @@ from midspan.engine.backends.plain import TorchBackend
 from midspan.engine.hypotheses.task import PATIENT
 from midspan.engine.left_to_right import LeftToRight
 from midspan.engine.llama import LlamaConfig
-from midspan.engine.load_causal import read_marks_settings
+from midspan.engine.marks_settings import read_marks_settings
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.weights.load import read_config

@@ -1,6 +1,7 @@
 /** midspan's commands, and the menu of them. */
 
 import * as vscode from 'vscode';
+import { chooseModel } from './models.js';
 import { output } from './python.js';
 import { commandArguments, showReport } from './report.js';
 import type { Server } from './server.js';
@@ -52,7 +53,7 @@ async function menu(running: Running): Promise<void> {
     running.status.paused
       ? { label: '$(debug-start) Resume', run: () => pause(running.status, 0) }
       : { label: '$(debug-pause) Pause', run: () => choosePause(running.status) },
-    { label: '$(chip) Checkpoint and device', run: () => openSettings('midspan.checkpoint') },
+    { label: '$(chip) Model and device', run: () => model(running) },
     { label: 'help', kind: vscode.QuickPickItemKind.Separator },
     { label: '$(pulse) Doctor', run: run('doctor') },
     { label: '$(graph) Report', run: run('report') },
@@ -128,6 +129,16 @@ async function doctor({ server, log, context }: Running): Promise<void> {
   log.info(`doctor (server found by ${found.foundBy}):\n${text}`);
   const document = await vscode.workspace.openTextDocument({ content: text, language: 'plaintext' });
   await vscode.window.showTextDocument(document);
+}
+
+async function model({ server, context }: Running): Promise<void> {
+  const found = server();
+  const open = (): Thenable<unknown> => openSettings('midspan.checkpoint');
+  try {
+    await (found ? chooseModel(found, context.globalStorageUri.fsPath, open) : open());
+  } catch (error) {
+    void vscode.window.showWarningMessage(said(error).trim());
+  }
 }
 
 async function report({ server, context }: Running): Promise<void> {

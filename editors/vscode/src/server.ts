@@ -31,9 +31,9 @@ export async function findServer(storage: string): Promise<Server | undefined> {
 
 function serveArguments(): string[] {
   const own = ['serve'];
-  const checkpoint = settings().get<string>('checkpoint', 'embedded');
+  const checkpoint = settings().get<string>('checkpoint', '');
   const device = settings().get<string>('device', 'auto');
-  if (checkpoint !== 'embedded') {
+  if (checkpoint) {
     own.push('--checkpoint', expanded(checkpoint));
   }
   return device === 'auto' ? own : [...own, '--device', device];

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from midspan.engine.backends.backend import Interrupted
-from midspan.engine.backends.choose import _causal
+from midspan.engine.backends.choose import choose_causal
 from midspan.engine.backends.cpu_calls import product_threads
 from midspan.engine.backends.cpu_decoder import CpuDecoder
 from midspan.engine.backends.cpu_decoder_weights import unfit_decoder
@@ -241,7 +241,7 @@ def test_the_choice_is_said() -> None:
     def said(family: str) -> dict[str, str]:
         made = networks(family, 1)
         weights = Weights(parameter_shapes(made.config), made.tensors)
-        return dict(_causal(made.config, weights, torch.device("cpu")).describe().kernels)
+        return dict(choose_causal(made.config, weights, torch.device("cpu")).describe().kernels)
 
     native_network = {"network": f"native, {LIBRARIES[0].name}"}
     assert said("llama") == {**native_network, "products": "int8"}
@@ -254,7 +254,7 @@ def test_a_network_that_the_kernels_do_not_fit_is_read_in_plain_torch(monkeypatc
     made = networks("llama-int4", 1)
     monkeypatch.setattr("midspan.engine.backends.choose.unfit_decoder", lambda config, lanes: "vocab_size is odd")
     monkeypatch.setattr("midspan.engine.backends.choose.fastest_dtype", lambda place: torch.float32)
-    backend = _causal(made.config, Weights(parameter_shapes(made.config), made.tensors), torch.device("cpu"))
+    backend = choose_causal(made.config, Weights(parameter_shapes(made.config), made.tensors), torch.device("cpu"))
     assert isinstance(backend, TorchBackend)
     assert dict(backend.describe().kernels) == {"network": "torch, as vocab_size is odd"}
     numbers = dict(backend._causal_model.named_parameters())  # type: ignore[attr-defined]

@@ -21,8 +21,7 @@ from midspan.engine.hypotheses.hypothesis import Gap
 from midspan.engine.hypotheses.task import PATIENT, FillObserver
 from midspan.engine.left_to_right import LeftToRight
 from midspan.engine.llama import LlamaConfig
-from midspan.engine.load_causal import read_marks_settings
-from midspan.engine.marks_settings import MarksSettings
+from midspan.engine.marks_settings import MarksSettings, read_marks_settings
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.weights.load import read_config
 from midspan.engine.weights.load_llama import read_llama

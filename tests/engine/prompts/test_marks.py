@@ -11,8 +11,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, tra
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.marks_settings import MarksLayout
-from midspan.engine.prompts.marks import MarksPrompt, templates
+from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.templates import templates
 from midspan.engine.training.continued.recipes import RowRecipe
 from midspan.engine.training.continued.rows import Layout as RowLayout
 from midspan.engine.training.continued.rows import RowBuilder

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from midspan.engine.llama import rotations
-from midspan.engine.load_causal import read_marks_settings
-from midspan.engine.prompts.marks import templates
+from midspan.engine.marks_settings import read_marks_settings
+from midspan.engine.prompts.templates import templates
 from midspan.engine.training.continued.heldout import exact_matches, gap_losses, heldout_gaps
 from midspan.engine.training.continued.layers import long_layer, short_layer
 from midspan.engine.training.continued.recipes import Recipe, RowRecipe

@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 from midspan.engine.api import Budget, CheckpointError, Hole
 from midspan.engine.engine import load_path
 from midspan.engine.hypotheses.task import PATIENT
-from midspan.engine.weights.gguf_blocks import OTHERS, SIZES, TYPES, numbers
+from midspan.engine.weights.gguf_blocks import numbers
 from midspan.engine.weights.gguf_file import GgufFile
+from midspan.engine.weights.gguf_header import OTHERS, SIZES, TYPES
 from midspan.engine.weights.load import read_config
 from midspan.engine.weights.load_gguf import NAMES, gguf_config, read_gguf
 from midspan.engine.weights.load_llama import open_llama
