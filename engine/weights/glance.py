@@ -30,6 +30,7 @@ LEAST_BYTES = 4096
 MOST_TOKENIZER, MOST_HEADER, MOST_CARD = 64 << 20, 32 << 20, 1 << 16
 MOST_FILES = 1000
 LENGTH = struct.Struct("<Q")
+TOKENS = "tokenizer.ggml.tokens"
 LAYER, TABLES = re.compile(r"(?:^|\.)(?:blk|layers)\.\d"), ("token_embd.weight", "embed_tokens.weight")
 
 
@@ -61,8 +62,11 @@ def glance(path: Path) -> Glance:
 class _Span:
     """A list of texts in a header, which is not read; says whether a text is in it."""
 
-    def __init__(self, data: mmap.mmap, begin: int, end: int) -> None:
-        self._data, self._begin, self._end = data, begin, end
+    def __init__(self, data: mmap.mmap, begin: int, end: int, count: int) -> None:
+        self._data, self._begin, self._end, self._count = data, begin, end, count
+
+    def __len__(self) -> int:
+        return self._count
 
     def __contains__(self, text: object) -> bool:
         spelled = str(text).encode()
@@ -82,7 +86,7 @@ class _Outline(Header):
         if at > len(data):
             raise Damaged("it ends within its header, in a list of texts")
         self._at = at
-        return _Span(data, begin, at)
+        return _Span(data, begin, at, count)
 
     def _numbers(self, form: str, count: int) -> None:
         self._take(count * struct.calcsize(form))
@@ -104,9 +108,13 @@ def _gguf(file: Path) -> Glance:
             licence=_text(header.metadata, "general.license"),
         )
         known = _sized(known, {name: math.prod(one.shape) for name, one in tensors.items()}, size)
-        if (wrong := _other_family(known.family) or _unreadable(header.metadata) or damage) is not None:
+        wrong = _other_family(known.family) or _unreadable(header.metadata) or damage
+        # Only a whole header says what is not there.
+        if (wrong := wrong or _other_family(known.family or "")) is not None:
             return replace(known, problem=wrong)
-        return _with_marks(known, file, header.metadata["tokenizer.ggml.tokens"], file.with_name(f"{file.name}.{NAME}"))
+        if not isinstance(tokens := header.metadata.get(TOKENS), _Span):
+            return replace(known, problem="has no vocabulary, as an adapter has none; take the whole model")
+        return _with_marks(known, file, tokens, file.with_name(f"{file.name}.{NAME}"))
 
 
 def _other_family(family: str | None) -> str | None:
@@ -120,7 +128,7 @@ def _unreadable(metadata: dict[str, Any]) -> str | None:
     """Why the whole file would not do, by its metadata."""
     if type(parts := metadata.get("split.count")) is int and parts > 1:
         return f"one of {parts} parts of a model; join them with llama-gguf-split --merge"
-    if "tokenizer.ggml.tokens" not in metadata:
+    if TOKENS not in metadata:
         return None
     kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
     if kind == "gpt2" and split in SPLITS:
@@ -205,8 +213,10 @@ def _weight_files(folder: Path) -> list[Path]:
             raise CheckpointError(f"{folder}: has no safetensors; fetch it again")
         return files
     names = read_object(index, MOST_HEADER).get("weight_map")
-    named = set(names.values()) if isinstance(names, dict) else set()
-    files = [folder / name for name in sorted(filter(_plain_name, named))][:MOST_FILES]
+    named = {name for name in names.values() if _plain_name(name)} if isinstance(names, dict) else set()
+    files = [folder / name for name in sorted(named)][:MOST_FILES]
+    if not files:
+        raise CheckpointError(f"{index}: names no file beside it; fetch it again")
     if missing := [file.name for file in files if not file.is_file()]:
         raise CheckpointError(f"{folder}: {len(missing)} of {len(files)} files of weights are missing; fetch it again")
     return files
@@ -232,9 +242,10 @@ def _tensors(file: Path) -> dict[str, int]:
             found = {name: one for name, one in json.loads(opened.read(length)).items() if name != "__metadata__"}
             end = max((int(one["data_offsets"][1]) for one in found.values()), default=0)
             sizes = {name: _parameters(one) for name, one in found.items() if not name.endswith("scale")}
-        except (ValueError, RecursionError, AttributeError, TypeError, LookupError) as error:
+        except (ValueError, ArithmeticError, RecursionError, AttributeError, TypeError, LookupError) as error:
             raise whole from error
-    if LENGTH.size + length + end != size:
+    # No number takes less than four bits.
+    if LENGTH.size + length + end != size or not 0 <= sum(sizes.values()) <= 2 * size:
         raise whole
     return sizes
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -224,10 +224,10 @@ def _plural(inside: Any) -> str:
 
 def shown(value: Any) -> str:
     """A JSON value in a message: on one line, and no longer than a few words."""
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "an object"
+    if isinstance(value, Sized) and not isinstance(value, str):
+        return f"a list of {len(value)}"
     text = json.dumps(value[:SHOWN_CHARS] if isinstance(value, str) else value)
     return text if len(text) <= 2 * SHOWN_CHARS else text[:SHOWN_CHARS] + "..."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -21,9 +22,14 @@ from midspan.engine.weights.glance import gguf_file, glance
 from tests.engine.llama_tiny import marked_checkpoint, write_checkpoint
 from tests.engine.tiny import tiny_checkpoint
 from tests.engine.weights.test_gguf import write_gguf
-from tests.server.models.gguf_bytes import QWEN_MARKS, WORDS, write
+from tests.server.models.gguf_bytes import QWEN_MARKS, WORDS, header, write
 
 EMBEDDED = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded"
+
+
+def safetensors(header: str) -> str:
+    """A file of a header alone."""
+    return struct.pack("<Q", len(header)).decode() + header
 
 
 def test_a_gguf_file_that_loads_is_described(tmp_path: Path) -> None:
@@ -62,6 +68,11 @@ def test_licence_and_name_stand_in_the_metadata(tmp_path: Path) -> None:
         ({"tokenizer__ggml__tokens": list(WORDS)}, "has no fill-in-the-middle tokens"),
         ({"tokenizer__ggml__tokens": [*WORDS, *QWEN_MARKS[:2]]}, "has no fill-in-the-middle tokens"),
         ({"tokenizer__ggml__pre": "tekken"}, 'its tokenizer is "gpt2" with splits "tekken", which is not read from'),
+        # What should be a text is a list, and the other way about; an adapter has no tokens at all.
+        ({"tokenizer__ggml__tokens": 3}, "has no vocabulary, as an adapter has none; take the whole model"),
+        ({"tokenizer__ggml__model": ["a", "b"]}, "its tokenizer is a list of 2 with splits"),
+        ({"general__alignment": ["a"]}, "not a whole GGUF file, as general.alignment is a list of 1"),
+        ({"general__architecture": 3}, 'family "" is not one of'),
         ({"split__count": 3}, "one of 3 parts of a model; join them with llama-gguf-split --merge"),
         ({"cut": 40}, 'not a whole GGUF file, as tensor "blk.1.ffn_up.weight" ends behind the file'),
         ({"cut": 24_500}, 'not a whole GGUF file, as tensor "token_embd.weight" has shape [64, 32], more than'),
@@ -77,6 +88,14 @@ def test_why_a_gguf_file_does_not_run(tmp_path: Path, changes: dict[str, Any], p
     assert found.problem.startswith(problem)
     with pytest.raises(CheckpointError):
         load_path(str(file), "cpu")
+
+
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "adapter.gguf"
+    named = {"general.architecture": "llama", "general.type": "adapter"}
+    front = header(named, {"blk.0.attn_q.weight.lora_a": (32, 64)})
+    file.write_bytes(front + bytes(-len(front) % 32 + 4 * 32 * 64))
+    assert glance(file).problem == "has no vocabulary, as an adapter has none; take the whole model"
 
 
 def test_a_pointer_is_no_model(tmp_path: Path) -> None:
@@ -102,6 +121,10 @@ def test_settings_beside_a_file_count(tmp_path: Path) -> None:
         ("model.safetensors", "", "not a whole safetensors file"),
         ("model.safetensors", "\xff" * 90, "not a whole safetensors file"),
         ("model.safetensors.index.json", '{"weight_map": {"a": "gone.safetensors"}}', "1 of 1 files of weights are"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["model.safetensors"]}}', "names no file beside it"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../model.safetensors"}}', "names no file beside it"),
+        ("model.safetensors", safetensors('{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 0]}}'), "whole"),
+        ("model.safetensors", safetensors('{"a": {"dtype": "F32", "shape": [9e300], "data_offsets": [0, 0]}}'), "whole"),
         ("tokenizer.json", "{}", "has no fill-in-the-middle tokens"),
         ("midspan.json", '{"layout": {"kind": "none"}}', "layout.kind is"),
     ],
