@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import msgspec
 
@@ -24,7 +25,8 @@ MOST_BYTES = 1 << 16
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the file may hold."""
 
-    checkpoint: str | None = None
+    # An empty path would be the working folder, which an editor may have set to anybody's project.
+    checkpoint: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def read_configuration(file: Path) -> Configuration:
         raise CommandError(f"{file}: {error.strerror}; make it readable or remove it") from error
     try:
         return msgspec.json.decode(data, type=Configuration)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())[:120]
         fix = f'correct it (the one key is "checkpoint") or run midspan models use {EMBEDDED}'
         raise CommandError(f"{file}: {problem}; {fix}") from error

@@ -43,7 +43,7 @@ def ollama_models(folder: Path, note: Note) -> Iterator[OllamaModel]:
         try:
             with path.open("rb") as opened:
                 manifest = msgspec.json.decode(opened.read(MOST_MANIFEST), type=_Manifest)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             note(f"{path}: no manifest of Ollama's ({' '.join(str(error).split())[:80]})")
             continue
         files = {layer.kind.removeprefix(KIND): _blob(folder, layer.digest) for layer in manifest.layers}

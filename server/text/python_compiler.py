@@ -37,7 +37,7 @@ def refused(root: Node, begin: int, end: int, read: Callable[[int, int | None], 
     # Of the statement behind them only its depth counts.
     behind = _next(statements[-1])
     depth = b"" if behind is None else read(behind.start_byte - behind.start_point.column, behind.start_byte)
-    following = "" if behind is None else f"\n{depth.decode()}pass"
+    following = "" if behind is None else f"\n{depth.decode('utf-8', 'surrogatepass')}pass"
     return not _compiles(head + source.decode("utf-8", "surrogatepass") + following)
 
 

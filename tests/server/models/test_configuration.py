@@ -64,6 +64,7 @@ def test_the_file_is_where_the_platform_keeps_such_files(monkeypatch: pytest.Mon
         (b"", "Input data was truncated"),
         (b"[]", "Expected `object`, got `array`"),
         (b'{"checkpoint": 3}', "Expected `str | null`, got `int` - at `$.checkpoint`"),
+        (b'{"checkpoint": ""}', "Expected `str` of length >= 1 - at `$.checkpoint`"),
         (b'{"checkpiont": "x"}', "Object contains unknown field `checkpiont`"),
         (b'{"checkpoint": "\xff"}', "can't decode"),
     ],

@@ -175,6 +175,15 @@ def test_a_manifest_that_names_no_file_is_a_note(home: Path, layers: list[dict[s
     assert note in hand.notes[0]
 
 
+@pytest.mark.parametrize("content", [b'{"layers": [{"digest": "\xff"}]}', b'{"x": ' + b"[" * 50_000, b"[]"])
+def test_a_manifest_that_cannot_be_read_is_a_note(home: Path, content: bytes) -> None:
+    in_ollama(home, "registry.ollama.ai/library/evil/latest")
+    (home / ".ollama/models/manifests/registry.ollama.ai/library/evil/latest").write_bytes(content)
+    hand = found()
+    assert names(hand) == [("embedded", "midspan")]
+    assert "/evil/latest: no manifest of Ollama's (" in hand.notes[0]
+
+
 def test_links_that_lead_round_and_folders_without_end(home: Path) -> None:
     models = home / ".lmstudio" / "models"
     write(models / "a" / "one.gguf")
