@@ -1,5 +1,5 @@
-// The stack of a llama-family decoder over a cached text: engine/llama.py's layers, rows in int8, weights in int8 or int4. Threads share a product's
-// columns, as weights are too large for each thread to read all of them.
+// The stack of a llama-family decoder over a cached text: engine/llama.py's layers, rows in int8, weights in int8 or
+// int4. Threads share a product's columns, as weights are too large for each thread to read all of them.
 #include <algorithm>
 #include <vector>
 

@@ -1,6 +1,6 @@
-// Products of int8 rows and weights in four bits: a weight is its nibble times the scale of its group, GROUPED numbers of
-// one column, plus the group's offset. Sums of nibbles are exact; those of groups are added up in float32, in the same
-// order for every row.
+// Products of int8 rows and weights in four bits: a weight is its nibble times the scale of its group, GROUPED numbers
+// of one column, plus the group's offset. Sums of nibbles are exact; those of groups are added up in float32, in the
+// same order for every row.
 #pragma once
 
 #include "product.h"
@@ -65,8 +65,8 @@ inline Floats halves(const uint16_t* from) {
     return (Floats)(__builtin_convertvector(load<Halves>(from), Ints) << 16);
 }
 
-// See Int8 in product.h. Each byte of weights holds a number of one register of columns, in its low half, and one of the
-// next register.
+// See Int8 in product.h. Each byte of weights holds a number of one register of columns, in its low half, and one of
+// the next register.
 struct Int4 {
     template <int ROWS, class Out>
     [[gnu::noinline]] static void group(const Product& p, int64_t panel, const uint8_t* rows, int first, Out&& out) {
@@ -86,7 +86,8 @@ struct Int4 {
                 }
             }
             for (int r = 0; r < ROWS; ++r) {
-                const Floats total = (Floats)everywhere(rows + r * step + p.k + begin / GROUPED * int64_t(sizeof(float)));
+                const int64_t at = r * step + p.k + begin / GROUPED * int64_t(sizeof(float));
+                const Floats total = (Floats)everywhere(rows + at);
                 for (int c = 0; c < WIDE; ++c) {
                     const Floats group = __builtin_convertvector(whole(sums[r][c]), Floats);
                     totals[r][c] += group * halves(by + c * LANES) + total * halves(by + PANEL + c * LANES);
