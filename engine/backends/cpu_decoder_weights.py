@@ -1,6 +1,7 @@
 """A llama-family network's weights as the CPU's own kernels read them: in int8 or four bits, packed in panels.
 
-They are packed as they are read, a layer at a time, so that a load takes hardly more memory than the packed network.
+They are packed as they are read, a layer at a time, so that a load takes little more memory than the packed network:
+one layer, or the embeddings, as they are read.
 """
 
 from __future__ import annotations

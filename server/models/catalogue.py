@@ -9,8 +9,10 @@ import msgspec
 
 FILE = Path(__file__).with_name("catalogue.json")
 EMBEDDED = "embedded"
-# Bytes a parameter: weights are read as float32 and packed in int8 beside that on a CPU, kept as bf16 on a GPU.
-CPU_BYTES, GPU_BYTES = 5, 2
+# The family whose large networks have no kernels on a CPU.
+CANVAS = "diffusion_gemma"
+# Bytes a parameter: packed in int8 or less on a CPU, in plain torch there, and in bf16 on a GPU.
+PACKED_BYTES, PLAIN_BYTES, GPU_BYTES = 1, 4, 2
 # What torch, the caches and the server take beside weights.
 ROOM = 1_000_000_000
 
@@ -40,8 +42,10 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that it takes on a CPU."""
-        return CPU_BYTES * self.parameters + ROOM
+        """Bytes of memory that it takes on a CPU, where the vocabulary is read in float32 and packed beside that."""
+        if self.family == CANVAS:
+            return PLAIN_BYTES * self.parameters + ROOM
+        return PACKED_BYTES * self.parameters + PLAIN_BYTES * self.in_head + ROOM
 
     @property
     def gpu_memory(self) -> int:

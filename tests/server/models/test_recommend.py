@@ -54,7 +54,9 @@ def test_more_memory_recommends_no_smaller_model(machine: Machine, more: int) ->
     ("machine", "name"),
     [
         (Machine(memory=8 * GB, cores=2), "embedded"),
-        (Machine(memory=4 * GB, cores=64), "embedded"),
+        (Machine(memory=3 * GB, cores=64), "embedded"),
+        (Machine(memory=4 * GB, cores=64), "qwen2.5-coder-0.5b"),
+        (Machine(memory=8 * GB, cores=64), "qwen2.5-coder-1.5b"),
         (Machine(memory=8 * GB, cores=8), "qwen2.5-coder-0.5b"),
         (Machine(memory=32 * GB, cores=16), "qwen2.5-coder-1.5b"),
         (Machine(memory=1000 * GB, cores=256), "qwen2.5-coder-1.5b"),
@@ -67,6 +69,15 @@ def test_more_memory_recommends_no_smaller_model(machine: Machine, more: int) ->
 )
 def test_what_a_machine_is_recommended(machine: Machine, name: str) -> None:
     assert recommended(machine, catalogue().values(), {}) == name
+
+
+def test_a_machine_without_a_gpu_fits_what_is_packed_as_it_is_read() -> None:
+    """A byte a parameter and the vocabulary in float32; the large canvas network is in plain torch."""
+    known = catalogue()
+    assert known["qwen2.5-coder-7b"].memory == 7_615_000_000 + 4 * 544_997_376 + GB
+    fitting = [one.name for one in known.values() if fits(one, Machine(memory=16 * GB, cores=8))]
+    assert fitting == ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "qwen2.5-coder-3b", "qwen2.5-coder-7b"]
+    assert not fits(known["diffusiongemma"], Machine(memory=100 * GB, cores=64))
 
 
 def test_what_is_too_slow_is_not_recommended() -> None:
