@@ -19,31 +19,38 @@ class CheckpointWatch:
     """Tells once that a checkpoint's files have changed since the engine read them; looks only when asked."""
 
     def __init__(self, checkpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._folder = EMBEDDED if checkpoint == "embedded" else Path(checkpoint).expanduser()
+        self._path = EMBEDDED if checkpoint == "embedded" else Path(checkpoint).expanduser()
         self._clock = clock
         self._told = False
         self._next = clock()
-        self._read = _prints(self._folder)
+        self._read = _prints(self._path)
 
     def message(self) -> str | None:
         """One line with the fix, the first time that the files are seen to differ. Costs a few `stat`s."""
         if self._told or self._clock() < self._next:
             return None
         self._next = self._clock() + LOOK_EVERY_S
-        if _prints(self._folder) == self._read:
+        if _prints(self._path) == self._read:
             return None
         self._told = True
-        return f"{self._folder} has changed since it was loaded; restart midspan to use what is there now"
+        return f"{self._path} has changed since it was loaded; restart midspan to use what is there now"
 
 
-def _prints(folder: Path) -> Prints:
+def _files(path: Path) -> list[Path]:
+    """The files that an engine reads: those of a folder, or a GGUF file with its settings, if it has any."""
+    if path.is_dir():
+        return [file for file in path.iterdir() if file.suffix in READ]
+    settings = path.with_name(f"{path.name}.midspan.json")
+    return [path, settings] if settings.exists() else [path]
+
+
+def _prints(path: Path) -> Prints:
     """Inode, size in bytes and time of change of the files that an engine reads; empty if there are none."""
     prints: Prints = {}
     try:
-        for file in folder.iterdir():
-            if file.suffix in READ:
-                state = file.stat()
-                prints[file.name] = (state.st_ino, state.st_size, state.st_mtime_ns)
+        for file in _files(path):
+            state = file.stat()
+            prints[file.name] = (state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError:
         # A file that goes away while we look is a change as well.
         prints.clear()

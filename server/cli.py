@@ -104,13 +104,13 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     models.set_defaults(run=_models)
     verbs = models.add_subparsers(dest="verb", metavar="VERB", help="without one, models are listed")
     use = verbs.add_parser("use", help="take a model that is at hand from now on, where --checkpoint names none")
-    use.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    use.add_argument("name", metavar="NAME", help="one that `midspan models` lists, or its path")
     use.set_defaults(run=_models_use)
     get = verbs.add_parser("get", help="fetch a model from the hub: its data files, checked; nothing is executed")
     get.add_argument("name", metavar="NAME", help="one that `midspan models` says can be fetched")
     get.set_defaults(run=_models_get)
     remove = verbs.add_parser("remove", help="remove a model from the hub's cache")
-    remove.add_argument("name", metavar="NAME", help="a name of `midspan models`, or a path")
+    remove.add_argument("name", metavar="NAME", help="one that `midspan models` lists, or its path")
     remove.set_defaults(run=_models_remove)
 
 

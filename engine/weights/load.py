@@ -63,6 +63,9 @@ def resolve(checkpoint: str) -> Path:
     """The folder of `embedded`, of a path, or of a hub name that is already in the local cache."""
     if checkpoint == "embedded":
         return EMBEDDED
+    if not checkpoint:
+        # Path("") is the working folder, which may be anybody's.
+        raise CheckpointError("no checkpoint is named; give 'embedded', a checkpoint folder or a cached hub name")
     try:
         folder = Path(checkpoint).expanduser()
         if folder.is_dir():

@@ -161,6 +161,20 @@ def test_the_checkpoints_files_are_checked_once_a_minute(tmp_path: Path, name: s
     assert replaced.message() is None
 
 
+@pytest.mark.parametrize("name", ["a.gguf", "a.gguf.midspan.json"])
+def test_a_gguf_file_and_its_settings_are_checked(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.gguf").write_text("one")
+    (tmp_path / "b.gguf").write_text("one")
+    now = 0.0
+    replaced = CheckpointWatch(str(tmp_path / "a.gguf"), clock=lambda: now)
+    (tmp_path / "b.gguf").write_text("another")
+    now = 60.0
+    assert replaced.message() is None
+    (tmp_path / name).write_text("another")
+    now = 120.0
+    assert str(tmp_path / "a.gguf") in (replaced.message() or "")
+
+
 def folder_in_the_way(state: Path) -> None:
     (state / FILE_NAME).mkdir(parents=True)
 

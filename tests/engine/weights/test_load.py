@@ -239,6 +239,9 @@ def test_a_name_is_a_folder_or_in_the_local_cache(
     for name, fix in [("./nowhere", "no such folder"), (str(folder / "config.json"), "not a folder")]:
         with pytest.raises(CheckpointError, match=fix):
             resolve(name)
+    monkeypatch.chdir(folder)
+    with pytest.raises(CheckpointError, match="no checkpoint is named; give 'embedded'"):
+        resolve("")
     with pytest.raises(CheckpointError, match="hf download nobody/never-made"):
         resolve("nobody/never-made")
 
