@@ -2,6 +2,7 @@
 // Python does not, as under an emulator. Prints each check's largest error; exits with 1 if one is too large.
 #include "attention.h"
 #include "check.hpp"
+#include "nibbles.h"
 
 using namespace midspan;
 using reference::Row;
@@ -94,6 +95,81 @@ void products() {
     report("gated products", gates, 2e-6);
 }
 
+// A bfloat16 as a float.
+float wide(uint16_t half) {
+    const uint32_t bits = uint32_t(half) << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+// Weights in four bits [n, k]: `weight` has their numbers; packed as kernels/nibbles.py does.
+struct FourBits {
+    std::vector<double> weight;
+    std::vector<int8_t> bytes;
+    std::vector<uint16_t> groups;
+    Product product;
+
+    FourBits(int64_t n, int64_t k, Random& random) : weight(n * k), bytes(n * k / 2), groups(2 * n * k / GROUPED) {
+        for (uint16_t& one : groups) {
+            const float value = random.normal();
+            uint32_t bits;
+            std::memcpy(&bits, &value, sizeof bits);
+            one = bits >> 16;
+        }
+        for (int64_t row = 0; row < n; ++row) {
+            const int64_t panel = row / PANEL, column = row % PANEL, of_register = column / LANES, lane = column % LANES;
+            for (int64_t i = 0; i < k; ++i) {
+                // The first two rows are as large and as small as codes can be.
+                const int64_t code = row < 2 ? 15 * (1 - row) : random.below(16);
+                const int64_t step = (panel * k / 4 + i / 4) * (PANEL / 2);
+                bytes[(step + of_register / 2 * LANES + lane) * 4 + i % 4] |= code << (of_register % 2 * 4);
+                const uint16_t* by = &groups[(panel * k / GROUPED + i / GROUPED) * 2 * PANEL + column];
+                weight[row * k + i] = code * double(wide(by[0])) + wide(by[PANEL]);
+            }
+        }
+        product = {bytes.data(), nullptr, nullptr, groups.data(), n, k};
+    }
+};
+
+void nibbles() {
+    Random random(9);
+    const int64_t n = 2 * PANEL;
+    double rounding = 0, worst = 0;
+    for (int64_t k : {32, 96, 256, 1024}) {
+        const FourBits packed(n, k, random);
+        for (int64_t count = 1; count <= 20; ++count) {
+            const std::vector<float> x = rows_of(count, k, random);
+            const int64_t step = row_bytes(packed.product);
+            std::vector<uint8_t> bytes(count * step);
+            std::vector<float> top(count), out(count * n);
+            for (int64_t r = 0; r < count; ++r) top[r] = quantise(packed.product, &x[r * k], &bytes[r * step]);
+            panels_of(
+                packed.product, bytes.data(), count, 0, n / PANEL, [&](int row, int64_t panel, const Floats* values) {
+                    for (int c = 0; c < WIDE; ++c) store(&out[row * n + panel * PANEL + c * LANES], values[c]);
+                });
+            for (int64_t r = 0; r < count; ++r) {
+                const int8_t* row = reinterpret_cast<const int8_t*>(&bytes[r * step]);
+                for (int64_t i = 0; i < k; ++i) {
+                    rounding = more(rounding, std::fabs(row[i] - (top[r] > 0 ? x[r * k + i] * 127.0 / top[r] : 0)));
+                }
+                for (int64_t one = 0; one < n; ++one) {
+                    double exact = 0, whole = 1e-30;
+                    for (int64_t i = 0; i < k; ++i) {
+                        exact += packed.weight[one * k + i] * row[i];
+                        // What is added: codes and offsets apart, each at most 15 times a scale of some ones.
+                        whole += 16 * 4 * std::abs(int(row[i]));
+                    }
+                    worst = more(worst, std::fabs(out[r * n + one] * 127.0 - exact) / whole);
+                }
+            }
+        }
+    }
+    report("bytes of signed rows, in steps", rounding, 0.5 + 2 * 127 * ULP);
+    // Two products and two sums a group, and the roundings of what they are in.
+    report("products with four-bit weights, of 1 to 20 rows", worst, (1024.0 / GROUPED + 4) * ULP);
+}
+
 void norms() {
     Random random(2);
     double worst = 0;
@@ -162,6 +238,7 @@ void attention() {
 int main() {
     functions();
     products();
+    nibbles();
     norms();
     attention();
     readings();

@@ -73,7 +73,7 @@ struct Packed {
         for (int64_t row = 0; row < m.n; ++row) {
             for (int64_t i = 0; i < m.k; ++i) start[row] -= 128 * m.weight[row * m.k + i];
         }
-        product = {weight.data(), scale.data(), start.data(), m.n, m.k};
+        product = {weight.data(), scale.data(), start.data(), nullptr, m.n, m.k};
     }
 };
 
