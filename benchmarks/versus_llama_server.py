@@ -85,7 +85,8 @@ class Times:
 @torch.inference_mode()
 def speeds(path: LeftToRight) -> dict[str, float]:
     """midspan's tokens a second: of a prompt, and written one by one with the likeliest next token chosen."""
-    backend, ids = path.backend, torch.arange(100, 100 + PROMPT_TOKENS)[None]
+    backend = path.backend
+    ids = torch.arange(PROMPT_TOKENS)[None] % backend.vocab_size
     best = {"prompt": 0.0, "generate": 0.0}
     inner = torch.ones(backend.vocab_size, dtype=torch.bool)
     for _ in range(3):
@@ -158,7 +159,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with LlamaServer(arguments.gguf, arguments.threads) as server:
         found = compare(path, server, arguments.keys)
-    row = {"checkpoint": str(arguments.gguf), "threads": arguments.threads, **found}
+    row = {"checkpoint": str(arguments.gguf), "device": "cpu", "threads": arguments.threads, **found}
     sys.stdout.write(json.dumps(row) + "\n")
 
 

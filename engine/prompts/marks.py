@@ -3,7 +3,8 @@
     [start] [FILE text of another file]... PREFIX prefix SUFFIX suffix MIDDLE beginning-of-the-line  GAP  end
 
 or with the suffix first. The beginning of the gap's line stands behind the middle mark, so that typing changes the end
-of the prompt alone. Token healing works on it as in other layouts.
+of the prompt alone. Where the suffix comes between, some whole lines above stand there too: a line that is ended then
+does not move the suffix, but each STEP_LINES-th. Token healing works on it as in other layouts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from midspan.engine.prompts.tokens import CHARS_A_TOKEN, Tokens, last, near
 
 # A block begins with a file's name, which text from elsewhere does not say.
 ELSEWHERE = "elsewhere\n"
+# Prefixes that the suffix follows end at multiples of so many lines, and have at least so many.
+STEP_LINES = 8
 
 
 class MarksPrompt(Tokens):
@@ -66,7 +69,7 @@ class MarksPrompt(Tokens):
         """The hole's ids; `prefix` is the whole prompt."""
         layout, marks = self._layout, self.marks
         suffix, append = completed(hole)
-        line = hole.prefix.rfind("\n") + 1 if layout.line_behind else len(hole.prefix)
+        line = self._behind(hole.prefix) if layout.line_behind else len(hole.prefix)
         begun = hole.prefix[line:][-CHARS_A_TOKEN * layout.prefix_tokens :]
         above = near(hole.prefix[:line], layout.prefix_tokens)
         if layout.line_behind:
@@ -80,6 +83,15 @@ class MarksPrompt(Tokens):
         start = [] if marks.start is None else [self._ids[marks.start]]
         ids = [*start, *self._blocks(hole.context), *parts[0], *parts[1], self._ids[marks.middle], *behind]
         return Layout(prefix=ids, suffix=after, heal=heal, append=append, one_line=hole.kind not in self.many_lines)
+
+    def _behind(self, prefix: str) -> int:
+        """Where the text that stands behind the middle mark begins: at the gap's line, or up to seven lines above."""
+        line, above = prefix.rfind("\n") + 1, prefix.count("\n")
+        if self.marks.suffix_first or above < 2 * STEP_LINES:
+            return line
+        for _ in range(above % STEP_LINES):
+            line = prefix.rfind("\n", 0, line - 1) + 1
+        return line
 
     def fim_ids(self, layout: Layout) -> list[int]:
         """The prompt."""

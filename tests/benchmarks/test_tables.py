@@ -108,6 +108,25 @@ VERSUS: dict[str, Any] = {
 }
 
 
+BESIDE_LLAMA_SERVER: dict[str, Any] = {
+    "command": "versus_llama_server.py tiny.gguf",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "threads": 2,
+    "keys": 300,
+    "midspan_ms": {"p50": 100.0, "p95": 400.0},
+    "llama_server_ms": {"p50": 200.0, "p95": 500.0},
+    "ratio": {"p50": 0.5, "p95": 0.8},
+    "midspan_cold_ms": 1000.4,
+    "llama_server_cold_ms": 2000.0,
+    "midspan_tokens_s": {"prompt": 300.0, "generate": 20.0},
+    "llama_server_tokens_s": {"prompt": 200.0, "generate": 10.4},
+    "drafts": {"passes": 100, "written": 250, "drafted": 300, "kept": 150},
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+
+
 def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
     """The rendered cells of each line by its label; the head's label is empty."""
     lines = [line.strip("|").split("|") for line in render(list(rows)).splitlines()]
@@ -120,7 +139,14 @@ def test_the_pages_agree_with_the_recorded_rows(capsys: pytest.CaptureFixture[st
 
 
 def test_every_figure_has_its_line() -> None:
-    found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS)
+    found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS, BESIDE_LLAMA_SERVER)
+    assert found["a whole line's fill at every key, 300 keys, 2 threads"] == ["p50 100 ms, p95 400 ms"]
+    assert found["the same by llama-server, by turns"] == ["p50 200 ms, p95 500 ms"]
+    assert found["midspan's share of that time"] == ["p50 0.50, p95 0.80"]
+    assert found["the first key in a file, midspan and llama-server"] == ["1000 and 2000 ms"]
+    assert found["tokens a second, of a prompt, midspan and llama-server"] == ["300 and 200"]
+    assert found["tokens a second, written one by one, midspan and llama-server"] == ["20 and 10"]
+    assert found["tokens that were drafted and right"] == ["60.0 % of what was written; 2.5 tokens a pass"]
     assert found[""] == ["embedded"]
     assert found["pass@1, `mbpp-single-line`"] == ["25.0 % (95 % interval 20.0 to 30.0 %, 200 gaps)"]
     assert found["exactly the missing text, `mbpp-single-line`"] == ["12.5 %"]

@@ -78,6 +78,23 @@ def test_the_parts_have_the_model_s_order(tmp_path: Path) -> None:
     assert deepseek.lay_out(hole).heal == qwen.lay_out(hole).heal == " "
 
 
+@pytest.mark.parametrize(
+    ("above", "behind"), [(0, 0), (1, 1), (9, 9), (15, 15), (16, 16), (17, 16), (23, 16), (24, 24), (30, 24)]
+)
+def test_ended_lines_stay_behind_the_middle_mark_up_to_each_eighth(tmp_path: Path, above: int, behind: int) -> None:
+    """So that prefix and suffix are the same at most line ends; in a short file only the gap's line stands there."""
+    lines = [f"a{number} = {number}\n" for number in range(above)]
+    hole = Hole(prefix="".join(lines) + "b = ", suffix="\nc = 3\n")
+    qwen = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout())
+    before, after = "".join(lines[:behind]), "".join(lines[behind:])
+    assert spelled(qwen, qwen.lay_out(hole).prefix) == (
+        f"<|fim_prefix|>{before}<|fim_suffix|>\nc = 3\n<|fim_middle|>{after}b ="
+    )
+    # Where nothing follows the prefix, its end may move.
+    continued = prompt_of(tmp_path)
+    assert spelled(continued, continued.lay_out(hole).prefix).endswith("".join(lines) + "<issue_start>b =")
+
+
 def test_context_comes_first_as_whole_files(tmp_path: Path) -> None:
     prompt = prompt_of(tmp_path, layout=MarksLayout(template="smollm2-continued", context_tokens=24))
     near, far = "def near(): pass", "def far(): pass\n" * 9

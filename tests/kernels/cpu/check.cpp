@@ -95,87 +95,79 @@ void products() {
     report("gated products", gates, 2e-6);
 }
 
-// Weights [n, k] in four bits, and as kernels/nibbles.py packs them; all numbers are ones that bfloat16 has.
+// A bfloat16 as a float.
+float wide(uint16_t half) {
+    const uint32_t bits = uint32_t(half) << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+// Weights in four bits [n, k]: `weight` has their numbers; packed as kernels/nibbles.py does.
 struct FourBits {
-    std::vector<int64_t> codes;
-    std::vector<double> scale, offset;  // [n, k / GROUPED]
-    std::vector<int8_t> weight;
+    std::vector<double> weight;
+    std::vector<int8_t> bytes;
     std::vector<uint16_t> groups;
     Product product;
 
-    FourBits(int64_t n, int64_t k, Random& random) : codes(n * k), groups(2 * n * k / GROUPED) {
-        // The first two rows are as large and as small as codes can be.
-        for (int64_t i = 0; i < n * k; ++i) codes[i] = i < k ? 15 : i < 2 * k ? 0 : random.below(16);
-        for (int64_t i = 0; i < n * k / GROUPED; ++i) {
-            const int64_t row = i / (k / GROUPED), group = i % (k / GROUPED), panel = row / PANEL;
-            uint16_t* to = &groups[2 * (panel * (k / GROUPED) + group) * PANEL + row % PANEL];
-            scale.push_back(half(0.01 * (1 + 0.2 * random.normal()), to));
-            offset.push_back(half(-0.08 * (1 + 0.2 * random.normal()), to + PANEL));
+    FourBits(int64_t n, int64_t k, Random& random) : weight(n * k), bytes(n * k / 2), groups(2 * n * k / GROUPED) {
+        for (uint16_t& one : groups) {
+            const float value = random.normal();
+            uint32_t bits;
+            std::memcpy(&bits, &value, sizeof bits);
+            one = bits >> 16;
         }
-        const auto code = [&](int64_t row, int64_t i) { return codes[row * k + i]; };
-        for (int64_t panel = 0; panel < n / PANEL; ++panel) {
-            for (int64_t i = 0; i < k; i += 4) {
-                for (int64_t pair = 0; pair < WIDE; pair += 2) {
-                    for (int64_t one = 0; one < 4 * LANES; ++one) {
-                        const int64_t row = panel * PANEL + pair * LANES + one / 4, at = i + one % 4;
-                        weight.push_back(int8_t(code(row, at) | code(row + LANES, at) << 4));
-                    }
-                }
+        for (int64_t row = 0; row < n; ++row) {
+            const int64_t panel = row / PANEL, column = row % PANEL, of_register = column / LANES, lane = column % LANES;
+            for (int64_t i = 0; i < k; ++i) {
+                // The first two rows are as large and as small as codes can be.
+                const int64_t code = row < 2 ? 15 * (1 - row) : random.below(16);
+                const int64_t step = (panel * k / 4 + i / 4) * (PANEL / 2);
+                bytes[(step + of_register / 2 * LANES + lane) * 4 + i % 4] |= code << (of_register % 2 * 4);
+                const uint16_t* by = &groups[(panel * k / GROUPED + i / GROUPED) * 2 * PANEL + column];
+                weight[row * k + i] = code * double(wide(by[0])) + wide(by[PANEL]);
             }
         }
-        product = {weight.data(), nullptr, nullptr, groups.data(), n, k};
-    }
-
-    // Rounds a number to bfloat16, stores that, and returns it.
-    static double half(float value, uint16_t* to) {
-        uint32_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        *to = bits >> 16, bits &= 0xffff0000;
-        std::memcpy(&value, &bits, sizeof bits);
-        return value;
+        product = {bytes.data(), nullptr, nullptr, groups.data(), n, k};
     }
 };
 
-// The largest error of rows times weights in four bits, over the sizes of what is summed.
-double four_bits(int64_t count, int64_t k, Random& random) {
-    const int64_t n = 2 * PANEL;
-    const FourBits weights(n, k, random);
-    const Product& p = weights.product;
-    const std::vector<float> x = rows_of(count, k, random);
-    std::vector<uint8_t> bytes(count * row_bytes(p));
-    std::vector<float> top(count), out(count * n);
-    for (int64_t r = 0; r < count; ++r) top[r] = quantise(p, &x[r * k], &bytes[r * row_bytes(p)]);
-    panels_of(p, bytes.data(), count, 0, n / PANEL, [&](int row, int64_t panel, const Floats* values) {
-        for (int c = 0; c < WIDE; ++c) store(&out[row * n + panel * PANEL + c * LANES], values[c]);
-    });
-    double worst = 0;
-    for (int64_t at = 0; at < count * n; ++at) {
-        const int64_t r = at / n, row = at % n;
-        const double steps = top[r] > 0 ? STEPS / double(top[r]) : 0;
-        double exact = 0, size = 1e-30;
-        for (int64_t i = 0; i < k; ++i) {
-            const double number = int8_t(bytes[r * row_bytes(p) + i]);
-            // As in `products`: half a step, plus the roundings of scale and product.
-            const bool is_rounded = std::fabs(number - steps * x[r * k + i]) <= 0.5 + 2 * 127 * ULP;
-            if (!is_rounded) return INFINITY;
-            const int64_t group = (row * k + i) / GROUPED;
-            const double product = number * weights.codes[row * k + i] * weights.scale[group];
-            exact += (product + number * weights.offset[group]) / STEPS;
-            size += (std::fabs(product) + std::fabs(number * weights.offset[group])) / STEPS;
-        }
-        worst = more(worst, std::fabs(out[at] - exact) / size);
-    }
-    return worst;
-}
-
 void nibbles() {
-    Random random(4);
-    double worst = 0;
+    Random random(9);
+    const int64_t n = 2 * PANEL;
+    double rounding = 0, worst = 0;
     for (int64_t k : {32, 96, 256, 1024}) {
-        for (int64_t count = 1; count <= 20; ++count) worst = more(worst, four_bits(count, k, random));
+        const FourBits packed(n, k, random);
+        for (int64_t count = 1; count <= 20; ++count) {
+            const std::vector<float> x = rows_of(count, k, random);
+            const int64_t step = row_bytes(packed.product);
+            std::vector<uint8_t> bytes(count * step);
+            std::vector<float> top(count), out(count * n);
+            for (int64_t r = 0; r < count; ++r) top[r] = quantise(packed.product, &x[r * k], &bytes[r * step]);
+            panels_of(
+                packed.product, bytes.data(), count, 0, n / PANEL, [&](int row, int64_t panel, const Floats* values) {
+                    for (int c = 0; c < WIDE; ++c) store(&out[row * n + panel * PANEL + c * LANES], values[c]);
+                });
+            for (int64_t r = 0; r < count; ++r) {
+                const int8_t* row = reinterpret_cast<const int8_t*>(&bytes[r * step]);
+                for (int64_t i = 0; i < k; ++i) {
+                    rounding = more(rounding, std::fabs(row[i] - (top[r] > 0 ? x[r * k + i] * 127.0 / top[r] : 0)));
+                }
+                for (int64_t one = 0; one < n; ++one) {
+                    double exact = 0, whole = 1e-30;
+                    for (int64_t i = 0; i < k; ++i) {
+                        exact += packed.weight[one * k + i] * row[i];
+                        // What is added: codes and offsets apart, each at most 15 times a scale of some ones.
+                        whole += 16 * 4 * std::abs(int(row[i]));
+                    }
+                    worst = more(worst, std::fabs(out[r * n + one] * 127.0 - exact) / whole);
+                }
+            }
+        }
     }
-    // Sums of nibbles are exact; each group has three roundings of its own, and one as it is added.
-    report("products in four bits, of 1 to 20 rows", worst, (1024.0 / GROUPED + 4) * ULP);
+    report("bytes of signed rows, in steps", rounding, 0.5 + 2 * 127 * ULP);
+    // Two products and two sums a group, and the roundings of what they are in.
+    report("products with four-bit weights, of 1 to 20 rows", worst, (1024.0 / GROUPED + 4) * ULP);
 }
 
 void norms() {
