@@ -27,8 +27,9 @@ from tests.server.models.gguf_bytes import QWEN_MARKS, WORDS, header, write
 EMBEDDED = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded"
 
 
-def safetensors(header: str) -> str:
-    """A file of a header alone."""
+def safetensors(axis: str) -> str:
+    """A file of a header alone, whose one tensor has an axis so long."""
+    header = f'{{"a": {{"dtype": "F32", "shape": [{axis}], "data_offsets": [0, 0]}}}}'
     return struct.pack("<Q", len(header)).decode() + header
 
 
@@ -123,8 +124,8 @@ def test_settings_beside_a_file_count(tmp_path: Path) -> None:
         ("model.safetensors.index.json", '{"weight_map": {"a": "gone.safetensors"}}', "1 of 1 files of weights are"),
         ("model.safetensors.index.json", '{"weight_map": {"a": ["model.safetensors"]}}', "names no file beside it"),
         ("model.safetensors.index.json", '{"weight_map": {"a": "../model.safetensors"}}', "names no file beside it"),
-        ("model.safetensors", safetensors('{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 0]}}'), "whole"),
-        ("model.safetensors", safetensors('{"a": {"dtype": "F32", "shape": [9e300], "data_offsets": [0, 0]}}'), "whole"),
+        ("model.safetensors", safetensors("1e999"), "whole"),
+        ("model.safetensors", safetensors("9e300"), "whole"),
         ("tokenizer.json", "{}", "has no fill-in-the-middle tokens"),
         ("midspan.json", '{"layout": {"kind": "none"}}', "layout.kind is"),
     ],
