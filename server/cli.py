@@ -251,13 +251,19 @@ def _choose(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
 
-    _choose(arguments)
+    refused = None
+    try:
+        _choose(arguments)
+    except CommandError as error:
+        # Said on stderr alone, it would reach nobody in an editor.
+        refused = str(error)
     options = ServeOptions(
-        checkpoint=arguments.checkpoint,
+        checkpoint=arguments.checkpoint or "no checkpoint",
         device=arguments.device,
         state_dir=arguments.state_dir,
         log_file=arguments.log_file,
         debug=arguments.debug,
+        refused=refused,
     )
     try:
         return serve(options)

@@ -16,7 +16,7 @@ from pygls.exceptions import FeatureRequestError, JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 import midspan
-from midspan.engine.api import Engine, OnProgress
+from midspan.engine.api import CheckpointError, Engine, OnProgress
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
@@ -217,6 +217,8 @@ class Session(LanguageServer):
 
     async def load(self, progress: OnProgress) -> Engine:
         """Load the engine on a thread of its own, which tells `progress`. Raises what loading raises."""
+        if self.options.refused is not None:
+            raise CheckpointError(self.options.refused)
         self._checkpoint_watch = CheckpointWatch(self.options.checkpoint)
         self._loading = ThreadPoolExecutor(1, "midspan-load").submit(
             self._load, self.options.checkpoint, self.options.device, progress

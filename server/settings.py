@@ -14,7 +14,8 @@ import msgspec
 class ServeOptions:
     """The command line of `midspan serve`; without a log file the log goes to stderr.
 
-    `debug` logs what prompts are made of, in characters and milliseconds.
+    `debug` logs what prompts are made of, in characters and milliseconds. `refused` is why no checkpoint could be
+    chosen: the editor hears it in place of a load.
     """
 
     checkpoint: str
@@ -22,6 +23,7 @@ class ServeOptions:
     state_dir: Path
     log_file: Path | None
     debug: bool = False
+    refused: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -175,7 +175,14 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 @contextmanager
 def connected(state_dir: Path, *arguments: str) -> Iterator[RawClient]:
     """A server with the scripted engine, which is killed if it still runs after the test."""
-    client = RawClient(command(state_dir, *arguments))
+    with talking_to(command(state_dir, *arguments)) as client:
+        yield client
+
+
+@contextmanager
+def talking_to(server: list[str]) -> Iterator[RawClient]:
+    """The same with any command that serves."""
+    client = RawClient(server)
     try:
         yield client
     finally:

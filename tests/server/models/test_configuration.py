@@ -22,6 +22,7 @@ from midspan.server.models.configuration import (
     write_configuration,
 )
 from tests.engine.weights.test_gguf import write_gguf
+from tests.server.raw_client import call, talking_to
 
 NAMES = st.none() | st.text(min_size=1, max_size=40)
 
@@ -32,6 +33,21 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return configuration_file(os.environ)
+
+
+def test_a_bad_configuration_is_said_in_the_editor(file: Path, tmp_path: Path) -> None:
+    """The server answers its client, which would see no line on stderr."""
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    with talking_to(
+        [sys.executable, "-m", "midspan.server", "serve", "--state-dir", str(tmp_path / "state")]
+    ) as client:
+        client.initialize({"status": True})
+        client.send(call(None, "initialized", {}))
+        said = client.notification("window/showMessage")["message"]
+        assert client.leave() == 0
+    assert said.startswith(f"midspan: {file}: ")
+    assert said.endswith("run midspan models use embedded")
 
 
 @given(named=NAMES, written=NAMES)
