@@ -145,16 +145,22 @@ def versus_llama_server(row: Row) -> Figures:
     """Label and value of each figure of a `versus_llama_server.py` row."""
     where = f"{row['keys']} keys, {row['threads']} thread" + ("s" if row["threads"] > 1 else "")
     yield f"a whole line's fill at every key, {where}", times(row["midspan_ms"])
-    yield "the same by llama-server, by turns", times(row["llama_server_ms"])
-    yield "midspan's share of that time", ", ".join(f"{name} {share:.2f}" for name, share in row["ratio"].items())
+    yield f"the same by llama-server, by turns, {where}", times(row["llama_server_ms"])
+    yield (
+        f"midspan's share of that time, {where}",
+        ", ".join(f"{name} {share:.2f}" for name, share in row["ratio"].items()),
+    )
     cold = (row["midspan_cold_ms"], row["llama_server_cold_ms"])
-    yield "the first key in a file, midspan and llama-server", "{:.0f} and {:.0f} ms".format(*cold)
+    yield f"the first key in a file, midspan and llama-server, {where}", "{:.0f} and {:.0f} ms".format(*cold)
     for what, name in (("of a prompt", "prompt"), ("written one by one", "generate")):
         speeds = (row["midspan_tokens_s"][name], row["llama_server_tokens_s"][name])
-        yield f"tokens a second, {what}, midspan and llama-server", "{:.0f} and {:.0f}".format(*speeds)
+        yield f"tokens a second, {what}, midspan and llama-server, {where}", "{:.0f} and {:.0f}".format(*speeds)
     drafts = row["drafts"]
     kept = f"{percent(drafts['kept'] / drafts['written'])} of what was written"
-    yield "tokens that were drafted and right", f"{kept}; {drafts['written'] / drafts['passes']:.1f} tokens a pass"
+    yield (
+        f"tokens that were drafted and right, {where}",
+        f"{kept}; {drafts['written'] / drafts['passes']:.1f} tokens a pass",
+    )
 
 
 KINDS: dict[str, Callable[[Row], Figures]] = {

@@ -141,12 +141,14 @@ def test_the_pages_agree_with_the_recorded_rows(capsys: pytest.CaptureFixture[st
 def test_every_figure_has_its_line() -> None:
     found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS, BESIDE_LLAMA_SERVER)
     assert found["a whole line's fill at every key, 300 keys, 2 threads"] == ["p50 100 ms, p95 400 ms"]
-    assert found["the same by llama-server, by turns"] == ["p50 200 ms, p95 500 ms"]
-    assert found["midspan's share of that time"] == ["p50 0.50, p95 0.80"]
-    assert found["the first key in a file, midspan and llama-server"] == ["1000 and 2000 ms"]
-    assert found["tokens a second, of a prompt, midspan and llama-server"] == ["300 and 200"]
-    assert found["tokens a second, written one by one, midspan and llama-server"] == ["20 and 10"]
-    assert found["tokens that were drafted and right"] == ["60.0 % of what was written; 2.5 tokens a pass"]
+    assert found["the same by llama-server, by turns, 300 keys, 2 threads"] == ["p50 200 ms, p95 500 ms"]
+    assert found["midspan's share of that time, 300 keys, 2 threads"] == ["p50 0.50, p95 0.80"]
+    assert found["the first key in a file, midspan and llama-server, 300 keys, 2 threads"] == ["1000 and 2000 ms"]
+    assert found["tokens a second, of a prompt, midspan and llama-server, 300 keys, 2 threads"] == ["300 and 200"]
+    assert found["tokens a second, written one by one, midspan and llama-server, 300 keys, 2 threads"] == ["20 and 10"]
+    assert found["tokens that were drafted and right, 300 keys, 2 threads"] == [
+        "60.0 % of what was written; 2.5 tokens a pass"
+    ]
     assert found[""] == ["embedded"]
     assert found["pass@1, `mbpp-single-line`"] == ["25.0 % (95 % interval 20.0 to 30.0 %, 200 gaps)"]
     assert found["exactly the missing text, `mbpp-single-line`"] == ["12.5 %"]
