@@ -49,6 +49,7 @@ class LeftToRight:
 
     def reset(self) -> None:
         """Release all memory but the weights', as after a failure in the middle of a fill."""
+        self.last = None
         self.fim.reset()
         self.backend.release()
 

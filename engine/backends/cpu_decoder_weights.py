@@ -58,6 +58,7 @@ class DecoderWeights(PackedWeights):
                 norm = self._keep(plain(matrix))
                 continue
             if name in (EMBEDDINGS, HEAD):
+                self.forms.add("int8")
                 top[name] = Packed.of(plain(matrix), lanes)
                 continue
             place, _, part = name.removeprefix(LAYER).partition(".")

@@ -83,6 +83,8 @@ class GgufTensor:
 def mapped(file: Path) -> mmap.mmap:
     """A file's bytes, which are read where they are asked for. Raises CheckpointError."""
     try:
+        if not file.is_file() and file.exists():
+            raise CheckpointError(f"{file}: is no file; give a GGUF file")
         with file.open("rb") as opened:
             return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:

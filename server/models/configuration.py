@@ -90,6 +90,8 @@ def read_configuration(file: Path) -> Configuration:
 def write_configuration(file: Path, configuration: Configuration) -> None:
     """Write the file, whole or not at all. Raises CommandError."""
     try:
+        # What may be a link, as into a folder of such files, stays one.
+        file = file.resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=file.parent) as folder:
             new = Path(folder) / NAME

@@ -136,8 +136,12 @@ def _fetched(model: Known, part: Part, cache: Path, say: Say) -> Path:
             if not whole.exists():
                 _download(model, part, begun, say)
                 os.replace(begun, whole)
-    # It finds the large file in its place, and links to it.
-    return Path(hf_hub_download(model.repository, part.name, cache_dir=cache))
+    # It finds the large file in its place, and links to it, unless the hub has another one by now.
+    path = Path(hf_hub_download(model.repository, part.name, cache_dir=cache))
+    if part.sha256 is not None and not path.samefile(whole):
+        path.unlink()
+        raise CommandError(f"{model.name}: the hub's {part.name} was replaced meanwhile; run this again")
+    return path
 
 
 def _download(model: Known, part: Part, file: Path, say: Say) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,13 @@ def refusal(file: Path) -> str | None:
         return said if said.isprintable() else None
     path.infill(HOLE, Budget(), PATIENT)
     return None
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_refused_without_waiting_for_its_other_end(tmp_path: Path) -> None:
+    file = tmp_path / "pipe.gguf"
+    os.mkfifo(file)
+    assert refusal(file) == f"{file}: is no file; give a GGUF file"
 
 
 def text(value: str) -> bytes:

@@ -20,7 +20,8 @@ LARGE = (".gguf", ".safetensors")
 class Hub:
     """What a test tells the hub, and what it saw.
 
-    `stop_after` bytes of a file it sends no more, sets `stopped`, and waits until the client has left.
+    `stop_after` bytes of a file it sends no more, sets `stopped`, and waits until the client has left. `newer` has the
+    files that are others by the time they are asked for without a revision.
     """
 
     repository: str
@@ -28,6 +29,7 @@ class Hub:
     url: str = ""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     sends: dict[str, bytes] = field(default_factory=dict)
+    newer: dict[str, bytes] = field(default_factory=dict)
     refuse: int | None = None
     answer: bytes | None = None
     stop_after: int | None = None
@@ -72,12 +74,12 @@ class Answer(BaseHTTPRequestHandler):
         elif path == f"/api/models/{hub.repository}":
             self._send(200, json.dumps(hub.info()).encode() if hub.answer is None else hub.answer, {})
         elif (name := path.rpartition("/")[2]) in hub.files and path.startswith(f"/{hub.repository}/resolve/"):
-            self._file(name, with_body=with_body)
+            newer = hub.newer if "/resolve/main/" in path else {}
+            self._file(name, newer.get(name, hub.files[name]), with_body=with_body)
         else:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
 
-    def _file(self, name: str, *, with_body: bool) -> None:
-        data = self.hub.files[name]
+    def _file(self, name: str, data: bytes, *, with_body: bool) -> None:
         etag = hashlib.sha256(data).hexdigest() if name.endswith(LARGE) else hashlib.sha1(data).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data))}
         sent, status = self.hub.sends.get(name, data), 200

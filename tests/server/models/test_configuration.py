@@ -50,6 +50,17 @@ def test_a_bad_configuration_is_said_in_the_editor(file: Path, tmp_path: Path) -
     assert said.endswith("run midspan models use embedded")
 
 
+def test_a_file_that_is_a_link_stays_one(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles" / "midspan.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    file.parent.mkdir(parents=True)
+    file.symlink_to(kept)
+    write_configuration(file, Configuration(checkpoint="some"))
+    assert file.is_symlink()
+    assert json.loads(kept.read_text()) == {"checkpoint": "some"}
+
+
 @given(named=NAMES, written=NAMES)
 def test_the_option_comes_before_the_file_and_the_file_before_the_default(
     tmp_path_factory: pytest.TempPathFactory, named: str | None, written: str | None

@@ -108,6 +108,15 @@ def test_another_file_than_was_promised_is_removed(hub: Hub, tmp_path: Path) -> 
     assert cached(tmp_path) == []
 
 
+def test_a_file_that_is_replaced_while_it_is_fetched_is_not_taken(hub: Hub, tmp_path: Path) -> None:
+    """Its sha256 was not compared with what the hub had said."""
+    hub.newer[str(MODEL.file)] = b"another"
+    got = models(hub, tmp_path, "get", MODEL.name)
+    assert got.returncode == 1
+    assert got.stderr.endswith(f"{MODEL.name}: the hub's {MODEL.file} was replaced meanwhile; run this again\n")
+    assert not (tmp_path / "hf" / "hub" / SNAPSHOT / str(MODEL.file)).exists()
+
+
 def test_a_model_whose_checksum_midspan_knows_must_have_that(hub: Hub, tmp_path: Path) -> None:
     known = catalogue()["qwen2.5-coder-0.5b"]
     assert known.sha256 is not None
