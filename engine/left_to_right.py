@@ -18,7 +18,7 @@ from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap,
 from midspan.engine.hypotheses.drafts import DraftCounts, DraftedCache, Drafts, LastFill
 from midspan.engine.hypotheses.frames import beam_frame
 from midspan.engine.hypotheses.hypothesis import Hypothesis
-from midspan.engine.hypotheses.similar_lines import similar_gaps, similar_lines
+from midspan.engine.hypotheses.similar_lines import similar_gaps
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
@@ -135,9 +135,10 @@ class _Fill:
             with path.fim.beam_cache() as beams:
                 yield beams
             return
-        rest, evidence = path.last.rest(self._hole) if path.last else "", list(similar_lines(self._hole, DRAFT_LINES))
-        texts = [text for text in (rest, *(line.text for line in evidence)) if text]
-        drafts = Drafts(layout.prefix, [tuple(prompt.encode(layout.heal + text)) for text in texts], gap.ends)
+        rest = path.last.rest(self._hole) if path.last else ""
+        left = [tuple(prompt.encode(layout.heal + rest))] if rest else []
+        similar = similar_gaps(self._hole, DRAFT_LINES, prompt, layout.heal, self._limit)
+        drafts = Drafts(layout.prefix, [*left, *similar], gap.ends)
         with DraftedCache(path.backend, path.prefix.memory, drafts, path.drafts) as drafted:
             try:
                 yield drafted

@@ -195,3 +195,7 @@ def test_the_documents_name_files_that_are_there() -> None:
     named = re.compile(r"`((?:server|engine|kernels|benchmarks|tests|docs)/[\w/.]+)`")
     gone = {(page.name, name) for page in pages for name in named.findall(page.read_text(encoding="utf-8"))}
     assert {(page, name) for page, name in gone if not (ROOT / name).exists()} == set()
+
+
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 600

@@ -23,7 +23,7 @@ from midspan.engine.prompts.tokens import CHARS_A_TOKEN, Tokens, last, near
 
 # A block begins with a file's name, which text from elsewhere does not say.
 ELSEWHERE = "elsewhere\n"
-# Prefixes that the suffix follows end at multiples of so many lines, and have at least so many.
+# Prefixes that the suffix follows end at multiples of so many lines, if they have at least twice as many.
 STEP_LINES = 8
 
 

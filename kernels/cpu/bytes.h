@@ -106,14 +106,19 @@ inline void end(uint8_t*, int64_t, Ints) {}
 
 #endif
 
-// Quantises x [size] into a row, scaled by its largest magnitude, and returns that. Zeros become a row of zeros.
-inline float quantise(const float* x, int64_t size, uint8_t* row) {
+// The largest magnitude of x [size].
+inline float magnitude(const float* x, int64_t size) {
     Floats most = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) {
         const Floats v = floats(x + i);
         most = larger(most, larger(v, -v));
     }
-    const float top = largest(most), scale = top > 0 ? STEPS / top : 0.0f;
+    return largest(most);
+}
+
+// Quantises x [size] into a row, scaled by its largest magnitude, and returns that. Zeros become a row of zeros.
+inline float quantise(const float* x, int64_t size, uint8_t* row) {
+    const float top = magnitude(x, size), scale = top > 0 ? STEPS / top : 0.0f;
     Ints out = all(0);
     for (int64_t i = 0; i < size; i += LANES) out += put(row, i, nearest(floats(x + i) * scale));
     end(row, size, out);

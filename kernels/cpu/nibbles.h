@@ -14,12 +14,7 @@ inline int64_t signed_bytes(int64_t size) { return size + size / GROUPED * int64
 
 // Quantises x [size] into such a row, scaled by its largest magnitude, and returns that.
 inline float quantise_signed(const float* x, int64_t size, uint8_t* row) {
-    Floats most = all(0.0f);
-    for (int64_t i = 0; i < size; i += LANES) {
-        const Floats v = floats(x + i);
-        most = larger(most, larger(v, -v));
-    }
-    const float top = largest(most), scale = top > 0 ? STEPS / top : 0.0f;
+    const float top = magnitude(x, size), scale = top > 0 ? STEPS / top : 0.0f;
     for (int64_t begin = 0; begin < size; begin += GROUPED) {
         Ints total = all(0);
         for (int64_t i = begin; i < begin + GROUPED; i += LANES) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from midspan.engine.api import DeviceError
 from midspan.engine.backends.backend import Interrupted
 from midspan.engine.backends.choose import choose_causal
 from midspan.engine.backends.cpu_calls import product_threads
@@ -237,6 +240,19 @@ def test_sizes_that_fill_no_registers_are_named(changes: dict[str, int], why: st
     assert unfit_decoder(found, 16) == why
 
 
+def test_what_a_load_no_longer_needs_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all is packed."""
+    made, left, returned = networks("llama", 1), list[str](), list[int]()
+
+    def tensors() -> Iterator[tuple[str, Matrix]]:
+        yield from made.tensors
+        left.append("read")
+
+    monkeypatch.setattr("midspan.engine.backends.choose.return_free_memory", lambda: returned.append(len(left)))
+    choose_causal(made.config, Weights(parameter_shapes(made.config), tensors()), torch.device("cpu"))
+    assert returned == [1]
+
+
 def test_the_choice_is_said() -> None:
     def said(family: str) -> dict[str, str]:
         made = networks(family, 1)
@@ -247,6 +263,23 @@ def test_the_choice_is_said() -> None:
     assert said("llama") == {**native_network, "products": "int8"}
     # The vocabulary's product is in int8 in any case.
     assert said("llama-int4") == {**native_network, "products": "int4 and int8"}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_network_that_memory_does_not_hold_is_refused_before_it_is_read(
+    fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a byte a number over the kernels, and by what numbers take in plain torch."""
+    made = networks("llama", 1)
+    shapes = parameter_shapes(made.config)
+    count = sum(torch.Size(shape).numel() for shape in shapes.values())
+    if not fits:
+        monkeypatch.setattr("midspan.engine.backends.choose.unfit_decoder", lambda config, lanes: "it is odd")
+    there = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": count - 1 if fits else 2 * count - 1}
+    monkeypatch.setattr(os, "sysconf", there.__getitem__)
+    weights = Weights(shapes, (pytest.fail("a tensor was read") for _ in range(1)))
+    with pytest.raises(DeviceError, match="the weights need"):
+        choose_causal(made.config, weights, torch.device("cpu"))
 
 
 def test_a_network_that_the_kernels_do_not_fit_is_read_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:

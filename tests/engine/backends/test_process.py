@@ -60,3 +60,29 @@ def test_threads_share_one_arena_and_large_blocks_are_not_mapped(tmp_path: Path)
     assert mapped(plain) >= 4 * LARGE
     assert prepared.count("<heap nr=") == 1
     assert mapped(prepared) < LARGE
+
+
+FREED = """
+import midspan.engine
+from midspan.engine.backends.process import return_free_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+midspan.engine.prepare()
+blocks = [bytearray(50 << 20) for _ in range(4)]
+for block in blocks:
+    block[::4096] = bytes(len(block[::4096]))
+del blocks, block
+kept = resident()
+return_free_memory()
+print(kept - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its blocks in its own way")
+def test_memory_that_is_free_goes_back_when_a_load_is_over() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], cwd=ROOT / "src", stdout=subprocess.PIPE, check=True, timeout=60
+    )
+    assert int(done.stdout) >= 3 * LARGE

@@ -211,3 +211,5 @@ def test_what_the_last_fill_left_to_type_and_similar_lines_are_drafts(
     assert "area = ".endswith(heal)
     assert given[1][0].endswith("more")
     assert f"area = {wrote}more".endswith(given[1][0])
+    path.reset()
+    assert path.last is None
