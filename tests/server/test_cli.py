@@ -180,7 +180,7 @@ def test_what_an_editor_would_not_be_offered_is_not_printed(
 
 def test_the_command_that_the_readme_has_people_try_fills_something(capsys: pytest.CaptureFixture[str]) -> None:
     root = Path(__file__).parents[2]
-    found = re.search(r"try `\.venv/bin/midspan (fill .*?)`", (root / "README.md").read_text(encoding="utf-8"))
+    found = re.search(r"Try `\.venv/bin/midspan (fill .*?)`", (root / "README.md").read_text(encoding="utf-8"))
     assert found is not None
     command, file, *rest = found[1].split()
     code, out, err = run(capsys, command, str(root / file), *rest)
