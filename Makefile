@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
-.PHONY: demo test targets parity-newest search check fix bench venv nvim emacs picture arm64 wheel \
+.PHONY: demo test kernels parity-newest search check fix bench venv nvim emacs picture arm64 wheel \
     wheel-check vsix vscode test-editors picture-vscode
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
@@ -20,9 +20,9 @@ test: $(VENV)/stamp-development
 # the order of their names: the longest are not among the last, as they are in an order by the number of tests.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# Kernels compiled for every kind of GPU, without one.
-targets: $(VENV)/stamp-development
-	@$(BIN)/python -m pytest -m targets tests/kernels
+# Kernels for GPUs, without one: each against exact results in Triton's interpreter, and compiled for every kind of GPU.
+kernels: $(VENV)/stamp-development
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu_kernels $(WORKERS) tests/kernels tests/benchmarks/test_gpu.py
 
 # The tests against transformers once more, on its newest release, which is laid over the one in the environment.
 NEWEST := .cache/transformers-newest

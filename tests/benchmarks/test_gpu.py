@@ -48,6 +48,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.gpu_kernels
 @pytest.mark.timeout(600)
 def test_the_script_runs_end_to_end_at_tiny_size(tmp_path: Path) -> None:
     """Every phase and every form of the weights; transformers computes the same logits from the same weights."""

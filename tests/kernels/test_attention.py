@@ -12,6 +12,8 @@ from midspan.kernels.attention import attention, cached_attention_reference
 from tests.kernels.compare import DEVICE, few, noise
 from tests.near import Near, U, assert_within, near, softmax
 
+pytestmark = pytest.mark.gpu_kernels
+
 # q, keys, values, k, v, slot, length, causal, valid, window: the arguments of kernel and reference.
 Given = tuple[
     torch.Tensor,

@@ -18,8 +18,7 @@ from midspan.kernels import attention, experts, experts_4bit, linear, vocabulary
 from tests.kernels.launches import BY_SHARED_MEMORY, SHARED
 
 pytest.importorskip("triton", reason="no triton on this system")
-# Minutes of a core, whatever else is tested.
-pytestmark = pytest.mark.targets
+pytestmark = pytest.mark.gpu_kernels
 
 ROOT = Path(__file__).parents[2]
 FP8_ONLY = {"_quantize_kernel", "_linear_kernel"}

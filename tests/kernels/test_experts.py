@@ -14,6 +14,8 @@ from midspan.kernels import quantize
 from tests.kernels.compare import DEVICE, FP8_SUM, few, guarded, noise
 from tests.near import Near, assert_within, fp8_rows, geglu_of, near
 
+pytestmark = pytest.mark.gpu_kernels
+
 # Rows [T, d] times an expert's matrix.
 Product = Callable[[Near, int], Near]
 

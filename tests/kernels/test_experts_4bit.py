@@ -13,6 +13,8 @@ from tests.kernels.compare import DEVICE, few, guarded, noise
 from tests.kernels.test_experts import mixed, routing
 from tests.near import Near, assert_within, near
 
+pytestmark = pytest.mark.gpu_kernels
+
 
 def weights_of(seed: int, number: int, rows: int, width: int, code: str) -> op.FourBit:
     """A random stack of matrices in either code, guarded by NaN where its dtype has NaN."""

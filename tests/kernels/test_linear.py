@@ -13,6 +13,8 @@ from midspan.kernels.quantize import quantize_rows_reference
 from tests.kernels.compare import FP8_SUM, few, guarded, noise
 from tests.near import assert_within, fp8_rows, geglu_of, near
 
+pytestmark = pytest.mark.gpu_kernels
+
 
 @few(8)
 @given(

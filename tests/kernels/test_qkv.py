@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from midspan.kernels.qkv import qkv, qkv_reference
 from tests.kernels.compare import DEVICE, few, guarded, noise
 from tests.near import Near, assert_within, rms_normed
+
+pytestmark = pytest.mark.gpu_kernels
 
 EPS = 1e-6
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])

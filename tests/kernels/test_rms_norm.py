@@ -11,6 +11,8 @@ from midspan.kernels import rms_norm as op
 from tests.kernels.compare import few, noise
 from tests.near import Near, assert_within, rms_normed
 
+pytestmark = pytest.mark.gpu_kernels
+
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 EPS = 1e-6
 Weights = list[torch.Tensor | None]

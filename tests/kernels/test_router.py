@@ -13,6 +13,8 @@ from midspan.kernels import router as op
 from tests.kernels.compare import DEVICE, few, noise
 from tests.near import Near, assert_best, assert_within, gamma, near, softmax
 
+pytestmark = pytest.mark.gpu_kernels
+
 EPS = 1e-6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from midspan.engine.canvas import accept, settled
 from midspan.kernels.counter import below_reference, philox_reference
 from midspan.kernels.settle import settle, settle_reference
 from tests.kernels.compare import DEVICE, few
+
+pytestmark = pytest.mark.gpu_kernels
 
 VOCABULARY = 1000
 

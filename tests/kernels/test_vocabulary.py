@@ -12,6 +12,8 @@ from midspan.kernels.counter import DRAW, philox_reference
 from tests.kernels.compare import DEVICE, few, noise
 from tests.near import LEAST, Near, assert_best, assert_within, entropy_of, near, softmax, weights_of
 
+pytestmark = pytest.mark.gpu_kernels
+
 # hidden, rows, embedding, temperatures, seed, step, allowed, first, softcap, scale: arguments of kernel and reference.
 Given = tuple[
     torch.Tensor,

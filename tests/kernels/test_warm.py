@@ -12,7 +12,7 @@ from midspan.engine.engine import Engine, fill_examples
 from tests.engine.tiny import changed
 from tests.kernels.test_engine import PATIENT, pair
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.gpu_kernels, pytest.mark.timeout(400)]
 KINDS: tuple[GapKind, ...] = ("rest_of_line", "span")
 
 
