@@ -100,7 +100,7 @@ class Engine:
             parameters=self._backend.parameters,
             layout=settings.layout.kind,
             languages=settings.show.languages,
-            show_threshold=settings.show.show_threshold,
+            show_threshold=settings.show_threshold,
             kernels=self._backend.kernels,
             load_ms=load_ms,
             actions=settings.offered,

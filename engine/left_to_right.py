@@ -148,7 +148,7 @@ class _Fill:
     def _is_hopeless(self, beams: list[Beam], ended: list[Beam]) -> bool:
         """Whether only a sure fill is wanted, and none can come of these."""
         settings, asked = self._path.settings, self._budget.min_confidence
-        if asked < settings.show.show_threshold or settings.hypotheses.similar_lines:
+        if asked < settings.show_threshold or settings.hypotheses.similar_lines:
             return False
         known = (settings.calibration.share(beam.log_probability, len(beam.ids) + 1) for beam in ended)
         later = (settings.calibration.reach(beam.log_probability, len(beam.ids) + 1, self._limit + 1) for beam in beams)

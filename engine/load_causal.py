@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from midspan.engine.api import CheckpointError, OnProgress
+from midspan.engine.backends.backend import Backend
 from midspan.engine.backends.choose import load_causal, load_causal_gguf
 from midspan.engine.left_to_right import LeftToRight
 from midspan.engine.llama import LlamaConfig
 from midspan.engine.marks_settings import MarksSettings, read_marks_settings
+from midspan.engine.prompts.calibrations import fitted_for, with_fitted
 from midspan.engine.prompts.gguf_tokenizer import gguf_tokenizer
 from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.prompts.tokenizer_json import tokenizer_of
@@ -36,7 +38,7 @@ def load_left_to_right(
     _check_room(folder / NAME, settings, config)
     prompt = MarksPrompt.open(folder, settings.layout, config.vocab_size)
     backend = load_causal(folder, config, place, progress)
-    path = LeftToRight(backend, prompt, settings)
+    path = _path(backend, prompt, settings, config)
     _try_out(path, folder)
     log.info("%s: layout marks, %s ... %s", folder, prompt.marks.prefix, prompt.marks.middle)
     return path
@@ -52,9 +54,15 @@ def load_gguf_file(file: Path, place: torch.device, progress: OnProgress | None 
     _check_room(beside, settings, config)
     tokenizer = tokenizer_of(gguf_tokenizer(found.metadata, file), file)
     prompt = MarksPrompt(tokenizer, settings.layout, config.vocab_size, file=file, settings=beside)
-    path = LeftToRight(load_causal_gguf(found, config, place, progress), prompt, settings)
+    path = _path(load_causal_gguf(found, config, place, progress), prompt, settings, config)
     _try_out(path, file)
     return path
+
+
+def _path(backend: Backend, prompt: MarksPrompt, settings: MarksSettings, config: LlamaConfig) -> LeftToRight:
+    """The parts put together, with the confidence that was fitted for this model if there is one."""
+    fitted = fitted_for(prompt.vocabulary, config.layers, config.hidden_size)
+    return LeftToRight(backend, prompt, with_fitted(settings, fitted))
 
 
 def _check_room(file: Path, settings: MarksSettings, config: LlamaConfig) -> None:

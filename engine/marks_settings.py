@@ -24,6 +24,8 @@ LogisticWeight = Annotated[float, Within(-1000.0, 1000.0)]
 Positive = Annotated[int, Within(1, 1 << 15)]
 # No part of a draft can be renoised, and nobody taught it to follow a message.
 OFFERED: tuple[Action, ...] = ("refill", "finish", "placeholder")
+# The threshold where nobody fitted one.
+UNFITTED = 0.5
 LANGUAGES: tuple[str, ...] = tuple(RELEASED["show"]["languages"])
 
 
@@ -123,11 +125,12 @@ class Logistic:
 class Shown:
     """What is offered: for which languages, which code actions, and how sure a fill must be to be shown unasked.
 
-    A request that wants a sure fill or none ends where no beam can come to that any more.
+    A request that wants a sure fill or none ends where no beam can come to that any more. A model of
+    fim_calibrations.json takes from there what is left out, see prompts/calibrations.py.
     """
 
     languages: Annotated[tuple[Language, ...], Count(1, 200)] = LANGUAGES
-    show_threshold: Share = 0.5
+    show_threshold: Share | None = None
     calibration: Logistic | None = None
     actions: Annotated[tuple[Action, ...], Count(0, len(ACTIONS))] = OFFERED
 
@@ -149,6 +152,11 @@ class MarksSettings:
     def calibration(self) -> Logistic:
         """What was fitted, or the prior."""
         return self.show.calibration or Logistic()
+
+    @property
+    def show_threshold(self) -> float:
+        """The least confidence of what is shown unasked."""
+        return UNFITTED if self.show.show_threshold is None else self.show.show_threshold
 
 
 def read_marks_settings(file: Path) -> MarksSettings:

@@ -203,6 +203,11 @@ class CheckpointSettings:
         chosen = self.show.actions
         return ACTIONS_BY_LAYOUT.get(self.layout.kind, ACTIONS) if chosen is None else chosen
 
+    @property
+    def show_threshold(self) -> float:
+        """The least confidence of what is shown unasked."""
+        return self.show.show_threshold
+
 
 # The released checkpoint has no `midspan.json`, or one that names only what shall differ. The sampler's settings are
 # those of its generation_config.json but for the steps; nothing is calibrated, so all is shown.

@@ -65,6 +65,10 @@ class MarksPrompt(Tokens):
         """Any special token ends a gap: a model that writes another one has nothing more to say."""
         return self.special_ids
 
+    def vocabulary(self) -> dict[str, int]:
+        """The tokenizer's tokens and their ids."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def lay_out(self, hole: Hole) -> Layout:
         """The hole's ids; `prefix` is the whole prompt."""
         layout, marks = self._layout, self.marks

@@ -24,7 +24,7 @@ from midspan.server.text.syntax_check import load_with_syntax
 PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
-FITTED, PRIOR = "fitted for this checkpoint", "a prior, as midspan.json has no calibration for this checkpoint"
+FITTED, PRIOR = "fitted for this model", "a prior, as nobody fitted one for this model"
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:

@@ -57,7 +57,7 @@ def test_a_causal_checkpoint_is_served_and_its_confidence_is_a_prior(
     assert (code, found["fixes"]) == (0, [])
     assert isinstance(found["round_trip_ms"], float)
     assert (found["layout"], found["trained_on"]) == ("marks", ["python", "go"])
-    assert found["confidence"] == "a prior, as midspan.json has no calibration for this checkpoint"
+    assert found["confidence"] == "a prior, as nobody fitted one for this model"
 
 
 def test_a_broken_checkpoint_and_an_unwritable_state_folder_are_both_named(

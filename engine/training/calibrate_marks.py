@@ -1,0 +1,127 @@
+"""Fit a confidence for a model that writes gaps between its tokenizer's marks, on held-out files of several languages.
+
+The confidence is a logistic regression, see `Logistic` in marks_settings.py, from a fill's mean log-probability, its
+number of tokens and an error of syntax to "the fill is exactly the text that stood there". Holes are ends of lines and
+whole lines. The threshold is the lowest confidence above which at least a given share of the fills were right, in every
+language that has enough fills above it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midspan.engine.api import Budget, GapKind, Hole
+from midspan.engine.hypotheses.task import PATIENT
+from midspan.engine.left_to_right import LeftToRight
+from midspan.engine.training.calibrate import by_the_other_half, cost, fit, threshold
+from midspan.engine.training.holes import PREFIX_CHARS, SUFFIX_CHARS
+
+LEAST_CHARACTERS = 3
+# A language takes part in the choice of the threshold by so many holes.
+LEAST_HOLES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One hole's fill: nats in all, tokens with the end, whether its syntax is wrong, whether it is right."""
+
+    language: str
+    kind: str
+    log_probability: float
+    length: int
+    error: bool
+    right: bool
+
+    @property
+    def features(self) -> tuple[float, float, float]:
+        """What the weights of a `Logistic` stand before, in their order."""
+        return self.log_probability / self.length, float(self.length), float(self.error)
+
+
+def holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
+    """`count` holes of each language of a multilingual heldout.jsonl, in turns, with the text that stood there."""
+    chance, texts = random.Random(seed), defaultdict[str, list[str]](list)
+    for row in file.read_text(encoding="utf-8").splitlines():
+        found = json.loads(row)
+        texts[found["language"]].append(found["text"])
+    for number in range(count):
+        for language in sorted(texts):
+            yield _hole(chance, language, texts[language], whole=number % 2 == 0)
+
+
+def _hole(chance: random.Random, language: str, texts: Sequence[str], *, whole: bool) -> tuple[Hole, str]:
+    """A whole line, or the end of one, of a file of this language."""
+    while True:
+        lines = chance.choice(texts).split("\n")
+        row = chance.randrange(len(lines))
+        indent = len(lines[row]) - len(lines[row].lstrip())
+        if len(lines[row].strip()) < LEAST_CHARACTERS:
+            continue
+        column = indent if whole else chance.randrange(indent + 1, len(lines[row]))
+        prefix = "\n".join([*lines[:row], lines[row][:column]])[-PREFIX_CHARS:]
+        suffix = "\n".join(["", *lines[row + 1 :]])[:SUFFIX_CHARS]
+        kind: GapKind = "line" if whole else "rest_of_line"
+        return Hole(prefix=prefix, suffix=suffix, kind=kind, language=language), lines[row][column:]
+
+
+def observe(path: LeftToRight, hole: Hole, truth: str) -> Seen | None:
+    """The likeliest fill of a hole; None where there is none."""
+    out = path.infill(hole, Budget(), PATIENT)
+    if not out.ranked:
+        return None
+    best = out.ranked[0]
+    text = path.prompt.text(list(best.ids), out.layout)
+    return Seen(
+        language=hole.language,
+        kind=hole.kind,
+        log_probability=best.log_probability,
+        length=len(best.ids) + 1,
+        error=not best.parses,
+        right=text.rstrip() == truth.rstrip(),
+    )
+
+
+def fitted(seen: Sequence[Seen], precision: float) -> dict[str, Any]:
+    """The entry of fim_calibrations.json, and what it comes to by halves of the holes that it was not fitted on."""
+    features = torch.tensor([one.features for one in seen])
+    right = torch.tensor([float(one.right) for one in seen])
+    confidence = by_the_other_half(features, right)
+    names = ("bias", "mean", "length", "error")
+    calibration = dict(zip(names, (round(value, 4) for value in fit(features, right)), strict=True))
+    languages = [one.language for one in seen]
+    groups = {name: torch.tensor([one == name for one in languages]) for name in sorted(set(languages))}
+    enough = [of for of in groups.values() if int(of.sum()) >= LEAST_HOLES]
+    least = max(threshold(confidence[of], right[of], precision) for of in enough or [right >= 0])
+    shown = confidence >= least
+    shares = {name: _share(shown[of], right[of]) for name, of in groups.items()}
+    return {
+        "calibration": calibration,
+        "show_threshold": least,
+        "holes": len(seen),
+        "nats": round(cost(confidence, right), 4),
+        "languages": shares | {"all": _share(shown, right)},
+    }
+
+
+def _share(shown: torch.Tensor, right: torch.Tensor) -> dict[str, float | None]:
+    """Of some holes: the share that is right, that is shown, and that is right of what is shown."""
+    of_them = round(float(right[shown].mean()), 4) if bool(shown.any()) else None
+    return {
+        "exact": round(float(right.mean()), 4),
+        "shown": round(float(shown.float().mean()), 4),
+        "right_when_shown": of_them,
+    }
+
+
+def rows(seen: Sequence[Seen]) -> Iterator[str]:
+    """The holes as JSON objects, one a line, so that a fit can be made again."""
+    for one in seen:
+        yield json.dumps({name: getattr(one, name) for name in Seen.__slots__})
