@@ -2,7 +2,7 @@
 
 `benchmarks/calibrate_marks.py CHECKPOINT --heldout runs/sources/heldout.jsonl --seen FILE.jsonl` fills holes of every
 language of held-out packages (engine/training/continued/sources.py makes the file), appends each to FILE.jsonl, and
-goes on where an earlier run stopped. One JSON row goes to stdout: the entry of engine/prompts/fim_calibrations.json.
+goes on where an earlier run stopped. One JSON row goes to stdout, with the calibration and the threshold of engine/prompts/fim_calibrations.json.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main() -> int:
     parser.add_argument("checkpoint")
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--seen", type=Path, required=True)
-    parser.add_argument("--holes", type=int, default=250, help="of each language")
-    parser.add_argument("--precision", type=float, default=0.7, help="share of shown fills that are to be right")
+    parser.add_argument("--holes", type=int, default=133, help="of each language")
+    parser.add_argument("--precision", type=float, default=0.8, help="share of shown fills that are to be right")
     parser.add_argument("--seed", type=int, default=0)
     found = parser.parse_args()
     keep_large_blocks()

@@ -85,6 +85,13 @@ class LlamaServer:
         }
         return self._post("/infill", asked)
 
+    def complete(self, ids: list[int], tokens: int, likely: int) -> tuple[list[int], dict[int, float]]:
+        """The likeliest tokens behind some tokens, at most so many; of the first, the log-probabilities of the likely."""
+        asked = {"prompt": ids, "n_predict": tokens, "temperature": 0.0, "top_k": 1, "return_tokens": True}
+        found = self._post("/completion", asked | {"n_probs": likely})
+        first = found["completion_probabilities"][0]["top_logprobs"]
+        return found["tokens"], {one["id"]: one["logprob"] for one in first}
+
     def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(asked).encode()
         request = urllib.request.Request(self._url + path, body, {"Content-Type": "application/json"})

@@ -17,7 +17,7 @@ from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.syntax import SyntaxChecker
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import FEATURES, CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest gap that was trained on.
@@ -42,7 +42,7 @@ class Autoregressive:
         self.fim.reset()
         self.backend.release()
 
-    def confidence(self, hypothesis: Hypothesis) -> float:
+    def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
         """The share of such fills that are right."""
         return hypothesis.confidence(self.settings.show.calibration)
 

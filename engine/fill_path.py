@@ -10,7 +10,7 @@ from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.task import FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import Lettered
+from midspan.engine.prompts.prompt import Layout, Lettered
 from midspan.engine.settings import CheckpointSettings
 
 
@@ -41,8 +41,8 @@ class FillPath(Protocol):
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole."""
 
-    def confidence(self, hypothesis: Hypothesis) -> float:
-        """The share of such fills that are right, 0 to 1."""
+    def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
+        """The share of such fills of such a gap that are right, 0 to 1."""
 
     def reset(self) -> None:
         """Release all memory but the weights', as after a failure in the middle of a fill."""
@@ -54,5 +54,5 @@ def candidates(path: FillPath, infilling: Infilling) -> list[Candidate]:
     for hypothesis in infilling.ranked:
         text = path.prompt.text(list(hypothesis.ids), infilling.layout)
         if text.strip() and text not in found:
-            found[text] = Candidate(text=text, confidence=path.confidence(hypothesis))
+            found[text] = Candidate(text=text, confidence=path.confidence(hypothesis, infilling.layout))
     return list(found.values())

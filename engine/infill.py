@@ -14,7 +14,7 @@ from midspan.engine.hypotheses.proposals import propose
 from midspan.engine.hypotheses.renoise import rewrite
 from midspan.engine.hypotheses.task import FillObserver, Infilling, Task
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
 # More tokens than a chat's question adds around the text.
@@ -46,7 +46,7 @@ class Infiller:
             self.__dict__.pop(name, None)
         self.backend.release()
 
-    def confidence(self, hypothesis: Hypothesis) -> float:
+    def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
         """The share of such fills that are right."""
         return hypothesis.confidence(self.settings.show.calibration)
 

@@ -24,6 +24,7 @@ from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling
 from midspan.engine.marks_settings import MarksSettings
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.marks import MarksPrompt
+from midspan.engine.prompts.prompt import Layout
 from midspan.engine.settings import FEATURES
 
 # Between two chunks of a prompt a fill that nobody waits for any more is given up.
@@ -74,10 +75,11 @@ class LeftToRight:
             fill.out.stopped = "cancelled"
         return fill.out
 
-    def confidence(self, hypothesis: Hypothesis) -> float:
+    def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
         """The share of such fills that are right."""
-        length = len(hypothesis.ids) + 1
-        return self.settings.calibration.share(hypothesis.log_probability, length, error=not hypothesis.parses)
+        length, line = len(hypothesis.ids) + 1, layout.whole_line
+        likelihood, error = hypothesis.log_probability, not hypothesis.parses
+        return self.settings.calibration.share(likelihood, length, line=line, error=error)
 
 
 class _Fill:
@@ -150,8 +152,9 @@ class _Fill:
         settings, asked = self._path.settings, self._budget.min_confidence
         if asked < settings.show_threshold or settings.hypotheses.similar_lines:
             return False
-        known = (settings.calibration.share(beam.log_probability, len(beam.ids) + 1) for beam in ended)
-        later = (settings.calibration.reach(beam.log_probability, len(beam.ids) + 1, self._limit + 1) for beam in beams)
+        sure, line, most = settings.calibration, self.out.layout.whole_line, self._limit + 1
+        known = (sure.share(beam.log_probability, len(beam.ids) + 1, line=line) for beam in ended)
+        later = (sure.reach(beam.log_probability, len(beam.ids) + 1, most, line=line) for beam in beams)
         return max((*known, *later), default=0.0) < asked
 
     def _similar(self, gap: FimGap) -> Iterator[Hypothesis]:

@@ -242,6 +242,10 @@ class Packed(NamedTuple):
         """Pointers to this object's tensors, which must outlive them."""
         return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), None, self.n, self.k)
 
+    def grouped_product(self) -> Product:
+        """The same for rows that have a scale for each group (kernels/cpu/grouped.h)."""
+        return Product(self.weight.data_ptr(), self.scale.data_ptr(), None, None, self.n, self.k)
+
 
 def beside(gate: torch.Tensor, up: torch.Tensor, lanes: int) -> torch.Tensor:
     """Interleave two weights [n, k] into one [2 n, k] so that half of every panel is of each."""

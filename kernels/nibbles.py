@@ -12,7 +12,7 @@ import torch
 
 from midspan.kernels.native import WIDE, Product
 
-GROUP = 32  # GROUPED of kernels/cpu/nibbles.h
+GROUP = 32  # GROUPED of kernels/cpu/grouped.h
 
 
 class Nibbles(NamedTuple):

@@ -17,7 +17,7 @@ from midspan.engine.weights.load_llama import Matrix, numbers, plain
 from midspan.kernels import native
 from midspan.kernels.int8 import STEPS
 from midspan.kernels.native import Packed
-from midspan.kernels.nibbles import Nibbles
+from midspan.kernels.nibbles import GROUP, Nibbles
 
 QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 LAYER = "model.layers."
@@ -25,12 +25,13 @@ EMBEDDINGS, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.n
 
 
 def unfit_decoder(config: LlamaConfig, lanes: int) -> str | None:
-    """Why the kernels cannot run a network of these sizes; None if they can. Panels and registers must be full."""
+    """Why the kernels cannot run a network of these sizes; None if they can. Panels, groups, registers must be full."""
     panel, size = native.WIDE * lanes, config.head_dim
     parts = (
-        ("hidden_size", config.hidden_size, panel),
+        ("hidden_size", config.hidden_size, max(panel, GROUP)),
         ("vocab_size", config.vocab_size, panel),
-        ("intermediate_size", config.intermediate_size, panel // 2),
+        ("intermediate_size", config.intermediate_size, max(panel // 2, GROUP)),
+        ("queries together", config.heads * size, GROUP),
         ("queries, keys and values together", (config.heads + 2 * config.kv_heads) * size, panel),
         ("head_dim", size, 2 * lanes),
     )
@@ -72,7 +73,9 @@ class DecoderWeights(PackedWeights):
         self._embeddings, head = top[EMBEDDINGS], top[EMBEDDINGS if config.tied else HEAD]
         self._kept += [head, blocks]
         # Of a canvas network only what the vocabulary's functions read.
-        self.network = native.Network(hidden=config.hidden_size, threads=threads, softcap=0.0, head=head.product())
+        self.network = native.Network(
+            hidden=config.hidden_size, threads=threads, softcap=0.0, head=head.grouped_product()
+        )
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [N] to the first layer's rows [N, d]. Raises ValueError for ids that are none."""

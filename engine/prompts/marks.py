@@ -86,7 +86,14 @@ class MarksPrompt(Tokens):
         parts = (outside, before) if marks.suffix_first else (before, outside)
         start = [] if marks.start is None else [self._ids[marks.start]]
         ids = [*start, *self._blocks(hole.context), *parts[0], *parts[1], self._ids[marks.middle], *behind]
-        return Layout(prefix=ids, suffix=after, heal=heal, append=append, one_line=hole.kind not in self.many_lines)
+        return Layout(
+            prefix=ids,
+            suffix=after,
+            heal=heal,
+            append=append,
+            one_line=hole.kind not in self.many_lines,
+            whole_line=not hole.prefix[hole.prefix.rfind("\n") + 1 :].strip(),
+        )
 
     def _behind(self, prefix: str) -> int:
         """Where the text that stands behind the middle mark begins: at the gap's line, or up to seven lines above."""

@@ -19,7 +19,7 @@ SUFFIX_TOKENS = 64
 class Layout:
     """A hole in tokens: prefix ids (<bos>, context, text), suffix ids, healed text, and the line end that we append.
 
-    A gap that is `one_line` is cut where its line ends.
+    A gap that is `one_line` is cut where its line ends; one that is a `whole_line` has nothing but blanks before it there.
     """
 
     prefix: list[int]
@@ -27,6 +27,7 @@ class Layout:
     heal: str
     append: str
     one_line: bool = False
+    whole_line: bool = False
 
 
 class Lettered(Protocol):

@@ -1,14 +1,15 @@
 """Fit a confidence for a model that writes gaps between its tokenizer's marks, on held-out files of several languages.
 
-The confidence is a logistic regression, see `Logistic` in marks_settings.py, from a fill's mean log-probability, its
-number of tokens and an error of syntax to "the fill is exactly the text that stood there". Holes are ends of lines and
-whole lines. The threshold is the lowest confidence above which at least a given share of the fills were right, in every
-language that has enough fills above it.
+The confidence is a logistic regression, see `Logistic` in marks_settings.py, from the network's probability of a fill,
+its number of tokens, being a whole line and an error of syntax to "the fill is exactly the text that stood there".
+Holes are ends of lines and whole lines. The threshold is the lowest confidence above which at least a given share of
+the fills were right.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,6 @@ from midspan.engine.training.calibrate import by_the_other_half, cost, fit, thre
 from midspan.engine.training.holes import PREFIX_CHARS, SUFFIX_CHARS
 
 LEAST_CHARACTERS = 3
-# A language takes part in the choice of the threshold by so many holes.
-LEAST_HOLES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +40,9 @@ class Seen:
     right: bool
 
     @property
-    def features(self) -> tuple[float, float, float]:
+    def features(self) -> tuple[float, ...]:
         """What the weights of a `Logistic` stand before, in their order."""
-        return self.log_probability / self.length, float(self.length), float(self.error)
+        return math.exp(self.log_probability), float(self.length), float(self.kind == "line"), float(self.error)
 
 
 def holes(file: Path, count: int, seed: int) -> Iterator[tuple[Hole, str]]:
@@ -94,12 +93,11 @@ def fitted(seen: Sequence[Seen], precision: float) -> dict[str, Any]:
     features = torch.tensor([one.features for one in seen])
     right = torch.tensor([float(one.right) for one in seen])
     confidence = by_the_other_half(features, right)
-    names = ("bias", "mean", "length", "error")
+    names = ("bias", "probability", "length", "line", "error")
     calibration = dict(zip(names, (round(value, 4) for value in fit(features, right)), strict=True))
     languages = [one.language for one in seen]
     groups = {name: torch.tensor([one == name for one in languages]) for name in sorted(set(languages))}
-    enough = [of for of in groups.values() if int(of.sum()) >= LEAST_HOLES]
-    least = max(threshold(confidence[of], right[of], precision) for of in enough or [right >= 0])
+    least = threshold(confidence, right, precision)
     shown = confidence >= least
     shares = {name: _share(shown[of], right[of]) for name, of in groups.items()}
     return {

@@ -30,12 +30,11 @@ struct Own {
 // What all threads share; it stays from call to call.
 struct Shared {
     std::vector<uint8_t> bytes;
-    std::vector<float> top, wide, narrow, mixed;
+    std::vector<float> wide, narrow, mixed;
 
     void fit(const Decoder& net, int64_t rows) {
         const int64_t heads = net.heads * net.head_dim, widest = std::max({net.hidden, heads, net.inner});
-        bytes.resize(rows * std::max(row_bytes(widest), signed_bytes(widest)));
-        top.resize(rows);
+        bytes.resize(rows * grouped_bytes(widest));
         wide.resize(rows * std::max(net.inner, heads + 2 * net.groups * net.head_dim));
         narrow.resize(rows * net.hidden);
         mixed.resize(rows * heads);
@@ -89,21 +88,21 @@ private:
     }
 
     // A row as the product takes it that comes next.
-    uint8_t* bytes(int64_t row, const Product& next) const { return shared_.bytes.data() + row * row_bytes(next); }
+    uint8_t* bytes(int64_t row, const Product& next) const {
+        return shared_.bytes.data() + row * grouped_bytes(next.k);
+    }
 
     void quantise_normed(const Product& next, const float* scale, int64_t begin, Own& own) {
 #pragma omp for schedule(static)
         for (int64_t r = begin; r < text_.rows; ++r) {
             norm(x(r), scale, net_.hidden, net_.eps, own.row.data());
-            shared_.top[r] = quantise(next, own.row.data(), bytes(r, next));
+            quantise_grouped(own.row.data(), next.k, bytes(r, next));
         }
     }
 
     void quantise_rows(const Product& next, const float* from, int64_t begin) {
 #pragma omp for schedule(static)
-        for (int64_t r = begin; r < text_.rows; ++r) {
-            shared_.top[r] = quantise(next, from + r * next.k, bytes(r, next));
-        }
+        for (int64_t r = begin; r < text_.rows; ++r) quantise_grouped(from + r * next.k, next.k, bytes(r, next));
     }
 
     // The quantised rows times weights, and a bias [n] where there is one: out [rows, n].
@@ -115,7 +114,7 @@ private:
                 const int64_t row = begin + at, column = panel * PANEL;
                 for (int c = 0; c < WIDE; ++c) {
                     const Floats more = bias == nullptr ? all(0.0f) : floats(bias + column + c * LANES);
-                    store(out + row * p.n + column + c * LANES, values[c] * shared_.top[row] + more);
+                    store(out + row * p.n + column + c * LANES, values[c] + more);
                 }
             });
         }
@@ -128,10 +127,9 @@ private:
 #pragma omp for schedule(static)
         for (int64_t one = 0; one < count; ++one) {
             panels_of(p, bytes(begin, p), rows, one, one + 1, [&](int at, int64_t panel, const Floats* values) {
-                const float top = shared_.top[begin + at];
                 float* to = out + (begin + at) * net_.inner + panel * (PANEL / 2);
                 for (int c = 0; c < WIDE / 2; ++c) {
-                    store(to + c * LANES, silu(values[c] * top) * (values[WIDE / 2 + c] * top));
+                    store(to + c * LANES, silu(values[c]) * values[WIDE / 2 + c]);
                 }
             });
         }

@@ -12,9 +12,9 @@ constexpr int LARGEST_HEAD = 512;  // head_dim at most
 extern "C" {
 
 // Weights [n, k] in panels (packed by native.py), in int8 where `groups` is NULL: `scale` [n] is then each output
-// column's scale over STEPS, `start` [n] where each column's sum starts, which cancels the MIDDLE that is added to rows
-// (bytes.h). Else in four bits; `groups` [n / PANEL, k / GROUPED, 2, PANEL] has scales and offsets in bfloat16
-// (nibbles.h).
+// column's scale over STEPS, and `start` [n] where each column's sum starts, which cancels the MIDDLE that is added to
+// rows (bytes.h); NULL where rows are grouped (grouped.h). Else in four bits; `groups` [n / PANEL, k / GROUPED, 2, PANEL]
+// has scales and offsets in bfloat16 (nibbles.h).
 struct Product {
     const int8_t* weight;
     const float* scale;

@@ -148,14 +148,14 @@ def test_one_fill_takes_one_beam_and_several_take_more(folder: Path) -> None:
 def test_a_hopeless_fill_ends_early_if_only_a_sure_one_is_wanted(folder: Path) -> None:
     path = path_of(folder)
     whole = path.infill(HOLE, Budget(), PATIENT)
-    assert path.confidence(whole.ranked[0]) < 0.4
+    assert path.confidence(whole.ranked[0], whole.layout) < 0.4
     short = path.infill(HOLE, Budget(min_confidence=0.4), PATIENT)
     assert (short.stopped, short.ranked) == ("empty", [])
     assert short.steps <= whole.steps
     sure = path_of(folder, show=Shown(show_threshold=0.4, calibration=Logistic(bias=40.0)))
     found = sure.infill(HOLE, Budget(min_confidence=0.4), PATIENT)
     assert found.ranked[0].ids == whole.ranked[0].ids
-    assert sure.confidence(found.ranked[0]) > 0.9
+    assert sure.confidence(found.ranked[0], found.layout) > 0.9
 
 
 def test_a_similar_line_is_ranked_with_its_evidence(folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_fill_that_breaks_the_syntax_comes_last_and_is_less_sure(path: LeftToR
     assert checked.ranked[0].ids == out.ranked[1].ids
     wrong = next(one for one in checked.ranked if one.ids == out.ranked[0].ids)
     assert not wrong.parses
-    assert path.confidence(wrong) < path.confidence(out.ranked[0])
+    assert path.confidence(wrong, out.layout) < path.confidence(out.ranked[0], out.layout)
 
 
 @pytest.mark.parametrize("at", [1, 2])
@@ -216,10 +216,19 @@ def test_renoising_a_draft_is_refused(path: LeftToRight) -> None:
 
 
 @pytest.mark.parametrize("log_probability", [-0.01, -0.5, -2.0, -9.0])
-def test_reach_is_the_best_confidence_over_all_lengths(log_probability: float) -> None:
-    for prior in (Logistic(), Logistic(mean=3.0, length=-1.0), Logistic(length=0.2), Logistic(mean=0.0)):
-        best = max(prior.share(log_probability, length) for length in range(3, 49))
-        assert prior.reach(log_probability, 3, 48) == pytest.approx(best)
+@pytest.mark.parametrize("line", [False, True])
+def test_reach_is_the_best_confidence_over_all_lengths(log_probability: float, line: bool) -> None:
+    for prior in (Logistic(), Logistic(length=-1.0), Logistic(length=0.2), Logistic(probability=0.0)):
+        best = max(prior.share(log_probability, length, line=line) for length in range(3, 49))
+        assert prior.reach(log_probability, 3, 48, line=line) == pytest.approx(best)
+
+
+def test_a_whole_line_is_less_sure_than_the_end_of_one(path: LeftToRight) -> None:
+    begun, blank = Hole(prefix=SOURCE + "    x", suffix="\n"), Hole(prefix=SOURCE + "    ", suffix="\n", kind="line")
+    first, second = (path.prompt.lay_out(hole) for hole in (begun, blank))
+    assert (first.whole_line, second.whole_line) == (False, True)
+    found = path.infill(begun, Budget(), PATIENT).ranked[0]
+    assert path.confidence(found, second) < path.confidence(found, first)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,10 @@ each = pytest.mark.parametrize(
 
 
 def rounded(rows: torch.Tensor) -> torch.Tensor:
-    """Each row over its largest number, in STEPS steps."""
-    top = rows.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
-    return torch.round(rows / top * STEPS) * (top / STEPS)
+    """Each group of a row's numbers over its largest one, in STEPS steps."""
+    groups = rows.unflatten(-1, (-1, GROUP))
+    top = groups.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
+    return (torch.round(groups / top * STEPS) * (top / STEPS)).flatten(-2)
 
 
 def in_int8(weight: torch.Tensor) -> torch.Tensor:

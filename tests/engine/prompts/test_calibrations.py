@@ -27,7 +27,7 @@ def entry(vocabulary: str) -> Fitted:
         layers=LAYERS,
         width=WIDTH,
         fitted_to="tiny.gguf",
-        calibration=Logistic(bias=1.5, mean=7.0, length=-0.25, error=-2.0),
+        calibration=Logistic(bias=-1.5, probability=7.0, length=-0.25, line=-1.0, error=-2.0),
         show_threshold=0.625,
     )
 

@@ -132,42 +132,88 @@ struct FourBits {
     }
 };
 
-void nibbles() {
-    Random random(9);
-    const int64_t n = 2 * PANEL;
+// The numbers of a grouped row, in double precision: bytes, and what each stands for.
+struct GroupedRow {
+    std::vector<int64_t> bytes;
+    std::vector<double> numbers;
+
+    GroupedRow(const uint8_t* row, int64_t k) {
+        for (int64_t i = 0; i < k; ++i) {
+            const uint32_t four = signed_four(row, i / 4 * 4)[0];
+            bytes.push_back(int8_t(four >> (i % 4 * 8)));
+            numbers.push_back(bytes.back() * double(largest_of(behind(row, k, i / GROUPED * GROUPED))[0]) / 127);
+        }
+    }
+};
+
+// Products of grouped rows with weights [n, k] in either form, which have these numbers.
+struct Grouped {
     double rounding = 0, worst = 0;
-    for (int64_t k : {32, 96, 256, 1024}) {
-        const FourBits packed(n, k, random);
+    int64_t sums = 0;
+
+    void check(const Product& p, const std::vector<double>& weight, Random& random) {
+        const int64_t n = p.n, k = p.k, step = grouped_bytes(k);
         for (int64_t count = 1; count <= 20; ++count) {
-            const std::vector<float> x = rows_of(count, k, random);
-            const int64_t step = row_bytes(packed.product);
+            std::vector<float> x = rows_of(count, k, random);
+            // One number of a row is far larger than the others, which its group alone then rounds more.
+            for (int64_t r = 3; r < count; ++r) x[r * k + 5] = 300;
             std::vector<uint8_t> bytes(count * step);
-            std::vector<float> top(count), out(count * n);
-            for (int64_t r = 0; r < count; ++r) top[r] = quantise(packed.product, &x[r * k], &bytes[r * step]);
-            panels_of(
-                packed.product, bytes.data(), count, 0, n / PANEL, [&](int row, int64_t panel, const Floats* values) {
-                    for (int c = 0; c < WIDE; ++c) store(&out[row * n + panel * PANEL + c * LANES], values[c]);
-                });
+            std::vector<float> out(count * n);
+            for (int64_t r = 0; r < count; ++r) quantise_grouped(&x[r * k], k, &bytes[r * step]);
+            panels_of(p, bytes.data(), count, 0, n / PANEL, [&](int row, int64_t panel, const Floats* values) {
+                for (int c = 0; c < WIDE; ++c) store(&out[row * n + panel * PANEL + c * LANES], values[c]);
+            });
             for (int64_t r = 0; r < count; ++r) {
-                const int8_t* row = reinterpret_cast<const int8_t*>(&bytes[r * step]);
-                for (int64_t i = 0; i < k; ++i) {
-                    rounding = more(rounding, std::fabs(row[i] - (top[r] > 0 ? x[r * k + i] * 127.0 / top[r] : 0)));
-                }
+                const GroupedRow row(&bytes[r * step], k);
+                round_off(row, &x[r * k], &bytes[r * step], k);
                 for (int64_t one = 0; one < n; ++one) {
                     double exact = 0, whole = 1e-30;
                     for (int64_t i = 0; i < k; ++i) {
-                        exact += packed.weight[one * k + i] * row[i];
+                        exact += weight[one * k + i] * row.numbers[i];
                         // What is added: codes and offsets apart, each at most 15 times a scale of some ones.
-                        whole += 16 * 4 * std::abs(int(row[i]));
+                        const double most = p.groups == nullptr ? std::fabs(weight[one * k + i]) : 16 * 4;
+                        whole += most * std::fabs(row.numbers[i]);
                     }
-                    worst = more(worst, std::fabs(out[r * n + one] * 127.0 - exact) / whole);
+                    worst = more(worst, std::fabs(out[r * n + one] - exact) / whole);
                 }
             }
         }
     }
-    report("bytes of signed rows, in steps", rounding, 0.5 + 2 * 127 * ULP);
-    // Two products and two sums a group, and the roundings of what they are in.
-    report("products with four-bit weights, of 1 to 20 rows", worst, (1024.0 / GROUPED + 4) * ULP);
+
+private:
+    void round_off(const GroupedRow& row, const float* x, const uint8_t* bytes, int64_t k) {
+        for (int64_t begin = 0; begin < k; begin += GROUPED) {
+            const double top = largest_of(behind(bytes, k, begin))[0];
+            int64_t sum = 0;
+            for (int64_t i = begin; i < begin + GROUPED; ++i) {
+                rounding = more(rounding, std::fabs(row.bytes[i] - (top > 0 ? x[i] * 127.0 / top : 0)));
+                sum += row.bytes[i];
+            }
+            sums += sum != sum_of(behind(bytes, k, begin))[0];
+        }
+    }
+};
+
+void grouped() {
+    Random random(9);
+    Grouped eight, four;
+    for (int64_t k : {32, 96, 256, 1024}) {
+        const Matrix matrix(2 * PANEL, k, random);
+        const Packed packed(matrix);
+        std::vector<double> weight(matrix.n * k);
+        // A column's scale has the rows' 1 / STEPS in it.
+        for (size_t i = 0; i < weight.size(); ++i) weight[i] = matrix.weight[i] * double(matrix.scale[i / k]) * 127;
+        Product product = packed.product;
+        product.start = nullptr;
+        eight.check(product, weight, random);
+        const FourBits nibbles(2 * PANEL, k, random);
+        four.check(nibbles.product, nibbles.weight, random);
+    }
+    report("bytes of grouped rows, in steps", eight.rounding, 0.5 + 2 * 127 * ULP);
+    report("sums of groups that are wrong", eight.sums, 0);
+    // A sum for each group, its scale and conversion, and a column's scale.
+    report("products of grouped rows with int8 weights, of 1 to 20 rows", eight.worst, (1024.0 / GROUPED + 4) * ULP);
+    report("products of grouped rows with four-bit weights", four.worst, (1024.0 / GROUPED + 6) * ULP);
 }
 
 void norms() {
@@ -238,7 +284,7 @@ void attention() {
 int main() {
     functions();
     products();
-    nibbles();
+    grouped();
     norms();
     attention();
     readings();
