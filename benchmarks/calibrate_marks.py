@@ -2,7 +2,8 @@
 
 `benchmarks/calibrate_marks.py CHECKPOINT --heldout runs/sources/heldout.jsonl --seen FILE.jsonl` fills holes of every
 language of held-out packages (engine/training/continued/sources.py makes the file), appends each to FILE.jsonl, and
-goes on where an earlier run stopped. One JSON row goes to stdout, with the calibration and the threshold of engine/prompts/fim_calibrations.json.
+goes on where an earlier run stopped. One JSON row goes to stdout, with the calibration and the threshold of
+engine/prompts/fim_calibrations.json.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class LlamaServer:
         return self._post("/infill", asked)
 
     def complete(self, ids: list[int], tokens: int, likely: int) -> tuple[list[int], dict[int, float]]:
-        """The likeliest tokens behind some tokens, at most so many; of the first, the log-probabilities of the likely."""
+        """The likeliest tokens behind some tokens, at most so many, and log-probabilities of the likely first ones."""
         asked = {"prompt": ids, "n_predict": tokens, "temperature": 0.0, "top_k": 1, "return_tokens": True}
         found = self._post("/completion", asked | {"n_probs": likely})
         first = found["completion_probabilities"][0]["top_logprobs"]
