@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from midspan.engine.api import Budget, RemoteError
+from midspan.engine.api import Budget, Frame, RemoteError
 from midspan.engine.remote import Remote, probe
+from midspan.engine.remote.writing import UNKNOWN
 from tests.engine.remote.holes import connected, filled, hole_of, refused, remote_at
 
 CACHE = Path(__file__).parents[3] / ".cache"
@@ -107,6 +108,19 @@ def test_a_gap_is_filled_as_the_server_itself_says(server: Running) -> None:
     assert 0 < fill.confidence < 1
     assert fill.stopped == "settled"
     assert fill.latency.encode + fill.latency.denoise <= fill.latency.total
+
+
+def test_its_other_route_takes_a_prompt_of_our_own(server: Running) -> None:
+    model = server.get("/v1/models")[1]["data"][0]["id"]
+    remote = Remote(name="there", kind="completions", address=server.url, model=model, template="starcoder2")
+    assert probe(remote).state == "ready"
+    frames = list[Frame]()
+    with connected(remote) as engine:
+        fill = engine.fill(LINES, Budget(deadline_s=ANSWER_S), on_frame=frames.append).result(ANSWER_S)
+    assert 0 < fill.steps <= 192
+    assert "".join(cell.text for cell in frames[-1].cells).strip()
+    # It says how likely each token was.
+    assert fill.confidence != UNKNOWN
 
 
 def test_a_probe_says_what_it_can(server: Running) -> None:
