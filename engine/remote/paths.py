@@ -7,6 +7,8 @@ from typing import Protocol
 
 from midspan.engine.remote.address import Kind, Remote
 from midspan.engine.remote.ask import Ask
+from midspan.engine.remote.canvas_server import CanvasServer
+from midspan.engine.remote.chat_server import ChatServer
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.completions import Completions
 from midspan.engine.remote.health import Can
@@ -33,6 +35,8 @@ PATHS: Mapping[Kind, Callable[[Remote, Client], Path]] = {
     "llama-server": LlamaServer,
     "completions": Completions,
     "ollama": Ollama,
+    "vllm-diffusion": CanvasServer,
+    "chat-diffusion": ChatServer,
 }
 
 
