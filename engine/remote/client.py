@@ -56,7 +56,8 @@ class Client:
         self.remote = remote
         loopback, address = remote.tier == "loopback", remote.address
         plain = loopback and address.startswith("http:")
-        self._address = address.rstrip("/")
+        # Many programs show their address with the beginning of their routes, which is added here.
+        self._address = address.rstrip("/").removesuffix("/beta" if remote.kind == "deepseek" else "/v1")
         try:
             self._client = httpx2.AsyncClient(
                 # What is sent compressed could be of any size when it is unpacked.
