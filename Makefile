@@ -104,7 +104,7 @@ vscode:
 test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
 
-# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; about a minute.
+# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; half a minute or more.
 llama-server: $(VENV)/stamp-development
 	@PYTHON=$(abspath $(BIN)/python) tests/engine/remote/fetch.sh
 
