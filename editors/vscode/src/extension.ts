@@ -32,7 +32,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const start = async (): Promise<void> => {
     begun = true;
     try {
-      server = await findServer(storage);
+      server = await findServer(storage, (line) => log.warn(line));
       if (server === undefined) {
         await own.stop();
         status.set('missing', 'no server was found; the menu sets one up');
