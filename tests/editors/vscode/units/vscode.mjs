@@ -5,7 +5,7 @@ export const scene = {};
 
 export function reset() {
   for (const name of Object.keys(scene)) delete scene[name];
-  Object.assign(scene, { settings: {}, inWorkspace: {}, extensions: {}, progress: [], free: Infinity });
+  Object.assign(scene, { settings: {}, inWorkspace: {}, extensions: {}, progress: [], told: [], free: Infinity });
   workspace.isTrusted = true;
   workspace.workspaceFolders = undefined;
 }
@@ -68,6 +68,9 @@ export const window = {
       scene.onProgress?.(message, source);
     };
     return task({ report }, source.token);
+  },
+  async showInformationMessage(message) {
+    scene.told.push(message);
   },
   /** Keeps what was offered, and chooses by `scene.choose`. */
   async showQuickPick(items, options) {
