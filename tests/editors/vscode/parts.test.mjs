@@ -123,7 +123,7 @@ test('the menu offers the models at hand; the chosen one is set and started', as
   await choose('granite');
   await workbench.status(/midspan: ready.*granite on cpu/);
   await workbench.press('Escape');
-  assert.equal(workbench.machineSettings['midspan.checkpoint'], workbench.granite);
+  assert.equal(workbench.settings['midspan.checkpoint'], workbench.granite);
   await workbench.run('midspan: Menu');
   await choose('Model and device');
   // The mark is an icon, which the row's description for screen readers names.

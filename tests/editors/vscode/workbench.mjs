@@ -88,17 +88,21 @@ export class Workbench {
     for (const kind of ['CONFIG', 'DATA', 'STATE', 'CACHE']) places[`XDG_${kind}_HOME`] = path.join(self.home, 'xdg', kind);
     // With VSCODE_CLI the environment is the one given here, not that of a login shell.
     self.environment = { ...process.env, VSCODE_CLI: '1', HOME: self.home, ...places, ...environment };
-    self.write(self.settingsFile, JSON.stringify({ ...SETTINGS, ...settings(self) }));
+    const given = Object.entries(settings(self));
+    const ours = ([name]) => name.startsWith('midspan.');
+    const users = { ...SETTINGS, ...Object.fromEntries(given.filter((one) => !ours(one))) };
+    self.write(path.join(self.home, 'data/User/settings.json'), JSON.stringify(users));
+    self.write(self.settingsFile, JSON.stringify(Object.fromEntries(given.filter(ours))));
     self.write(path.join(self.home, 'data/User/keybindings.json'), JSON.stringify(BINDINGS));
     await self.serve(trusted);
     await self.browse();
     return self;
   }
 
-  /** Writes the user's settings in VS Code, which does not see that the file is changed by others; then shows a file. */
+  /** Writes midspan's settings in VS Code, which does not see that the file is changed by others; then shows a file. */
   async configure(settings, ...shown) {
-    const text = JSON.stringify({ ...SETTINGS, ...settings });
-    await this.run('Preferences: Open User Settings (JSON)');
+    const text = JSON.stringify(settings);
+    await this.run('Preferences: Open Remote Settings (JSON)');
     await this.page.locator('.tab.active', { hasText: 'settings.json' }).waitFor();
     await this.focus();
     await this.press('Control+a');
@@ -108,13 +112,13 @@ export class Workbench {
     await this.show(...shown);
   }
 
+  /** midspan's settings: VS Code reads those that name a program from this machine's file alone. */
   get settingsFile() {
-    return path.join(this.home, 'data/User/settings.json');
+    return path.join(this.home, 'data/Machine/settings.json');
   }
 
-  /** What was set in VS Code of the settings that belong to this machine. */
-  get machineSettings() {
-    return JSON.parse(readFileSync(path.join(this.home, 'data/Machine/settings.json'), 'utf8'));
+  get settings() {
+    return JSON.parse(readFileSync(this.settingsFile, 'utf8'));
   }
 
   /** Another window on the same VS Code, with files of its own. */
@@ -172,8 +176,7 @@ export class Workbench {
     await this.press('Control+p');
     await this.page.waitForSelector('.quick-input-widget input:focus');
     await this.page.keyboard.insertText(`${name}:${line}:${column}`);
-    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first().waitFor();
-    await this.press('Enter');
+    await this.page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first().click();
     await this.page.locator('.tab.active', { hasText: name }).waitFor();
     await this.page.locator('.statusbar-item', { hasText: `Ln ${line}, Col ${column}` }).waitFor();
     this.name = name;
