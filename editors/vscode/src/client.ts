@@ -151,7 +151,12 @@ export class Client implements vscode.Disposable {
   private follow(told: { state: Shown; message: string }): void {
     this.log.info(`${told.state}: ${told.message}`);
     // The status becomes ready only after inline completion is registered.
+    const client = this.client;
     void this.register().then(() => {
+      // It may have been stopped meanwhile.
+      if (client === undefined || client !== this.client) {
+        return;
+      }
       this.status.set(told.state, told.message);
       void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
     });

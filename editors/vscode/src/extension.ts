@@ -49,6 +49,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       await own.start(server);
     } catch (error) {
       if (error instanceof NotFound) {
+        // The one that runs is not the one that the settings name.
+        await own.stop();
         status.set('error', error.message);
       }
       log.error(String(error));
