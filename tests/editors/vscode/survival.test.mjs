@@ -20,6 +20,7 @@ before(async () => {
   };
   workbench = await Workbench.start({ files: FILES, settings: onlyBin, environment });
   await workbench.open('killed.py', 1, 9);
+  await workbench.ready();
 });
 
 afterEach((context) => workbench?.pictureOf(context));
@@ -49,7 +50,6 @@ function serverProcess(state) {
 }
 
 test('a killed server is restarted with a message, and suggestions go on', async () => {
-  await workbench.ready();
   await typed();
   const first = serverProcess(workbench.state);
   process.kill(first, 'SIGKILL');
