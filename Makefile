@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
 .PHONY: demo test kernels parity-newest search check fix bench venv nvim emacs picture arm64 wheel \
-    wheel-check vsix vscode test-editors picture-vscode
+    wheel-check vsix vscode test-editors picture-vscode llama-server test-remote
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
@@ -100,9 +100,20 @@ $(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.
 vscode:
 	@tests/editors/vscode/fetch.sh
 
-# The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch.
+# The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch. VS Code's
+# come first: one process has them, the other one the rest.
+EDITORS := tests/editors/test_vscode.py $(filter-out %/test_vscode.py,$(wildcard tests/editors/test_*.py))
+
 test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m 'vscode or not vscode' $(EDITORS)
+
+# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; half a minute or more.
+llama-server: $(VENV)/stamp-development
+	@PYTHON=$(abspath $(BIN)/python) tests/engine/remote/fetch.sh
+
+# The tests of remote engines against the real program, which make test leaves out for what they fetch.
+test-remote: llama-server
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m llama_server tests/engine/remote
 
 # The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.
 picture-vscode: $(VENV)/stamp-development vscode vsix

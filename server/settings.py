@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `quiet`, and `disable` for files by the same patterns, leave only explicit requests. `debounce_ms` is the longest
     wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
     steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`.
+    `confirm_rewrites` has the editor ask before a rewrite changes several lines.
     """
 
     enable: bool = True
@@ -46,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     disable: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     languages: dict[str, bool] = {}
+    confirm_rewrites: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

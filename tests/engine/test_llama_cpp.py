@@ -79,7 +79,6 @@ def test_greedy_text_is_llama_cpps() -> None:
             else:
                 true = log_probabilities(exact, ids + ours[:place])
                 leads.append(abs(float(true[ours[place]] - true[theirs[place]])))
-    print("same", same, "leads", leads, "ours", spread(mine), "theirs", spread(others))
     assert same > PROMPTS // 3, same
     assert spread(mine) < 2 * spread(others)
     assert max(leads) < ERRORS * math.sqrt(2) * math.hypot(spread(mine), spread(others))

@@ -16,6 +16,7 @@ export const SERVERS = [
   'disable',
   'exclude',
   'languages',
+  'confirm_rewrites',
 ] as const;
 /** A change of one of these restarts the server. */
 export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device'].map((name) => `${SECTION}.${name}`);
