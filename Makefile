@@ -111,9 +111,10 @@ test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
 llama-server: $(VENV)/stamp-development
 	@PYTHON=$(abspath $(BIN)/python) tests/engine/remote/fetch.sh
 
-# The tests of remote engines against the real program, which make test leaves out for what they fetch.
+# Remote engines against the real program, and our own network against its text; make test leaves them out for what they
+# fetch.
 test-remote: llama-server
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m llama_server tests/engine/remote
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m llama_server tests/engine/remote tests/engine/test_llama_cpp.py
 
 # The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.
 picture-vscode: $(VENV)/stamp-development vscode vsix

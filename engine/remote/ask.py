@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from midspan.engine.api import Budget, Hole
-from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, SOME_LINES, completed, near
+from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, SOME_LINES, completed, is_whole_line, near
 from midspan.engine.remote.writing import PRIOR, Piece, Written
 
 # As the layout `marks` reads and writes in this process (marks_settings.py), and a chat's layouts of other text.
@@ -86,7 +86,8 @@ async def write(ask: Ask, pieces: AsyncIterator[Piece], written: Written) -> boo
 def _reach(ask: Ask, written: Written) -> float:
     """The most that the confidence can come to."""
     count = len(written.values)
-    return PRIOR.reach(sum(written.values), count, max(count, ask.most_tokens + 1))
+    line = is_whole_line(ask.hole.prefix)
+    return PRIOR.reach(sum(written.values), count, max(count, ask.most_tokens + 1), line=line)
 
 
 class Shelf:
