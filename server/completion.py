@@ -16,6 +16,8 @@ from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
+from midspan.server.validation.splice import Objection
+from midspan.server.validation.validators import validated
 
 DID_ACCEPT = "midspan.didAccept"
 # The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
@@ -40,7 +42,7 @@ class Spot:
 class Completion:
     """A completion request as it came; `range`, in the client's encoding, is what an item replaces.
 
-    `trial` is that range in the document.
+    `trial` is that range in the document. `objections` has what validators said of texts that came for it.
     """
 
     uri: str
@@ -53,6 +55,7 @@ class Completion:
     trial: Trial
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.perf_counter)
+    objections: list[Objection] = field(default_factory=list)
 
 
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
@@ -100,7 +103,9 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
         text = trim(completion.hole, candidate.text)
         if text and (completion.invoked or (candidate.confidence >= threshold and len(text.strip()) >= WORTH_A_KEY)):
             wanted.setdefault(completion.selected + text, candidate)
-    for number, whole in enumerate(completion.trial.kept(list(wanted))):
+    shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked)
+    completion.objections.extend(objections)
+    for number, whole in enumerate(shown):
         text, candidate = whole.removeprefix(completion.selected), wanted[whole]
         id = f"{completion.id}-{number}" if number else completion.id
         yield (

@@ -26,6 +26,7 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
+from midspan.server.validation.validators import validated
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
@@ -110,7 +111,7 @@ def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill)
         if text is not None:
             confidences.setdefault(text, candidate.confidence)
     line_end = document.line_end()
-    texts = Trial(document, *span).kept(list(confidences))
+    texts, _ = validated(Trial(document, *span), list(confidences), invoked=True)
     return [Candidate(text=text.replace("\n", line_end), confidence=confidences[text]) for text in texts]
 
 

@@ -5,7 +5,7 @@ The last line of the prefix that is not blank may hold one of these words; else 
     memory      the fill asks for more memory than there is
     hang        the fill never ends, not even when it is stopped
     low         the fill has confidence 0.01
-    several     three candidates: TEXT, "second", "third"
+    several     three candidates: TEXT, "slice", "tuple"
     forever     steps until it is stopped
     later       TEXT; if the line already holds TEXT, steps until it is stopped
     frames      many quick frames, then TEXT
@@ -32,7 +32,9 @@ from pathlib import Path
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
 from midspan.engine.settings import ACTIONS
 
-TEXT = "left + right"
+# Names that every Python file has, so that no validator objects.
+TEXT = "list + range"
+OTHERS = ("slice", "tuple")
 STEP_S = 0.05
 DELAY_S = 3.0
 FRAMES = 40
@@ -85,7 +87,8 @@ class ScriptedEngine:
     def _fill(self, hole: Hole, budget: Budget, stops: Stops, on_frame: OnFrame | None) -> Fill:
         script = hole.prefix.rstrip().rpartition("\n")[2]
         if "history" in script:
-            return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
+            past = [{name: _number(value) for name, value in one.items()} for one in self.history]
+            return _answer([json.dumps({"asked": past, "torch": int(self._torch_at_load)})], 0)
         asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
         asked |= {"draft": hole.draft, "strength": hole.strength, "least": budget.min_confidence}
         self.history.append(asked)
@@ -107,8 +110,13 @@ class ScriptedEngine:
                 return _answer([], 1, "cancelled")
         if "delayed" in script:
             time.sleep(DELAY_S)
-        texts = [_text(script), "second", "third"] if "several" in script else [_text(script)]
+        texts = [_text(script), *OTHERS] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
+
+
+def _number(value: object) -> object:
+    """0 or 1 in place of what JSON spells in words that no Python file defines."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def _text(script: str) -> str:

@@ -68,7 +68,7 @@ async def test_an_explicit_request_gets_several_candidates_even_below_the_thresh
         client.open("several = ")
         assert texts(await client.complete(0, 10)) == [TEXT]
         items = await client.complete(0, 10, invoked=True)
-        assert texts(items) == [TEXT, "second", "third"]
+        assert texts(items) == [TEXT, "slice", "tuple"]
         assert len({id_of(item) for item in items}) == 3
         client.open("low = ", uri="file:///low.py")
         assert await client.complete(0, 6, uri="file:///low.py") == []
