@@ -15,6 +15,7 @@ The last line of the prefix that is not blank may hold one of these words; else 
     single      one character to insert
     whole       TEXT and a line end
     lines       TEXT, and TEXT again in the next line
+    undefined   UNDEFINED, which uses a name that nothing defines
     history     the text is a JSON object with the holes of all fills so far
     echo        the text is the hole's prefix and suffix, as JSON
 """
@@ -34,6 +35,7 @@ from midspan.engine.settings import ACTIONS
 
 # Names that every Python file has, so that no validator objects.
 TEXT = "list + range"
+UNDEFINED = "missing + 1"
 OTHERS = ("slice", "tuple")
 STEP_S = 0.05
 DELAY_S = 3.0
@@ -122,6 +124,8 @@ def _number(value: object) -> object:
 def _text(script: str) -> str:
     if "single" in script:
         return TEXT[0]
+    if "undefined" in script:
+        return UNDEFINED
     if "lines" in script:
         return f"{TEXT}\n    {TEXT}"
     return TEXT + "\n" if "whole" in script else TEXT

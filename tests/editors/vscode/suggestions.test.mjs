@@ -64,13 +64,13 @@ test('next and previous cycle through the suggestions', async () => {
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
   await workbench.press('Alt+]');
-  await workbench.ghostIs('second');
+  await workbench.ghostIs('slice');
   await workbench.press('Alt+]');
-  await workbench.ghostIs('third');
+  await workbench.ghostIs('tuple');
   await workbench.press('Alt+[');
-  await workbench.ghostIs('second');
+  await workbench.ghostIs('slice');
   await workbench.press('Tab');
-  await workbench.saved('several =  second\n');
+  await workbench.saved('several =  slice\n');
 });
 
 test('Escape hides the suggestion and changes nothing', async () => {
