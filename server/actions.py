@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midspan.engine.api import Fill, GapKind, Hole
@@ -193,8 +194,11 @@ ACTIONS = (
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
-def choices(change: Change, fill: Fill) -> list[str]:
-    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first."""
+def choices(change: Change, fill: Fill, folders: Sequence[Path] = ()) -> list[str]:
+    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first.
+
+    `folders` are those that are open.
+    """
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
@@ -204,7 +208,7 @@ def choices(change: Change, fill: Fill) -> list[str]:
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
     wholes = [change.before + text + change.after for text in texts]
-    kept, _ = validated(change.trial, wholes, invoked=True)
+    kept, _ = validated(change.trial, wholes, invoked=True, folders=folders)
     return [text for text, whole in zip(texts, wholes, strict=True) if whole in kept]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lsprotocol import types
 
@@ -93,8 +94,10 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
     return types.Position(place[0], document.character(place, encoding))
 
 
-def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
-    """What to put in place of the range, best first, each with its row.
+def choices(
+    completion: Completion, fill: Fill, threshold: float, checkpoint: str, folders: Sequence[Path] = ()
+) -> Iterator[tuple[str, Offer]]:
+    """What to put in place of the range, best first, each with its row; `folders` are those that are open.
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
     """
@@ -103,7 +106,7 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
         text = trim(completion.hole, candidate.text)
         if text and (completion.invoked or (candidate.confidence >= threshold and len(text.strip()) >= WORTH_A_KEY)):
             wanted.setdefault(completion.selected + text, candidate)
-    shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked)
+    shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked, folders=folders)
     completion.objections.extend(objections)
     for number, whole in enumerate(shown):
         text, candidate = whole.removeprefix(completion.selected), wanted[whole]

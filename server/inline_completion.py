@@ -60,7 +60,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if fill is None or fill.stopped == "cancelled":
         return None
     threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
-    found = choices(completion, fill, threshold, engine.about.checkpoint)
+    found = choices(completion, fill, threshold, engine.about.checkpoint, session.context.roots)
     offers = [*again, *_new(session, found, again)]
     reason = None if offers else objected(completion.objections)
     decision = reason or decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Hole
 from midspan.server.commands.errors import CommandError
-from midspan.server.commands.explain import SHOWN_TOKENS, explain, gather
+from midspan.server.commands.explain import SCAN_S, SHOWN_TOKENS, explain, gather, root_of
 from midspan.server.commands.loading import load_shown
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
@@ -111,7 +111,8 @@ def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill)
         if text is not None:
             confidences.setdefault(text, candidate.confidence)
     line_end = document.line_end()
-    texts, _ = validated(Trial(document, *span), list(confidences), invoked=True)
+    trial = Trial(document, *span)
+    texts, _ = validated(trial, list(confidences), invoked=True, folders=(root_of(document),), patience_s=SCAN_S)
     return [Candidate(text=text.replace("\n", line_end), confidence=confidences[text]) for text in texts]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 # What telemetry counts; it holds no word of anybody's code.
@@ -23,13 +25,17 @@ class Objection:
 
 @dataclass(frozen=True, kw_only=True)
 class Splice:
-    """The text of a document before a span, what replaces the span, and the text behind it."""
+    """The text of a document before a span, what replaces the span, and the text behind it.
+
+    `folders` are open, `patience_s` is how long a validator may wait for a file of theirs.
+    """
 
     uri: str
-    language: str
     before: str
     fill: str
     after: str
+    folders: Sequence[Path] = ()
+    patience_s: float = 0.0
 
     @cached_property
     def text(self) -> str:

@@ -89,8 +89,7 @@ class ScriptedEngine:
     def _fill(self, hole: Hole, budget: Budget, stops: Stops, on_frame: OnFrame | None) -> Fill:
         script = hole.prefix.rstrip().rpartition("\n")[2]
         if "history" in script:
-            past = [{name: _number(value) for name, value in one.items()} for one in self.history]
-            return _answer([json.dumps({"asked": past, "torch": int(self._torch_at_load)})], 0)
+            return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
         asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
         asked |= {"draft": hole.draft, "strength": hole.strength, "least": budget.min_confidence}
         self.history.append(asked)
@@ -114,11 +113,6 @@ class ScriptedEngine:
             time.sleep(DELAY_S)
         texts = [_text(script), *OTHERS] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
-
-
-def _number(value: object) -> object:
-    """0 or 1 in place of what JSON spells in words that no Python file defines."""
-    return int(value) if isinstance(value, bool) else value
 
 
 def _text(script: str) -> str:

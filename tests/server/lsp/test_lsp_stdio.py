@@ -171,7 +171,7 @@ async def test_a_cancelled_request_gets_an_error_and_the_engine_is_stopped(tmp_p
         with pytest.raises(JsonRpcException) as raised:
             await asyncio.wait_for(asyncio.wrap_future(request), WAIT_S)
         assert raised.value.code == -32800
-        [item] = await client.complete(1, 10)
+        [item] = await client.complete(1, 10, invoked=True)
         [asked] = json.loads(str(item.insert_text))["asked"]
         assert asked["stopped"]
         while not client.inbox["midspan/frame"].empty():

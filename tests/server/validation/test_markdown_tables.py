@@ -44,7 +44,7 @@ NOTHING_SAID = [
 
 def said(picture: str) -> str | None:
     before, fill, after = cut(picture)
-    found = objection(Splice(uri="file:///a.md", language="markdown", before=before, fill=fill, after=after))
+    found = objection(Splice(uri="file:///a.md", before=before, fill=fill, after=after))
     assert found is None or found.kind == "table"
     return None if found is None else found.words
 

@@ -69,7 +69,7 @@ NOTHING_SAID = [
 
 def said(picture: str, uri: str = "file:///a.py") -> str | None:
     before, fill, after = cut(picture)
-    found = objection(Splice(uri=uri, language="python", before=before, fill=fill, after=after))
+    found = objection(Splice(uri=uri, before=before, fill=fill, after=after))
     assert found is None or found.kind == "name"
     return None if found is None else found.words
 
