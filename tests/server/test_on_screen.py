@@ -121,7 +121,7 @@ async def test_another_key_needs_a_new_fill_and_its_deletion_does_not(tmp_path: 
     async with session(tmp_path) as client:
         client.open("x = ")
         await client.complete(0, 4)
-        edit(client, 2, 0, 4, 4, "z")
+        edit(client, 2, 0, 4, 4, " ")
         assert texts(await client.complete(0, 5)) == [TEXT]
         edit(client, 3, 0, 4, 5, "")
         assert texts(await client.complete(0, 4)) == [TEXT]
@@ -198,8 +198,8 @@ async def test_a_menu_entry_that_begins_the_suggestion_is_answered_from_memory_i
     async with session(tmp_path) as client:
         client.open("x = ")
         first = await client.complete(0, 4)
-        edit(client, 2, 0, 4, 4, "le")
-        entry = types.SelectedCompletionInfo(types.Range(types.Position(0, 4), types.Position(0, 6)), "left")
+        edit(client, 2, 0, 4, 4, "li")
+        entry = types.SelectedCompletionInfo(types.Range(types.Position(0, 4), types.Position(0, 6)), "list")
         items = await client.complete(0, 6, selected=entry)
         assert texts(items) == [TEXT]
         assert items[0].range == entry.range
@@ -303,9 +303,9 @@ async def test_a_key_stops_the_look_ahead(tmp_path: Path) -> None:
 async def test_a_look_ahead_does_not_stop_a_request_in_another_document(tmp_path: Path) -> None:
     async with session(tmp_path) as client:
         client.open("x = ")
-        client.open("frames", uri="file:///b.py")
+        client.open("frames = ", uri="file:///b.py")
         await client.complete(0, 4)
-        params = request_params(0, 6, uri="file:///b.py")
+        params = request_params(0, 9, uri="file:///b.py")
         other = client.protocol.send_request(types.TEXT_DOCUMENT_INLINE_COMPLETION, params)
         edit(client, 2, 0, 4, 4, TEXT)
         assert texts(await asyncio.wait_for(asyncio.wrap_future(other), WAIT_S)) == [TEXT]
