@@ -62,8 +62,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
     found = choices(completion, fill, threshold, engine.about.checkpoint, session.context.roots)
     offers = [*again, *_new(session, found, again)]
-    reason = None if offers else objected(completion.objections)
-    decision = reason or decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))
+    decision = _decision(session, completion, fill, threshold, offered=len(offers))
     session.decisions.note(document.uri, decision)
     _count_vetoes(session, completion, engine.about.checkpoint)
     if offers or fill.stopped != "deadline":
@@ -136,6 +135,12 @@ def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[O
             if session.telemetry is not None:
                 session.telemetry.offered(row)
     return offers
+
+
+def _decision(session: Session, completion: Completion, fill: Fill, threshold: float, *, offered: int) -> str:
+    """What became of a request, in words."""
+    reason = None if offered else objected(completion.objections)
+    return reason or decided(fill, threshold, session.settings.deadline_ms, offered=offered)
 
 
 def _count_vetoes(session: Session, completion: Completion, checkpoint: str) -> None:
