@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, SchemaError, ValidationError, valid
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
-from midspan.server.validation.schema_files import is_plain
+from midspan.server.validation.plain_patterns import is_plain
 
 # Of this thread's processor time.
 PATIENCE_S = 0.02

@@ -13,11 +13,11 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midspan.server.text.uris import path_of
+from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.workspace.plain_files import read_plain, stamp
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ MOST_KEPT = 16
 # The key stands at a document's beginning; behind the gap it is looked for as far.
 HEAD_CHARS = 4096
 NAMED = re.compile(r'"\$schema"\s*:\s*("(?:[^"\\\n]|\\.)*")')
-MOST_PATTERN_CHARS = 300
 Ready = Future["SchemaCheck | None"]
 _known: dict[tuple[str, tuple[int, int]], Ready] = {}
 
@@ -118,16 +117,3 @@ def _keys_that_are_patterns(schema: object) -> Iterator[str]:
     inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     for one in inner:
         yield from _keys_that_are_patterns(one)
-
-
-@lru_cache(256)
-def is_plain(pattern: str) -> bool:
-    """Whether a pattern is one that Python reads and that cannot take long on a short text."""
-    repeats: list[str] = re.findall(r"(?<!\()[*+?{]", pattern)
-    if len(pattern) > MOST_PATTERN_CHARS or re.search(r"\)[*+{]", pattern) or len(repeats) > 5:
-        return False
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return sum(one != "?" for one in repeats) <= 2

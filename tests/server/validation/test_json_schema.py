@@ -11,8 +11,9 @@ import pytest
 
 from midspan.server.validation import schema_files
 from midspan.server.validation.json_schema import MAX_CHARS, OTHER_WORDS, WORDS, objection
+from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.validation.schema_check import SchemaCheck
-from midspan.server.validation.schema_files import check_of, file_of, is_plain, reference_in
+from midspan.server.validation.schema_files import check_of, file_of, reference_in
 from midspan.server.validation.splice import Splice
 from tests.server.pictures import cut
 
