@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { environment, NEXT_LINE, ROOT, scripted, until, Workbench } from './workbench.mjs';
 
-const TEXT = 'left + right';
+const TEXT = 'list + range';
 const FILES = {
   'a.py': 'total = \n',
   'lines.py': 'def lines(left, right):\n\n\nprint(1)\n',

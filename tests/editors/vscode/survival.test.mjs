@@ -6,7 +6,7 @@ import path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { environment, scripted, until, Workbench } from './workbench.mjs';
 
-const TEXT = 'left + right';
+const TEXT = 'list + range';
 const FILES = { 'a.py': 'total = \n' };
 let workbench;
 
