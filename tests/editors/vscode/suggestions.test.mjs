@@ -55,8 +55,8 @@ test('the next word can be accepted alone, and the log says how much was', async
   await workbench.ghostIs(TEXT);
   await workbench.press('Control+ArrowRight');
   await workbench.ghostIs(' + range');
-  await workbench.saved('total =  left\n');
-  await row((one) => one.partial_chars === 'left'.length);
+  await workbench.saved('total =  list\n');
+  await row((one) => one.partial_chars === 'list'.length);
 });
 
 test('next and previous cycle through the suggestions', async () => {
@@ -87,7 +87,7 @@ test('typing along keeps the suggestion on screen in every frame', async () => {
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
   const seen = await workbench.painted(async () => {
-    for (const key of 'left') await workbench.press(key);
+    for (const key of 'list') await workbench.press(key);
     await workbench.ghostIs(' + range');
   });
   const rests = [TEXT, 'ist + range', 'st + range', 't + range', ' + range'];
