@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midspan.engine.api import Fill, GapKind, Hole
@@ -14,6 +15,7 @@ from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
 from midspan.server.text.line_index import Place, byte_length
 from midspan.server.text.trial import Trial
+from midspan.server.validation.validators import validated
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -192,8 +194,11 @@ ACTIONS = (
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
-def choices(change: Change, fill: Fill) -> list[str]:
-    """The distinct texts of a fill that change anything and may be shown (see Trial.kept), best first."""
+def choices(change: Change, fill: Fill, folders: Sequence[Path] = ()) -> list[str]:
+    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first.
+
+    `folders` are those that are open.
+    """
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
@@ -202,8 +207,9 @@ def choices(change: Change, fill: Fill) -> list[str]:
         broken = text is not None and "\ufffd" in text and "\ufffd" not in old
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
-    kept = set(change.trial.kept([change.before + text + change.after for text in texts]))
-    return [text for text in texts if change.before + text + change.after in kept]
+    wholes = [change.before + text + change.after for text in texts]
+    kept, _ = validated(change.trial, wholes, invoked=True, folders=folders)
+    return [text for text, whole in zip(texts, wholes, strict=True) if whole in kept]
 
 
 def does_nothing(text: str) -> bool:

@@ -85,7 +85,7 @@ def register_code_actions(session: Session) -> None:
             fill = await _fill(session, resolved)
             last.clear()
             last[key] = fill
-        action.edit = _edit(session, resolved, _chosen(resolved, last[key]))
+        action.edit = _edit(session, resolved, _chosen(session, resolved, last[key]))
         return action
 
     kinds = [action.kind for action in ACTIONS]
@@ -230,9 +230,9 @@ async def _fill(session: Session, action: ResolvedAction) -> Fill:
     return fill
 
 
-def _chosen(action: ResolvedAction, fill: Fill) -> str:
+def _chosen(session: Session, action: ResolvedAction, fill: Fill) -> str:
     """The text of the alternative that was asked for. Raises Refused where the model has none."""
-    texts = choices(action.change, fill)
+    texts = choices(action.change, fill, session.context.roots)
     if action.data.alternative >= len(texts):
         nothing = "no further choice" if texts else "nothing better than what is there"
         raise Refused(f"midspan: the model has {nothing}; select more or less, or rewrite more of it")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from lsprotocol import types
 
@@ -16,6 +17,8 @@ from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
+from midspan.server.validation.splice import Objection
+from midspan.server.validation.validators import validated
 
 DID_ACCEPT = "midspan.didAccept"
 # The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
@@ -40,7 +43,7 @@ class Spot:
 class Completion:
     """A completion request as it came; `range`, in the client's encoding, is what an item replaces.
 
-    `trial` is that range in the document.
+    `trial` is that range in the document. `objections` has what validators said of texts that came for it.
     """
 
     uri: str
@@ -53,6 +56,7 @@ class Completion:
     trial: Trial
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.perf_counter)
+    objections: list[Objection] = field(default_factory=list)
 
 
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
@@ -90,8 +94,10 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
     return types.Position(place[0], document.character(place, encoding))
 
 
-def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
-    """What to put in place of the range, best first, each with its row.
+def choices(
+    completion: Completion, fill: Fill, threshold: float, checkpoint: str, folders: Sequence[Path] = ()
+) -> Iterator[tuple[str, Offer]]:
+    """What to put in place of the range, best first, each with its row; `folders` are those that are open.
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
     """
@@ -100,7 +106,9 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
         text = trim(completion.hole, candidate.text)
         if text and (completion.invoked or (candidate.confidence >= threshold and len(text.strip()) >= WORTH_A_KEY)):
             wanted.setdefault(completion.selected + text, candidate)
-    for number, whole in enumerate(completion.trial.kept(list(wanted))):
+    shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked, folders=folders)
+    completion.objections.extend(objections)
+    for number, whole in enumerate(shown):
         text, candidate = whole.removeprefix(completion.selected), wanted[whole]
         id = f"{completion.id}-{number}" if number else completion.id
         yield (

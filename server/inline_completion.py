@@ -10,13 +10,13 @@ from lsprotocol import types
 from midspan.engine.api import Budget, Engine, Fill, Frame
 from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
 from midspan.server.engine_errors import EngineFailed
-from midspan.server.lsp.decisions import NOTHING_FITS, decided
+from midspan.server.lsp.decisions import NOTHING_FITS, decided, objected
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
-from midspan.server.telemetry import Offer
+from midspan.server.telemetry import Offer, Veto
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
@@ -60,10 +60,11 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if fill is None or fill.stopped == "cancelled":
         return None
     threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
-    found = choices(completion, fill, threshold, engine.about.checkpoint)
+    found = choices(completion, fill, threshold, engine.about.checkpoint, session.context.roots)
     offers = [*again, *_new(session, found, again)]
-    decision = decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))
+    decision = _decision(session, completion, fill, threshold, offered=len(offers))
     session.decisions.note(document.uri, decision)
+    _count_vetoes(session, completion, engine.about.checkpoint)
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
@@ -134,6 +135,28 @@ def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[O
             if session.telemetry is not None:
                 session.telemetry.offered(row)
     return offers
+
+
+def _decision(session: Session, completion: Completion, fill: Fill, threshold: float, *, offered: int) -> str:
+    """What became of a request, in words."""
+    reason = None if offered else objected(completion.objections)
+    return reason or decided(fill, threshold, session.settings.deadline_ms, offered=offered)
+
+
+def _count_vetoes(session: Session, completion: Completion, checkpoint: str) -> None:
+    """A row for each text that a validator objected to, by kind."""
+    if session.telemetry is not None:
+        trigger = "invoked" if completion.invoked else "automatic"
+        for objection in completion.objections:
+            session.telemetry.vetoed(
+                Veto(
+                    reason=objection.kind,
+                    language=completion.hole.language,
+                    kind=completion.hole.kind,
+                    trigger=trigger,
+                    checkpoint=checkpoint,
+                )
+            )
 
 
 def _request(session: Session, engine: Engine, completion: Completion) -> Request:

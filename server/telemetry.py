@@ -53,6 +53,17 @@ CREATE TABLE completion (
     partial_chars INTEGER NOT NULL DEFAULT 0
 );
 """
+# Beside the first version's tables: an older midspan passes it over, so it needs no version of its own.
+VETOES = """
+CREATE TABLE IF NOT EXISTS veto (
+    ts INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    language TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    trigger TEXT NOT NULL,
+    checkpoint TEXT NOT NULL
+);
+"""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +80,16 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float
     engine_ms: float
     steps: int
+    checkpoint: str
+
+
+class Veto(msgspec.Struct, frozen=True, kw_only=True):
+    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's."""
+
+    reason: str
+    language: str
+    kind: str
+    trigger: str
     checkpoint: str
 
 
@@ -111,6 +132,16 @@ class Telemetry:
             ).hexdigest()
             names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
             store.execute(f"INSERT INTO completion ({names}) VALUES ({holes})", row)
+
+        self._put(_Event(write=write, may_wait=True))
+
+    def vetoed(self, veto: Veto) -> None:
+        """Write the row of a text that a validator objected to."""
+        row = {"ts": _now_ms(), **msgspec.structs.asdict(veto)}
+
+        def write(store: sqlite3.Connection, _: bytes) -> None:
+            names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
+            store.execute(f"INSERT INTO veto ({names}) VALUES ({holes})", row)
 
         self._put(_Event(write=write, may_wait=True))
 
@@ -229,6 +260,8 @@ def _prepare(store: sqlite3.Connection) -> bytes:
             store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")
+        store.execute(VETOES)
+        store.execute("DELETE FROM veto WHERE ts < ?", (_now_ms() - KEPT_MS,))
         store.execute("DELETE FROM completion WHERE ts < ?", (_now_ms() - KEPT_MS,))
     salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]
     return salt

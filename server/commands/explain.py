@@ -36,7 +36,7 @@ def gather(
 
     It reads the file's repository first, for at most 10 s.
     """
-    root = _root(Path(key_of(document.uri)))
+    root = root_of(document)
     lines = (name_of(document.language_id),) if about.reads_other_lines else ()
     scan = replace(scan_of((root,), (), definitions=tokens > 0, lines=lines), seconds=SCAN_S)
     workspace, index, documents = Workspace(), Index(scan.roots), Documents()
@@ -47,8 +47,9 @@ def gather(
     return used, index.lines_near(hole, gap.key)
 
 
-def _root(file: Path) -> Path:
-    """The repository that a file is in, else its folder."""
+def root_of(document: Document) -> Path:
+    """The repository that a document's file is in, else its folder."""
+    file = Path(key_of(document.uri))
     return next((folder for folder in file.parents if (folder / ".git").exists()), file.parent)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from midspan.engine.api import About, Budget, Candidate, Fill, Hole
 from midspan.server.commands.errors import CommandError
-from midspan.server.commands.explain import SHOWN_TOKENS, explain, gather
+from midspan.server.commands.explain import SCAN_S, SHOWN_TOKENS, explain, gather, root_of
 from midspan.server.commands.loading import load_shown
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
@@ -26,6 +26,7 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
+from midspan.server.validation.validators import validated
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
@@ -110,7 +111,8 @@ def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill)
         if text is not None:
             confidences.setdefault(text, candidate.confidence)
     line_end = document.line_end()
-    texts = Trial(document, *span).kept(list(confidences))
+    trial = Trial(document, *span)
+    texts, _ = validated(trial, list(confidences), invoked=True, folders=(root_of(document),), patience_s=SCAN_S)
     return [Candidate(text=text.replace("\n", line_end), confidence=confidences[text]) for text in texts]
 
 

@@ -2,7 +2,8 @@
 
 A suggestion that stays while the user types along counts once. `accepted` counts those taken whole, `acceptance_rate`
 is their share of those offered, and `chars_accepted` includes partial acceptances. `confidence` has, for each fifth of
-the scale, how many were offered and which share of them was accepted.
+the scale, how many were offered and which share of them was accepted. `vetoed` counts the texts that a validator
+objected to, by kind of objection: an undefined name, a schema, a table.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ class Row(NamedTuple):
 def report_command(arguments: argparse.Namespace) -> int:
     """Read, print; with --html also write a page."""
     since = datetime.now(UTC) - arguments.since
-    found = {"since": since.isoformat(timespec="seconds"), **report(read(arguments.state_dir / FILE_NAME, since))}
+    file = arguments.state_dir / FILE_NAME
+    found = {"since": since.isoformat(timespec="seconds"), **report(read(file, since)), "vetoed": vetoes(file, since)}
     if arguments.html is not None:
         try:
             arguments.html.write_text(as_html(found), encoding="utf-8")
@@ -61,17 +63,37 @@ def read(file: Path, since: datetime) -> list[Row]:
     """The suggestions offered since then. Raises CommandError where there is no store, or one that cannot be read."""
     if not file.is_file():
         raise CommandError(f"{file}: no suggestion was logged there yet; give the --state-dir of your server")
+    with _opened(file) as store:
+        (version,) = store.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            known = f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}"
+            raise CommandError(f"{file}: {known}; update midspan")
+        wanted = f"SELECT {', '.join(Row._fields)} FROM completion WHERE ts >= ?"
+        # SQLite keeps whatever it is given: a damaged or foreign row may hold anything.
+        return msgspec.convert(store.execute(wanted, (_milliseconds(since),)).fetchall(), list[Row])
+
+
+def vetoes(file: Path, since: datetime) -> dict[str, int]:
+    """How many texts validators objected to since then, by kind; none in a store of before there were validators."""
+    with _opened(file) as store:
+        if store.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'veto'").fetchone() is None:
+            return {}
+        counted = "SELECT reason, count(*) FROM veto WHERE ts >= ? GROUP BY reason ORDER BY reason"
+        return dict(msgspec.convert(store.execute(counted, (_milliseconds(since),)).fetchall(), list[tuple[str, int]]))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """The store, to read. Raises CommandError for what cannot be read."""
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
-            (version,) = store.execute("PRAGMA user_version").fetchone()
-            if version != SCHEMA_VERSION:
-                known = f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}"
-                raise CommandError(f"{file}: {known}; update midspan")
-            wanted = f"SELECT {', '.join(Row._fields)} FROM completion WHERE ts >= ?"
-            # SQLite keeps whatever it is given: a damaged or foreign row may hold anything.
-            return msgspec.convert(store.execute(wanted, (int(1000 * since.timestamp()),)).fetchall(), list[Row])
+            yield store
     except (sqlite3.Error, msgspec.ValidationError) as error:
         raise CommandError(f"{file}: {error}; remove it, or give another --state-dir") from error
+
+
+def _milliseconds(since: datetime) -> int:
+    return int(1000 * since.timestamp())
 
 
 def report(rows: Sequence[Row]) -> dict[str, Any]:
@@ -126,12 +148,18 @@ def as_text(found: dict[str, Any]) -> Iterator[str]:
     yield f"{'since':20} {found['since']}"
     for name, value in _lines(found):
         yield f"{name:20} {value}"
+    if found["vetoed"]:
+        yield f"{'vetoed':20} {_counts(found['vetoed'])}"
     for group, parts in found["by"].items():
         for key, part in parts.items():
             yield f"{group:20} {key}: " + ", ".join(f"{name} {value}" for name, value in _lines(part))
     for one in found["confidence"]:
         span = f"{one['from']:.1f} to {one['to']:.1f}"
         yield f"{'confidence':20} {span}: offered {one['offered']}, {100 * one['accepted']:.1f} % accepted"
+
+
+def _counts(by_kind: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in by_kind.items())
 
 
 def as_html(found: dict[str, Any]) -> str:
@@ -149,4 +177,5 @@ def as_html(found: dict[str, Any]) -> str:
     return (
         f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{STYLE}</style>\n'
         f"<h1>{title}</h1>\n<table>\n<tr>{head}</tr>\n{body}</table>\n"
+        f"<p>vetoed by validators: {html.escape(_counts(found['vetoed']) or 'none')}</p>\n"
     )

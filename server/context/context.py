@@ -132,6 +132,11 @@ class Context:
         self._held: tuple[str, int, tuple[str, ...]] | None = None
         self._following = asyncio.Lock()
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that are open."""
+        return self._roots
+
     async def follow(self, tokens: int, lines: Sequence[str], roots: Sequence[Path], exclude: Sequence[str]) -> None:
         """Collect for an engine that reads so many tokens, and looks at lines in some languages of other files.
 

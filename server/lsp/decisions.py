@@ -1,8 +1,15 @@
-"""What was decided last in each document, in words that hold no code: whoever sees no suggestion wants to know why."""
+"""What was decided last in each document, in words: whoever sees no suggestion wants to know why.
+
+They hold no code, but for a name or a key that a validator objects to; they are answered to the editor that asks, and
+never logged.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from midspan.engine.api import Fill
+from midspan.server.validation.splice import Objection
 
 # Documents whose last decision is kept.
 KEPT = 100
@@ -26,6 +33,13 @@ class Decisions:
         self._last[uri] = decision
         if len(self._last) > KEPT:
             del self._last[next(iter(self._last))]
+
+
+def objected(objections: Sequence[Objection]) -> str | None:
+    """Why nothing is shown, where validators objected to all that would have been; None where they did not."""
+    if not objections:
+        return None
+    return f"what would be filled in {objections[0].words}; ask for a suggestion to see it"
 
 
 def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> str:

@@ -47,6 +47,24 @@ class Trial:
         self._compiler = COMPILERS.get(document.language_id)
         self._trees: dict[str, _Tried | None] = {}
 
+    @property
+    def uri(self) -> str:
+        """The document's."""
+        return self._document.uri
+
+    @property
+    def language(self) -> str:
+        """The document's, by the table's name."""
+        return self._document.language_id
+
+    def around(self, most: int) -> tuple[str, str] | None:
+        """The document's text before and behind the span; None where it has more than so many bytes, or has changed."""
+        document, (line, column), (last, end) = self._document, self._start, self._end
+        if document.edits != self._edits or document.offsets.before(len(document.lines)) > most:
+            return None
+        before = "".join([*document.lines[:line], document.lines[line][:column]])
+        return before, "".join([document.lines[last][end:], *document.lines[last + 1 :]])
+
     @cached_property
     def _tree(self) -> Tree | None:
         return self._document.tree() if self._document.edits == self._edits else None

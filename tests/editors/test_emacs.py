@@ -144,8 +144,8 @@ def test_a_suggestion_is_taken_word_by_word_and_line_by_line(emacs: str, tmp_pat
     head, line = "def lines(left, right):\n", f"    {scripted.TEXT}\n"
     steps: list[Step] = [
         end_of(2), ("type", "    "), ("ghost", f"{scripted.TEXT}\n{line}"[:-1]),
-        ("keys", "M-<right>"), ("text", f"{head}    left\n"), ("ghost", f" + right\n{line}"[:-1]),
-        ("keys", "M-<right>"), ("text", f"{head}    left +\n"), ("ghost", f" right\n{line}"[:-1]),
+        ("keys", "M-<right>"), ("text", f"{head}    list\n"), ("ghost", f" + range\n{line}"[:-1]),
+        ("keys", "M-<right>"), ("text", f"{head}    list +\n"), ("ghost", f" range\n{line}"[:-1]),
         ("keys", "C-M-<right>"), ("text", head + line), ("ghost", f"\n{line}"[:-1]),
         ("keys", "C-M-<right>"), ("text", head + line + line), ("keys", "C-/"), ("text", head + line),
     ]  # fmt: skip
@@ -160,9 +160,9 @@ def test_where_there_is_none_tab_is_as_ever(emacs: str, tmp_path: Path) -> None:
 
 def test_next_and_previous_go_round(emacs: str, tmp_path: Path) -> None:
     steps: list[Step] = [
-        end_of(1), ("keys", "C-c m"), ("ghost", scripted.TEXT), ("keys", "C-n"), ("ghost", "second"),
-        ("keys", "C-n"), ("ghost", "third"), ("keys", "C-n"), ("ghost", scripted.TEXT), ("keys", "C-p"),
-        ("ghost", "third"), ("keys", "C-p"), ("ghost", "second"), ("keys", "TAB"), ("text", "several = second\n"),
+        end_of(1), ("keys", "C-c m"), ("ghost", scripted.TEXT), ("keys", "C-n"), ("ghost", "slice"),
+        ("keys", "C-n"), ("ghost", "tuple"), ("keys", "C-n"), ("ghost", scripted.TEXT), ("keys", "C-p"),
+        ("ghost", "tuple"), ("keys", "C-p"), ("ghost", "slice"), ("keys", "TAB"), ("text", "several = slice\n"),
     ]  # fmt: skip
     drive(emacs, tmp_path, "several = \n", [*START, *steps])
     assert accepted_rows(tmp_path / "state").count(True) == 1

@@ -14,7 +14,7 @@ REWRITTEN = TEXT.replace("a + b", scripted.TEXT)
 SHOWN = [
     " def add(a, b):",
     "-    total = [a] + [b]",
-    "+    total = [left] + [right]",
+    "+    total = [list] + [range]",
     "     return total",
     " ",
     " end",
@@ -42,7 +42,7 @@ def test_a_rewrite_is_shown_accepted_and_undone_in_one_step(stage: Stage, end: s
 def test_a_rewrite_behind_text_that_is_not_ascii(stage: Stage) -> None:
     text = TEXT.replace("total = ", "größe = 'é𝄞', ")
     seen = stage.play("accepted", text)
-    assert seen["picture"][1:3] == ["-    größe = 'é𝄞', [a] + [b]", "+    größe = 'é𝄞', [left] + [right]"]
+    assert seen["picture"][1:3] == ["-    größe = 'é𝄞', [a] + [b]", "+    größe = 'é𝄞', [list] + [range]"]
     assert seen["after"] == lines(text.replace("a + b", scripted.TEXT))
 
 
@@ -62,7 +62,7 @@ def test_a_rewrite_is_applied_at_once_if_the_user_wants_no_preview(stage: Stage)
 
 def test_what_another_server_finds_wrong_is_fixed(stage: Stage) -> None:
     seen = stage.play("fixed", TEXT)
-    assert seen["picture"][1:3] == ["-    [total = a] + [b]", "+    [left] + [right]"]
+    assert seen["picture"][1:3] == ["-    [total = a] + [b]", "+    [list] + [range]"]
     assert seen["after"] == lines(TEXT.replace("total = a + b", scripted.TEXT))
 
 

@@ -5,7 +5,7 @@ The last line of the prefix that is not blank may hold one of these words; else 
     memory      the fill asks for more memory than there is
     hang        the fill never ends, not even when it is stopped
     low         the fill has confidence 0.01
-    several     three candidates: TEXT, "second", "third"
+    several     three candidates: TEXT, "slice", "tuple"
     forever     steps until it is stopped
     later       TEXT; if the line already holds TEXT, steps until it is stopped
     frames      many quick frames, then TEXT
@@ -15,6 +15,7 @@ The last line of the prefix that is not blank may hold one of these words; else 
     single      one character to insert
     whole       TEXT and a line end
     lines       TEXT, and TEXT again in the next line
+    undefined   UNDEFINED, which uses a name that nothing defines
     history     the text is a JSON object with the holes of all fills so far
     echo        the text is the hole's prefix and suffix, as JSON
 """
@@ -32,7 +33,10 @@ from pathlib import Path
 from midspan.engine.api import About, Budget, Candidate, Fill, Frame, Hole, Latency, OnFrame, Stopped
 from midspan.engine.settings import ACTIONS
 
-TEXT = "left + right"
+# Names that every Python file has, so that no validator objects.
+TEXT = "list + range"
+UNDEFINED = "missing + 1"
+OTHERS = ("slice", "tuple")
 STEP_S = 0.05
 DELAY_S = 3.0
 FRAMES = 40
@@ -107,13 +111,15 @@ class ScriptedEngine:
                 return _answer([], 1, "cancelled")
         if "delayed" in script:
             time.sleep(DELAY_S)
-        texts = [_text(script), "second", "third"] if "several" in script else [_text(script)]
+        texts = [_text(script), *OTHERS] if "several" in script else [_text(script)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
 
 
 def _text(script: str) -> str:
     if "single" in script:
         return TEXT[0]
+    if "undefined" in script:
+        return UNDEFINED
     if "lines" in script:
         return f"{TEXT}\n    {TEXT}"
     return TEXT + "\n" if "whole" in script else TEXT

@@ -171,9 +171,9 @@ def test_closing_or_opening_again_makes_the_answer_null(tmp_path: Path, method: 
 def test_a_request_in_another_document_does_not_stop_this_one(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
         client.start()
-        client.open("frames")
+        client.open("frames = ")
         client.open("x = ", uri="file:///other.py")
-        client.send(complete(1, 0, 6), complete(2, 0, 4, uri="file:///other.py"))
+        client.send(complete(1, 0, 9), complete(2, 0, 4, uri="file:///other.py"))
         assert items(client.answer(1)) == items(client.answer(2)) == [TEXT]
         assert client.leave() == 0
 

@@ -164,7 +164,7 @@ def test_an_empty_fill_leaves_stdout_empty(
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     assert run(capsys, "fill", str(file), "--at", "1:6") == (0, "", "midspan: nothing to insert here\n")
     file.write_text("several")
-    assert run(capsys, "fill", str(file), "--at", "1:8")[1] == "left + right\n"
+    assert run(capsys, "fill", str(file), "--at", "1:8")[1] == "list + range\n"
 
 
 def test_what_an_editor_would_not_be_offered_is_not_printed(
@@ -173,7 +173,7 @@ def test_what_an_editor_would_not_be_offered_is_not_printed(
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     nothing = (0, "", "midspan: nothing to insert here\n")
     (tmp_path / "a.py").write_text("x = 1\nx()\n")
-    assert run(capsys, "fill", str(tmp_path / "a.py"), "--at", "1:6") == nothing, "`1left + right` is no Python"
+    assert run(capsys, "fill", str(tmp_path / "a.py"), "--at", "1:6") == nothing, "`1list + range` is no Python"
     (tmp_path / "a.py").write_text("x = 1 + \\\n    2\n")
     assert run(capsys, "fill", str(tmp_path / "a.py"), "--at", "1:10") == nothing, "behind a backslash nothing fits"
 
@@ -197,7 +197,7 @@ def test_a_language_that_was_not_trained_is_reported(
     (tmp_path / name).write_text("x = ")
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     said = f"midspan: scripted was trained on python, not on {note}\n" if note else ""
-    assert run(capsys, "fill", str(tmp_path / name), "--at", "1:5") == (0, "left + right\n", said)
+    assert run(capsys, "fill", str(tmp_path / name), "--at", "1:5") == (0, "list + range\n", said)
 
 
 def test_the_log_file_is_written_by_any_command(tmp_path: Path, checkpoint: str) -> None:

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { environment, NEXT_LINE, PYTHON, ROOT, scripted, until, Workbench } from './workbench.mjs';
 
-const TEXT = 'left + right';
+const TEXT = 'list + range';
 const FILES = {
   'paused.py': 'total = \n',
   'model.py': 'total = \n',

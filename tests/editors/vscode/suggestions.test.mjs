@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { environment, scripted, until, WHY, Workbench } from './workbench.mjs';
 
-const TEXT = 'left + right';
+const TEXT = 'list + range';
 // How long the scripted server takes for a line with the word "delayed".
 const ANSWER_MS = 3000;
 const FILES = {
@@ -66,9 +66,9 @@ test('the next word can be accepted alone, and the log says how much was', async
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
   await workbench.press('Control+ArrowRight');
-  await workbench.ghostIs(' + right');
-  await workbench.saved('total =  left\n');
-  await row((one) => one.partial_chars === 'left'.length);
+  await workbench.ghostIs(' + range');
+  await workbench.saved('total =  list\n');
+  await row((one) => one.partial_chars === 'list'.length);
 });
 
 test('next and previous cycle through the suggestions', async () => {
@@ -76,13 +76,13 @@ test('next and previous cycle through the suggestions', async () => {
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
   await workbench.press('Alt+]');
-  await workbench.ghostIs('second');
+  await workbench.ghostIs('slice');
   await workbench.press('Alt+]');
-  await workbench.ghostIs('third');
+  await workbench.ghostIs('tuple');
   await workbench.press('Alt+[');
-  await workbench.ghostIs('second');
+  await workbench.ghostIs('slice');
   await workbench.press('Tab');
-  await workbench.saved('several =  second\n');
+  await workbench.saved('several =  slice\n');
 });
 
 test('Escape hides the suggestion and changes nothing', async () => {
@@ -99,10 +99,10 @@ test('typing along keeps the suggestion on screen in every frame', async () => {
   await workbench.type(' ');
   await workbench.ghostIs(TEXT);
   const seen = await workbench.painted(async () => {
-    for (const key of 'left') await workbench.press(key);
-    await workbench.ghostIs(' + right');
+    for (const key of 'list') await workbench.press(key);
+    await workbench.ghostIs(' + range');
   });
-  const rests = [TEXT, 'eft + right', 'ft + right', 't + right', ' + right'];
+  const rests = [TEXT, 'ist + range', 'st + range', 't + range', ' + range'];
   assert.deepEqual(seen.filter((one) => !rests.includes(one)), []);
 });
 

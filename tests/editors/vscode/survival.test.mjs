@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { environment, scripted, until, Workbench } from './workbench.mjs';
 
-const TEXT = 'left + right';
+const TEXT = 'list + range';
 const EMPTY = 'total = \n';
 const FILES = { 'killed.py': EMPTY, 'loading.py': EMPTY, 'refused.py': EMPTY, 'none.py': EMPTY, 'shared.py': EMPTY };
 let workbench;

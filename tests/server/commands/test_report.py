@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from midspan.server.cli import main
-from midspan.server.telemetry import FILE_NAME, Offer, Telemetry
+from midspan.server.telemetry import FILE_NAME, Offer, Telemetry, Veto
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -74,6 +74,26 @@ def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     assert report(capsys, state, "--since", "8w")["offered"] == 4
     began = time.time()
     assert report(capsys, state, "--since", "1h")["since"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began))
+
+
+def test_what_validators_object_to_is_counted_by_kind(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    store = Telemetry(state, lambda trouble: None)
+    for reason in ("name", "table", "name"):
+        store.vetoed(Veto(reason=reason, language="python", kind="line", trigger="automatic", checkpoint="embedded"))
+    store.close()
+    assert report(capsys, state)["vetoed"] == {"name": 2, "table": 1}
+    assert main(["report", "--state-dir", str(state), "--html", str(state / "page.html")]) == 0
+    assert f"{'vetoed':20} name 2, table 1" in capsys.readouterr().out
+    assert "vetoed by validators: name 2, table 1" in (state / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_store_of_before_there_were_validators_has_no_vetoes(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows, rows:
+        rows.execute("DROP TABLE veto")
+    assert report(capsys, state)["vetoed"] == {}
+    Telemetry(state, lambda trouble: None).close()
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows:
+        assert rows.execute("SELECT count(*) FROM veto").fetchone() == (0,)
 
 
 def test_a_period_without_suggestions_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:

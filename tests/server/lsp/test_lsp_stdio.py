@@ -68,7 +68,7 @@ async def test_an_explicit_request_gets_several_candidates_even_below_the_thresh
         client.open("several = ")
         assert texts(await client.complete(0, 10)) == [TEXT]
         items = await client.complete(0, 10, invoked=True)
-        assert texts(items) == [TEXT, "second", "third"]
+        assert texts(items) == [TEXT, "slice", "tuple"]
         assert len({id_of(item) for item in items}) == 3
         client.open("low = ", uri="file:///low.py")
         assert await client.complete(0, 6, uri="file:///low.py") == []
@@ -138,11 +138,11 @@ async def test_inserted_line_ends_are_those_of_the_document(tmp_path: Path) -> N
 async def test_a_menu_entry_is_extended_in_its_own_range(tmp_path: Path) -> None:
     entry = types.SelectedCompletionInfo(span(1, 7, 9), "echo_all")
     async with session(tmp_path) as client:
-        client.open("one\nreturn ec + 1")
+        client.open("echo_all = 1\nreturn ec + 1")
         [item] = await client.complete(1, 9, selected=entry)
         assert str(item.insert_text).startswith("echo_all")
         assert item.range == entry.range
-        assert (await echoed(client, 1, 9, selected=entry))[:2] == ["one\nreturn echo_all", " + 1"]
+        assert (await echoed(client, 1, 9, selected=entry))[:2] == ["echo_all = 1\nreturn echo_all", " + 1"]
         over_lines = types.SelectedCompletionInfo(types.Range(types.Position(0, 0), types.Position(1, 9)), "echo")
         assert await client.complete(1, 9, selected=over_lines) == []
 
@@ -153,9 +153,9 @@ async def test_a_menu_entry_of_several_lines_is_kept_and_its_reversed_range_is_c
 ) -> None:
     backwards = types.SelectedCompletionInfo(span(1, 9, 7), text)
     async with session(tmp_path) as client:
-        client.open("one\r\nreturn ec) + 1\r\n")
+        client.open("echo = 1\r\nreturn ec) + 1\r\n")
         [item] = await client.complete(1, 9, selected=backwards)
-    seen = ["one\nreturn echo(\n    ", ") + 1\n", "rest_of_line"]
+    seen = ["echo = 1\nreturn echo(\n    ", ") + 1\n", "rest_of_line"]
     assert item.insert_text == text + json.dumps(seen)
     assert item.range == span(1, 7, 9)
 
@@ -171,7 +171,7 @@ async def test_a_cancelled_request_gets_an_error_and_the_engine_is_stopped(tmp_p
         with pytest.raises(JsonRpcException) as raised:
             await asyncio.wait_for(asyncio.wrap_future(request), WAIT_S)
         assert raised.value.code == -32800
-        [item] = await client.complete(1, 10)
+        [item] = await client.complete(1, 10, invoked=True)
         [asked] = json.loads(str(item.insert_text))["asked"]
         assert asked["stopped"]
         while not client.inbox["midspan/frame"].empty():

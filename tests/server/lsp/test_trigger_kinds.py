@@ -13,7 +13,7 @@ from midspan.server.lsp.trigger_kinds import TriggerKinds
 from tests.server.raw_client import RawClient, call, change, complete, connected
 from tests.server.scripted import TEXT
 
-SEVERAL = [TEXT, "second", "third"]
+SEVERAL = [TEXT, "slice", "tuple"]
 MARKED = {"general": {"markdown": {"parser": "marked", "version": "1.1.0"}}}
 NEW = {"workspace": {"workspaceEdit": {"metadataSupport": True}}}
 

@@ -1,0 +1,190 @@
+"""Fills in JSON documents that name a schema: pictures, where `├…┤` is the fill, and files that are no schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.validation import schema_files
+from midspan.server.validation.json_schema import MAX_CHARS, OTHER_WORDS, WORDS, objection
+from midspan.server.validation.plain_patterns import is_plain
+from midspan.server.validation.schema_check import SchemaCheck
+from midspan.server.validation.schema_files import check_of, file_of, reference_in
+from midspan.server.validation.splice import Splice
+from tests.server.pictures import cut
+
+WAIT_S = 60.0
+SERVER = {
+    "type": "object",
+    "properties": {"host": {"type": "string"}, "port": {"type": "integer"}, "mode": {"enum": ["fast", "safe"]}},
+    "required": ["host", "port"],
+    "additionalProperties": False,
+}
+SCHEMA: dict[str, Any] = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "type": "object",
+    "properties": {
+        "$schema": {"type": "string"},
+        "name": {"type": "string", "pattern": "^[a-z]+$"},
+        "code": {"type": "string", "pattern": "^(?:[a-z]+)+$"},
+        "servers": {"type": "array", "items": {"$ref": "#/definitions/server"}, "maxItems": 3},
+        "limit": {"const": 3},
+    },
+    "definitions": {"server": SERVER},
+    "required": ["name"],
+    "if": {"properties": {"limit": {"const": 3}}, "required": ["limit"]},
+    "then": {"required": ["code"]},
+    "additionalProperties": False,
+}
+HEAD = '{"$schema": "schema.json", '
+FITS = [
+    HEAD + '├"name": "a"┤}',
+    HEAD + '"name": ├"a"┤}',
+    HEAD + '"name": "├a┤"}',
+    HEAD + '├"servers": []┤}',
+    HEAD + '"servers": [{├"host": "a"┤}]}',
+    HEAD + '"servers": [{"host": "a", "port": 1}├, {"host": "b", "port": 2}┤]}',
+    HEAD + '"servers": [{"host": "a"├, "mode": "fast"┤}]}',
+    HEAD + '"limit": ├3┤}',
+    HEAD + '"code": "├A┤"}',
+    HEAD + '// said\n "name": ├"a" /* too */┤}',
+]
+WRONG = [
+    (HEAD + '"name": ├1┤}', "type"),
+    (HEAD + '"name": "├A┤"}', "pattern"),
+    (HEAD + '"name": "a", ├"nam": 1┤}', "additionalProperties"),
+    (HEAD + '"name": "a", "├nam┤": 1}', "additionalProperties"),
+    (HEAD + '"servers": [{"host": ├null┤}]}', "type"),
+    (HEAD + '"servers": [{"host": "a", "port": 1├0.5┤}]}', "type"),
+    (HEAD + '"servers": [{"mode": "├slow┤"}]}', "enum"),
+    (HEAD + '"servers": [├{"host": "a"}┤]}', "required"),
+    (HEAD + '├"servers": [{"host": "a"}]┤}', "required"),
+    (HEAD + '"limit": ├4┤}', "const"),
+    (HEAD + '"servers": [{"bad": 1, ├"worse": 2┤}]}', "additionalProperties"),
+]
+NOTHING_SAID = [
+    '{"name": ├1┤}',
+    '{"inner": {"$schema": "schema.json"}, "name": ├1┤}',
+    '{├"$schema": "schema.json", "name": 1┤}',
+    '{"$schema": "https://example.com/schema.json", "name": ├1┤}',
+    '{"$schema": "//example.com/schema.json", "name": ├1┤}',
+    '{"$schema": "gone.json", "name": ├1┤}',
+    '{"$schema": "../outside.json", "name": ├1┤}',
+    '{"$schema": "schema.json\\u0000", "name": ├1┤}',
+    '{"$schema": "\\q", "name": ├1┤}',
+    HEAD + '"name": ├1┤,}',
+    HEAD + '"name": 1├2┤}',
+    HEAD + '"bad": 1, "name": "├a┤"}',
+    HEAD + f'"name": {" " * MAX_CHARS}├1┤}}',
+    HEAD + f'"{"k" * 300}": ├1┤}}',
+    HEAD + f'"name": ├{"[" * 3000}{"]" * 3000}┤}}',
+    HEAD + '"name": ├1┤} {}',
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a schema, and one outside of it."""
+    inner = tmp_path / "project"
+    inner.mkdir()
+    for file in (inner / "schema.json", tmp_path / "outside.json"):
+        file.write_text(json.dumps(SCHEMA), encoding="utf-8")
+    return inner
+
+
+def said(folder: Path, picture: str) -> str | None:
+    before, fill, after = cut(picture)
+    uri = (folder / "settings.json").as_uri()
+    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, patience_s=WAIT_S))
+    assert found is None or found.kind == "schema"
+    return None if found is None else found.words
+
+
+@pytest.mark.parametrize("picture", FITS)
+def test_what_fits_the_schema_stays_though_the_document_is_not_complete(folder: Path, picture: str) -> None:
+    assert said(folder, picture) is None
+
+
+@pytest.mark.parametrize(("picture", "keyword"), WRONG)
+def test_what_breaks_the_schema_is_objected_to(folder: Path, picture: str, keyword: str) -> None:
+    assert said(folder, picture) == WORDS.get(keyword, OTHER_WORDS)
+
+
+@pytest.mark.parametrize("picture", NOTHING_SAID)
+def test_without_a_schema_of_the_workspace_nothing_is_said(folder: Path, picture: str) -> None:
+    assert said(folder, picture) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "[",
+        '{"type": "objekt"}',
+        '{"$ref": "https://example.com/other.json"}',
+        '{"$ref": "#"}',
+        '{"type": "object", "patternProperties": {"^(a+)+$": {"type": "string"}}}',
+        '{"type": "object", "patternProperties": {"(": {"type": "string"}}}',
+        "[" * 100_000,
+        json.dumps({"$defs": {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
+                    | {"a40": {"type": "string"}}, "$ref": "#/$defs/a0"}),
+    ],
+    ids=["no JSON", "no schema", "elsewhere", "a circle", "backtracks", "no pattern", "too deep", "for ever"],
+)  # fmt: skip
+def test_a_schema_that_cannot_be_used_says_nothing(folder: Path, schema: str) -> None:
+    (folder / "schema.json").write_text(schema, encoding="utf-8")
+    assert said(folder, HEAD + '"name": ├1┤}') is None
+
+
+def test_a_schema_that_is_changed_is_read_again(folder: Path) -> None:
+    picture = HEAD + '"name": ├1┤}'
+    assert said(folder, picture) is not None
+    (folder / "schema.json").write_text("true", encoding="utf-8")
+    assert said(folder, picture) is None
+
+
+def test_nobody_waits_for_a_schema_that_is_not_read_yet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_files, "_known", {})
+    monkeypatch.setattr(schema_files, "_make", lambda path, ready: None)
+    before, fill, after = cut(HEAD + '"name": ├1┤}')
+    uri = (folder / "settings.json").as_uri()
+    assert objection(Splice(uri=uri, before=before, fill=fill, after=after)) is None
+
+
+def test_a_schema_lies_in_the_folder_that_holds_the_document(tmp_path: Path) -> None:
+    inner, uri = tmp_path / "a" / "b", (tmp_path / "a" / "b" / "c.json").as_uri()
+    inner.mkdir(parents=True)
+    assert file_of("../s.json", uri, [tmp_path / "a"]) == os.path.realpath(tmp_path / "a" / "s.json")
+    assert file_of((tmp_path / "a" / "s.json").as_uri(), uri, [tmp_path / "a"]) is not None
+    assert file_of("./s.json#/x", uri, []) == os.path.realpath(inner / "s.json")
+    for reference, folders in (("../../s.json", [tmp_path / "a"]), ("../s.json", []), ("/etc/passwd", [tmp_path])):
+        assert file_of(reference, uri, folders) is None
+    (inner / "link.json").symlink_to(tmp_path / "s.json")
+    assert file_of("link.json", uri, []) is None
+    assert file_of("s.json", "untitled:/c.json", []) is None
+
+
+def test_a_reference_is_found_before_and_behind_the_gap() -> None:
+    assert reference_in('{"$schema": "a.json", ', "") == "a.json"
+    assert reference_in("{", '"$schema" : "a\\/b.json"}') == "a/b.json"
+    assert reference_in("{", "}") is None
+
+
+def test_patterns_that_take_long_are_not_matched() -> None:
+    assert is_plain("^[a-z]+[0-9]*$")
+    for pattern in ("(a+)+", "(a|a)*b", "a*a*a*b", "a?" * 6, "(", "x" * 301, "(?:a){2,}"):
+        assert not is_plain(pattern)
+    check = SchemaCheck({"pattern": "^a+$"})
+    assert check.errors("b") != []
+    assert check.errors("b" * 257) == []
+    assert SchemaCheck({"uniqueItems": True}).errors([{}] * 301) == []
+    assert SchemaCheck({"uniqueItems": True}).errors([{}] * 2) != []
+
+
+def test_a_file_that_is_none_has_no_check(tmp_path: Path) -> None:
+    assert check_of(str(tmp_path / "none.json")).result(0) is None
+    (tmp_path / "large.json").write_bytes(b" " * (schema_files.MOST_BYTES + 1))
+    assert check_of(str(tmp_path / "large.json")).result(WAIT_S) is None
