@@ -51,7 +51,8 @@ def rounded(rows: torch.Tensor) -> torch.Tensor:
     """Each group of a row's numbers over its largest one, in STEPS steps."""
     groups = rows.unflatten(-1, (-1, GROUP))
     top = groups.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30)
-    return (torch.round(groups / top * STEPS) * (top / STEPS)).flatten(-2)
+    out: torch.Tensor = (torch.round(groups / top * STEPS) * (top / STEPS)).flatten(-2)
+    return out
 
 
 def in_int8(weight: torch.Tensor) -> torch.Tensor:
