@@ -24,6 +24,17 @@ class DeviceError(Exception):
     """A requested device that is not there; the message is one line that names the fix."""
 
 
+class RemoteError(Exception):
+    """A remote server that refused, was not reached or made no sense; the message is one line that names the fix.
+
+    `status` is the HTTP status, 0 without an answer; `retry_after_s` is how long the server asks to be left alone.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.retry_after_s = status, retry_after_s
+
+
 class Line(NamedTuple):
     """A line of another file with its nearest non-blank lines above and below; all without indents."""
 
