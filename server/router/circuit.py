@@ -34,7 +34,7 @@ class Circuit:
         """What a probe has found. In how many seconds to probe again, if it is not well."""
         if problem is None:
             # The next failure opens it again: only answers show that it is well.
-            self.closed, self.reason, self._failures = True, "", self._rule.failures - 1
+            self.closed, self.reason, self._failures = True, "", max(0, self._failures - 1)
             return None
         self.reason = problem
         return self._next()

@@ -18,9 +18,30 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 Number = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 
+PREFER: dict[Task, tuple[str, ...]] = {
+    "within_line": ("diffusion", "autoregressive"),
+    "line_end": ("autoregressive", "diffusion"),
+    "lines_between": ("diffusion", "autoregressive"),
+    "lines_at_end": ("autoregressive", "diffusion"),
+    "schema": ("autoregressive", "diffusion"),
+    "rewrite": ("diffusion",),
+    "batch": ("diffusion", "autoregressive"),
+}
+COST: dict[str, Number] = {"in_process": 0.0, "loopback": 1.0, "private": 2.0, "public": 10.0}
+PRIOR_MS: dict[Tier, Number] = {"in_process": 100.0, "loopback": 300.0, "private": 400.0, "public": 600.0}
+MOST_TOKENS: dict[Task, Count] = {
+    "within_line": 32,
+    "line_end": 64,
+    "lines_between": 256,
+    "lines_at_end": 256,
+    "schema": 256,
+    "rewrite": 256,
+    "batch": 256,
+}
+
 
 class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When a second engine is asked beside the first: past the first one's p90, with this share of the deadline left."""
+    """When a second engine is asked, too: past the first one's p90, with this share of the deadline left."""
 
     on: bool = True
     left: Share = 1 / 3
@@ -35,7 +56,7 @@ class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Below which share of its last `over` fills an engine leaves automatic use: those that pass, those that are kept."""
+    """Below which share of its last `over` fills, valid or kept ones, an engine leaves automatic use."""
 
     over: Count = 50
     validated: Share = 0.7
@@ -55,29 +76,13 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     in_process: tuple[Reading, ...] = ("diffusion",)
     trust: tuple[Source, ...] = ("midspan", "configuration", "editor")
     privacy: Tier = "public"
-    prefer: dict[Task, tuple[str, ...]] = {
-        "within_line": ("diffusion", "autoregressive"),
-        "line_end": ("autoregressive", "diffusion"),
-        "lines_between": ("diffusion", "autoregressive"),
-        "lines_at_end": ("autoregressive", "diffusion"),
-        "schema": ("autoregressive", "diffusion"),
-        "rewrite": ("diffusion",),
-        "batch": ("diffusion", "autoregressive"),
-    }
+    prefer: dict[Task, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(PREFER))
     automatic: tuple[Key, ...] = ("trained", "prefer", "cost", "p90")
     explicit: tuple[Key, ...] = ("trained", "quality", "prefer", "cost", "p90")
     quality: dict[str, Number] = {}
-    cost: dict[str, Number] = {"in_process": 0.0, "loopback": 1.0, "private": 2.0, "public": 10.0}
-    prior_ms: dict[Tier, Number] = {"in_process": 100.0, "loopback": 300.0, "private": 400.0, "public": 600.0}
-    most_tokens: dict[Task, Count] = {
-        "within_line": 32,
-        "line_end": 64,
-        "lines_between": 256,
-        "lines_at_end": 256,
-        "schema": 256,
-        "rewrite": 256,
-        "batch": 256,
-    }
+    cost: dict[str, Number] = msgspec.field(default_factory=lambda: dict(COST))
+    prior_ms: dict[Tier, Number] = msgspec.field(default_factory=lambda: dict(PRIOR_MS))
+    most_tokens: dict[Task, Count] = msgspec.field(default_factory=lambda: dict(MOST_TOKENS))
     hedge: Hedge = Hedge()
     fall_back: tuple[Failing, ...] = ("failed", "invalid")
     circuit: Breaker = Breaker()
@@ -88,7 +93,7 @@ DEFAULT = Policy()
 
 
 def policy_of(given: Mapping[str, object]) -> Policy:
-    """The default with what is given over it, a table key by key. Raises msgspec.ValidationError, which names the key."""
+    """The default with what is given over it, tables key by key. Raises msgspec.ValidationError, which names it."""
     merged = {
         key: {**before, **value} if isinstance(before := _plain(key), dict) and isinstance(value, dict) else value
         for key, value in given.items()

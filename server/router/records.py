@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from midspan.server.router.asks import Ask
 from midspan.server.router.choosing import Choice
 
+Role = Literal["first", "hedge", "fallback"]
+# `late`: nothing in time; `overtaken`: another one has answered meanwhile.
+Outcome = Literal["open", "answered", "empty", "invalid", "failed", "late", "overtaken", "cancelled"]
+
 
 @dataclass(slots=True, kw_only=True)
 class Attempted:
-    """One engine that was asked: first, as a hedge or as a fallback; `outcome` is empty while it is not known."""
+    """One engine that was asked, and what came of it; `why` has the words for what went wrong."""
 
     name: str
-    role: str
-    outcome: str = ""
+    role: Role
+    outcome: Outcome = "open"
+    why: str = ""
     ms: float = 0.0
+
+    def line(self) -> str:
+        """It in one line."""
+        return f"{self.role} {self.name}: {self.outcome}{self.why and f' ({self.why})'} after {self.ms:.0f} ms"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,15 +36,15 @@ class Record:
     choice: Choice
     attempts: list[Attempted] = field(default_factory=list)
     answered_by: str = ""
-    outcome: str = ""
+    outcome: Outcome = "open"
     ms: float = 0.0
 
     def line(self) -> str:
         """The whole record in one line."""
         parts = [f"{self.ask.task} ({self.ask.wish.origin}): {self.choice.reason}"]
         parts += [f"{one.name} left out by {one.out}" for one in self.choice.candidates if one.out]
-        parts += [f"{one.role} {one.name}: {one.outcome or 'no answer'} after {one.ms:.0f} ms" for one in self.attempts]
-        parts.append(f"{self.outcome} by {self.answered_by}" if self.answered_by else self.outcome or "open")
+        parts += [one.line() for one in self.attempts]
+        parts.append(f"{self.outcome} by {self.answered_by}" if self.answered_by else self.outcome)
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -50,9 +59,7 @@ class Record:
             "candidates": [{"name": one.name, "p90_ms": 1000 * one.p90_s, "out": one.out} for one in candidates],
             "order": [seat.member.name for seat in self.choice.order],
             "reason": self.choice.reason,
-            "attempts": [
-                {"name": one.name, "role": one.role, "outcome": one.outcome, "ms": one.ms} for one in self.attempts
-            ],
+            "attempts": [asdict(one) for one in self.attempts],
             "answered_by": self.answered_by,
             "outcome": self.outcome,
             "ms": self.ms,
