@@ -11,7 +11,7 @@ from functools import partial
 
 from midspan.engine.api import Budget, Fill, Frame, Hole, Latency, OnFrame, Stopped
 from midspan.server.router.alarm import Ring
-from midspan.server.router.choosing import p90_of
+from midspan.server.router.choosing import filtered, p90_of
 from midspan.server.router.policy import Failing, Policy
 from midspan.server.router.records import Attempted, Outcome, Record, Role
 from midspan.server.router.seats import Seat, line_of
@@ -196,9 +196,11 @@ class Race:
         return self._next_in_time()
 
     def _next_in_time(self) -> Seat | None:
-        left_s, tried = self._left_s(), [one.seat for one in self._attempts]
+        left_s, tried, rules, ask = self._left_s(), [one.seat for one in self._attempts], self._rules, self._record.ask
         for seat in self._record.choice.order:
-            if seat not in tried and (left_s is None or p90_of(seat, self._record.ask, self._rules.policy) <= left_s):
+            in_time = left_s is None or p90_of(seat, ask, rules.policy) <= left_s
+            # Since the choice was made its circuit may have opened.
+            if seat not in tried and in_time and not filtered(seat, ask, rules.policy, rules.clock()):
                 return seat
         return None
 
