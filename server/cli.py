@@ -250,13 +250,18 @@ def _choose(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
+    from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 
-    refused = None
+    refused, configured, misconfigured = None, NOTHING, None
     try:
         _choose(arguments)
     except CommandError as error:
         # Said on stderr alone, it would reach nobody in an editor.
         refused = str(error)
+    try:
+        configured = read_configured(configured_file(os.environ))
+    except CommandError as error:
+        misconfigured = str(error)
     options = ServeOptions(
         checkpoint=arguments.checkpoint or "no checkpoint",
         device=arguments.device,
@@ -264,6 +269,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_file=arguments.log_file,
         debug=arguments.debug,
         refused=refused,
+        configured=configured,
+        misconfigured=misconfigured,
     )
     try:
         return serve(options)

@@ -6,11 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lsprotocol import types
 
 from midspan.engine.api import Candidate, Fill, Hole
 from midspan.server.postprocess.trim import trim
+from midspan.server.router.records import Record
 from midspan.server.telemetry import Offer
 from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
@@ -34,6 +36,13 @@ class Spot:
     end: Place
     range: types.Range
     selected: str
+
+
+class Source(NamedTuple):
+    """Whose fill it is: a checkpoint, and the router's decision where it had a choice."""
+
+    checkpoint: str
+    route: Record | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +99,7 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
     return types.Position(place[0], document.character(place, encoding))
 
 
-def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: str) -> Iterator[tuple[str, Offer]]:
+def choices(completion: Completion, fill: Fill, threshold: float, source: Source) -> Iterator[tuple[str, Offer]]:
     """What to put in place of the range, best first, each with its row.
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
@@ -118,7 +127,9 @@ def choices(completion: Completion, fill: Fill, threshold: float, checkpoint: st
                 latency_ms=1000 * (time.perf_counter() - completion.began),
                 engine_ms=fill.latency.total,
                 steps=fill.steps,
-                checkpoint=checkpoint,
+                checkpoint=source.checkpoint,
+                engine=fill.engine,
+                route=source.route.choice.reason if source.route is not None else "",
             ),
         )
 

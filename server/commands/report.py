@@ -24,8 +24,9 @@ from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
 
-GROUPS = ("language", "kind", "trigger", "checkpoint")
+GROUPS = ("language", "kind", "trigger", "checkpoint", "engine")
 BINS = 5
+OLDEST_VERSION = 1  # of the store; a server that runs makes it one of today
 STYLE = "body{font:15px sans-serif;max-width:50em;margin:2em auto}td,th{padding:.2em 1em;text-align:left}"
 
 
@@ -42,6 +43,7 @@ class Row(NamedTuple):
     shown: int
     accepted_ts: int | None
     partial_chars: int
+    engine: str
 
 
 def report_command(arguments: argparse.Namespace) -> int:
@@ -64,10 +66,13 @@ def read(file: Path, since: datetime) -> list[Row]:
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
             (version,) = store.execute("PRAGMA user_version").fetchone()
-            if version != SCHEMA_VERSION:
+            if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
                 known = f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}"
                 raise CommandError(f"{file}: {known}; update midspan")
-            wanted = f"SELECT {', '.join(Row._fields)} FROM completion WHERE ts >= ?"
+            fields = [
+                f"'' AS {name}" if name == "engine" and version == OLDEST_VERSION else name for name in Row._fields
+            ]
+            wanted = f"SELECT {', '.join(fields)} FROM completion WHERE ts >= ?"
             # SQLite keeps whatever it is given: a damaged or foreign row may hold anything.
             return msgspec.convert(store.execute(wanted, (int(1000 * since.timestamp()),)).fetchall(), list[Row])
     except (sqlite3.Error, msgspec.ValidationError) as error:
@@ -80,7 +85,9 @@ def report(rows: Sequence[Row]) -> dict[str, Any]:
     for name in GROUPS:
         parts = defaultdict[str, list[Row]](list)
         for row in rows:
-            parts[getattr(row, name)].append(row)
+            # Where the router had no choice, no engine is named.
+            if (key := getattr(row, name)) or name != "engine":
+                parts[key].append(row)
         by[name] = {key: figures(part) for key, part in sorted(parts.items())}
     return {**figures(rows), "confidence": list(_bins(rows)), "by": by}
 

@@ -22,7 +22,8 @@ MANY_LINES = ("block", "span")
 class Wish:
     """What a hole does not say: who asks, for which document, and how public an engine may see it.
 
-    `engine` is a name, or AUTO. `schema` says that the gap's text must satisfy one.
+    `engine` is a name, or AUTO. `schema` says that the gap's text must satisfy one. `own_threshold`: where a sure fill
+    is wanted, each engine's own threshold says how sure.
     """
 
     origin: Origin = "typing"
@@ -30,6 +31,7 @@ class Wish:
     tier: Tier = "public"
     engine: str = AUTO
     schema: bool = False
+    own_threshold: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,8 @@ class Race:
         assert engine is not None  # what is not connected is filtered
         if left_s is not None:
             budget = replace(budget, deadline_s=max(0.001, left_s - min(MOST_MARGIN_S, MARGIN * left_s)))
+        if budget.min_confidence and self._record.ask.wish.own_threshold:
+            budget = replace(budget, min_confidence=engine.about.show_threshold)
         shows = given.on_frame is not None and attempt.noted.role != "hedge"
         on_frame = partial(self._frame, attempt) if shows else None
         try:

@@ -162,6 +162,15 @@ class Router:
         log.debug("%s", record.line())
 
     @property
+    def chooses(self) -> bool:
+        """Whether there is more than one engine."""
+        return len(self._seats) > 1
+
+    def last_for(self, uri: str) -> Record | None:
+        """The last decision that is done about a document."""
+        return next((one for one in reversed(list(self.records)) if one.ask.wish.uri == uri), None)
+
+    @property
     def last(self) -> Record | None:
         """The last decision that is done."""
         return self.records[-1] if self.records else None

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.engine.api import Budget, Fill, Hole, RemoteError
@@ -145,7 +145,7 @@ def games(test: Callable[..., None]) -> Callable[..., None]:
         keys=st.lists(KEYS, min_size=1, max_size=12),
         privacy=st.sampled_from(TIERS),
     )
-    return settings(max_examples=60)(played(test))
+    return played(test)
 
 
 @games
