@@ -27,6 +27,8 @@ THIRD_PARTY_BY_FILE = {
     "engine/weights/load.py": {"huggingface_hub"},
     # `midspan models get`, the one command that fetches anything.
     "server/models/fetch.py": {"huggingface_hub"},
+    # Engines elsewhere.
+    "engine/remote/client.py": {"httpx2"},
     "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
 # Functions that still have more than MOST_PARAMETERS; the list may only get shorter.

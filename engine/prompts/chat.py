@@ -17,24 +17,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.api import CheckpointError, Hole
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
 from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
+from midspan.engine.prompts.surroundings import EXTENT, ONE_BLOCK, SOME_LINES, fence_of, marker
 from midspan.engine.prompts.tokens import last
 from midspan.engine.settings import LayoutSettings
 
 TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
 # Tokens that may stand in a canvas behind an answer.
 ENDS = (TURN_END, "<eos>", "<pad>")
-FENCE = re.compile("`{3,}")
 # Tokens without a meaning yet, or without text.
 PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
-SOME_LINES: tuple[GapKind, ...] = ("span", "block")
-ONE_BLOCK = "Answer with one code block and nothing else."
-EXTENT = {
-    True: "Write that part of the file again from the start of the gap's line to the end of the gap, the gap filled.",
-    False: "Write the gap's line again, the gap filled.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,18 +131,3 @@ class ChatPrompt(Prompt):
         said = f"This is how a file in {hole.language} ends:\n\n{opened}"
         asked = f"{closed}Write the whole file, up to this end and with it. {ONE_BLOCK}"
         return [*ids, *self.encode(said), *after, *self.encode(asked)]
-
-
-def marker(hole: Hole) -> str:
-    """The mark of the gap in a request; the file does not contain it."""
-    number, mark = 0, "<gap>"
-    while mark in hole.prefix or mark in hole.suffix:
-        number += 1
-        mark = f"<gap{number}>"
-    return mark
-
-
-def fence_of(hole: Hole) -> str:
-    """A code fence for the hole's text: longer than any fence in it."""
-    found = FENCE.findall("\n".join((hole.prefix, hole.draft, hole.suffix, *hole.context)))
-    return "`" * max(3, 1 + max(map(len, found), default=0))

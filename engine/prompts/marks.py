@@ -16,10 +16,11 @@ from tokenizers import AddedToken, Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.marks_settings import MarksLayout
-from midspan.engine.prompts.prompt import Layout, completed
+from midspan.engine.prompts.prompt import Layout
+from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, completed, near
 from midspan.engine.prompts.templates import chosen_marks
 from midspan.engine.prompts.tokenizer_json import open_tokenizer
-from midspan.engine.prompts.tokens import CHARS_A_TOKEN, Tokens, last, near
+from midspan.engine.prompts.tokens import Tokens, last
 
 # A block begins with a file's name, which text from elsewhere does not say.
 ELSEWHERE = "elsewhere\n"

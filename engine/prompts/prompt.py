@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
+from midspan.engine.prompts.surroundings import completed, near
 from midspan.engine.prompts.tokenizer_json import open_tokenizer
-from midspan.engine.prompts.tokens import Tokens, last, near
+from midspan.engine.prompts.tokens import Tokens, last
 
 EOS_ID, BOS_ID = 1, 2
 # Of the suffix, in a prompt of fill-in-the-middle.
@@ -115,18 +116,3 @@ class Prompt(Tokens):
                 ids = more + ids
             self._context = (context, ids)
         return self._context[1]
-
-
-def completed(hole: Hole) -> tuple[str, str]:
-    """The text behind a gap, and the line end that we append to a fill.
-
-    For a gap of whole lines we append the last line end, so that the suffix begins with it.
-    """
-    at_line_start = not hole.prefix or hole.prefix.endswith("\n")
-    # A draft without a line end is part of a line.
-    at_line_start &= not hole.draft or hole.draft.endswith("\n")
-    if not hole.suffix:
-        return "\n", "\n" if at_line_start else ""
-    if at_line_start and not hole.suffix.startswith("\n"):
-        return "\n" + hole.suffix, "\n"
-    return hole.suffix, ""

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 import torch
 from tokenizers import Tokenizer
 
-# Text beyond so many characters per token is dropped before it is encoded, in steps that keep the prefix cache valid.
-CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
 ANCHOR_SHARE = 4
 # Encoded ids are reused up to a line's end; at most so many characters are encoded again at every key.
 LINE_END, REST_CHARS = re.compile(r"(?<=\S)\n"), 512
@@ -121,14 +119,6 @@ class Tokens:
             return [], prefix
         self._before = (prefix[:cut], encoding.ids[:place])
         return self._before[1], prefix[cut:]
-
-
-def near(prefix: str, tokens: int) -> str:
-    """The end of a text, from a line's start on, long enough for so many tokens; typing keeps the start."""
-    beyond = len(prefix) - CHARS_A_TOKEN * tokens
-    if beyond <= 0:
-        return prefix
-    return prefix[prefix.rfind("\n", 0, beyond - beyond % ANCHOR_CHARS) + 1 :]
 
 
 def last(ids: list[int], limit: int) -> list[int]:

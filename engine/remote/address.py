@@ -26,8 +26,8 @@ VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 class Remote:
     """A server: a name to call it by, what it speaks, and its address, such as http://127.0.0.1:9931.
 
-    `key_variable` names the environment variable with its key. `template` names a template of prompts/fim_templates.json
-    where the model's name does not tell it. `insecure` allows http to a host that is not this machine.
+    `key_variable` names the environment variable with its key. `template` names one of prompts/fim_templates.json, for
+    a model whose name does not tell it. `insecure` allows http to a host that is not this machine.
     Raises ValueError with one line that begins with the field's name and tells the fix.
     """
 
@@ -81,5 +81,7 @@ class Remote:
             raise ValueError(f"address is no address of a server; {fix}")
         if parts.username is not None or parts.query or parts.fragment:
             # It is not shown, as it may hold a password or a key.
-            raise ValueError("address holds a user, a query or a fragment; leave them out and use key_variable for a key")
+            raise ValueError(
+                "address holds a user, a query or a fragment; leave them out and use key_variable for a key"
+            )
         return parts

@@ -13,21 +13,29 @@ State = Literal["ready", "loading", "refused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """A server's state, with one line on what is wrong unless it is `ready`, and what it can do for a gap.
+class Can:
+    """What a server can do for a gap, and the model that answers, empty where it does not say.
 
     `infill`: it can be asked for a gap at all; `pins`: text on both sides is held while it denoises; `logprobs`: its
-    fills have a confidence of their own; `structured`: it takes a grammar or a schema. `model` is the one that answers,
-    empty where it does not say. `latency_ms` is that of the quickest answer, 0 without one.
+    fills have a confidence of their own; `structured`: it takes a grammar or a schema.
+    """
+
+    model: str = ""
+    infill: bool = False
+    pins: bool = False
+    logprobs: bool = False
+    structured: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health(Can):
+    """A server's state, with one line on what is wrong unless it is `ready`, and what it can do.
+
+    `latency_ms` is how long it took to say so, 0 where it did not.
     """
 
     kind: Kind
     address: str
     state: State
     problem: str = ""
-    model: str = ""
-    infill: bool = False
-    pins: bool = False
-    logprobs: bool = False
-    structured: bool = False
     latency_ms: float = 0.0

@@ -13,8 +13,9 @@ from tokenizers import Encoding
 import midspan.engine.prompts.prompt
 from midspan.engine.api import Hole
 from midspan.engine.prompts.prompt import Prompt
-from midspan.engine.prompts.tokens import ANCHOR_CHARS, CHARS_A_TOKEN, REST_CHARS
-from midspan.engine.prompts.tokens import near as near_end
+from midspan.engine.prompts.surroundings import ANCHOR_CHARS, CHARS_A_TOKEN
+from midspan.engine.prompts.surroundings import near as near_end
+from midspan.engine.prompts.tokens import REST_CHARS
 
 TOKENIZER = Path(midspan.engine.__file__).parent / "checkpoints" / "embedded" / "tokenizer.json"
 # Real code, long enough.
