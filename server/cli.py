@@ -18,6 +18,8 @@ from midspan.engine.api import CheckpointError, DeviceError
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
+# Of server/backends/find.py, which need not be imported for every command.
+USUAL_PORTS = (9931, 8080, 8012, 11434, 1234, 8000)
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -81,6 +83,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     _add_models(
         commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
     )
+    _add_backends(commands.add_parser("backends", parents=[common], help="engines on other servers, and how they are"))
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -112,6 +115,17 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     remove = verbs.add_parser("remove", help="remove a model from the hub's cache")
     remove.add_argument("name", metavar="NAME", help="one that `midspan models` lists, or its path")
     remove.set_defaults(run=_models_remove)
+
+
+def _add_backends(backends: argparse.ArgumentParser) -> None:
+    backends.add_argument("--json", action="store_true")
+    backends.add_argument("--probe", action="store_true", help="ask each how it is and what it can")
+    backends.set_defaults(run=_backends)
+    verbs = backends.add_subparsers(dest="verb", metavar="VERB", help="without one, what is configured is listed")
+    find = verbs.add_parser("find", help="look at the usual ports of this machine, and print the lines to add")
+    find.add_argument("--ports", type=_ports, default=USUAL_PORTS, metavar="P,P", help="others than the usual ones")
+    find.add_argument("--json", action="store_true")
+    find.set_defaults(run=_backends_find)
 
 
 def _add_kernels(kernels: argparse.ArgumentParser) -> None:
@@ -211,6 +225,13 @@ def _few(text: str) -> int:
     if _positive(text) > 20:
         raise argparse.ArgumentTypeError(f"{text} candidates are too many; ask for 20 at most")
     return int(text)
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    ports = [int(one) for one in text.split(",") if one.isdecimal() and 0 < int(one) < 1 << 16]
+    if len(ports) != text.count(",") + 1 or len(ports) > 100:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of ports, such as 9931,8080")
+    return tuple(ports)
 
 
 def _refuse_relative(arguments: argparse.Namespace) -> None:
@@ -320,6 +341,18 @@ def _models_remove(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.models import remove_command
 
     return remove_command(arguments, os.environ)
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.backends import backends_command
+
+    return backends_command(arguments, os.environ)
+
+
+def _backends_find(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.backends import find_command
+
+    return find_command(arguments, os.environ)
 
 
 def _quality(arguments: argparse.Namespace) -> int:

@@ -25,6 +25,6 @@ def connect(remote: Remote) -> Engine:
 
 def probe(remote: Remote) -> Health:
     """What this server is and can do, asked now; blocks for health.PROBE_S seconds at most, and raises nothing."""
-    from midspan.engine.remote.probe import probe
+    from midspan.engine.remote.probing import probe
 
     return probe(remote)
