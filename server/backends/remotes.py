@@ -53,4 +53,6 @@ def health_of(found: Remote) -> Health:
 
 def _problem(found: Remote) -> str | None:
     health = remote.probe(found)
-    return None if health.state == "ready" else health.problem or f"{found.name} is {health.state}"
+    if health.state != "ready":
+        return health.problem or f"{found.name} is {health.state}"
+    return None if health.infill else f"{found.name} serves a model that fills no gaps; serve one that does"

@@ -83,11 +83,9 @@ def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, p
 
 def _key(backend: Backend) -> str | None:
     """Whether a key is there; never the key."""
-    if not backend.key_variable:
+    if not (name := backend.key_variable):
         return None
-    return (
-        f"in {backend.key_variable}" if os.environ.get(backend.key_variable) else f"{backend.key_variable} is not set"
-    )
+    return f"in {name}" if os.environ.get(name) else f"{name} is not set"
 
 
 def took(store: Path) -> dict[str, dict[str, Any]]:

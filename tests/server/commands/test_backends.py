@@ -1,4 +1,4 @@
-"""`midspan backends`: what is configured, how it is, and what could be configured. Servers are on ports of their own."""
+"""`midspan backends`: what is configured, how it is, and what could be; servers have ports of their own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def says(paths: dict[str, Any]) -> HttpServer:
     """A server that answers some paths with JSON and any other with 404."""
 
     def answer(asked: Asked) -> Reply:
+        if asked.path == "/infill" and "/props" in paths:
+            return json_reply({"error": {"code": 400, "message": "input_prefix is required"}}, 400)
         return json_reply(paths[asked.path]) if asked.path in paths else json_reply({}, 404)
 
     return HttpServer(answer)
@@ -35,7 +37,8 @@ def says(paths: dict[str, Any]) -> HttpServer:
 @pytest.fixture
 def llama_server() -> Iterator[HttpServer]:
     props = {"default_generation_settings": {}, "model_path": "/models/qwen.gguf", "total_slots": 1}
-    with says({"/props": props, "/health": {"status": "ok"}}) as server:
+    models = {"data": [{"id": "qwen.gguf"}]}
+    with says({"/props": props, "/health": {"status": "ok"}, "/v1/models": models}) as server:
         yield server
 
 
@@ -95,8 +98,8 @@ def test_engines_are_probed_on_request_only(
     with says({}) as gone:
         pass
     tables = [
-        f'[[backends]]\nname = "here"\nkind = "llama-server"\naddress = "{llama_server.url}"\nkey_variable = "HERE_KEY"',
-        f'[[backends]]\nname = "gone"\nkind = "llama-server"\naddress = "{gone.url}"\nkey_variable = "GONE_KEY"',
+        f'[[backends]]\nname = "{name}"\nkind = "llama-server"\naddress = "{url}"\nkey_variable = "{name.upper()}_KEY"'
+        for name, url in (("here", llama_server.url), ("gone", gone.url))
     ]
     (home / "midspan" / "config.toml").write_text("\n".join(tables))
     assert [one["state"] for one in listed(capsys)["backends"]] == [None, None]
