@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import midspan
 from midspan.engine import working_folder_is_gone
-from midspan.engine.api import CheckpointError, DeviceError
+from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             _refuse_relative(arguments)
         _log_to(arguments.log_file)
         return run(arguments)
-    except (CommandError, CheckpointError, DeviceError) as error:
+    except (CommandError, CheckpointError, DeviceError, RemoteError) as error:
         print(f"midspan: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -117,6 +117,11 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     remove.set_defaults(run=_models_remove)
 
 
+def _add_engine(one: argparse.ArgumentParser) -> None:
+    what = "diffusion or autoregressive, two readings of the local checkpoint, or one that midspan backends lists"
+    one.add_argument("--engine", metavar="NAME", help=what)
+
+
 def _add_backends(backends: argparse.ArgumentParser) -> None:
     backends.add_argument("--json", action="store_true")
     backends.add_argument("--probe", action="store_true", help="ask each how it is and what it can")
@@ -139,6 +144,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
     fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
     fill.add_argument("--seed", type=_seed, default=0, metavar="S")
+    _add_engine(fill)
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
     fill.add_argument("--explain", action="store_true", help="print what the prompt is made of, code included")
     fill.add_argument("--json", action="store_true")
@@ -155,6 +161,7 @@ def _add_report(report: argparse.ArgumentParser) -> None:
 def _add_quality(quality: argparse.ArgumentParser) -> None:
     quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
     quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
+    _add_engine(quality)
     quality.add_argument("--seed", type=_seed, default=0, metavar="S")
     quality.add_argument("--json", action="store_true")
     quality.set_defaults(run=_quality)
