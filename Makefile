@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SOURCES := pyproject.toml setup.py constraints.txt kernels/builds.py $(wildcard kernels/cpu/*)
 
 .PHONY: demo test targets parity-newest search check fix bench venv nvim emacs picture arm64 wheel \
-    wheel-check vsix vscode test-editors picture-vscode
+    wheel-check vsix vscode test-editors picture-vscode llama-server test-remote
 
 # Fills gaps in a real Python file with the embedded model, drawing the canvas as it settles.
 demo: $(VENV)/stamp
@@ -103,6 +103,14 @@ vscode:
 # The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch.
 test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
+
+# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; about a minute.
+llama-server: $(VENV)/stamp-development
+	@PYTHON=$(abspath $(BIN)/python) tests/engine/remote/fetch.sh
+
+# The tests of remote engines against the real program, which make test leaves out for what they fetch.
+test-remote: llama-server
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m llama_server tests/engine/remote
 
 # The picture of VS Code in README.md: the packaged extension, the real server, the embedded model.
 picture-vscode: $(VENV)/stamp-development vscode vsix

@@ -20,13 +20,23 @@ from pathlib import Path
 from midspan.engine.api import CheckpointError, Hole
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix, without_suffix
 from midspan.engine.prompts.prompt import BOS_ID, Layout, Prompt
-from midspan.engine.prompts.surroundings import EXTENT, ONE_BLOCK, SOME_LINES, fence_of, marker
+from midspan.engine.prompts.questions import (
+    CHANNEL,
+    CHANNEL_END,
+    ENDS,
+    OTHER_CODE,
+    TURN,
+    TURN_END,
+    beginning_question,
+    ending_question,
+    fence_of,
+    gap_question,
+    marker,
+)
+from midspan.engine.prompts.surroundings import SOME_LINES
 from midspan.engine.prompts.tokens import last
 from midspan.engine.settings import LayoutSettings
 
-TURN, TURN_END, CHANNEL, CHANNEL_END = "<|turn>", "<turn|>", "<|channel>", "<channel|>"
-# Tokens that may stand in a canvas behind an answer.
-ENDS = (TURN_END, "<eos>", "<pad>")
 # Tokens without a meaning yet, or without text.
 PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
 
@@ -117,17 +127,14 @@ class ChatPrompt(Prompt):
         """The request in ids."""
         ids = list[int]()
         if context := self._context_ids(hole.context):
-            ids += [*self.encode(f"Code of the same project:\n\n{fence}\n"), *context, *self.encode(f"{fence}\n\n")]
+            ids += [*self.encode(f"{OTHER_CODE}\n\n{fence}\n"), *context, *self.encode(f"{fence}\n\n")]
         after = self.encode(hole.suffix)[: self._suffix_tokens]
-        opened, closed = f"{fence}{hole.language}\n", f"\n{fence}\n\n"
         if self._prompted:
             mark = marker(hole)
             before = last(self.encode(hole.prefix), self._prefix_tokens)
-            said = f"{mark} marks a gap in this file.\n\n{opened}"
-            asked = f"{closed}{EXTENT[hole.kind in SOME_LINES]} {ONE_BLOCK}"
+            said, asked = gap_question(hole, fence, mark)
             return [*ids, *self.encode(said), *before, *self.encode(mark), *after, *self.encode(asked)]
         if not after:
-            return [*ids, *self.encode(f"Write a file in {hole.language}. {ONE_BLOCK}")]
-        said = f"This is how a file in {hole.language} ends:\n\n{opened}"
-        asked = f"{closed}Write the whole file, up to this end and with it. {ONE_BLOCK}"
+            return [*ids, *self.encode(beginning_question(hole))]
+        said, asked = ending_question(hole, fence)
         return [*ids, *self.encode(said), *after, *self.encode(asked)]

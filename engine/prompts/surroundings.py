@@ -1,11 +1,9 @@
-"""The text around a gap: how much of it is read, what is asked of it in words, and the line end that we append.
+"""The text around a gap: how much of it is read, and the line end that we append.
 
 Neither torch nor a tokenizer is needed here.
 """
 
 from __future__ import annotations
-
-import re
 
 from midspan.engine.api import GapKind, Hole
 
@@ -13,12 +11,6 @@ from midspan.engine.api import GapKind, Hole
 CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
 # Gaps for which a network that was taught to may write several lines.
 SOME_LINES: tuple[GapKind, ...] = ("span", "block")
-FENCE = re.compile("`{3,}")
-ONE_BLOCK = "Answer with one code block and nothing else."
-EXTENT = {
-    True: "Write that part of the file again from the start of the gap's line to the end of the gap, the gap filled.",
-    False: "Write the gap's line again, the gap filled.",
-}
 
 
 def near(prefix: str, tokens: int) -> str:
@@ -42,18 +34,3 @@ def completed(hole: Hole) -> tuple[str, str]:
     if at_line_start and not hole.suffix.startswith("\n"):
         return "\n" + hole.suffix, "\n"
     return hole.suffix, ""
-
-
-def marker(hole: Hole) -> str:
-    """The mark of the gap in a request; the file does not contain it."""
-    number, mark = 0, "<gap>"
-    while mark in hole.prefix or mark in hole.suffix:
-        number += 1
-        mark = f"<gap{number}>"
-    return mark
-
-
-def fence_of(hole: Hole) -> str:
-    """A code fence for the hole's text: longer than any fence in it."""
-    found = FENCE.findall("\n".join((hole.prefix, hole.draft, hole.suffix, *hole.context)))
-    return "`" * max(3, 1 + max(map(len, found), default=0))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -119,16 +120,14 @@ class RemoteEngine:
         from midspan.engine.remote.client import Client
         from midspan.engine.remote.paths import path_of
 
-        try:
-            client = Client(self.remote)
-        except RemoteError as error:
-            self._path.set_exception(error)
-            # Every fill tells of it; nobody need have asked before the engine is closed.
-            self._path.exception()
-            await self._until_closed()
-            return
-        async with client:
-            self._path.set_result(path_of(self.remote, client))
+        async with AsyncExitStack() as stack:
+            try:
+                client = await stack.enter_async_context(Client(self.remote))
+                self._path.set_result(path_of(self.remote, client))
+            except RemoteError as error:
+                self._path.set_exception(error)
+                # Every fill tells of it; nobody need have asked before the engine is closed.
+                self._path.exception()
             await self._until_closed()
 
     async def _until_closed(self) -> None:

@@ -7,9 +7,13 @@ from typing import Protocol
 
 from midspan.engine.remote.address import Kind, Remote
 from midspan.engine.remote.ask import Ask
+from midspan.engine.remote.canvas_server import CanvasServer
+from midspan.engine.remote.chat_server import ChatServer
 from midspan.engine.remote.client import Client
+from midspan.engine.remote.completions import Completions
 from midspan.engine.remote.health import Can
 from midspan.engine.remote.llama_server import LlamaServer
+from midspan.engine.remote.ollama import Ollama
 from midspan.engine.remote.writing import Written
 
 
@@ -27,9 +31,18 @@ class Path(Protocol):
         """What the server can do. Raises RemoteError, with status 503 while it loads."""
 
 
-PATHS: Mapping[Kind, Callable[[Remote, Client], Path]] = {"llama-server": LlamaServer}
+PATHS: Mapping[Kind, Callable[[Remote, Client], Path]] = {
+    "llama-server": LlamaServer,
+    "completions": Completions,
+    "ollama": Ollama,
+    "vllm-diffusion": CanvasServer,
+    "chat-diffusion": ChatServer,
+}
 
 
 def path_of(remote: Remote, client: Client) -> Path:
-    """The path of a server."""
-    return PATHS[remote.kind](remote, client)
+    """The path of a server. Raises RemoteError where what is known of it does not suffice."""
+    try:
+        return PATHS[remote.kind](remote, client)
+    except ValueError as error:
+        raise client.error(str(error)) from None

@@ -20,7 +20,7 @@ from midspan.engine.hypotheses.task import FillObserver
 from midspan.engine.infill import Infiller
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.overlap import up_to_the_fence
-from midspan.engine.prompts.surroundings import marker
+from midspan.engine.prompts.questions import marker
 from midspan.engine.weights.midspan_json import read_settings
 from tests.engine.chatting import SPECIAL, TEMPLATE, chat_checkpoint, stand_in
 from tests.engine.tiny import SOURCE, tiny_checkpoint
