@@ -14,6 +14,7 @@ from midspan.server.lsp.decisions import NOTHING_FITS, decided
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
+from midspan.server.router.asks import AUTO
 from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
@@ -61,7 +62,8 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if fill is None or fill.stopped == "cancelled":
         return None
     threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, spot.start)
-    route = engine.last_for(document.uri) if engine.chooses else None
+    named = session.settings.engine != AUTO
+    route = engine.last_for(document.uri) if engine.chooses or named else None
     found = choices(completion, fill, threshold, Source(engine.about_of(fill.engine).checkpoint, route))
     offers = [*again, *_new(session, found, again)]
     decision = decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))

@@ -17,6 +17,7 @@ from midspan.server.router.policy import Policy, Reading
 from midspan.server.router.router import Means, Router
 from midspan.server.text.syntax_check import SyntaxJudge
 
+PLAIN_WORD = "x"
 # Layouts that are read from left to right; every other one denoises canvases.
 CAUSAL_LAYOUTS = ("fim", "marks")
 
@@ -102,7 +103,10 @@ def _here(reading: Reading, engine: Engine) -> Member:
 
 
 class Parses:
-    """The router's validation: what would break the syntax of the text around it is not shown."""
+    """The router's validation: what would break the syntax of the text around it is not shown.
+
+    Where even a plain word stands in an error, as between unfinished lines, nothing is held against a fill.
+    """
 
     def __init__(self) -> None:
         self._judge = SyntaxJudge()
@@ -113,5 +117,5 @@ class Parses:
         if hole.strength is not None:
             return None
         with self._one_at_a_time:
-            spans = self._judge(hole, fill.text)
-        return "it breaks the syntax" if spans else None
+            breaks = bool(self._judge(hole, fill.text)) and not self._judge(hole, PLAIN_WORD)
+        return "it breaks the syntax" if breaks else None
