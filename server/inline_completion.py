@@ -69,6 +69,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     decision = decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))
     if route is not None:
         decision += f"; {route.line()}"
+        session.note_answer(route)
     session.decisions.note(document.uri, decision)
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)

@@ -31,6 +31,7 @@ from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.trigger_kinds import TriggerKinds
 from midspan.server.requests import Requests
 from midspan.server.router.asks import Origin, Wish
+from midspan.server.router.records import Record
 from midspan.server.router.router import Means, Router
 from midspan.server.settings import ServeOptions, Settings, changed_settings, configured_in, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
@@ -80,6 +81,7 @@ class Session(LanguageServer):
         self._loading: Future[Engine] | None = None
         self._checkpoint_watch: CheckpointWatch | None = None
         self._said: set[str] = set()
+        self._answered_by = ""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -257,6 +259,12 @@ class Session(LanguageServer):
             own_threshold=settings.show_threshold is None,
         )
         return engine.wishing(wish)
+
+    def note_answer(self, route: Record) -> None:
+        """Say in the status who has answered, where that is another engine than before."""
+        if route.answered_by and route.answered_by != self._answered_by:
+            self._answered_by = route.answered_by
+            self.status.answered(f"answered last: {route.answered_by} ({route.choice.reason})")
 
     @contextmanager
     def engine_at_work(self) -> Iterator[None]:

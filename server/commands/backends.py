@@ -90,24 +90,34 @@ def _key(backend: Backend) -> str | None:
 
 def took(store: Path) -> dict[str, dict[str, Any]]:
     """How long each engine has taken for what was offered lately, by the telemetry; empty without any."""
-    if not store.is_file():
-        return {}
     times = defaultdict[str, list[float]](list)
-    try:
-        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as opened:
-            if opened.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
-                return {}
-            wanted = "SELECT engine, engine_ms FROM completion WHERE engine != '' ORDER BY ts DESC"
-            for name, ms in opened.execute(wanted):
-                if len(times[name]) < LAST and isinstance(ms, float):
-                    times[name].append(ms)
-    except sqlite3.Error as error:
-        raise CommandError(f"{store}: {error}; remove it, or give another --state-dir") from error
+    for name, ms in _read(store, "SELECT engine, engine_ms FROM completion WHERE engine != '' ORDER BY ts DESC"):
+        if len(times[name]) < LAST and isinstance(ms, float):
+            times[name].append(ms)
     return {
         name: {"n": len(some), "p50_ms": quantile(some, 0.5), "p90_ms": quantile(some, 0.9)}
         for name, some in times.items()
         if some
     }
+
+
+def answered_last(store: Path) -> str:
+    """Who has answered last where there was a choice, and why that one."""
+    rows = _read(store, "SELECT engine, route FROM completion WHERE engine != '' ORDER BY ts DESC LIMIT 1")
+    return f"{rows[0][0]} ({rows[0][1]})" if rows else "nobody yet"
+
+
+def _read(store: Path, wanted: str) -> list[tuple[Any, ...]]:
+    """Rows of the store; none where there is no store of today's schema."""
+    if not store.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as opened:
+            if opened.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
+                return []
+            return opened.execute(wanted).fetchall()
+    except sqlite3.Error as error:
+        raise CommandError(f"{store}: {error}; remove it, or give another --state-dir") from error
 
 
 def as_text(row: Mapping[str, Any]) -> str:

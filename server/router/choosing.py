@@ -77,15 +77,9 @@ def _incapable(seat: Seat, ask: Ask, policy: Policy) -> str:
 
 
 def _unwell(seat: Seat, ask: Ask, now: float) -> str:
-    if seat.refused:
-        return f"circuit: {seat.refused}"
-    if seat.engine is None or not seat.circuit.closed:
-        return f"circuit: {seat.circuit.reason}"
-    if now < seat.not_before:
-        return f"circuit: asks to be left alone for {seat.not_before - now:.0f} s"
-    if ask.automatic and seat.fallen:
-        return f"rollback: {seat.fallen}"
-    return ""
+    if reason := seat.unwell(now):
+        return f"circuit: {reason}"
+    return f"rollback: {seat.fallen}" if ask.automatic and seat.fallen else ""
 
 
 def _sort_value(key: Key, seat: Seat, p90: float, ask: Ask, policy: Policy) -> float:

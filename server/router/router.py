@@ -239,6 +239,12 @@ class Router:
         if again_s is None:
             self._means.changed()
 
+    def troubles(self) -> list[str]:
+        """A line for each engine that is not asked, or not by itself, at the moment."""
+        with self._lock:
+            found = [(seat.member.name, seat.trouble(self._means.clock())) for seat in self._seats]
+        return [f"the engine {name} is left out: {trouble}" for name, trouble in found if trouble]
+
     @property
     def seats(self) -> Sequence[Seat]:
         """Every engine's state, to be shown."""

@@ -58,6 +58,19 @@ class Seat:
                 return f"{sum(shares)} of its last {len(shares)} fills were {name}, and {floor:.0%} is its floor"
         return ""
 
+    def unwell(self, now: float) -> str:
+        """Why nobody may ask it now; empty if all may."""
+        if self.refused:
+            return self.refused
+        if self.engine is None or not self.circuit.closed:
+            return self.circuit.reason
+        return f"asks to be left alone for {self.not_before - now:.0f} s" if now < self.not_before else ""
+
+    def trouble(self, now: float) -> str:
+        """What keeps it from some requests at least; empty if nothing does."""
+        off = "; ".join(f"{task}: {reason}" for task, reason in self.off.items())
+        return self.unwell(now) or self.fallen or off
+
     def failed(self, error: BaseException, task: Task, now: float) -> float | None:
         """Note an error. In how many seconds to probe, if that has opened the circuit."""
         if self.member.here:

@@ -1,4 +1,4 @@
-"""A server with an engine elsewhere: who answers, what the settings allow, and what an editor and the log hear of it."""
+"""A server with an engine elsewhere: who answers, what the settings allow, and what an editor and the log hear."""
 
 from __future__ import annotations
 
@@ -42,13 +42,17 @@ def backends(server: HttpServer) -> list[dict[str, Any]]:
     return [{"name": "there", "kind": "llama-server", "address": server.url, "key_variable": "THERE_KEY"}]
 
 
+def written_below(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
 async def answered(client: Client, wanted: str) -> str:
     """Ask at the end of one line after the other until that is answered; why, in the server's words."""
     client.open("total = \n" * LINES)
     for line in range(LINES):
         items = await client.complete(line, len("total = "))
         if [item.insert_text for item in items] == [wanted]:
-            [said] = await client.execute("midspan.why", URI)
+            *_, said = await client.execute("midspan.why", URI)
             return str(said)
     raise AssertionError(f"never answered by {wanted}")
 
@@ -62,13 +66,15 @@ async def test_an_engine_elsewhere_answers_and_the_reasons_are_told(
         said = await answered(client, THERE)
         assert "there (autoregressive) is first for line_end by trained, prefer, cost, p90" in said
         assert said.endswith("answered by there")
+        while not (now := (await client.take("midspan/status"))["message"]).endswith("p90, and in time)"):
+            pass
+        assert "answered last: there (there (autoregressive) is first for line_end by" in now
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
         rows = store.execute("SELECT engine, route, checkpoint FROM completion ORDER BY rowid").fetchall()
     assert rows[-1][0] == "there"
     assert "is first for line_end" in rows[-1][1]
     assert rows[-1][2] != "scripted"
-    written = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
-    assert KEY.encode() not in b"".join(written)
+    assert KEY.encode() not in written_below(tmp_path)
     assert any(asked.headers.get("authorization") == f"Bearer {KEY}" for asked in llama_server.asked)
 
 
@@ -99,6 +105,17 @@ async def test_a_workspace_adds_no_engine(llama_server: HttpServer, tmp_path: Pa
             pass
         client.messages.clear()
     assert llama_server.asked == []
+
+
+async def test_an_engine_that_does_not_answer_is_named_with_the_fix(tmp_path: Path) -> None:
+    with HttpServer(lambda _: pytest.fail("nobody asks")) as gone:
+        elsewhere = backends(gone)
+    del elsewhere[0]["key_variable"]
+    async with session(tmp_path, backends=elsewhere) as client:
+        client.open("total = \n")
+        left_out, _ = await client.execute("midspan.why", URI)
+        assert left_out.startswith("the engine there is left out: ")
+        assert [item.insert_text for item in await client.complete(0, 8)] == [TEXT]
 
 
 async def test_an_engine_that_is_configured_wrongly_is_told(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ export const SERVERS = [
   'disable',
   'exclude',
   'languages',
+  'engine',
+  'privacy',
 ] as const;
 /** A change of one of these restarts the server. */
 export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device'].map((name) => `${SECTION}.${name}`);

@@ -1,0 +1,62 @@
+"""The members that a server's router has, and its validation."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from midspan.server.backends.configured import NOTHING, configured_by
+from midspan.server.backends.engines import Parses, engine_named, router_over
+from midspan.server.commands.errors import CommandError
+from midspan.server.router.policy import policy_of
+from midspan.server.router.router import Means
+from tests.server.router.fakes import BETWEEN, LINE_END, fill_of
+from tests.server.scripted import ScriptedEngine
+
+THERE = {"name": "there", "kind": "llama-server", "address": "http://127.0.0.1:9"}
+
+
+def test_without_a_configuration_there_is_one_engine_and_nothing_of_others() -> None:
+    router = router_over(ScriptedEngine(), NOTHING)
+    assert [seat.member.name for seat in router.seats] == ["diffusion"]
+    assert not router.chooses
+    router.close()
+
+
+def test_engines_that_are_configured_are_connected_in_the_background() -> None:
+    waiting = []
+    router = router_over(
+        ScriptedEngine(), configured_by({"backends": [THERE]}, "editor", "here"), Means(background=waiting.append)
+    )
+    assert [(seat.member.name, seat.engine is None) for seat in router.seats] == [("diffusion", False), ("there", True)]
+    assert len(waiting) == 1
+    assert "midspan.engine.remote" in sys.modules
+    router.close()
+
+
+def test_what_breaks_the_syntax_is_not_valid() -> None:
+    parses = Parses()
+    assert parses(LINE_END, fill_of("sum(")) == "it breaks the syntax"
+    assert parses(LINE_END, fill_of("sum(a)")) is None
+    assert parses(BETWEEN, fill_of("a = 1\n    b = (")) == "it breaks the syntax"
+
+
+def test_between_lines_that_do_not_parse_nothing_is_held_against_a_fill() -> None:
+    unfinished = type(LINE_END)(prefix="total = ", suffix="\ntotal = \ntotal = \n")
+    assert Parses()(unfinished, fill_of("sum(a)")) is None
+
+
+def test_a_name_that_nobody_has_is_one_line() -> None:
+    configured = configured_by({"backends": [THERE]}, "configuration", "here")
+    with pytest.raises(CommandError, match=r"--engine big: no engine has this name; .* diffusion, auto.*there"):
+        engine_named("big", ScriptedEngine, configured)
+    assert engine_named("diffusion", ScriptedEngine, configured).about.checkpoint == "scripted"
+
+
+def test_a_policy_merges_tables_key_by_key() -> None:
+    policy = policy_of({"cost": {"there": 5}, "hedge": {"on": False}, "in_process": ["diffusion", "autoregressive"]})
+    assert policy.cost["there"] == 5
+    assert policy.cost["public"] == 10
+    assert not policy.hedge.on
+    assert policy.hedge.left == pytest.approx(1 / 3)
