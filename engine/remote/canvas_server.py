@@ -27,7 +27,7 @@ from midspan.engine.remote.writing import Written, known_marks
 # Gap lengths in tokens, as many as the recipe's --max-num-seqs, and how much of what follows is pinned behind each.
 LINE_SLOTS, LINES_SLOTS = (3, 6, 12, 24), (12, 32, 64, 128)
 TAIL_TOKENS = 24
-# Of each token of the tail four are said to be enough.
+# Of text that is made into these tokens.
 TAIL_CHARS = 8 * TAIL_TOKENS
 STEPS = 16
 MOST_KEPT = 8
@@ -80,6 +80,8 @@ class CanvasServer:
             "temperature": 1.0,
             "logprobs": 1,
             "return_token_ids": True,
+            # What a gap does not need it leaves to marks, at which it is cut.
+            "skip_special_tokens": False,
             # Text comes no sooner, but a connection that closes is noticed.
             "stream": True,
             "vllm_xargs": {
@@ -118,11 +120,7 @@ class CanvasServer:
         if near not in self._tails:
             ids = (await self._ids(near))[:TAIL_TOKENS]
             shown = await self._client.post("/detokenize", {"model": self._remote.model, "tokens": ids})
-            # A text has no mark of a turn, as an answer has none.
-            text = text_of(shown, "prompt")
-            for mark in TURNS:
-                text = text.replace(mark, "")
-            self._tails[near] = _Tail(text, tuple(ids))
+            self._tails[near] = _Tail(text_of(shown, "prompt"), tuple(ids))
             if len(self._tails) > MOST_KEPT:
                 self._tails.popitem(last=False)
         return self._tails[near]

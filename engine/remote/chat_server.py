@@ -1,7 +1,7 @@
 """DiffusionGemma behind a server that pins nothing (SGLang, mlx-vlm, NIM, an older vLLM): asked as a chat.
 
-The layout is `prompted` (prompts/chat.py), but that nobody but the server can begin the answer. Neither a temperature, a
-seed, a stop nor probabilities are asked for, which one or the other refuses for a diffusion model.
+The layout is `prompted` (prompts/chat.py), but that nobody but the server can begin the answer. Neither a temperature,
+a seed, a stop nor probabilities are asked for, which one or the other refuses for a diffusion model.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ The layouts, and why they are so, stand in prompts/chat.py; there the parts are 
 
 from __future__ import annotations
 
+import re
+
 from midspan.engine.prompts.overlap import up_to_the_fence, without_prefix
 from midspan.engine.prompts.questions import (
     CHANNEL,
@@ -53,13 +55,16 @@ def prompted(ask: Ask, context: list[str]) -> str:
     """The question that shows the file with its gap marked."""
     hole, fence, mark = ask.hole, fence_of(ask.hole), marker(ask.hole)
     said, asked = gap_question(hole, fence, mark)
-    return f"{_others(context, fence)}{said}{ask.prefix}{mark}{hole.suffix[: len(ask.suffix)]}{asked}"
+    return f"{_others(context, fence)}{said}{plain(ask.prefix)}{mark}{plain(hole.suffix[: len(ask.suffix)])}{asked}"
 
 
 def answered(ask: Ask, answer: str) -> str:
     """What an answer to that question says of the gap: its code, without the beginning of the gap's line."""
-    hole = ask.hole
-    text = without_prefix(hole, up_to_the_fence(answer, fence_of(hole)))
+    hole, fence = ask.hole, fence_of(ask.hole)
+    fences = [found.start() for found in re.finditer(rf"^[ \t]*{fence}", answer, re.M)]
+    # What stands before a whole block of code is talk.
+    code = answer[fences[0] :] if len(fences) > 1 else answer
+    text = without_prefix(hole, up_to_the_fence(code, fence))
     line = ask.line
     if text.startswith(line):
         return text[len(line) :]

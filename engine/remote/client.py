@@ -24,7 +24,8 @@ from midspan.engine.remote.reply import one_line, repeats, text_of
 
 # Of a whole answer, and of the text of a refusal.
 MOST_BYTES, MOST_REFUSAL_BYTES = 4 << 20, 1 << 16
-CONNECT_LOOPBACK_S, CONNECT_S = 0.25, 1.0
+# A port at which nobody listens says so at once; a busy machine may take long over one at which somebody does.
+CONNECT_S = 2.0
 # Shorter than the five seconds after which uvicorn, and so vLLM, closes a connection that nobody uses.
 KEEP_S = 4.0
 MOST_RETRY_S = 3600.0
@@ -58,7 +59,7 @@ class Client:
                 # What is sent compressed could be of any size when it is unpacked.
                 headers={"Accept-Encoding": "identity", "User-Agent": "midspan"},
                 # The call's own deadline bounds it; a server may be silent for as long as it reads a prompt.
-                timeout=httpx2.Timeout(None, connect=CONNECT_LOOPBACK_S if loopback else CONNECT_S),
+                timeout=httpx2.Timeout(None, connect=CONNECT_S),
                 limits=httpx2.Limits(keepalive_expiry=KEEP_S),
                 # A proxy that the environment names is never asked for this machine itself.
                 trust_env=not loopback,

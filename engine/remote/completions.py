@@ -84,7 +84,9 @@ async def pieces(found: AsyncIterator[Any], client: Client) -> AsyncIterator[Pie
         values = [log_probability(one) for one in items_of(choice, "logprobs", "token_logprobs")]
         values += [log_probability(one, "logprob") for one in items_of(choice, "logprobs", "content")]
         known = tuple(value for value in values if value is not None)
-        yield Piece(text_of(choice, "text"), known, bool(finish), finish == "stop")
+        # Mistral answers in the form of a chat.
+        text = text_of(choice, "text") or text_of(choice, "delta", "content")
+        yield Piece(text, known, bool(finish), finish == "stop")
         if finish:
             return
     raise client.error("broke off its answer; see its log")

@@ -156,7 +156,8 @@ class RemoteEngine:
         """The server's fill. Raises RemoteError."""
         if job.hole.strength is not None:
             raise ValueError(f"{self.remote.name} rewrites no part of a draft; leave the strength out")
-        written, marks, late = list[Written](), known_marks(), False
+        written, late = list[Written](), False
+        marks: Collection[str] = known_marks()
         ask = Ask(hole=job.hole, budget=job.budget, began=job.began)
         try:
             async with asyncio.timeout(ask.left_s):

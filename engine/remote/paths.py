@@ -12,6 +12,7 @@ from midspan.engine.remote.chat_server import ChatServer
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.completions import Completions
 from midspan.engine.remote.health import Can
+from midspan.engine.remote.hosted import Hosted
 from midspan.engine.remote.llama_server import LlamaServer
 from midspan.engine.remote.ollama import Ollama
 from midspan.engine.remote.writing import Written
@@ -37,6 +38,9 @@ PATHS: Mapping[Kind, Callable[[Remote, Client], Path]] = {
     "ollama": Ollama,
     "vllm-diffusion": CanvasServer,
     "chat-diffusion": ChatServer,
+    "mistral": Hosted,
+    "deepseek": Hosted,
+    "inception": Hosted,
 }
 
 

@@ -93,6 +93,9 @@ class HttpServer:
                     return
         except ConnectionError:
             self.gone.set()
+        except asyncio.CancelledError:
+            # The test is over.
+            return
         finally:
             writer.close()
 

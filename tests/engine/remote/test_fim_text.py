@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from midspan.engine.api import Budget
 from midspan.engine.remote.ask import Ask
 from midspan.engine.remote.fim_text import fim_text, known_texts
-from tests.engine.remote.holes import ADD, BODY, Budget, hole_of
+from tests.engine.remote.holes import ADD, BODY, hole_of
 
 ABOVE, LINE, BEHIND = "def add(a, b):\n", "    return ", "\n\n\nprint(add(1, 2))\n"
 
