@@ -15,6 +15,7 @@ from typing import NoReturn
 import midspan
 from midspan.engine import working_folder_is_gone
 from midspan.engine.api import CheckpointError, DeviceError, RemoteError
+from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0, 2 for bad arguments, 1 for a failed run, 130 when interrupted."""
     arguments = parser(os.environ).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
+    arguments.engines_file = configured_file(os.environ)
     try:
         if working_folder_is_gone():
             _refuse_relative(arguments)
@@ -278,7 +280,6 @@ def _choose(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
-    from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 
     refused, configured, misconfigured = None, NOTHING, None
     try:
@@ -287,7 +288,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         # Said on stderr alone, it would reach nobody in an editor.
         refused = str(error)
     try:
-        configured = read_configured(configured_file(os.environ))
+        configured = read_configured(arguments.engines_file)
     except CommandError as error:
         misconfigured = str(error)
     options = ServeOptions(

@@ -15,6 +15,7 @@ from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
 from midspan.server.router.asks import AUTO
+from midspan.server.router.records import Record
 from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
@@ -62,19 +63,24 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if fill is None or fill.stopped == "cancelled":
         return None
     threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, spot.start)
-    named = session.settings.engine != AUTO
-    route = engine.last_for(document.uri) if engine.chooses or named else None
+    route = _route(session, engine, document)
     found = choices(completion, fill, threshold, Source(engine.about_of(fill.engine).checkpoint, route))
     offers = [*again, *_new(session, found, again)]
     decision = decided(fill, threshold, session.settings.deadline_ms, offered=len(offers))
-    if route is not None:
-        decision += f"; {route.line()}"
-        session.note_answer(route)
-    session.decisions.note(document.uri, decision)
+    session.decisions.note(document.uri, decision if route is None else f"{decision}; {route.line()}")
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
     return [_item(session, spot, offer) for offer in offers]
+
+
+def _route(session: Session, engine: Router, document: Document) -> Record | None:
+    """How the router has come to the last answer, told in the status as well; None where it had no choice."""
+    if not engine.chooses and session.settings.engine == AUTO:
+        return None
+    if (route := engine.last_for(document.uri)) is not None:
+        session.note_answer(route)
+    return route
 
 
 def plan_ahead(session: Session, uri: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -72,7 +71,7 @@ def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, p
     rows = []
     for (backend, by), remote, health in zip(configured.backends, remotes, healths, strict=True):
         row: dict[str, Any] = {name: getattr(backend, name) for name in ("name", "kind", "address", "model")}
-        row |= {"tier": remote.tier, "reading": reading_of(backend), "by": by, "key": _key(backend)}
+        row |= {"tier": remote.tier, "reading": reading_of(backend), "by": by, "key": _key(backend, remote.key)}
         row |= {"can": None, "state": None, "problem": "", "probe_ms": None}
         if health is not None:
             row |= {"state": health.state, "problem": health.problem, "probe_ms": health.latency_ms}
@@ -81,11 +80,11 @@ def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, p
     return rows
 
 
-def _key(backend: Backend) -> str | None:
-    """Whether a key is there; never the key."""
+def _key(backend: Backend, key: str) -> str | None:
+    """Whether a key is there, never the key itself; None where none is named."""
     if not (name := backend.key_variable):
         return None
-    return f"in {name}" if os.environ.get(name) else f"{name} is not set"
+    return f"in {name}" if key else f"{name} is not set"
 
 
 def took(store: Path) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import platform
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any
 
 import midspan
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
-from midspan.server.backends.configured import configured_file, read_configured
+from midspan.server.backends.configured import read_configured
 from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.round_trip import round_trip
@@ -35,7 +34,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     """Examine, print, and exit 1 when something must be fixed."""
     found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
     found["chosen_by"] = arguments.chosen_by
-    examine_engines(found, arguments.state_dir)
+    examine_engines(found, arguments.engines_file, arguments.state_dir)
     print(json.dumps(found) if arguments.json else as_text(found))
     return 1 if found["fixes"] else 0
 
@@ -69,9 +68,8 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
     return found
 
 
-def examine_engines(found: dict[str, Any], state_dir: Path) -> None:
-    """Add how the configured engines are, and who has answered last; nothing without a configuration."""
-    file = configured_file(os.environ)
+def examine_engines(found: dict[str, Any], file: Path, state_dir: Path) -> None:
+    """Add how the engines of a configuration file are, and who has answered last; nothing without any."""
     try:
         configured = read_configured(file)
         if configured.backends:

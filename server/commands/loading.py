@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from midspan.server.backends.configured import configured_file, read_configured
+from midspan.server.backends.configured import read_configured
 from midspan.server.backends.engines import engine_named, router_over
 from midspan.server.router.members import Member
 from midspan.server.router.router import Means, Router
@@ -38,7 +37,7 @@ def engine_for(arguments: argparse.Namespace) -> Engine:
 
     if arguments.engine is None:
         return local()
-    return engine_named(arguments.engine, local, read_configured(configured_file(os.environ)))
+    return engine_named(arguments.engine, local, read_configured(arguments.engines_file))
 
 
 def router_for(arguments: argparse.Namespace) -> Router:
@@ -49,5 +48,5 @@ def router_for(arguments: argparse.Namespace) -> Router:
     if arguments.engine is not None:
         engine, name = engine_for(arguments), arguments.engine
         return Router([Member(name=name, reading="diffusion", tier="in_process", connect=lambda: engine)])
-    configured = read_configured(configured_file(os.environ))
+    configured = read_configured(arguments.engines_file)
     return router_over(engine_for(arguments), configured, Means(background=lambda call: call()))

@@ -11,6 +11,7 @@ import pytest
 
 from midspan.server.backends.find import PORTS
 from midspan.server.cli import USUAL_PORTS, main
+from midspan.server.commands.doctor import examine_engines
 from midspan.server.telemetry import Telemetry
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.server.commands.test_report import offer
@@ -141,3 +142,23 @@ def test_a_bad_file_is_one_line(capsys: pytest.CaptureFixture[str], home: Path) 
     (home / "midspan" / "config.toml").write_text('[[backends]]\nname = "a"\nkind = "ollama"\nadress = "x"')
     assert main(["backends"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_doctor_says_how_engines_are_and_who_answered_last(
+    home: Path, tmp_path: Path, llama_server: HttpServer
+) -> None:
+    found: dict[str, Any] = {"fixes": []}
+    file = home / "midspan" / "config.toml"
+    examine_engines(found, file, tmp_path)
+    assert found == {"fixes": []}
+    file.write_text(f'[[backends]]\nname = "here"\nkind = "llama-server"\naddress = "{llama_server.url}"\n')
+    examine_engines(found, file, tmp_path)
+    assert found == {"fixes": [], "engines": {"here": "ready"}, "answered_last": "nobody yet"}
+    store = Telemetry(tmp_path, print)
+    store.offered(offer("a", engine="here", route="here is the only one left"))
+    store.close()
+    examine_engines(found, file, tmp_path)
+    assert found["answered_last"] == "here (here is the only one left)"
+    file.write_text("backends = 1")
+    examine_engines(found, file, tmp_path)
+    assert "write [[backends]] above each engine's keys" in found["fixes"][0]
