@@ -118,6 +118,15 @@ def test_functions_take_few_parameters() -> None:
     assert WIDE - wide == set(), "no longer wide: take it out of the list"
 
 
+def absolute_names(tree: ast.Module) -> set[str]:
+    """The dotted names of all that a module imports."""
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
 def module_of(path: Path) -> str:
     """A file's dotted module name below `midspan`."""
     return identify(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -125,11 +134,7 @@ def module_of(path: Path) -> str:
 
 def imported_modules(tree: ast.Module, modules: set[str]) -> set[str]:
     """Those of `modules` that a module imports, at any level of nesting, under TYPE_CHECKING too."""
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    named = {name.removeprefix("midspan.") for name in found if name.startswith("midspan.")}
+    named = {name.removeprefix("midspan.") for name in absolute_names(tree) if name.startswith("midspan.")}
     # Importing a module of a package does not count as importing the package.
     return {name for name in named & modules if not any(other.startswith(f"{name}.") for other in named & modules)}
 
@@ -168,6 +173,12 @@ def test_the_rest_of_the_engine_imports_no_single_backend(path: Path) -> None:
     tree = tree_of(path)
     named = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name for name in named if name.startswith(BACKENDS)} <= KNOWN_BACKENDS
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if identify(path).startswith("engine/")], ids=identify)
+def test_the_rest_of_the_engine_knows_no_remote_engines(path: Path) -> None:
+    if not identify(path).startswith("engine/remote/"):
+        assert "remote" not in {name.split(".")[2] for name in absolute_names(tree_of(path)) if name.count(".") >= 2}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)

@@ -63,21 +63,24 @@ class Ask:
         return None if limit is None else max(0.0, limit - (time.perf_counter() - self.began))
 
 
-async def write(ask: Ask, pieces: AsyncIterator[Piece], written: Written) -> None:
-    """Take pieces until the gap ends, is too long, or cannot become as sure as it is wanted."""
+async def write(ask: Ask, pieces: AsyncIterator[Piece], written: Written) -> bool:
+    """Take pieces until the gap ends, is too long, or cannot become as sure as it is wanted.
+
+    Says whether the server has no more to send of it.
+    """
     async for piece in pieces:
         written.steps += 1
         written.pieces.append(piece.text)
         written.values += piece.values
-        # A line that is only begun by its end, as after an opening bracket, is no line yet.
         line_ends = ask.one_line and "\n" in piece.text
         written.ended = piece.ended or line_ends
         ask.show(written)
-        if piece.last or line_ends or written.steps >= ask.most_tokens:
-            return
-        if written.values and _reach(ask, written) < ask.budget.min_confidence:
-            written.hopeless = True
-            return
+        if piece.last:
+            return True
+        written.hopeless = bool(written.values) and _reach(ask, written) < ask.budget.min_confidence
+        if line_ends or written.hopeless or written.steps >= ask.most_tokens:
+            return False
+    return True
 
 
 def _reach(ask: Ask, written: Written) -> float:

@@ -103,6 +103,7 @@ class CanvasServer:
                 ids += items_of(choice, "token_ids")
                 values += [log_probability(one) for one in items_of(choice, "logprobs", "token_logprobs")]
                 finish = finish or text_of(choice, "finish_reason")
+            await self._client.rest(lines)
         if not finish:
             raise self._client.error("broke off its answer; see its log")
         length = body["max_tokens"] - len(tail.ids)

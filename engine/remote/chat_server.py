@@ -38,6 +38,7 @@ class ChatServer:
                 answer += text_of(event, "choices", 0, "delta", "content")
                 finish = finish or text_of(event, "choices", 0, "finish_reason")
                 pieces += found_in(event, "choices", 0) is not None
+            await self._client.rest(lines)
         if not finish:
             raise self._client.error("broke off its answer; see its log")
         if finish == "stop":

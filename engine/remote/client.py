@@ -6,6 +6,7 @@ client on its own thread. Nothing is sent twice: the next keystroke is the retry
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
@@ -29,6 +30,8 @@ CONNECT_S = 2.0
 # Shorter than the five seconds after which uvicorn, and so vLLM, closes a connection that nobody uses.
 KEEP_S = 4.0
 MOST_RETRY_S = 3600.0
+# For the end of an answer's last chunk, which comes with it.
+REST_S = 0.05
 FIXES = {
     401: "set {variable} to a key that it takes",
     403: "set {variable} to a key that it takes",
@@ -53,7 +56,8 @@ class Client:
         self.remote = remote
         loopback, address = remote.tier == "loopback", remote.address
         plain = loopback and address.startswith("http:")
-        self._address = address.rstrip("/")
+        # Many programs show their address with the beginning of their routes, which is added here.
+        self._address = address.rstrip("/").removesuffix("/beta" if remote.kind == "deepseek" else "/v1")
         try:
             self._client = httpx2.AsyncClient(
                 # What is sent compressed could be of any size when it is unpacked.
@@ -92,6 +96,16 @@ class Client:
         """The lines of a POST's answer, as they arrive; leaving the context closes the connection."""
         async with self._answer("POST", path, asked) as response:
             yield self._lines(response)
+
+    async def rest(self, lines: AsyncIterator[str]) -> None:
+        """Read what a server sends that is done with an answer, so that its connection serves the next request too."""
+        try:
+            async with asyncio.timeout(REST_S):
+                async for _ in lines:
+                    pass
+        except (TimeoutError, httpx2.HTTPError):
+            # The answer is whole without it.
+            return
 
     async def _whole(self, method: str, path: str, asked: Mapping[str, Any] | None) -> Any:
         async with self._answer(method, path, asked) as response:

@@ -43,7 +43,8 @@ class Completions:
     async def _write(self, ask: Ask, out: list[Written]) -> None:
         out[:] = [written := Written()]
         async with self._client.lines("/v1/completions", self._asked(ask)) as lines:
-            await write(ask, pieces(events(lines, self._client), self._client), written)
+            if await write(ask, pieces(events(lines, self._client), self._client), written):
+                await self._client.rest(lines)
 
     def _asked(self, ask: Ask) -> dict[str, Any]:
         """The body of a request."""

@@ -141,10 +141,15 @@ class RemoteEngine:
         if not job.future.set_running_or_notify_cancel():
             return
         task = asyncio.ensure_future(self._asked(job))
-        while not task.done():
-            if job.interrupted():
-                task.cancel()
-            await asyncio.wait([task], timeout=LOOK_S)
+        try:
+            while not task.done():
+                if job.interrupted():
+                    task.cancel()
+                await asyncio.wait([task], timeout=LOOK_S)
+        except asyncio.CancelledError:
+            # The loop itself ends, as after an error that nobody foresaw.
+            job.future.set_result(job.fill("cancelled", [], []))
+            raise
         if task.cancelled():
             job.future.set_result(job.fill("cancelled", [], []))
         elif (error := task.exception()) is not None:

@@ -47,7 +47,8 @@ class Hosted:
             **({"stop": ["\n"]} if ask.one_line else {}),
         }
         async with self._client.lines(self._fill, asked) as lines:
-            await write(ask, pieces(events(lines, self._client), self._client), written)
+            if await write(ask, pieces(events(lines, self._client), self._client), written):
+                await self._client.rest(lines)
 
     async def can(self) -> Can:
         """What it can do. Raises RemoteError where the key is refused."""

@@ -33,7 +33,8 @@ class LlamaServer:
         written = Written()
         out.append(written)
         async with self._client.lines("/infill", self._asked(ask)) as lines:
-            await write(ask, self._pieces(events(lines, self._client), written), written)
+            if await write(ask, self._pieces(events(lines, self._client), written), written):
+                await self._client.rest(lines)
 
     def _asked(self, ask: Ask) -> dict[str, Any]:
         """The body of a request."""

@@ -35,7 +35,8 @@ class Ollama:
         out.append(written := Written())
         asked = self._asked(ask, inserts=await self._can_insert())
         async with self._client.lines("/api/generate", asked) as lines:
-            await write(ask, self._pieces(objects(lines, self._client), written), written)
+            if await write(ask, self._pieces(objects(lines, self._client), written), written):
+                await self._client.rest(lines)
 
     def _asked(self, ask: Ask, *, inserts: bool) -> dict[str, Any]:
         """The body of a request."""

@@ -57,6 +57,7 @@ class HttpServer:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self.asked = list[Asked]()
+        self.connections = 0
         self.begun, self.gone = threading.Event(), threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -86,6 +87,7 @@ class HttpServer:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while (asked := await _read(reader)) is not None:
                 self.asked.append(asked)

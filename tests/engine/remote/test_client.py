@@ -131,6 +131,21 @@ def test_after_an_error_the_next_request_is_answered() -> None:
         assert engine.fill(ADD, Budget()).result(ANSWER_S).text == "a + b"
 
 
+def test_one_connection_serves_one_request_after_another() -> None:
+    with HttpServer(lambda _: Reply(chunks=[DONE])) as server, connected(remote_at(server.url)) as engine:
+        for _ in range(3):
+            assert engine.fill(ADD, Budget()).result(ANSWER_S).text == "a + b"
+        assert len(server.asked) == 3
+        assert server.connections == 1
+
+
+def test_an_answer_is_whole_though_its_connection_breaks_behind_it() -> None:
+    with HttpServer(lambda _: Reply(chunks=[DONE], breaks=True)) as server:
+        assert filled(remote_at(server.url)).text == "a + b"
+    with HttpServer(lambda _: Reply(chunks=[DONE], hangs=True)) as server:
+        assert filled(remote_at(server.url)).text == "a + b"
+
+
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with HttpServer(lambda _: json_reply({}, 500)) as proxy, HttpServer(lambda _: Reply(chunks=[DONE])) as server:

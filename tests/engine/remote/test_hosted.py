@@ -99,5 +99,12 @@ def test_a_probe_costs_nothing(kind: Kind) -> None:
     assert (health.state, health.infill, health.logprobs) == ("ready", True, False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_may_have_the_beginning_of_its_routes(kind: Kind) -> None:
+    with HttpServer(Contract(kind)) as server:
+        begun = server.url + ("/beta" if kind == "deepseek" else "/v1/")
+        assert filled(remote_at(begun, kind, "some-model", "SERVICE_KEY")).text == "a + b"
+
+
 def test_every_kind_has_a_path() -> None:
     assert set(PATHS) == set(get_args(Kind))

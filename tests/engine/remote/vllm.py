@@ -106,8 +106,8 @@ class Vllm:
         free[0, args.get("diffusion_pinned", [])] = False
         seed = args.get("diffusion_seed_canvas")
         first = None if seed is None else torch.tensor([seed])
-        ids = torch.zeros(1, width, dtype=torch.long) if first is None else first
-        ids, values = self.denoised(body["prompt"], Canvas(ids=ids, free=free), first, args)
+        held = torch.zeros(1, width, dtype=torch.long) if first is None else first
+        ids, values = self.denoised(body["prompt"], Canvas(ids=held, free=free), first, args)
         if self._slips:
             # The emitted block is the argmax canvas: a pin may come back changed.
             ids[-1] = (ids[-1] + 1) % self.vocab_size
