@@ -81,7 +81,7 @@ def without_canvases(engine: api.Engine) -> api.Engine:
     from midspan.engine.engine import Engine
 
     if not isinstance(engine, Engine):
-        raise CheckpointError(f"{engine.about.checkpoint}: has no reading but its own; leave --engine out")
+        raise CheckpointError(f"{engine.about.checkpoint}: has no reading but its own; name no other")
     return engine.without_canvases()
 
 

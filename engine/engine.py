@@ -53,7 +53,7 @@ NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere is the first generation with bf16.
 MIN_CAPABILITY = (8, 0)
-ALREADY = "is written from left to right as it is; leave --engine out"
+ALREADY = "is written from left to right as it is; take that reading, autoregressive"
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 

@@ -17,7 +17,7 @@ from pygls.lsp.server import LanguageServer
 
 import midspan
 from midspan.engine.api import CheckpointError, Engine, OnProgress
-from midspan.server.backends.configured import both
+from midspan.server.backends.configured import as_it_is, both
 from midspan.server.backends.engines import router_over
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.commands.errors import CommandError
@@ -244,7 +244,12 @@ class Session(LanguageServer):
     def use_engine(self, engine: Engine, on_change: Callable[[], object] = lambda: None) -> None:
         """Answer from this engine, and from those that the user has configured; `on_change` hears of theirs."""
         means = Means(tell=partial(self.degrade_from_thread, "backends"), changed=partial(self._from_thread, on_change))
-        self.engine = router_over(engine, self.configured, means)
+        try:
+            self.engine = router_over(engine, self.configured, means)
+        except CheckpointError as error:
+            # The policy wants a reading of it that it has not.
+            self.degrade("backends", str(error))
+            self.engine = router_over(engine, as_it_is(self.configured), means)
         about = engine.about
         self.status.ready(f"{about.checkpoint} on {about.device}, trained on {', '.join(about.languages)}")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -86,6 +86,11 @@ def both(file: Configured, editor: Configured) -> Configured:
     more = tuple((one, by) for one, by in editor.backends if one.name not in names)
     policy = file.policy if file.policy != DEFAULT else editor.policy
     return Configured(backends=(*file.backends, *more), policy=policy)
+
+
+def as_it_is(configured: Configured) -> Configured:
+    """The same, with no other reading of the local checkpoint than its own."""
+    return replace(configured, policy=msgspec.structs.replace(configured.policy, in_process=DEFAULT.in_process))
 
 
 def _backend(given: object, where: str) -> Backend:

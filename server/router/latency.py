@@ -7,6 +7,7 @@ from collections import deque
 SHARE = 0.9
 # The weight of an answer beside that of the next one, and how many count at all.
 DECAY, KEPT = 0.95, 48
+WEIGHTS = [DECAY**age for age in range(KEPT)][::-1]
 # Lengths in characters at which a bucket ends; beyond the last one is another.
 BUCKETS = (500, 2_000, 8_000, 32_000)
 
@@ -38,15 +39,10 @@ class Latencies:
         nearest = min(self._p90, key=lambda one: abs(one - bucket), default=None)
         return None if nearest is None else self._p90[nearest]
 
-    def overall(self, share: float) -> float | None:
-        """A quantile over all lengths; None before the first answer."""
-        taken = [one for some in self._taken.values() for one in some]
-        return weighted_quantile(taken, share) if taken else None
-
 
 def weighted_quantile(taken: deque[float] | list[float], share: float) -> float:
     """The quantile of at least one value, the newest last and heaviest."""
-    weights = [DECAY**age for age in range(len(taken) - 1, -1, -1)]
+    weights = WEIGHTS[-len(taken) :] if len(taken) <= KEPT else [DECAY**age for age in range(len(taken))][::-1]
     wanted, sum_ = share * sum(weights), 0.0
     for value, weight in sorted(zip(taken, weights, strict=True)):
         sum_ += weight

@@ -10,7 +10,7 @@ from midspan.engine.api import Engine
 from midspan.server.router.asks import Tier
 from midspan.server.router.policy import Reading, Source
 
-Skill = Literal["rewrite", "schema"]
+Skill = Literal["rewrite"]
 ANY_LENGTH = 1 << 20
 
 

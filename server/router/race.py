@@ -164,11 +164,12 @@ class Race:
             if result.failing is not None and not wait and (seat := self._another(result.failing)) is not None:
                 fallback = self._reserve(seat, "fallback")
             self._over = over = not wait and fallback is None
+        if over:
+            # Whoever waits need not wait for what is learnt of it.
+            self._answer()
         self._rules.learn(attempt.seat, self._record, attempt.noted, result.error)
         if fallback is not None:
             self._begin(fallback)
-        elif over:
-            self._answer()
 
     def _result(self, attempt: _Attempt, future: Future[Fill]) -> _Result:
         """What an engine's outcome is worth."""
@@ -211,7 +212,8 @@ class Race:
         with self._lock:
             alone = len(self._attempts) == 1 and self._attempts[0].running
             seat = self._next_in_time() if alone and not self._given.stop.is_set() else None
-            if seat is None:
+            # Two readings of one checkpoint share its worker: the second would end the first.
+            if seat is None or (seat.member.here and self._attempts[0].seat.member.here):
                 return
             hedge = self._reserve(seat, "hedge")
         self._begin(hedge)

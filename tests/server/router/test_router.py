@@ -295,3 +295,13 @@ def test_an_engine_that_is_chosen_and_unknown_is_named(clock: Clock) -> None:
     assert future.result(0).candidates == ()
     assert router.last is not None
     assert router.last.line().startswith("line_end (typing): no engine is named big; midspan backends lists")
+
+
+def test_two_readings_of_one_checkpoint_are_not_asked_at_once(clock: Clock) -> None:
+    canvases, beams = Fake(clock, takes_s=0.5), Fake(clock, takes_s=0.1)
+    other = member("autoregressive", beams, "in_process")
+    router = Router([local(canvases), other], means=means(clock))
+    future = router.fill(BETWEEN, SECOND)
+    clock.pass_by(0.5)
+    assert future.result(0).engine == "diffusion"
+    assert not beams.asked
