@@ -25,9 +25,7 @@ from midspan.engine.settings import CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest block.
 LONGEST_SPAN = 4
-NOT_TAUGHT = (
-    "its midspan.json has no `beams`: it was not taught to write from left to right; take its canvases, diffusion"
-)
+NOT_TAUGHT = "has no `beams` in its midspan.json: it was not taught to write from left to right; take diffusion"
 NO_STRENGTH = "what is written from left to right rewrites no part of a draft; leave the strength out"
 
 

@@ -159,7 +159,8 @@ class Router:
 
     def _finished(self, record: Record) -> None:
         self.records.append(record)
-        log.debug("%s", record.line())
+        if self.chooses:
+            log.info("%s", record.line())
 
     @property
     def chooses(self) -> bool:

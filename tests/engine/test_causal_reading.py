@@ -90,7 +90,7 @@ def test_it_shares_the_engines_worker_and_the_newest_request_wins(engine: Engine
 
 
 def test_a_checkpoint_without_beams_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"tiny: its midspan\.json has no `beams`"):
+    with pytest.raises(CheckpointError, match=r"tiny: has no `beams` in its midspan\.json"):
         CausalReading(tiny_infiller(tmp_path), "tiny")
 
 

@@ -42,6 +42,10 @@ def backends(server: HttpServer) -> list[dict[str, Any]]:
     return [{"name": "there", "kind": "llama-server", "address": server.url, "key_variable": "THERE_KEY"}]
 
 
+def log_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
 def written_below(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
@@ -75,6 +79,7 @@ async def test_an_engine_elsewhere_answers_and_the_reasons_are_told(
     assert "is first for line_end" in rows[-1][1]
     assert rows[-1][2] != "scripted"
     assert KEY.encode() not in written_below(tmp_path)
+    assert "; first there: answered after " in log_of(log)
     assert any(asked.headers.get("authorization") == f"Bearer {KEY}" for asked in llama_server.asked)
 
 
