@@ -91,7 +91,7 @@ async def test_an_engine_elsewhere_answers_and_the_reasons_are_told(
     ],
 )
 async def test_a_workspace_may_choose_among_engines(
-    llama_server: HttpServer, tmp_path: Path, setting: dict[str, str], reason: str
+    llama_server: HttpServer, tmp_path: Path, setting: dict[str, Any], reason: str
 ) -> None:
     async with session(tmp_path, backends=backends(llama_server)[:1], **setting) as client:
         assert reason in await answered(client, TEXT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_without_a_configuration_there_is_one_engine_and_nothing_of_others() -> 
 
 
 def test_engines_that_are_configured_are_connected_in_the_background() -> None:
-    waiting = []
+    waiting = list[Callable[[], None]]()
     router = router_over(
         ScriptedEngine(), configured_by({"backends": [THERE]}, "editor", "here"), Means(background=waiting.append)
     )

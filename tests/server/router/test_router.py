@@ -164,7 +164,7 @@ def test_what_is_not_valid_is_asked_of_another_engine_and_never_shown(clock: Clo
 def test_an_empty_fill_is_an_answer_unless_the_policy_says_otherwise(clock: Clock) -> None:
     for fall_back, by in ((DEFAULT.fall_back, "diffusion"), (("empty",), "there")):
         here, there = Fake(clock, text="", takes_s=0.01), Fake(clock, takes_s=0.01)
-        router = by_default(clock, here=here, there=there, policy=Policy(fall_back=fall_back))  # type: ignore[arg-type]
+        router = by_default(clock, here=here, there=there, policy=Policy(fall_back=fall_back))
         future = router.fill(BETWEEN, SECOND)
         clock.pass_by(0.05)
         assert future.result(0).engine == by
