@@ -55,12 +55,13 @@ class CanvasServer:
 
     async def fill(self, ask: Ask, out: list[Written]) -> None:
         """Denoise a canvas for each gap length. Raises RemoteError where none is answered."""
-        prompt, behind = clamped(ask, self._shelf.arranged(ask.hole.context))
+        prompt, heal, behind = clamped(ask, self._shelf.arranged(ask.hole.context))
         tail, _ = await asyncio.gather(self._tail(behind), self._read_vocabulary())
         lengths = LINE_SLOTS if ask.one_line else LINES_SLOTS
         asked = [self._asked(ask, prompt, length, tail) for length in lengths]
-        tries = (self._denoise(ask, body, tail, out) for body in asked)
-        problems = [one for one in await asyncio.gather(*tries, return_exceptions=True) if one is not None]
+        tries = (self._denoise(ask, body, tail, heal, out) for body in asked)
+        found = await asyncio.gather(*tries, return_exceptions=True)
+        problems = [one for one in found if one is not None]
         # A server whose canvas is narrower refuses the longest.
         refused = [one for one in problems if isinstance(one, RemoteError)]
         if len(problems) == len(lengths) or len(refused) < len(problems):
@@ -93,8 +94,8 @@ class CanvasServer:
             },
         }
 
-    async def _denoise(self, ask: Ask, body: dict[str, Any], tail: _Tail, out: list[Written]) -> None:
-        """One canvas; it counts where the tail came back as it was. Raises RemoteError."""
+    async def _denoise(self, ask: Ask, body: dict[str, Any], tail: _Tail, heal: str, out: list[Written]) -> None:
+        """One canvas; it counts where it begins with what it must, and the tail came back. Raises RemoteError."""
         text, ids, values, finish = "", list[Any](), list[float | None](), ""
         async with self._client.lines("/v1/completions", body) as lines:
             async for event in events(lines, self._client):
@@ -107,10 +108,10 @@ class CanvasServer:
         if not finish:
             raise self._client.error("broke off its answer; see its log")
         length = body["max_tokens"] - len(tail.ids)
-        if not text.endswith(tail.text) or (ids and tuple(ids[length:]) != tail.ids):
+        if not text.endswith(tail.text) or (ids and tuple(ids[length:]) != tail.ids) or not text.startswith(heal):
             return
         known = [value for value in values[:length] if value is not None]
-        gap = text[: len(text) - len(tail.text)]
+        gap = text[len(heal) : len(text) - len(tail.text)]
         written = Written(pieces=[gap], values=known, ended=True, steps=body["vllm_xargs"]["diffusion_max_steps"])
         out.append(written)
         ask.show(written)

@@ -34,8 +34,12 @@ def plain(text: str) -> str:
     return text
 
 
-def clamped(ask: Ask, context: list[str]) -> tuple[str, str]:
-    """The whole prompt up to the gap, and what the canvas holds behind the gap up to the end of the turn."""
+def clamped(ask: Ask, context: list[str]) -> tuple[str, str, str]:
+    """The whole prompt, the text that a gap must begin with, and what the canvas holds behind it to the turn's end.
+
+    A blank before the gap is left to it: it is the beginning of a word's token, and no word follows one that stands
+    alone. More of token healing (prompts/tokens.py) takes a tokenizer.
+    """
     hole, fence = ask.hole, fence_of(ask.hole)
     behind = plain(completed(hole)[0])[: len(ask.suffix)] if hole.suffix else ""
     if behind:
@@ -44,11 +48,13 @@ def clamped(ask: Ask, context: list[str]) -> tuple[str, str]:
     else:
         request = f"{_others(context, fence)}{beginning_question(hole)}"
     thought = f"{CHANNEL}thought\n{CHANNEL_END}"
-    prompt = f"<bos>{TURN}user\n{request}{TURN_END}\n{TURN}model\n{thought}{fence}{hole.language}\n{plain(ask.prefix)}"
+    heal = " " if re.search(r"\S $", ask.line) else ""
+    begun = f"{fence}{hole.language}\n{plain(ask.prefix).removesuffix(heal)}"
+    prompt = f"<bos>{TURN}user\n{request}{TURN_END}\n{TURN}model\n{thought}{begun}"
     line_end = "" if hole.suffix.endswith("\n") else "\n"
     # A suffix that was cut short does not end the file.
     whole = len(ask.suffix) >= len(completed(hole)[0])
-    return prompt, behind + (f"{line_end}{fence}{TURN_END}" if whole else "")
+    return prompt, heal, behind + (f"{line_end}{fence}{TURN_END}" if whole else "")
 
 
 def prompted(ask: Ask, context: list[str]) -> str:

@@ -16,7 +16,7 @@ from tests.engine.remote.holes import ANSWER_S, BODY, connected, filled, hole_of
 from tests.engine.remote.http_server import Asked, HttpServer, Reply
 from tests.engine.remote.vllm import MODEL, REFUSED, STRUCTURED, Vllm
 
-LONG = hole_of("def add(a, b):\n    return ‸\n\n\nprint(add(1, 2))\nprint(add(3, 4))\nprint(add(5, 6))\n")
+LONG = hole_of("def add(a, b):\n    return(‸\n\n\nprint(add(1, 2))\nprint(add(3, 4))\nprint(add(5, 6))\n")
 
 
 def at(url: str, model: str = MODEL) -> Remote:
@@ -50,7 +50,7 @@ def test_the_surest_of_the_canvases_is_the_fill(tmp_path: Path) -> None:
 def test_what_follows_the_gap_is_pinned_and_comes_back(tmp_path: Path) -> None:
     vllm = Vllm(tmp_path)
     with HttpServer(vllm) as server:
-        filled(at(server.url), hole_of("total = first ‸\nprint(total)\n"))
+        filled(at(server.url), hole_of("total = (‸\nprint(total)\n"))
         asked = bodies(server)
     tail = vllm.tokenizer.encode("\nprint(total)\n```<turn|>", add_special_tokens=False).ids[:TAIL_TOKENS]
     assert len(asked) == len(LINE_SLOTS)
@@ -69,8 +69,19 @@ def test_the_answer_begins_with_the_file_up_to_the_gap(tmp_path: Path) -> None:
     assert prompt == (
         "<bos><|turn>user\nThis is how a file in python ends:\n\n```python\n\nprint(total)\n\n```\n\n"
         "Write the whole file, up to this end and with it. Answer with one code block and nothing else.<turn|>\n"
-        "<|turn>model\n<|channel>thought\n<channel|>```python\nfirst = 1\ntotal = "
+        "<|turn>model\n<|channel>thought\n<channel|>```python\nfirst = 1\ntotal ="
     )
+
+
+def test_a_blank_before_the_gap_is_left_to_the_canvas_which_must_begin_with_it(tmp_path: Path) -> None:
+    hole = hole_of("total = ‸\nprint(total)\nprint(total)\nprint(total)\n")
+    vllm = Vllm(tmp_path, begins="▁item")
+    with HttpServer(vllm) as server:
+        fill = filled(at(server.url), hole, Budget(candidates=8))
+    assert len(fill.candidates) == len(LINE_SLOTS)
+    assert all(one.text.startswith("item") for one in fill.candidates)
+    with HttpServer(Vllm(tmp_path, begins="re")) as server:
+        assert filled(at(server.url), hole).stopped == "empty"
 
 
 def test_nothing_is_sent_that_a_diffusion_model_refuses(tmp_path: Path) -> None:

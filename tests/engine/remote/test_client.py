@@ -119,7 +119,7 @@ def test_nothing_that_answers_is_told_with_the_fix() -> None:
     with HttpServer(lambda _: json_reply({})) as server:
         url = server.url
     error = refused(remote_at(url))
-    assert error.status == 0
+    assert (error.status, error.__cause__, error.__suppress_context__) == (0, None, True)
     assert str(error) == f"there at {url}: nothing answers there; start the server or correct its address"
     assert probe(remote_at(url)).latency_ms == 0
 

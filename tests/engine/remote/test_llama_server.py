@@ -5,6 +5,7 @@ Its rules stand in llama.cpp's tools/server/README.md, and were looked at with t
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from typing import Any
@@ -72,6 +73,20 @@ def test_it_is_asked_for_one_line_of_what_stands_around_the_gap() -> None:
         "stream": True,
         "stop": ["\n"],
     }
+
+
+def test_of_a_long_file_a_part_is_sent_that_typing_does_not_move() -> None:
+    lines = "".join(f"line_{number} = {number}\n" for number in range(5000))
+    with streams(piece("a"), end()) as server, connected(remote_at(server.url)) as engine:
+        for typed in ("", "x", "x ="):
+            engine.fill(hole_of(f"{lines}{typed}‸\n{lines}"), Budget()).result(ANSWER_S)
+        bodies = [asked.body for asked in server.asked]
+    assert [body["prompt"] for body in bodies] == ["", "x", "x ="]
+    assert len({body["input_prefix"] for body in bodies}) == 1
+    assert re.match(r"line_\d+ = ", bodies[0]["input_prefix"])
+    assert lines.endswith(bodies[0]["input_prefix"])
+    assert 4096 <= len(bodies[0]["input_prefix"]) < 4096 + 1024 + 20
+    assert [len(body["input_suffix"]) for body in bodies] == [1280] * 3
 
 
 def test_other_text_keeps_its_order_so_that_the_cache_holds() -> None:
@@ -142,6 +157,14 @@ def test_stopping_closes_the_connection() -> None:
         stop.set()
         assert future.result(ANSWER_S).stopped == "cancelled"
         assert server.gone.wait(1.0)
+
+
+def test_a_fill_that_is_stopped_before_there_is_a_client_leaves_it_to_the_next() -> None:
+    with streams(piece("a"), end()) as server, connected(remote_at(server.url)) as engine:
+        stop = threading.Event()
+        stop.set()
+        assert engine.fill(ADD, Budget(), stop=stop).result(ANSWER_S).stopped == "cancelled"
+        assert engine.fill(ADD, Budget()).result(ANSWER_S).text == "a"
 
 
 def test_a_newer_request_replaces_an_older_one() -> None:

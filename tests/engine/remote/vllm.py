@@ -41,14 +41,18 @@ class FirstNoise(Rng):
 
 
 class Vllm:
-    """Answers as vLLM does. `pins` is false for one before 0.33, `slips` for one whose pins do not hold."""
+    """Answers as vLLM does. `pins` is false for one before 0.33, `slips` for one whose pins do not hold.
 
-    def __init__(self, folder: Path, *, pins: bool = True, slips: bool = False) -> None:
+    All that it writes begins with the token `begins`, where one is given.
+    """
+
+    def __init__(self, folder: Path, *, pins: bool = True, slips: bool = False, begins: str = "") -> None:
         stand_in(folder / "tokenizer.json")
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.vocab_size = self.tokenizer.get_vocab_size()
         self._backend = TorchCanvasBackend(random_model(config_json(self.vocab_size)))
         self._pins, self._slips = pins, slips
+        self._begins: int | None = self.tokenizer.token_to_id(begins)
         # Of every canvas: the tokens that it ended with, and their log-probabilities in nats.
         self.canvases = list[tuple[list[int], list[float]]]()
 
@@ -111,6 +115,8 @@ class Vllm:
         if self._slips:
             # The emitted block is the argmax canvas: a pin may come back changed.
             ids[-1] = (ids[-1] + 1) % self.vocab_size
+        if self._begins is not None:
+            ids[0] = self._begins
         # Read-only: the one canvas is the whole output, and max_tokens is capped to it.
         count = min(width, body["max_tokens"]) if args.get("diffusion_read_only") else body["max_tokens"]
         self.canvases.append((ids[:count], values[:count]))
