@@ -6,7 +6,7 @@ from collections import deque
 
 SHARE = 0.9
 # The weight of an answer beside that of the next one, and how many count at all.
-DECAY, KEPT = 0.95, 48
+DECAY, KEPT = 0.95, 32
 WEIGHTS = [DECAY**age for age in range(KEPT)][::-1]
 # Lengths in characters at which a bucket ends; beyond the last one is another.
 BUCKETS = (500, 2_000, 8_000, 32_000)

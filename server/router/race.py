@@ -133,10 +133,12 @@ class Race:
         """Ask the engine."""
         budget, left_s, given, engine = self._given.budget, self._left_s(), self._given, attempt.seat.engine
         assert engine is not None  # what is not connected is filtered
+        sure = budget.min_confidence
+        if sure and self._record.ask.wish.own_threshold:
+            sure = engine.about.show_threshold
         if left_s is not None:
-            budget = replace(budget, deadline_s=max(0.001, left_s - min(MOST_MARGIN_S, MARGIN * left_s)))
-        if budget.min_confidence and self._record.ask.wish.own_threshold:
-            budget = replace(budget, min_confidence=engine.about.show_threshold)
+            left_s = max(0.001, left_s - min(MOST_MARGIN_S, MARGIN * left_s))
+        budget = replace(budget, deadline_s=left_s, min_confidence=sure)
         shows = given.on_frame is not None and attempt.noted.role != "hedge"
         on_frame = partial(self._frame, attempt) if shows else None
         try:
