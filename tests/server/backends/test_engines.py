@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +64,30 @@ def test_a_policy_merges_tables_key_by_key() -> None:
     assert policy.cost["public"] == 10
     assert not policy.hedge.on
     assert policy.hedge.left == pytest.approx(1 / 3)
+
+
+UNCONFIGURED = """
+import os
+import subprocess
+import sys
+opened = []
+sys.addaudithook(lambda event, _: opened.append(event) if event.split(".")[0] == "socket" else None)
+from midspan.server.backends.configured import NOTHING
+from midspan.server.backends.engines import router_over
+from tests.server.router.fakes import LINE_END
+from tests.server.scripted import ScriptedEngine
+from midspan.engine.api import Budget
+import midspan.server.app
+opened.clear()
+router = router_over(ScriptedEngine(), NOTHING)
+assert router.fill(LINE_END, Budget()).result(60).candidates
+router.close()
+assert opened == [], opened
+assert not {"httpx2", "midspan.engine.remote", "midspan.server.backends.remotes"} & set(sys.modules)
+"""
+
+
+def test_without_a_configuration_no_socket_is_opened_and_no_client_imported() -> None:
+    root = Path(__file__).parents[3]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    subprocess.run([sys.executable, "-c", UNCONFIGURED], env=environment, timeout=100, check=True)
