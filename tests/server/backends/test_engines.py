@@ -6,15 +6,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from midspan.server.backends.configured import NOTHING, configured_by
+from midspan.engine.api import Budget
+from midspan.server.backends.configured import NOTHING, Configured, configured_by
 from midspan.server.backends.engines import Parses, engine_named, router_over
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.policy import policy_of
 from midspan.server.router.router import Means
+from midspan.server.text.syntax_check import load_with_syntax
+from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 from tests.server.router.fakes import BETWEEN, LINE_END, fill_of
 from tests.server.scripted import ScriptedEngine
 
@@ -91,3 +95,13 @@ def test_without_a_configuration_no_socket_is_opened_and_no_client_imported() ->
     root = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
     subprocess.run([sys.executable, "-c", UNCONFIGURED], env=environment, timeout=100, check=True)
+
+
+def test_both_readings_of_one_checkpoint_take_part_if_the_policy_says_so(tmp_path: Path) -> None:
+    rewrite_settings(tiny_checkpoint(tmp_path), beams=3)
+    both = Configured(policy=policy_of({"in_process": ["diffusion", "autoregressive"]}))
+    router = router_over(load_with_syntax(str(tmp_path), "cpu"), both)
+    fills = [router.fill(hole, Budget()).result(60) for hole in (LINE_END, replace(LINE_END, suffix=")\n"))]
+    assert [fill.engine for fill in fills] == ["autoregressive", "diffusion"]
+    assert router.about.languages == ("python",)
+    router.close()
