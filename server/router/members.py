@@ -24,7 +24,7 @@ class Member:
     """An engine by name: how it writes, how far away it is, who named it, and what it can beside filling gaps.
 
     `connect` gives the engine and `probe` None, or a line that says why it does not answer; both may take long. Text of
-    files that `exclude` names (see exclusion.py) never reaches it.
+    files that `exclude` names (see exclusion.py) never reaches it, nor, with any, snippets of other files.
     """
 
     name: str

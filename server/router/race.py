@@ -139,10 +139,14 @@ class Race:
         if left_s is not None:
             left_s = max(0.001, left_s - min(MOST_MARGIN_S, MARGIN * left_s))
         budget = replace(budget, deadline_s=left_s, min_confidence=sure)
+        hole = given.hole
+        if attempt.seat.member.exclude:
+            # Snippets do not say which file they are of.
+            hole = replace(hole, context=(), other_lines=())
         shows = given.on_frame is not None and attempt.noted.role != "hedge"
         on_frame = partial(self._frame, attempt) if shows else None
         try:
-            future = engine.fill(given.hole, budget, stop=attempt.stop, on_frame=on_frame)
+            future = engine.fill(hole, budget, stop=attempt.stop, on_frame=on_frame)
         except (RuntimeError, ValueError) as error:
             # It is closed, or refuses the hole.
             future = Future()

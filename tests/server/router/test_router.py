@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from midspan.engine.api import Budget, Fill, Frame, Hole, RemoteError
+from midspan.engine.api import Budget, Fill, Frame, Hole, Line, RemoteError
 from midspan.server.router.asks import Wish
 from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Hedge, Policy
@@ -305,3 +305,17 @@ def test_two_readings_of_one_checkpoint_are_not_asked_at_once(clock: Clock) -> N
     clock.pass_by(0.5)
     assert future.result(0).engine == "diffusion"
     assert not beams.asked
+
+
+def test_an_engine_sees_no_file_that_is_excluded_for_it_nor_snippets_that_may_be_of_one(clock: Clock) -> None:
+    here, there = Fake(clock, takes_s=0.01), Fake(clock, takes_s=0.01)
+    router = Router([local(here), replace(member("there", there), exclude=("*.sql",))], means=means(clock))
+    hole = replace(LINE_END, context=("SELECT 1",), other_lines=(Line("a", "b", "c"),))
+    for uri in ("file:///project/a.sql", "file:///project/a.py"):
+        router.wishing(Wish(uri=uri)).fill(hole, SECOND)
+        clock.pass_by(0.01)
+    assert [asked[0] for asked in here.asked] == [hole]
+    assert [asked[0] for asked in there.asked] == [LINE_END]
+    record = router.last_for("file:///project/a.sql")
+    assert record is not None
+    assert "there left out by exclusion: its pattern names this file" in record.line()
