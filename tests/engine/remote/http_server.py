@@ -58,6 +58,7 @@ class HttpServer:
         self._answer = answer
         self.asked = list[Asked]()
         self.connections = 0
+        self._serving = set[asyncio.Task[Any]]()
         self.begun, self.gone = threading.Event(), threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -81,19 +82,25 @@ class HttpServer:
 
     async def _end(self) -> None:
         self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        for task in self._serving:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # A connection that is being accepted is accepted first, and then closed: asyncio would leave its socket open.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        if not self._server.is_serving():
+            task.cancel()
         try:
             while (asked := await _read(reader)) is not None:
                 self.asked.append(asked)
                 if not await self._send(self._answer(asked), reader, writer):
                     return
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             self.gone.set()
         except asyncio.CancelledError:
             # The test is over.

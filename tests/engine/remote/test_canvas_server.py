@@ -92,6 +92,8 @@ def test_nothing_is_sent_that_a_diffusion_model_refuses(tmp_path: Path) -> None:
             assert body["temperature"] == 1.0
             assert body["vllm_xargs"]["diffusion_max_steps"] == 3
             assert body["vllm_xargs"]["diffusion_read_only"] == 1
+            # The prompt has its first token, and marks that a gap leaves over are seen.
+            assert (body["add_special_tokens"], body["skip_special_tokens"]) == (False, False)
 
 
 def test_the_budgets_seed_is_the_noise_and_nothing_else(tmp_path: Path) -> None:
@@ -159,6 +161,17 @@ def test_a_server_without_pins_is_told_with_the_fix(tmp_path: Path) -> None:
         health = probe(at(server.url))
     assert health.state == "refused"
     assert "take vLLM 0.33 or newer, or kind chat-diffusion" in health.problem
+
+
+def test_a_server_that_fails_is_no_server_that_pins(tmp_path: Path) -> None:
+    vllm = Vllm(tmp_path)
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(status=500) if asked.path == "/v1/completions" else vllm(asked)
+
+    with HttpServer(answer) as server:
+        health = probe(at(server.url))
+    assert (health.state, health.pins) == ("refused", False)
 
 
 def test_another_model_is_told(tmp_path: Path) -> None:
