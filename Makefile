@@ -100,11 +100,14 @@ $(EXTENSION)/midspan.vsix: $(EXTENSION)/node_modules/stamp $(EXTENSION)/package.
 vscode:
 	@tests/editors/vscode/fetch.sh
 
-# The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch.
-test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'vscode or not vscode' tests/editors
+# The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch. VS Code's
+# come first: one process has them, the other one the rest.
+EDITORS := tests/editors/test_vscode.py $(filter-out %/test_vscode.py,$(wildcard tests/editors/test_*.py))
 
-# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; about a minute.
+test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m 'vscode or not vscode' $(EDITORS)
+
+# llama.cpp's server with a small model, kept in .cache/llama and .cache/smollm2; half a minute or more.
 llama-server: $(VENV)/stamp-development
 	@PYTHON=$(abspath $(BIN)/python) tests/engine/remote/fetch.sh
 

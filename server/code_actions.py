@@ -31,6 +31,10 @@ ORDINALS = ("", ", second choice", ", third choice")
 AGAIN = "ask for code actions again"
 NOT_OURS = "codeAction/resolve: the action's `data` is not midspan's; pass the action as it was offered"
 CANNOT_RESOLVE = "no code actions: the editor cannot resolve their edits later (codeAction.resolveSupport, dataSupport)"
+CANNOT_CONFIRM = (
+    "confirm_rewrites: this editor cannot ask before an edit (workspaceEdit.changeAnnotationSupport, documentChanges); "
+    "rewrites are applied at once"
+)
 FIXABLE = (None, types.DiagnosticSeverity.Error, types.DiagnosticSeverity.Warning)
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
@@ -237,7 +241,10 @@ def _chosen(action: ResolvedAction, fill: Fill) -> str:
 
 
 def _edit(session: Session, action: ResolvedAction, text: str) -> types.WorkspaceEdit:
-    """One edit of one document: one undo step. Of this version only, where the client can hold it to that."""
+    """One edit of one document: one undo step. Of this version only, where the client can hold it to that.
+
+    With the setting `confirm_rewrites` the client asks before one of several lines.
+    """
     document, change = action.document, action.change
     start, end = (
         types.Position(place[0], document.character(place, session.encoding)) for place in (change.start, change.end)
@@ -245,10 +252,22 @@ def _edit(session: Session, action: ResolvedAction, text: str) -> types.Workspac
     new_text = (change.before + text + change.after).replace("\n", document.line_end())
     edit = types.TextEdit(types.Range(start, end), new_text)
     workspace = session.client_capabilities.workspace
-    if workspace is None or workspace.workspace_edit is None or not workspace.workspace_edit.document_changes:
+    client = None if workspace is None else workspace.workspace_edit
+    asks = session.settings.confirm_rewrites and (start.line != end.line or "\n" in new_text)
+    can_ask = client is not None and client.document_changes and client.change_annotation_support is not None
+    if asks and not can_ask:
+        session.log_once(CANNOT_CONFIRM)
+    if client is None or not client.document_changes:
         return types.WorkspaceEdit(changes={document.uri: [edit]})
     identifier = types.OptionalVersionedTextDocumentIdentifier(uri=document.uri, version=document.version)
-    return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(identifier, [edit])])
+    if not asks or not can_ask:
+        return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(identifier, [edit])])
+    title = f"midspan: {BY_NAME[action.data.action].title}"
+    annotated = types.AnnotatedTextEdit(annotation_id=title, range=edit.range, new_text=new_text)
+    return types.WorkspaceEdit(
+        document_changes=[types.TextDocumentEdit(identifier, [annotated])],
+        change_annotations={title: types.ChangeAnnotation(label=title, needs_confirmation=True)},
+    )
 
 
 def _message(diagnostic: types.Diagnostic) -> str:

@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
     steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`. `engine`
     chooses one that the user has configured, by name. Text goes to none beyond `privacy`, nor beyond the policy's.
+    `confirm_rewrites` has the editor ask before a rewrite changes several lines.
     """
 
     enable: bool = True
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     languages: dict[str, bool] = {}
     engine: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = AUTO
     privacy: Tier = "public"
+    confirm_rewrites: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

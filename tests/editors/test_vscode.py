@@ -1,4 +1,7 @@
-"""Runs the tests in tests/editors/vscode with Node, on a real VS Code that has the packaged extension."""
+"""Runs the tests in tests/editors/vscode with Node, on a real VS Code that has the packaged extension.
+
+Those in units/ need no VS Code: they run the extension's source files beside real programs.
+"""
 
 from __future__ import annotations
 
@@ -54,4 +57,15 @@ def test_vscode(extensions: Path, tmp_path: Path, file: Path) -> None:
         "MIDSPAN_BASE_PYTHON": str(Path(sys.executable).resolve()),
     }
     ended = run(["--test", "--test-reporter", "spec", str(file)], tmp_path, 890, **variables)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    "file", sorted((TESTS / "units").glob("*.test.mjs")), ids=lambda file: file.name.partition(".")[0]
+)
+def test_vscode_units(tmp_path: Path, file: Path) -> None:
+    if not NODE.exists():
+        pytest.fail(f"{NODE} is not there: run make test-editors", pytrace=False)
+    typescript = ["--experimental-transform-types", "--no-warnings", "--import", str(TESTS / "units" / "hooks.mjs")]
+    ended = run([*typescript, "--test", "--test-reporter", "spec", str(file)], tmp_path, 110)
     assert ended.returncode == 0, ended.stdout + ended.stderr

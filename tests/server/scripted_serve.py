@@ -52,6 +52,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, help="seconds after which the engine counts as hanging")
     parser.add_argument("--look-always", action="store_true", help="check for a replaced checkpoint at every request")
     parser.add_argument("--obey-permissions", action="store_true", help="file permissions hold even for root")
+    parser.add_argument("--checkpoint", default="scripted", help="the name that the engine gives")
     parser.add_argument("--told-version", help="the version that the server reports")
     parser.add_argument("--out-of-memory", action="store_true", help="loading raises MemoryError")
     return parser.parse_args()
@@ -90,13 +91,15 @@ def main() -> int:
             bytearray(sys.maxsize)
         logging.getLogger(__name__).info("scripted engine loaded")
         engine = ScriptedEngine(args.prompts)
+        name = Path(args.checkpoint).stem
+        engine.about = replace(engine.about, checkpoint=name)
         engine.about = replace(engine.about, context_tokens=args.context_tokens, reads_other_lines=args.elsewhere)
         if args.threshold_none:
             engine.about = replace(engine.about, show_threshold=None)  # type: ignore[arg-type]
         return engine
 
     options = ServeOptions(
-        checkpoint=args.real or "scripted",
+        checkpoint=args.real or args.checkpoint,
         device="cpu",
         state_dir=args.state_dir,
         log_file=args.log_file,

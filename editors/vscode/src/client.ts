@@ -63,7 +63,7 @@ export class Client implements vscode.Disposable {
       void client.sendNotification('textDocument/didPartiallyAcceptCompletion', { item: told, acceptedLength });
     });
     this.inlineFeature(client).initialize = () => undefined; // Registered later, for the languages that are on.
-    client.onNotification('midspan/status', (told: { state: Shown; message: string }) => this.follow(told));
+    client.onNotification('midspan/status', (told: { state: Shown; message: string }) => this.follow(client, told));
     try {
       await client.start();
     } catch (error) {
@@ -148,12 +148,14 @@ export class Client implements vscode.Disposable {
     return get.call(client, InlineCompletionRequest.method);
   }
 
-  private follow(told: { state: Shown; message: string }): void {
+  private follow(client: LanguageClient, told: { state: Shown; message: string }): void {
     this.log.info(`${told.state}: ${told.message}`);
-    // The status becomes ready only after inline completion is registered.
+    // The status becomes ready only after inline completion is registered, and never for a server that was stopped.
     void this.register().then(() => {
-      this.status.set(told.state, told.message);
-      void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
+      if (client === this.client) {
+        this.status.set(told.state, told.message);
+        void vscode.commands.executeCommand('setContext', 'midspan.running', told.state === 'ready');
+      }
     });
   }
 

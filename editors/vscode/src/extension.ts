@@ -28,11 +28,18 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   let server: Server | undefined;
 
   let begun = false;
-  /** Finds and starts a server; offers the set-up if there is none. */
-  const start = async (): Promise<void> => {
+  let starting = Promise.resolve();
+  let newest = 0;
+  /** Finds and starts a server; offers the set-up if there is none. One at a time: only the newest has the settings. */
+  const start = (): Promise<void> => {
     begun = true;
+    const mine = ++newest;
+    return (starting = starting.then(() => (mine === newest ? startNow() : undefined)));
+  };
+
+  const startNow = async (): Promise<void> => {
     try {
-      server = await findServer(storage);
+      server = await findServer(storage, (line) => log.warn(line));
       if (server === undefined) {
         await own.stop();
         status.set('missing', 'no server was found; the menu sets one up');
@@ -42,6 +49,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       await own.start(server);
     } catch (error) {
       if (error instanceof NotFound) {
+        // The one that runs is not the one that the settings name.
+        await own.stop();
         status.set('error', error.message);
       }
       log.error(String(error));
@@ -51,6 +60,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
 
   const setUp = async (): Promise<void> => {
     try {
+      await starting;
       await own.stop();
       status.set('starting', 'setting up the environment');
       await install(context, log);

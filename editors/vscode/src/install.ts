@@ -1,7 +1,7 @@
 /** midspan's own Python environment in VS Code's global storage: made on request, with progress; can be cancelled. */
 
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises';
 import * as path from 'node:path';
 import * as vscode from 'vscode';
 import { Pip } from './pip.js';
@@ -30,9 +30,11 @@ function markOf(storage: string): string {
   return path.join(folderOf(storage), 'complete');
 }
 
-/** The Python of midspan's own environment; undefined until one is complete. */
-export async function managedPython(storage: string): Promise<string | undefined> {
-  return existsSync(markOf(storage)) ? pythonIn(folderOf(storage)) : undefined;
+/** The Python of midspan's own environment; undefined until one is complete, made `by` this interpreter if one is given. */
+export async function managedPython(storage: string, by?: string): Promise<string | undefined> {
+  const mark = markOf(storage);
+  const fits = existsSync(mark) && (by === undefined || (await readFile(mark, 'utf8')) === by);
+  return fits ? pythonIn(folderOf(storage)) : undefined;
 }
 
 /** Makes the environment. Rejects with CannotInstall, with pip's error, or when the user cancels. */
@@ -43,16 +45,34 @@ export async function install(context: vscode.ExtensionContext, log: vscode.LogO
     progress.report({ message: 'looking for Python' });
     const cuda = await hasNvidia(storage);
     await checkSpace(storage, cuda ? NEEDED.cuda : NEEDED.cpu);
-    await rm(folderOf(storage), { recursive: true, force: true });
-    await makeEnvironment(storage, log);
-    const pip = new Pip(pythonIn(folderOf(storage)), storage, log, progress, token);
-    await pip.run('pip', ['--upgrade', 'pip']);
-    const bundled = path.join(context.extensionPath, 'bundled');
-    const constraints = ['--constraint', path.join(bundled, 'constraints.txt')];
-    await pip.run('torch, most of the download', [...constraints, ...(await torchFrom(storage, cuda)), 'torch']);
-    await pip.run('midspan', [...constraints, await wheelIn(bundled)]);
-    await writeFile(markOf(storage), '');
+    await remove(folderOf(storage));
+    try {
+      progress.report({ message: 'making an environment' });
+      await makeEnvironment(storage, log, token);
+      const pip = new Pip(pythonIn(folderOf(storage)), storage, log, progress, token);
+      await fill(pip, storage, path.join(context.extensionPath, 'bundled'), cuda);
+    } catch (error) {
+      // Half an environment is of no use, and may take a gigabyte.
+      await remove(folderOf(storage));
+      throw error;
+    }
   });
+}
+
+function remove(folder: string): Promise<void> {
+  return rm(folder, { recursive: true, force: true, maxRetries: 5 });
+}
+
+async function fill(pip: Pip, storage: string, bundled: string, cuda: boolean): Promise<void> {
+  const constraints = ['--constraint', path.join(bundled, 'constraints.txt')];
+  await pip.run('pip', ['--upgrade', 'pip']);
+  await pip.run('torch, most of the download', [...constraints, ...(await torchFrom(storage, cuda)), 'torch']);
+  await pip.run('midspan', [...constraints, await wheelIn(bundled)]);
+  await writeFile(markOf(storage), interpreterSetting());
+}
+
+function interpreterSetting(): string {
+  return settings().get<string>('interpreter', '');
 }
 
 async function wheelIn(bundled: string): Promise<string> {
@@ -63,26 +83,51 @@ async function wheelIn(bundled: string): Promise<string> {
   return path.join(bundled, wheel);
 }
 
-async function makeEnvironment(storage: string, log: vscode.LogOutputChannel): Promise<void> {
-  const folder = folderOf(storage);
+async function makeEnvironment(
+  storage: string,
+  log: vscode.LogOutputChannel,
+  token: vscode.CancellationToken,
+): Promise<void> {
   const uv = await onPath('uv');
-  // uv can fetch a Python as well. Packages are installed by pip, which reports its progress.
-  const [command, args] =
-    uv === undefined
-      ? [(await usablePython(storage)).path, ['-m', 'venv', folder]]
-      : [uv, ['venv', '--seed', '--python', `>=${OLDEST.join('.')}`, folder]];
+  const [command, args] = uv === undefined ? await byVenv(storage) : await byUv(uv, storage);
   log.info(`${command} ${args.join(' ')}`);
+  const ending = new AbortController();
+  const cancelling = token.onCancellationRequested(() => ending.abort());
   try {
-    await output(command, args, storage, ENVIRONMENT_MS);
+    await output(command, args, storage, ENVIRONMENT_MS, ending.signal);
   } catch (error) {
-    const hint = process.platform === 'linux' ? '; on Debian and Ubuntu: sudo apt install python3-venv' : '';
-    throw new CannotInstall(`${command} could not make an environment (${String(error).split('\n')[0]})${hint}`);
+    if (token.isCancellationRequested) {
+      throw new vscode.CancellationError();
+    }
+    const hint = uv === undefined && process.platform === 'linux' ? '; on Debian and Ubuntu: sudo apt install python3-venv' : '';
+    throw new CannotInstall(`${command} could not make an environment (${reason(error)})${hint}`);
+  } finally {
+    cancelling.dispose();
   }
 }
 
+async function byVenv(storage: string): Promise<[string, string[]]> {
+  return [(await usablePython(storage)).path, ['-m', 'venv', folderOf(storage)]];
+}
+
+/** uv can fetch a Python as well. Packages are installed by pip, which reports its progress. */
+async function byUv(uv: string, storage: string): Promise<[string, string[]]> {
+  const python = interpreterSetting() ? (await usablePython(storage)).path : `>=${OLDEST.join('.')}`;
+  return [uv, ['venv', '--seed', '--python', python, folderOf(storage)]];
+}
+
+/** The last line that a program which failed has said; else what is known of it. */
+function reason(error: unknown): string {
+  const { stderr = '' } = error as { stderr?: string };
+  return stderr.trim().split('\n').at(-1) || (String(error).split('\n')[0] ?? '');
+}
+
 async function usablePython(storage: string): Promise<Python> {
-  const named = settings().get<string>('interpreter', '');
-  const found = (named && (await probe(expanded(named), storage))) || (await best(storage));
+  const named = interpreterSetting();
+  const found = named ? await probe(expanded(named), storage) : await best(storage);
+  if (!found && named) {
+    throw new CannotInstall(`midspan.interpreter: ${named} is no Python that starts; correct the setting or empty it`);
+  }
   const wanted = `midspan needs Python ${OLDEST.join('.')} or newer`;
   if (!found) {
     throw new CannotInstall(`${wanted}, and there is no Python on PATH: install one, or name it in midspan.interpreter`);

@@ -4,7 +4,7 @@ import * as vscode from 'vscode';
 import { output } from './python.js';
 import { commandArguments } from './report.js';
 import type { Server } from './server.js';
-import { change } from './settings.js';
+import { change, settings } from './settings.js';
 
 const LISTING_MS = 60_000;
 
@@ -27,6 +27,11 @@ type Entry = vscode.QuickPickItem & { readonly run?: () => unknown };
 
 /** Offers the models that run here. The chosen one becomes the setting `midspan.checkpoint`; nothing is fetched. */
 export async function chooseModel(server: Server, storage: string, openSettings: () => unknown): Promise<void> {
+  const named = settings().get<string | string[]>('path', '');
+  if (typeof named !== 'string' && named.length > 0) {
+    void vscode.window.showInformationMessage('midspan: the command in midspan.path chooses the model; add --checkpoint to it');
+    return;
+  }
   const asked = [...commandArguments(server, 'models'), '--json', '--no-estimate'];
   const listed = JSON.parse(await output(server.command, asked, storage, LISTING_MS)) as Listing;
   const commands = listed.to_fetch.filter((one) => one.fits).map((one) => one.get);

@@ -19,10 +19,16 @@ export interface Python {
   readonly hasMidspan: boolean;
 }
 
-/** A program's standard output. Rejects if it cannot be started, fails, or takes too long. */
-export function output(command: string, args: readonly string[], cwd: string, timeout = PATIENCE_MS): Promise<string> {
+/** A program's standard output. Rejects if it cannot be started, fails, takes too long, or is ended by the signal. */
+export function output(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  timeout = PATIENCE_MS,
+  signal?: AbortSignal,
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(command, [...args], { cwd, timeout, windowsHide: true }, (error, stdout, stderr) => {
+    execFile(command, [...args], { cwd, timeout, windowsHide: true, ...(signal && { signal }) }, (error, stdout, stderr) => {
       if (error) {
         reject(Object.assign(error, { stdout, stderr }));
       } else {
@@ -32,10 +38,14 @@ export function output(command: string, args: readonly string[], cwd: string, ti
   });
 }
 
-/** A Python's version and whether it has midspan; undefined if it is none. Python imports from `cwd`: give our folder. */
-export async function probe(python: string, cwd: string): Promise<Python | undefined> {
+/**
+ * A Python's version and whether it has midspan; undefined if it is none. Python imports from `cwd`: give our folder.
+ * `args` come before Python's own, where a program such as `py` starts it.
+ */
+export async function probe(python: string, cwd: string, args: readonly string[] = []): Promise<Python | undefined> {
   try {
-    const [major, minor, hasMidspan] = JSON.parse(await output(python, ['-c', PROBE], cwd)) as [number, number, boolean];
+    const told = await output(python, [...args, '-c', PROBE], cwd);
+    const [major, minor, hasMidspan] = JSON.parse(told) as [number, number, boolean];
     return { path: python, version: [major, minor], hasMidspan };
   } catch {
     return undefined;
@@ -75,8 +85,14 @@ export async function isProgram(file: string): Promise<boolean> {
   }
 }
 
+/** How an interpreter is started: a program, and its arguments before Python's own. */
+export interface Interpreter {
+  readonly executable: string;
+  readonly args?: readonly string[];
+}
+
 interface EnvironmentsExtension {
-  getEnvironment(scope: vscode.Uri | undefined): Promise<{ execInfo: { run: { executable: string } } } | undefined>;
+  getEnvironment(scope: vscode.Uri | undefined): Promise<{ execInfo: { run: Interpreter } } | undefined>;
 }
 
 interface PythonExtension {
@@ -87,19 +103,20 @@ interface PythonExtension {
 }
 
 /** The interpreter that the user has chosen in one of Microsoft's Python extensions; undefined if there is none. */
-export async function chosen(): Promise<string | undefined> {
+export async function chosen(): Promise<Interpreter | undefined> {
   const scope = vscode.workspace.workspaceFolders?.[0]?.uri;
   const environments = vscode.extensions.getExtension<EnvironmentsExtension | null>('ms-python.vscode-python-envs');
   // The extension exports nothing if the user has not switched it on.
   const newer = await environments?.activate();
   const found = await newer?.getEnvironment(scope);
   if (found !== undefined) {
-    return found.execInfo.run.executable;
+    return found.execInfo.run;
   }
   const older = await vscode.extensions.getExtension<PythonExtension>('ms-python.python')?.activate();
   const active = older?.environments.getActiveEnvironmentPath(scope);
   const resolved = active && (await older?.environments.resolveEnvironment(active));
-  return resolved?.executable.uri?.fsPath;
+  const executable = resolved?.executable.uri?.fsPath;
+  return executable === undefined ? undefined : { executable };
 }
 
 /** The newest Python on PATH that can run midspan; else the first that is too old; undefined if there is none. */

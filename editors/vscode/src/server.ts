@@ -18,13 +18,16 @@ export interface Server {
 /** A setting names a server that is not there; the message is one line that names the fix. */
 export class NotFound extends Error {}
 
-/** The server to start; undefined if there is none. Rejects with NotFound if a setting names one that is not there. */
-export async function findServer(storage: string): Promise<Server | undefined> {
+/**
+ * The server to start; undefined if there is none. Rejects with NotFound if a setting names one that is not there.
+ * `told` hears what went wrong in another extension.
+ */
+export async function findServer(storage: string, told: (line: string) => void): Promise<Server | undefined> {
   return (
     (await fromPathSetting()) ??
     (await fromInterpreterSetting(storage)) ??
     (await fromPath()) ??
-    (await fromPythonExtension(storage)) ??
+    (await fromPythonExtension(storage, told)) ??
     (await fromManaged(storage))
   );
 }
@@ -63,10 +66,15 @@ async function fromInterpreterSetting(storage: string): Promise<Server | undefin
   if (python === undefined) {
     throw new NotFound(`midspan.interpreter: ${named} is no Python that starts; correct the setting or empty it`);
   }
-  if (!python.hasMidspan) {
-    throw new NotFound(`midspan.interpreter: ${named} has no midspan; run ${named} -m pip install midspan`);
+  if (python.hasMidspan) {
+    return inPython(python.path, 'the setting midspan.interpreter');
   }
-  return inPython(python.path, 'the setting midspan.interpreter');
+  const own = await managedPython(storage, named);
+  if (own === undefined) {
+    const fix = `run ${named} -m pip install midspan, or set up an environment made with it`;
+    throw new NotFound(`midspan.interpreter: ${named} has no midspan; ${fix}`);
+  }
+  return inPython(own, 'the environment that midspan set up with midspan.interpreter');
 }
 
 async function fromPath(): Promise<Server | undefined> {
@@ -75,11 +83,15 @@ async function fromPath(): Promise<Server | undefined> {
   return command === undefined ? undefined : { command, args: serveArguments(), foundBy: 'PATH', upgrade };
 }
 
-async function fromPythonExtension(storage: string): Promise<Server | undefined> {
+async function fromPythonExtension(storage: string, told: (line: string) => void): Promise<Server | undefined> {
   // The environment is often inside the folder: if the folder is not trusted, neither is that Python.
-  const named = vscode.workspace.isTrusted ? await chosen() : undefined;
-  const python = named === undefined ? undefined : await probe(named, storage);
-  return python?.hasMidspan ? inPython(python.path, "the Python extension's environment") : undefined;
+  if (!vscode.workspace.isTrusted) {
+    return undefined;
+  }
+  // An extension that is not ours and fails must not keep midspan from its own environment.
+  const named = await chosen().catch((error: unknown) => told(`the Python extension names no environment: ${String(error)}`));
+  const python = named && (await probe(named.executable, storage, named.args));
+  return named && python?.hasMidspan ? inPython(python.path, "the Python extension's environment", named.args) : undefined;
 }
 
 async function fromManaged(storage: string): Promise<Server | undefined> {
@@ -87,7 +99,7 @@ async function fromManaged(storage: string): Promise<Server | undefined> {
   return python === undefined ? undefined : inPython(python, 'the environment that midspan set up');
 }
 
-function inPython(python: string, foundBy: string): Server {
-  const upgrade = `${python} -m pip install --upgrade midspan`;
-  return { command: python, args: ['-m', 'midspan.server', ...serveArguments()], foundBy, upgrade };
+function inPython(python: string, foundBy: string, args: readonly string[] = []): Server {
+  const upgrade = `${[python, ...args].join(' ')} -m pip install --upgrade midspan`;
+  return { command: python, args: [...args, '-m', 'midspan.server', ...serveArguments()], foundBy, upgrade };
 }

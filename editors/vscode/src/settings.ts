@@ -18,6 +18,7 @@ export const SERVERS = [
   'languages',
   'engine',
   'privacy',
+  'confirm_rewrites',
 ] as const;
 /** A change of one of these restarts the server. */
 export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device'].map((name) => `${SECTION}.${name}`);

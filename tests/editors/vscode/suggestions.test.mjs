@@ -16,6 +16,7 @@ const FILES = {
   'late.py': 'delayed = \n',
   'late_menu.py': 'names = [1]\ndelayed = na\n',
   'rewrite.py': 'def total(items):\n    result = sum(items)\n    return result\n',
+  'preview.py': 'def total(items):\n    result = sum(\n        items)\n    return result\n',
   'letters.py': '# é\nname = "é𝄞ß" + \n',
   'crlf.py': 'def lines(left, right):\r\n\r\n\r\nprint(1)\r\n',
   'draft.py': 'forever = \n',
@@ -25,7 +26,7 @@ const FILES = {
 let workbench;
 
 before(async () => {
-  const settings = (of) => ({ ...scripted(of), 'midspan.preview': true });
+  const settings = (of) => ({ ...scripted(of), 'midspan.preview': true, 'midspan.confirm_rewrites': true });
   workbench = await Workbench.start({ files: FILES, settings, environment });
   await workbench.open('tab.py', 2, 8);
   await workbench.ready();
@@ -35,8 +36,19 @@ afterEach((context) => workbench?.pictureOf(context));
 
 after(() => workbench?.stop());
 
+/** Chooses to refill the selection, from the menu of code actions. */
+async function refill(picture) {
+  // VS Code asks by itself soon after a selection, which ends the menu that somebody asks for before.
+  await workbench.page.waitForSelector('[class*="lightbulb" i]');
+  await workbench.press('Control+.');
+  const action = workbench.page.locator('.action-widget .monaco-list-row', { hasText: /midspan: refill/i }).first();
+  await action.waitFor();
+  await workbench.picture(picture);
+  await action.click();
+}
+
 async function row(wanted) {
-  return until('the log has the row', () => workbench.rows().find(wanted), 10_000);
+  return until('the log has the row', () => workbench.rows().find(wanted));
 }
 
 test('ghost text appears, Tab accepts it, and the log says so', async () => {
@@ -123,17 +135,29 @@ test('a late answer is offered when it comes', async () => {
 test('a selection is rewritten, and undone in one step', async () => {
   await workbench.show('rewrite.py', 2, 5);
   await workbench.press('Shift+End');
-  // VS Code asks by itself soon after a selection, which ends the menu that somebody asks for before.
-  await workbench.page.waitForSelector('[class*="lightbulb" i]');
-  await workbench.press('Control+.');
-  const action = workbench.page.locator('.action-widget .monaco-list-row', { hasText: /midspan: refill/i }).first();
-  await action.waitFor();
-  await workbench.picture('code-actions');
-  await action.click();
+  await refill('code-actions');
   await workbench.saved(`def total(items):\n    ${TEXT}\n    return result\n`);
   await workbench.focus();
   await workbench.press('Control+z');
   await workbench.saved(FILES['rewrite.py']);
+});
+
+test("a rewrite of several lines is shown in VS Code's preview, and applied once it is ticked there", async () => {
+  await workbench.show('preview.py', 2, 5);
+  await workbench.press('Shift+ArrowDown', 'Shift+End');
+  await refill('code-actions-of-lines');
+  const preview = workbench.page.locator('.bulk-edit-panel');
+  const tick = preview.locator('.edit-checkbox').first();
+  await tick.waitFor();
+  assert.equal(await tick.isChecked(), false);
+  await workbench.picture('refactor-preview');
+  await tick.click();
+  await preview.getByRole('button', { name: 'Apply' }).click();
+  await preview.waitFor({ state: 'hidden' });
+  await workbench.show('preview.py', 1, 1);
+  await workbench.saved(`def total(items):\n    ${TEXT}\n    return result\n`);
+  await workbench.press('Control+z');
+  await workbench.saved(FILES['preview.py']);
 });
 
 test('characters of any Unicode plane may be before the cursor', async () => {
