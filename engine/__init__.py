@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midspan.engine import api
 from midspan.engine.api import (
     About,
     Budget,
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "prepare",
     "speed",
+    "without_canvases",
     "working_folder_is_gone",
 ]
 
@@ -69,6 +71,18 @@ def load(
     from midspan.engine.engine import Engine
 
     return Engine.load(checkpoint, device, judge, progress)
+
+
+def without_canvases(engine: api.Engine) -> api.Engine:
+    """A loaded canvas checkpoint without its canvases, on the same worker; close the engine itself.
+
+    Raises CheckpointError with one line for one that is not to be read so.
+    """
+    from midspan.engine.engine import Engine
+
+    if not isinstance(engine, Engine):
+        raise CheckpointError(f"{engine.about.checkpoint}: has no reading but its own; name no other")
+    return engine.without_canvases()
 
 
 def glance(path: Path) -> Glance:

@@ -122,7 +122,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
-    """The best candidate first; `text` is empty when there is nothing to insert."""
+    """The best candidate first; `text` is empty when there is nothing to insert.
+
+    `engine` is the name of the one that answered where a router had the choice.
+    """
 
     text: str
     confidence: float
@@ -130,6 +133,7 @@ class Fill:
     steps: int
     stopped: Stopped
     latency: Latency
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

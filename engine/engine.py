@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.backends.choose import load_backend
 from midspan.engine.backends.process import give_way
 from midspan.engine.canvas import Canvas
+from midspan.engine.causal_reading import CausalReading
 from midspan.engine.fill_path import FillPath, candidates
 from midspan.engine.hypotheses.task import PATIENT, FillObserver, Infilling, Phase
 from midspan.engine.infill import Infiller
@@ -41,7 +42,7 @@ from midspan.engine.marks_settings import FAMILIES
 from midspan.engine.model import ModelConfig
 from midspan.engine.prompts.chat import ChatPrompt
 from midspan.engine.prompts.prompt import BOS_ID, EOS_ID, Prompt
-from midspan.engine.settings import CHAT_LAYOUTS, CheckpointSettings
+from midspan.engine.settings import ACTIONS_BY_LAYOUT, CHAT_LAYOUTS, CheckpointSettings
 from midspan.engine.weights.glance import gguf_file
 from midspan.engine.weights.load import check_weights, read_config, resolve
 from midspan.engine.weights.midspan_json import old_keys, read_settings
@@ -52,6 +53,7 @@ NO_SECONDS: Mapping[Phase, float] = {"encode": 0.0, "denoise": 0.0, "rank": 0.0}
 
 # Ampere is the first generation with bf16.
 MIN_CAPABILITY = (8, 0)
+ALREADY = "is written from left to right as it is; take that reading, autoregressive"
 OUT_OF_MEMORY = "GPU memory is full; close what else uses it, or take a checkpoint of fewer bits or --device cpu"
 
 
@@ -63,6 +65,7 @@ class _Job:
     budget: Budget
     stop: threading.Event
     on_frame: OnFrame | None
+    path: FillPath
     future: Future[Fill] = field(default_factory=Future)
     superseded: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.perf_counter)
@@ -145,7 +148,18 @@ class Engine:
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
     ) -> Future[Fill]:
         """Fill the hole; an older unfinished request ends as cancelled. `on_frame` is called on the worker thread."""
-        job = _Job(hole, budget, stop or threading.Event(), on_frame)
+        return self._submit(_Job(hole, budget, stop or threading.Event(), on_frame, self._infiller))
+
+    def without_canvases(self) -> LeftToRight:
+        """The same checkpoint without canvases, on the same worker: the newest request of both wins.
+
+        Raises CheckpointError for one that is not to be read so.
+        """
+        if not isinstance(self._infiller, Infiller):
+            raise CheckpointError(f"{self.about.checkpoint}: {ALREADY}")
+        return LeftToRight(self, CausalReading(self._infiller, self.about.checkpoint))
+
+    def _submit(self, job: _Job) -> Future[Fill]:
         with self._wake:
             if self._closed:
                 raise RuntimeError("the engine is closed")
@@ -206,17 +220,17 @@ class Engine:
         """Fill the hole. When memory is full, release the caches and try once more from the start."""
         observer = FillObserver(job.interrupted, job.late, job.on_frame)
         try:
-            return self._infiller.infill(job.hole, job.budget, observer)
+            return job.path.infill(job.hole, job.budget, observer)
         except torch.OutOfMemoryError as error:
             log.warning("memory is full: nothing is kept from the last fill, and this one begins again")
             traceback.clear_frames(error.__traceback__)
         self._infiller.reset()
-        return self._infiller.infill(job.hole, job.budget, observer)
+        return job.path.infill(job.hole, job.budget, observer)
 
     def _answer(self, job: _Job) -> Fill:
         infilling = self._infill(job)
         cancelled = infilling.stopped == "cancelled"
-        chosen = [] if cancelled else candidates(self._infiller, infilling)[: job.budget.candidates]
+        chosen = [] if cancelled else candidates(job.path, infilling)[: job.budget.candidates]
         latency = job.latency(infilling.seconds)
         if not chosen:
             return job.empty("cancelled" if cancelled else "empty", latency, infilling.steps)
@@ -228,6 +242,24 @@ class Engine:
             stopped=infilling.stopped,
             latency=latency,
         )
+
+
+class LeftToRight:
+    """An Engine whose canvases are left out (causal_reading.py); closing it leaves the one that it came from alone."""
+
+    def __init__(self, engine: Engine, reading: CausalReading) -> None:
+        self._engine, self._reading = engine, reading
+        actions = tuple(action for action in engine.about.actions if action in ACTIONS_BY_LAYOUT["fim"])
+        self.about = replace(engine.about, layout="fim", actions=actions)
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """See Engine.fill; the future fails with ValueError for a hole with a strength."""
+        return self._engine._submit(_Job(hole, budget, stop or threading.Event(), on_frame, self._reading))
+
+    def close(self) -> None:
+        """Nothing: the engine that it came from has the worker."""
 
 
 def load_path(checkpoint: str, device: str, progress: OnProgress | None = None) -> FillPath:

@@ -14,10 +14,13 @@ from typing import NoReturn
 
 import midspan
 from midspan.engine import working_folder_is_gone
-from midspan.engine.api import CheckpointError, DeviceError
+from midspan.engine.api import CheckpointError, DeviceError, RemoteError
+from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
+# Of server/backends/find.py, which need not be imported for every command.
+USUAL_PORTS = (9931, 8080, 8012, 11434, 1234, 8000)
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -33,12 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0, 2 for bad arguments, 1 for a failed run, 130 when interrupted."""
     arguments = parser(os.environ).parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
+    arguments.engines_file = configured_file(os.environ)
     try:
         if working_folder_is_gone():
             _refuse_relative(arguments)
         _log_to(arguments.log_file)
         return run(arguments)
-    except (CommandError, CheckpointError, DeviceError) as error:
+    except (CommandError, CheckpointError, DeviceError, RemoteError) as error:
         print(f"midspan: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -81,6 +85,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     _add_models(
         commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
     )
+    _add_backends(commands.add_parser("backends", parents=[common], help="engines on other servers, and how they are"))
     bench = commands.add_parser("bench", help="measure").add_subparsers(dest="bench", required=True, metavar="WHAT")
     _add_quality(bench.add_parser("quality", parents=[common], help="pass@1 in HumanEval-Infilling's schema"))
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
@@ -114,6 +119,22 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     remove.set_defaults(run=_models_remove)
 
 
+def _add_engine(one: argparse.ArgumentParser) -> None:
+    what = "diffusion or autoregressive, two readings of the local checkpoint, or one that midspan backends lists"
+    one.add_argument("--engine", metavar="NAME", help=what)
+
+
+def _add_backends(backends: argparse.ArgumentParser) -> None:
+    backends.add_argument("--json", action="store_true")
+    backends.add_argument("--probe", action="store_true", help="ask each how it is and what it can")
+    backends.set_defaults(run=_backends)
+    verbs = backends.add_subparsers(dest="verb", metavar="VERB", help="without one, what is configured is listed")
+    find = verbs.add_parser("find", help="look at the usual ports of this machine, and print the lines to add")
+    find.add_argument("--ports", type=_ports, default=USUAL_PORTS, metavar="P,P", help="others than the usual ones")
+    find.add_argument("--json", action="store_true")
+    find.set_defaults(run=_backends_find)
+
+
 def _add_kernels(kernels: argparse.ArgumentParser) -> None:
     kernels.add_argument("--json", action="store_true")
     kernels.set_defaults(run=_kernels)
@@ -125,6 +146,7 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
     fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
     fill.add_argument("--seed", type=_seed, default=0, metavar="S")
+    _add_engine(fill)
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
     fill.add_argument("--explain", action="store_true", help="print what the prompt is made of, code included")
     fill.add_argument("--json", action="store_true")
@@ -141,6 +163,7 @@ def _add_report(report: argparse.ArgumentParser) -> None:
 def _add_quality(quality: argparse.ArgumentParser) -> None:
     quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
     quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
+    _add_engine(quality)
     quality.add_argument("--seed", type=_seed, default=0, metavar="S")
     quality.add_argument("--json", action="store_true")
     quality.set_defaults(run=_quality)
@@ -213,6 +236,13 @@ def _few(text: str) -> int:
     return int(text)
 
 
+def _ports(text: str) -> tuple[int, ...]:
+    ports = [int(one) for one in text.split(",") if one.isdecimal() and 0 < int(one) < 1 << 16]
+    if len(ports) != text.count(",") + 1 or len(ports) > 100:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of ports, such as 9931,8080")
+    return tuple(ports)
+
+
 def _refuse_relative(arguments: argparse.Namespace) -> None:
     """Raises CommandError for a path that is looked for in the working folder, which is gone."""
     paths = [path for path in vars(arguments).values() if isinstance(path, Path)]
@@ -251,12 +281,16 @@ def _choose(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
 
-    refused = None
+    refused, configured, misconfigured = None, NOTHING, None
     try:
         _choose(arguments)
     except CommandError as error:
         # Said on stderr alone, it would reach nobody in an editor.
         refused = str(error)
+    try:
+        configured = read_configured(arguments.engines_file)
+    except CommandError as error:
+        misconfigured = str(error)
     options = ServeOptions(
         checkpoint=arguments.checkpoint or "no checkpoint",
         device=arguments.device,
@@ -264,6 +298,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_file=arguments.log_file,
         debug=arguments.debug,
         refused=refused,
+        configured=configured,
+        misconfigured=misconfigured,
     )
     try:
         return serve(options)
@@ -313,6 +349,18 @@ def _models_remove(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.models import remove_command
 
     return remove_command(arguments, os.environ)
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.backends import backends_command
+
+    return backends_command(arguments, os.environ)
+
+
+def _backends_find(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.backends import find_command
+
+    return find_command(arguments, os.environ)
 
 
 def _quality(arguments: argparse.Namespace) -> int:

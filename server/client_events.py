@@ -89,6 +89,8 @@ async def accepted(session: Session, id: str) -> None:
     """
     if id not in session.offered and not OFFERED_ID.fullmatch(id):
         raise JsonRpcInvalidParams(f"{DID_ACCEPT}: no completion was offered under {id!r}; pass the item's argument")
+    if session.engine is not None:
+        session.engine.kept(id)
     if session.telemetry is None:
         return
     with session.protocol.kept():

@@ -181,7 +181,8 @@ def _resolved(session: Session, raw: object) -> ResolvedAction:
         raise Refused(f"midspan: {KEY_NEAR}; move it to a file of its own")
     context = (*session.context.at(document, change.start, change.hole), *_as_comment(document, data.message))
     hole = replace(change.hole, context=context)
-    return ResolvedAction(data=data, document=document, engine=engine, change=change, hole=hole)
+    asked = session.asking(engine, "action", document.uri)
+    return ResolvedAction(data=data, document=document, engine=asked, change=change, hole=hole)
 
 
 def _as_comment(document: Document, message: str) -> tuple[str, ...]:

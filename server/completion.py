@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lsprotocol import types
 
 from midspan.engine.api import Candidate, Fill, Hole
 from midspan.server.postprocess.trim import trim
+from midspan.server.router.records import Record
 from midspan.server.telemetry import Offer
 from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
@@ -37,6 +39,13 @@ class Spot:
     end: Place
     range: types.Range
     selected: str
+
+
+class Source(NamedTuple):
+    """Whose fill it is: a checkpoint, and the router's decision where it had a choice."""
+
+    checkpoint: str
+    route: Record | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +104,7 @@ def _position(document: Document, place: Place, encoding: Encoding) -> types.Pos
 
 
 def choices(
-    completion: Completion, fill: Fill, threshold: float, checkpoint: str, folders: Sequence[Path] = ()
+    completion: Completion, fill: Fill, threshold: float, source: Source, folders: Sequence[Path] = ()
 ) -> Iterator[tuple[str, Offer]]:
     """What to put in place of the range, best first, each with its row; `folders` are those that are open.
 
@@ -126,7 +135,9 @@ def choices(
                 latency_ms=1000 * (time.perf_counter() - completion.began),
                 engine_ms=fill.latency.total,
                 steps=fill.steps,
-                checkpoint=checkpoint,
+                checkpoint=source.checkpoint,
+                engine=fill.engine,
+                route=source.route.choice.reason if source.route is not None else "",
             ),
         )
 

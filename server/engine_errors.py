@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from midspan.engine.api import CheckpointError, DeviceError
+from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.requests import Unanswered
 
 # What torch and triton say in a plain RuntimeError; an accelerator's memory has an error of its own too.
@@ -32,7 +32,7 @@ def failed_load(error: Exception) -> str:
 
 def failed_request(error: Exception) -> str:
     """Why there is no answer."""
-    if isinstance(error, DeviceError):
+    if isinstance(error, DeviceError | RemoteError):
         return str(error)
     if out_of_memory(error):
         return f"out of memory; {MEMORY}"

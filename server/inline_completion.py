@@ -7,13 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from lsprotocol import types
 
-from midspan.engine.api import Budget, Engine, Fill, Frame
-from midspan.server.completion import Completion, Spot, choices, completion_at, item_of, spot_of
+from midspan.engine.api import Budget, Fill, Frame
+from midspan.server.completion import Completion, Source, Spot, choices, completion_at, item_of, spot_of
 from midspan.server.engine_errors import EngineFailed
 from midspan.server.lsp.decisions import NOTHING_FITS, decided, objected
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
+from midspan.server.router.asks import AUTO
+from midspan.server.router.records import Record
+from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
 from midspan.server.telemetry import Offer, Veto
@@ -59,16 +62,27 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     fill = await _fill(session, engine, completion)
     if fill is None or fill.stopped == "cancelled":
         return None
-    threshold = session.suggestions.wary(_threshold(session, engine), document, spot.start)
-    found = choices(completion, fill, threshold, engine.about.checkpoint, session.context.roots)
+    threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, spot.start)
+    route = _route(session, engine, document)
+    source = Source(engine.about_of(fill.engine).checkpoint, route)
+    found = choices(completion, fill, threshold, source, session.context.roots)
     offers = [*again, *_new(session, found, again)]
     decision = _decision(session, completion, fill, threshold, offered=len(offers))
-    session.decisions.note(document.uri, decision)
-    _count_vetoes(session, completion, engine.about.checkpoint)
+    session.decisions.note(document.uri, decision if route is None else f"{decision}; {route.line()}")
+    _count_vetoes(session, completion, source.checkpoint)
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
     return [_item(session, spot, offer) for offer in offers]
+
+
+def _route(session: Session, engine: Router, document: Document) -> Record | None:
+    """How the router has come to the last answer, told in the status as well; None where it had no choice."""
+    if not engine.chooses and session.settings.engine == AUTO:
+        return None
+    if (route := engine.last_for(document.uri)) is not None:
+        session.note_answer(route)
+    return route
 
 
 def plan_ahead(session: Session, uri: str) -> None:
@@ -91,10 +105,11 @@ def look_ahead(session: Session, uri: str) -> None:
     if spot is not None and session.suggestions.recall(document, spot.start, spot.end) is None:
         completion = completion_at(document, spot, session.context.see, invoked=False)
         if not asks_about_a_key(completion.hole) and not nothing_fits(completion.hole):
-            session.requests.look_ahead(engine, _request(session, engine, completion))
+            asked = session.asking(engine, "typing", document.uri)
+            session.requests.look_ahead(asked, _request(session, engine, completion))
 
 
-def _is_on(session: Session, engine: Engine, document: Document) -> bool:
+def _is_on(session: Session, engine: Router, document: Document) -> bool:
     """Whether anything may be offered in this document at all; the log says why not."""
     if not session.settings.enable:
         return False
@@ -119,10 +134,10 @@ def _item(session: Session, spot: Spot, offer: Offered) -> types.InlineCompletio
     return item_of(offer.id, text, spot.range)
 
 
-def _threshold(session: Session, engine: Engine) -> float:
-    """The confidence below which nothing is shown by itself."""
+def _threshold(session: Session, engine: Router, name: str = "") -> float:
+    """The confidence below which nothing is shown by itself: an engine's own, unless the user has chosen one."""
     chosen = session.settings.show_threshold
-    return engine.about.show_threshold if chosen is None else chosen
+    return engine.about_of(name).show_threshold if chosen is None else chosen
 
 
 def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[Offered]) -> list[Offered]:
@@ -132,6 +147,8 @@ def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[O
     for text, row in found:
         if text not in texts:
             offers.append(Offered(id=row.id, text=text))
+            if session.engine is not None:
+                session.engine.offered(row.id, row.engine)
             if session.telemetry is not None:
                 session.telemetry.offered(row)
     return offers
@@ -159,7 +176,7 @@ def _count_vetoes(session: Session, completion: Completion, checkpoint: str) -> 
             )
 
 
-def _request(session: Session, engine: Engine, completion: Completion) -> Request:
+def _request(session: Session, engine: Router, completion: Completion) -> Request:
     """What the engine is asked: several fills for a person, one sure fill for an editor that asks by itself."""
     settings, invoked = session.settings, completion.invoked
     budget = Budget(
@@ -177,7 +194,7 @@ def _request(session: Session, engine: Engine, completion: Completion) -> Reques
     )
 
 
-async def _fill(session: Session, engine: Engine, completion: Completion) -> Fill | None:
+async def _fill(session: Session, engine: Router, completion: Completion) -> Fill | None:
     """The engine's fill; None when the request went out of date or the engine failed, which the user is told."""
     loop = asyncio.get_running_loop()
     preview = Preview(session.protocol.notify, completion) if session.settings.preview else None
@@ -187,9 +204,10 @@ async def _fill(session: Session, engine: Engine, completion: Completion) -> Fil
             loop.call_soon_threadsafe(preview.show, frame)
 
     request = _request(session, engine, completion)
+    asked = session.asking(engine, "invoked" if completion.invoked else "typing", completion.uri)
     try:
         with session.engine_at_work():
-            return await session.requests.ask(engine, request, on_frame if preview else None)
+            return await session.requests.ask(asked, request, on_frame if preview else None)
     except EngineFailed:
         return None
     finally:

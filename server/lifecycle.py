@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path, PurePath
 
 from lsprotocol import types
@@ -36,6 +37,9 @@ async def begin(session: Session) -> None:
     if session.first.problem is not None:
         log.error("initializationOptions cannot all be used; the editor shows which")
         session.degrade("options", session.first.problem)
+    if session.misconfigured is not None:
+        log.error("an engine is not configured as it must be; the editor shows how")
+        session.degrade("backends", session.misconfigured)
     _subscribe(session)
     if not _can_be_asked(session):
         await follow_settings(session)
@@ -139,8 +143,15 @@ async def _load(session: Session) -> None:
     else:
         # What torch has left in memory stays; going through it again would halt typing for tens of milliseconds.
         gc.freeze()
-        session.use_engine(engine)
+        session.use_engine(engine, partial(_follow_engines, session))
         progress.end("ready")
+
+
+def _follow_engines(session: Session) -> None:
+    """An engine elsewhere has come or gone: what it reads and knows is another's."""
+    following = asyncio.get_running_loop().create_task(follow_folders(session))
+    session.following.add(following)
+    following.add_done_callback(session.following.discard)
 
 
 async def _follow_late(session: Session, asking: asyncio.Task[None]) -> None:

@@ -17,7 +17,10 @@ from pygls.lsp.server import LanguageServer
 
 import midspan
 from midspan.engine.api import CheckpointError, Engine, OnProgress
+from midspan.server.backends.configured import as_it_is, both
+from midspan.server.backends.engines import router_over
 from midspan.server.checkpoint_watch import CheckpointWatch
+from midspan.server.commands.errors import CommandError
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
 from midspan.server.lsp.decisions import Decisions
@@ -27,7 +30,10 @@ from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.trigger_kinds import TriggerKinds
 from midspan.server.requests import Requests
-from midspan.server.settings import ServeOptions, Settings, changed_settings, read_settings
+from midspan.server.router.asks import Origin, Wish
+from midspan.server.router.records import Record
+from midspan.server.router.router import Means, Router
+from midspan.server.settings import ServeOptions, Settings, changed_settings, configured_in, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
 from midspan.server.telemetry import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
@@ -63,7 +69,10 @@ class Session(LanguageServer):
         self.context = Context(self.documents, tell=self.status.add, warn=self.warn_of_indexer)
         self.requests = Requests()
         self.reparse = Reparse(self.documents, lambda: self.requests.busy)
-        self.engine: Engine | None = None
+        self.engine: Router | None = None
+        self.configured = options.configured  # the engines that the user has named
+        self.misconfigured = options.misconfigured
+        self.following = set[asyncio.Task[None]]()  # of engines that come and go
         self.telemetry: Telemetry | None = None
         self.suggestions = Suggestions()
         self.decisions = Decisions()
@@ -72,6 +81,7 @@ class Session(LanguageServer):
         self._loading: Future[Engine] | None = None
         self._checkpoint_watch: CheckpointWatch | None = None
         self._said: set[str] = set()
+        self._answered_by = ""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -105,7 +115,8 @@ class Session(LanguageServer):
             self.stuck = True
         elif self._loading is not None and not self._loading.cancelled() and self._loading.exception() is None:
             # An engine that hangs must not keep the process.
-            closing = threading.Thread(target=self._loading.result().close, daemon=True)
+            close = self._loading.result().close if self.engine is None else self.engine.close
+            closing = threading.Thread(target=close, daemon=True)
             closing.start()
             await asyncio.to_thread(closing.join, CLOSE_S)
             self.stuck = closing.is_alive()
@@ -122,6 +133,10 @@ class Session(LanguageServer):
         self.trigger_kinds.meet(params)
         self.first = read_settings(params.initialization_options)
         self.settings = self.first.settings
+        try:
+            self.configured = both(self.options.configured, configured_in(params.initialization_options))
+        except CommandError as error:
+            self.misconfigured = str(error)
 
     def watch(self, globs: tuple[str, ...]) -> None:
         """Have the client, which can, tell when a file changes that one of the globs names."""
@@ -226,11 +241,35 @@ class Session(LanguageServer):
         # Cancelling this does not end the thread, and the thread then tells the closed loop nothing.
         return await asyncio.wrap_future(self._loading)
 
-    def use_engine(self, engine: Engine) -> None:
-        """Answer from this engine from now on."""
-        self.engine = engine
+    def use_engine(self, engine: Engine, on_change: Callable[[], object] = lambda: None) -> None:
+        """Answer from this engine, and from those that the user has configured; `on_change` hears of theirs."""
+        means = Means(tell=partial(self.degrade_from_thread, "backends"), changed=partial(self._from_thread, on_change))
+        try:
+            self.engine = router_over(engine, self.configured, means)
+        except CheckpointError as error:
+            # The policy wants a reading of it that it has not.
+            self.degrade("backends", str(error))
+            self.engine = router_over(engine, as_it_is(self.configured), means)
         about = engine.about
         self.status.ready(f"{about.checkpoint} on {about.device}, trained on {', '.join(about.languages)}")
+
+    def asking(self, engine: Router, origin: Origin, uri: str) -> Engine:
+        """The engine, for one who asks about a document: nothing beyond what the settings allow."""
+        settings = self.settings
+        wish = Wish(
+            origin=origin,
+            uri=uri,
+            tier=settings.privacy,
+            engine=settings.engine,
+            own_threshold=settings.show_threshold is None,
+        )
+        return engine.wishing(wish)
+
+    def note_answer(self, route: Record) -> None:
+        """Say in the status who has answered, where that is another engine than before."""
+        if route.answered_by and route.answered_by != self._answered_by:
+            self._answered_by = route.answered_by
+            self.status.answered(f"answered last: {route.answered_by} ({route.choice.reason})")
 
     @contextmanager
     def engine_at_work(self) -> Iterator[None]:

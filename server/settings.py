@@ -9,13 +9,17 @@ from typing import Annotated
 
 import msgspec
 
+from midspan.server.backends.configured import NOTHING, Configured, configured_by
+from midspan.server.router.asks import AUTO, Tier
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
     """The command line of `midspan serve`; without a log file the log goes to stderr.
 
     `debug` logs what prompts are made of, in characters and milliseconds. `refused` is why no checkpoint could be
-    chosen: the editor hears it in place of a load.
+    chosen: the editor hears it in place of a load. `configured` are the engines of the user's own file, and
+    `misconfigured` is why there are none of them.
     """
 
     checkpoint: str
@@ -24,6 +28,8 @@ class ServeOptions:
     log_file: Path | None
     debug: bool = False
     refused: str | None = None
+    configured: Configured = NOTHING
+    misconfigured: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     `quiet`, and `disable` for files by the same patterns, leave only explicit requests. `debounce_ms` is the longest
     wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
-    steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`.
+    steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`. `engine`
+    chooses one that the user has configured, by name. Text goes to none beyond `privacy`, nor beyond the policy's.
     `confirm_rewrites` has the editor ask before a rewrite changes several lines.
     """
 
@@ -47,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     disable: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     languages: dict[str, bool] = {}
+    engine: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = AUTO
+    privacy: Tier = "public"
     confirm_rewrites: bool = False
 
 
@@ -63,15 +72,28 @@ class Reading:
 
 
 DEFAULTS = Settings()
+CAUTIOUS: Mapping[str, object] = {"telemetry": False, "privacy": "in_process"}
 # vscode-languageclient keeps its own setting `trace` in every server's section.
 CLIENTS_OWN = frozenset(("trace",))
 TABLES = frozenset(key for key in Settings.__struct_fields__ if isinstance(getattr(DEFAULTS, key), dict))
 NAMED = 10  # keys that a message names
+# Who edits the workspace can set the editor's settings: only what begins with the editor itself may name an address.
+AT_FIRST = ("backends", "policy")
+FIRST = "initializationOptions"
+ADDRESS = "may stand in your own config.toml or in the initialization options only"
 
 
 def read_settings(options: object) -> Reading:
     """The settings in the `initializationOptions`; an unusable key has its default."""
-    return _read(options, {}, DEFAULTS, "initializationOptions")
+    return _read(options, {}, DEFAULTS, FIRST)
+
+
+def configured_in(options: object) -> Configured:
+    """The engines and the policy in the `initializationOptions`. Raises CommandError with one line."""
+    table = _table(options)
+    if not isinstance(table, dict):
+        return NOTHING
+    return configured_by({key: table[key] for key in AT_FIRST if key in table}, "editor", FIRST)
 
 
 def changed_settings(before: Settings, first: Mapping[str, object], section: object, where: str) -> Reading:
@@ -105,6 +127,9 @@ def _read(options: object, first: Mapping[str, object], before: Settings, where:
     usable: dict[str, object] = {}
     unknown, wrong = list[str](), list[str]()
     for key in [key for key in table if key not in CLIENTS_OWN]:
+        if key in AT_FIRST:
+            wrong += [f"`{key}` {ADDRESS}"] if where != FIRST else []
+            continue
         if key not in Settings.__struct_fields__:
             unknown.append(repr(key[:40]))
             continue
@@ -112,8 +137,8 @@ def _read(options: object, first: Mapping[str, object], before: Settings, where:
             usable[key] = _value(key, table[key])
         except msgspec.ValidationError as error:
             wrong.append(str(error))
-            # A user who sets telemetry to anything odd rather wants none.
-            usable[key] = False if key == "telemetry" else getattr(before, key)
+            # A user who sets these to anything odd rather wants the private way.
+            usable[key] = CAUTIOUS.get(key, getattr(before, key))
     merged = {**first, **usable}
     return Reading(
         settings=msgspec.structs.replace(DEFAULTS, **merged), options=merged, problem=_problem(where, unknown, wrong)

@@ -21,7 +21,7 @@ import msgspec
 log = logging.getLogger(__name__)
 
 FILE_NAME = "telemetry.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A store that another program locks for ten seconds loses nothing, even if the server ends then.
 CLOSE_S = 12.0
 # SQLite waits this long for a lock in one go: a server that ends need not wait longer for its thread.
@@ -50,7 +50,9 @@ CREATE TABLE completion (
     checkpoint TEXT NOT NULL,
     shown INTEGER NOT NULL DEFAULT 0,
     accepted_ts INTEGER,
-    partial_chars INTEGER NOT NULL DEFAULT 0
+    partial_chars INTEGER NOT NULL DEFAULT 0,
+    engine TEXT NOT NULL DEFAULT '',
+    route TEXT NOT NULL DEFAULT ''
 );
 """
 # Beside the first version's tables: an older midspan passes it over, so it needs no version of its own.
@@ -64,10 +66,17 @@ CREATE TABLE IF NOT EXISTS veto (
     checkpoint TEXT NOT NULL
 );
 """
+# What makes a store of a version one of the next; its rows stay as they are.
+CHANGES = {
+    1: tuple(f"ALTER TABLE completion ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("engine", "route"))
+}
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """One completion that was offered; `latency_ms` is request to answer, `engine_ms` the engine's part of it."""
+    """One completion that was offered; `latency_ms` is request to answer, `engine_ms` the engine's part of it.
+
+    `engine` and `route` say who answered and why, where the router had a choice.
+    """
 
     id: str
     uri: str
@@ -81,6 +90,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     engine_ms: float
     steps: int
     checkpoint: str
+    engine: str = ""
+    route: str = ""
 
 
 class Veto(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +268,10 @@ def _prepare(store: sqlite3.Connection) -> bytes:
             for statement in SCHEMA.split(";")[:-1]:
                 store.execute(statement)
             store.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
+            store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif version in CHANGES:
+            for change in CHANGES[version]:
+                store.execute(change)
             store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")

@@ -49,4 +49,4 @@ def reasons(session: Session, uri: str) -> list[str]:
         found.append("the setting `quiet` is on: a suggestion comes only when it is asked for")
     if is_matched(uri, settings.disable):
         found.append("the setting `disable` names this file: a suggestion comes only when it is asked for")
-    return [*found, session.decisions.last(uri)]
+    return [*found, *engine.troubles(), session.decisions.last(uri)]

@@ -21,10 +21,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from midspan.engine.api import About, Budget, GapKind, Hole
+from midspan.engine.api import About, Budget, Engine, GapKind, Hole
 from midspan.server.bench.sandbox import passes
 from midspan.server.commands.errors import CommandError
-from midspan.server.commands.loading import load_shown
+from midspan.server.commands.loading import engine_for
 from midspan.server.statistics import quantile
 
 RESAMPLES = 2000
@@ -85,9 +85,8 @@ def completed(task: Task, fill: str) -> str:
     return f"{task.prompt}{fill}{task.suffix}\n{task.test}\ncheck({task.entry_point})\n"
 
 
-def run_tasks(tasks: Sequence[Task], checkpoint: str, device: str, seed: int) -> tuple[list[Outcome], About]:
-    """Fill and judge every task, with live progress on stderr."""
-    engine = load_shown(checkpoint, device)
+def run_tasks(tasks: Sequence[Task], engine: Engine, seed: int) -> tuple[list[Outcome], About]:
+    """Fill and judge every task, with live progress on stderr; then the engine is closed."""
     outcomes, about = list[Outcome](), engine.about
     rate = TextColumn("{task.fields[rate]:.1f} tasks/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
@@ -169,7 +168,7 @@ def quality_command(arguments: argparse.Namespace) -> int:
     if sys.platform == "win32":
         raise CommandError("bench quality limits its programs with POSIX means; run it on Linux or macOS")
     tasks = read_tasks(arguments.tasks, arguments.limit, arguments.seed)
-    outcomes, about = run_tasks(tasks, arguments.checkpoint, arguments.device, arguments.seed)
+    outcomes, about = run_tasks(tasks, engine_for(arguments), arguments.seed)
     summary = summarise(outcomes, about, arguments.seed)
     print(json.dumps(summary) if arguments.json else "\n".join(lines(summary, about.layout)))
     return 0

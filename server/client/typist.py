@@ -281,7 +281,9 @@ async def _ready(client: _Client, options: Mapping[str, object]) -> float:
     """Wait for the model; returns the milliseconds that `initialize` took."""
     encodings = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
     params = types.InitializeParams(
-        capabilities=types.ClientCapabilities(general=encodings), initialization_options={**options, "status": True}
+        capabilities=types.ClientCapabilities(general=encodings),
+        # What is measured is this machine's model, whatever engines the user has configured.
+        initialization_options={"privacy": "in_process", **options, "status": True},
     )
     began = time.perf_counter()
     asked = asyncio.ensure_future(client.initialize_async(params))

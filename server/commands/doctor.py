@@ -15,9 +15,12 @@ from typing import Any
 
 import midspan
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
+from midspan.server.backends.configured import read_configured
+from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.round_trip import round_trip
 from midspan.server.lsp.scheduling import wake_soon
+from midspan.server.telemetry import FILE_NAME
 from midspan.server.text.languages import TABLE
 from midspan.server.text.syntax_check import load_with_syntax
 
@@ -31,6 +34,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     """Examine, print, and exit 1 when something must be fixed."""
     found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
     found["chosen_by"] = arguments.chosen_by
+    examine_engines(found, arguments.engines_file, arguments.state_dir)
     print(json.dumps(found) if arguments.json else as_text(found))
     return 1 if found["fixes"] else 0
 
@@ -62,6 +66,19 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
     except TimeoutError:
         found["fixes"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
     return found
+
+
+def examine_engines(found: dict[str, Any], file: Path, state_dir: Path) -> None:
+    """Add how the engines of a configuration file are, and who has answered last; nothing without any."""
+    try:
+        configured = read_configured(file)
+        if configured.backends:
+            rows = rows_of(configured, {}, probe=True)
+            found["engines"] = {row["name"]: row["state"] for row in rows}
+            found["answered_last"] = answered_last(state_dir / FILE_NAME)
+            found["fixes"] += [row["problem"] for row in rows if row["problem"]]
+    except CommandError as error:
+        found["fixes"].append(str(error))
 
 
 def self_test(checkpoint: str, device: str, fix: list[str]) -> dict[str, Any]:

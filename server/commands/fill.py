@@ -16,11 +16,12 @@ from rich.text import Text
 from midspan.engine.api import About, Budget, Candidate, Fill, Hole
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.explain import SCAN_S, SHOWN_TOKENS, explain, gather, root_of
-from midspan.server.commands.loading import load_shown
+from midspan.server.commands.loading import router_for
 from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.postprocess.trim import trim
+from midspan.server.router.asks import Wish
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
@@ -77,23 +78,28 @@ def fill_command(arguments: argparse.Namespace) -> int:
     if asks_about_a_key(hole):
         raise CommandError(f"{arguments.file}: {KEY_NEAR}; move it to a file of its own")
     budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
-    engine = load_shown(arguments.checkpoint, arguments.device)
-    about = engine.about
+    router = router_for(arguments)
+    about = router.about
     if not is_on(hole.language, about.languages, {}):
         trained = ", ".join(about.languages)
         print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
         hole = _seen(document, start, hole, about, arguments)
+        engine = router.wishing(Wish(origin="invoked", uri=document.uri))
         if arguments.watch:
             with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
                 fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
         else:
             fill = engine.fill(hole, budget).result()
+        about = router.about_of(fill.engine)
     finally:
-        engine.close()
+        router.close()
+    decision = router.last if arguments.explain else None
     kept = _kept(document, (start, end), hole, fill)
+    if decision is not None and not arguments.json:
+        print(f"decision: {decision.line()}")
     if arguments.json:
-        print(json.dumps(as_json(fill, kept, engine.about)))
+        print(json.dumps(as_json(fill, kept, about) | ({"decision": decision.as_json()} if decision else {})))
     elif not kept:
         print("midspan: nothing to insert here", file=sys.stderr)
     elif len(kept) == 1 and sys.stdout.isatty():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from midspan.server.backends.configured import read_configured
+from midspan.server.backends.engines import engine_named, router_over
+from midspan.server.router.members import Member
+from midspan.server.router.router import Means, Router
 from midspan.server.text.syntax_check import load_with_syntax
 
 if TYPE_CHECKING:
@@ -22,3 +27,26 @@ def load_shown(checkpoint: str, device: str) -> Engine:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading", total=None)
         return load_with_syntax(checkpoint, device, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def engine_for(arguments: argparse.Namespace) -> Engine:
+    """What `--engine` names, or the local checkpoint, loaded with a bar. Raises CommandError and what loading does."""
+
+    def local() -> Engine:
+        return load_shown(arguments.checkpoint, arguments.device)
+
+    if arguments.engine is None:
+        return local()
+    return engine_named(arguments.engine, local, read_configured(arguments.engines_file))
+
+
+def router_for(arguments: argparse.Namespace) -> Router:
+    """A router over what `--engine` names alone, or over the local checkpoint and all that is configured.
+
+    Whoever is elsewhere has been probed by then. Raises CommandError and what loading raises.
+    """
+    if arguments.engine is not None:
+        engine, name = engine_for(arguments), arguments.engine
+        return Router([Member(name=name, reading="diffusion", tier="in_process", connect=lambda: engine)])
+    configured = read_configured(arguments.engines_file)
+    return router_over(engine_for(arguments), configured, Means(background=lambda call: call()))

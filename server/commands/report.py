@@ -25,8 +25,9 @@ from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
 from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
 
-GROUPS = ("language", "kind", "trigger", "checkpoint")
+GROUPS = ("language", "kind", "trigger", "checkpoint", "engine")
 BINS = 5
+OLDEST_VERSION = 1  # of the store; a server that runs makes it one of today
 STYLE = "body{font:15px sans-serif;max-width:50em;margin:2em auto}td,th{padding:.2em 1em;text-align:left}"
 
 
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     shown: int
     accepted_ts: int | None
     partial_chars: int
+    engine: str
 
 
 def report_command(arguments: argparse.Namespace) -> int:
@@ -65,10 +67,11 @@ def read(file: Path, since: datetime) -> list[Row]:
         raise CommandError(f"{file}: no suggestion was logged there yet; give the --state-dir of your server")
     with _opened(file) as store:
         (version,) = store.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA_VERSION:
+        if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
             known = f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}"
             raise CommandError(f"{file}: {known}; update midspan")
-        wanted = f"SELECT {', '.join(Row._fields)} FROM completion WHERE ts >= ?"
+        fields = [f"'' AS {name}" if name == "engine" and version == OLDEST_VERSION else name for name in Row._fields]
+        wanted = f"SELECT {', '.join(fields)} FROM completion WHERE ts >= ?"
         # SQLite keeps whatever it is given: a damaged or foreign row may hold anything.
         return msgspec.convert(store.execute(wanted, (_milliseconds(since),)).fetchall(), list[Row])
 
@@ -102,7 +105,9 @@ def report(rows: Sequence[Row]) -> dict[str, Any]:
     for name in GROUPS:
         parts = defaultdict[str, list[Row]](list)
         for row in rows:
-            parts[getattr(row, name)].append(row)
+            # Where the router had no choice, no engine is named.
+            if (key := getattr(row, name)) or name != "engine":
+                parts[key].append(row)
         by[name] = {key: figures(part) for key, part in sorted(parts.items())}
     return {**figures(rows), "confidence": list(_bins(rows)), "by": by}
 

@@ -21,7 +21,7 @@ class Status:
     def __init__(self, send: Callable[[State, str], None]) -> None:
         self._send = send
         self._state: State | None = None
-        self._message = self._more = ""
+        self._message = self._more = self._by = ""
         self._enabled = True
         self._wanted = False
         self._troubles: dict[str, str] = {}
@@ -42,7 +42,7 @@ class Status:
             return "working", self._message
         if self._troubles:
             return "degraded", "; ".join(self._troubles.values())
-        return "ready", "; ".join(filter(None, (self._message, self._more)))
+        return "ready", "; ".join(filter(None, (self._message, self._more, self._by)))
 
     def loading(self, message: str) -> None:
         """The model is being loaded."""
@@ -55,6 +55,11 @@ class Status:
     def add(self, more: str) -> None:
         """Add a line to the ready state; it replaces the one before."""
         self._more = more
+        self._tell()
+
+    def answered(self, by: str) -> None:
+        """Add who has answered last, and why that one; it replaces who did before."""
+        self._by = by
         self._tell()
 
     def error(self, message: str) -> None:

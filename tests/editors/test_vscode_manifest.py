@@ -55,10 +55,11 @@ def test_the_extension_activates_for_every_language_of_the_server() -> None:
     assert {name_of(event) for event in events} == {language.name for language in TABLE}
 
 
-def test_settings_that_name_a_program_or_a_checkpoint_need_a_trusted_folder() -> None:
+def test_settings_that_name_a_program_a_checkpoint_or_an_engine_need_a_trusted_folder() -> None:
     trust = MANIFEST["capabilities"]["untrustedWorkspaces"]
     assert trust["supported"] == "limited"
-    assert set(trust["restrictedConfigurations"]) == {"midspan.path", "midspan.interpreter", "midspan.checkpoint"}
+    restricted = {f"midspan.{name}" for name in ("path", "interpreter", "checkpoint", "engine", "privacy")}
+    assert set(trust["restrictedConfigurations"]) == restricted
 
 
 def test_extension_and_package_have_one_version() -> None:

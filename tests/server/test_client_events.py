@@ -23,6 +23,7 @@ async def test_the_status_recovers_only_if_a_late_store_has_the_acceptance(
     waiting, told, fine = Future[bool](), list[tuple[str, str]](), list[str]()
     session: Any = SimpleNamespace(
         offered={"a1"},
+        engine=None,
         telemetry=SimpleNamespace(accepted=lambda id: waiting),
         protocol=SimpleNamespace(kept=nullcontext),
         degrade=lambda of, message: told.append((of, message)),

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import midspan.server.telemetry
@@ -78,7 +79,24 @@ def test_a_suggestion_is_one_row(tmp_path: Path) -> None:
         "shown": 0,
         "accepted_ts": None,
         "partial_chars": 0,
+        "engine": "",
+        "route": "",
     }
+
+
+def test_a_store_of_the_last_schema_keeps_its_rows_and_gets_what_is_new(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        store.offered(offer("a1"))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old, old:
+        for name in ("engine", "route"):
+            old.execute(f"ALTER TABLE completion DROP COLUMN {name}")
+        old.execute("PRAGMA user_version = 1")
+    with telemetry(tmp_path) as store:
+        store.offered(msgspec.structs.replace(offer("a2"), engine="qwen", route="qwen is the only one left"))
+        store.accepted("a1")
+    first, second = rows(tmp_path)
+    assert (first["engine"], first["route"], first["accepted_ts"] is None) == ("", "", False)
+    assert (second["engine"], second["route"]) == ("qwen", "qwen is the only one left")
 
 
 def test_shown_partly_accepted_and_accepted_change_their_row_only(tmp_path: Path) -> None:

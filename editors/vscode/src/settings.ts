@@ -16,6 +16,8 @@ export const SERVERS = [
   'disable',
   'exclude',
   'languages',
+  'engine',
+  'privacy',
   'confirm_rewrites',
 ] as const;
 /** A change of one of these restarts the server. */

@@ -69,6 +69,7 @@ def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
         "kind": {"line": 2, "rest_of_line": 1},
         "trigger": {"automatic": 2, "invoked": 1},
         "checkpoint": {"embedded": 3},
+        "engine": {},
     }
     assert found["by"]["language"]["<go>"]["chars_accepted"] == 4
     assert report(capsys, state, "--since", "8w")["offered"] == 4
@@ -138,7 +139,7 @@ def test_the_page_and_the_text_have_the_same_figures(capsys: pytest.CaptureFixtu
             lambda file: file.write_bytes(b"no database, whatever its name"),
             "file is not a database; remove it",
         ),
-        (lambda file: newer(file), "its schema is version 99, this midspan knows 1; update midspan"),
+        (lambda file: newer(file), "its schema is version 99, this midspan knows 2; update midspan"),
     ],
 )
 def test_a_store_that_cannot_be_read_is_reported_with_one_line(
@@ -181,3 +182,16 @@ def test_a_wrong_time_is_refused(capsys: pytest.CaptureFixture[str], state: Path
         main(["report", "--state-dir", str(state), f"--since={since}"])
     assert ended.value.code == 2
     assert "is no time such as 12h, 30d or 8w" in capsys.readouterr().err
+
+
+def test_a_store_of_the_schema_before_is_read_and_an_engine_has_its_own_figures(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME)) as store, store:
+        store.execute("UPDATE completion SET engine = 'qwen' WHERE id = 'a'")
+    assert report(capsys, state)["by"]["engine"]["qwen"]["accepted"] == 1
+    with closing(sqlite3.connect(state / FILE_NAME)) as store, store:
+        store.execute("ALTER TABLE completion DROP COLUMN engine")
+        store.execute("PRAGMA user_version = 1")
+    found = report(capsys, state)
+    assert (found["offered"], found["by"]["engine"]) == (3, {})

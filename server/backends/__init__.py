@@ -1,0 +1,1 @@
+"""Engines on other servers, as the user has configured them, and as the router takes them."""

@@ -1,0 +1,98 @@
+"""Option `--engine`: the local checkpoint's readings, and an engine elsewhere; and the decision that is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.server.cli import main
+from tests.engine.remote.http_server import HttpServer
+from tests.engine.tiny import rewrite_settings, tiny_checkpoint
+from tests.server.test_engines import THERE, llama_server
+
+__all__ = ["llama_server"]
+TASKS = Path(__file__).parents[3] / "fixtures" / "bench" / "mbpp-sample.jsonl"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+    rewrite_settings(folder, beams=3)
+    return str(folder)
+
+
+@pytest.fixture
+def gap(tmp_path: Path) -> list[str]:
+    file = tmp_path / "a.py"
+    file.write_text("def add(a, b):\n    return \n\n\nprint(add(1, 2))\n")
+    return ["fill", str(file), "--at", "2:12"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    assert main([*argv, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def configured(llama_server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HttpServer:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "midspan").mkdir()
+    table = f'[[backends]]\nname = "there"\nkind = "llama-server"\naddress = "{llama_server.url}"\n'
+    (tmp_path / "midspan" / "config.toml").write_text(table)
+    return llama_server
+
+
+def test_both_readings_of_the_local_checkpoint(
+    capsys: pytest.CaptureFixture[str], checkpoint: str, gap: list[str]
+) -> None:
+    own = printed(capsys, *gap, "--checkpoint", checkpoint)
+    canvases = printed(capsys, *gap, "--checkpoint", checkpoint, "--engine", "diffusion")
+    beams = printed(capsys, *gap, "--checkpoint", checkpoint, "--engine", "autoregressive", "--explain")
+    assert own["candidates"] == canvases["candidates"]
+    assert beams["steps"] != canvases["steps"]
+    assert (beams["decision"]["reason"], beams["decision"]["answered_by"]) == ("the only engine", "autoregressive")
+    assert "decision" not in canvases
+
+
+def test_an_engine_elsewhere_is_asked_and_no_checkpoint_is_loaded(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str]
+) -> None:
+    found = printed(capsys, *gap, "--checkpoint", "/nowhere", "--engine", "there")
+    assert found["text"] == THERE
+    assert main([*gap, "--engine", "other"]) == 1
+    assert "give one of diffusion, autoregressive, there" in capsys.readouterr().err
+
+
+def test_with_engines_configured_the_router_chooses_and_says_why(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, checkpoint: str, gap: list[str]
+) -> None:
+    assert main([*gap, "--checkpoint", checkpoint, "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert "decision: line_end (invoked): there (autoregressive) is first for line_end by " in out
+    assert out.splitlines()[-1] == THERE
+    found = printed(capsys, *gap, "--checkpoint", checkpoint, "--explain")
+    assert [one["name"] for one in found["decision"]["candidates"]] == ["diffusion", "there"]
+    assert found["decision"]["attempts"][0]["outcome"] == "answered"
+
+
+def test_a_server_that_is_gone_is_one_line(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "midspan" / "config.toml"
+    with HttpServer(lambda _: pytest.fail("nobody asks")) as gone:
+        url = gone.url
+    file.write_text(file.read_text().replace(configured.url, url))
+    assert main([*gap, "--engine", "there"]) == 1
+    said = capsys.readouterr().err
+    assert "nothing answers there; start the server or correct its address" in said
+    assert said.count("\n") == 1
+
+
+def test_the_benchmark_takes_an_engine(capsys: pytest.CaptureFixture[str], checkpoint: str) -> None:
+    argv = ["bench", "quality", "--tasks", str(TASKS), "--limit", "2", "--checkpoint", checkpoint]
+    both = [printed(capsys, *argv, "--engine", name) for name in ("diffusion", "autoregressive")]
+    assert both[0]["steps_mean"] != both[1]["steps_mean"]

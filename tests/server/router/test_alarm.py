@@ -1,0 +1,31 @@
+"""The real clock: calls are made in the order of their times, unless they are cancelled."""
+
+from __future__ import annotations
+
+import threading
+
+from midspan.server.router.alarm import Alarm
+
+WAIT_S = 20
+
+
+def test_calls_are_made_in_order_and_not_if_cancelled() -> None:
+    alarm, made, over = Alarm(), list[str](), threading.Event()
+    alarm.later(0.05, over.set)
+    alarm.later(0.02, lambda: made.append("second"))
+    alarm.later(0.03, lambda: made.append("cancelled")).cancel()
+    alarm.later(0.0, lambda: made.append("first"))
+    assert over.wait(WAIT_S)
+    assert made == ["first", "second"]
+    alarm.close()
+
+
+def test_nothing_is_called_after_the_end() -> None:
+    alarm, made = Alarm(), list[str]()
+    alarm.later(0.01, lambda: made.append("late"))
+    alarm.close()
+    other, over = Alarm(), threading.Event()
+    other.later(0.05, over.set)
+    assert over.wait(WAIT_S)
+    other.close()
+    assert made == []
