@@ -20,7 +20,7 @@ from midspan.engine.hypotheses.similar_lines import similar_gaps
 from midspan.engine.hypotheses.task import MAX_EACH, FillObserver, Infilling, Task
 from midspan.engine.infill import Infiller
 from midspan.engine.prefix_cache import PrefixCache
-from midspan.engine.prompts.prompt import Prompt
+from midspan.engine.prompts.prompt import Layout, Prompt
 from midspan.engine.settings import CheckpointSettings
 
 # A gap of many lines may grow to so many times the longest block.
@@ -71,7 +71,7 @@ class CausalReading:
         """Release all memory but the weights'."""
         self._infiller.reset()
 
-    def confidence(self, hypothesis: Hypothesis) -> float:
+    def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
         """The share of such fills that are right."""
         rule = self.settings.show.early_exit
         return hypothesis.confidence(self.settings.show.calibration if rule is None else rule.calibration)
