@@ -15,7 +15,8 @@ import sysconfig
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from midspan.engine.backends.plain import TorchBackend
 from midspan.engine.prompts.gguf_tokenizer import gguf_tokenizer
@@ -31,6 +32,18 @@ def texts(count: int) -> list[str]:
     return [text[len(text) // 2 :] for text in long[:count]]
 
 
+def opened(file: Path) -> PreTrainedModel:
+    """The file as transformers reads it. Its own loading of GGUF files wants one package more."""
+    config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    found = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=network)["tensors"]
+    left_out, unknown = network.load_state_dict(found, strict=False)
+    if unknown or not {*left_out} <= {"lm_head.weight"}:
+        raise SystemExit(f"{file}: transformers reads other tensors: {left_out[:3]}, {unknown[:3]}")
+    network.tie_weights()
+    return network.eval()
+
+
 @torch.inference_mode()
 def main() -> int:
     """Read both, compare, print."""
@@ -43,9 +56,8 @@ def main() -> int:
     config = gguf_config(found)
     ours = TorchBackend(read_gguf(found, config).network(config, torch.float32, torch.device("cpu")))
     tokenizer = tokenizer_of(gguf_tokenizer(found.metadata, args.gguf), args.gguf)
-    where = {"pretrained_model_name_or_path": str(args.gguf.parent), "gguf_file": args.gguf.name}
-    theirs = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    other = AutoTokenizer.from_pretrained(**where)
+    theirs = opened(args.gguf)
+    other = AutoTokenizer.from_pretrained(str(args.gguf.parent), gguf_file=args.gguf.name)
     furthest, same_ids, same, positions = 0.0, 0, 0, 0
     for text in texts(args.prompts):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
