@@ -50,14 +50,9 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
         session.requests.supersede(document.uri)
         return [_item(session, spot, offer) for offer in again]
     completion = completion_at(document, spot, session.context.see, invoked=invoked)
-    if asks_about_a_key(completion.hole):
+    if (reason := _held_back(session, completion)) is not None:
         session.requests.supersede(document.uri)
-        session.log_once(f"nothing is offered: {KEY_NEAR}")
-        session.decisions.note(document.uri, KEY_NEAR)
-        return []
-    if nothing_fits(completion.hole):
-        session.requests.supersede(document.uri)
-        session.decisions.note(document.uri, NOTHING_FITS)
+        session.decisions.note(document.uri, reason)
         return []
     fill = await _fill(session, engine, completion)
     if fill is None or fill.stopped == "cancelled":
@@ -74,6 +69,14 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
     return [_item(session, spot, offer) for offer in offers]
+
+
+def _held_back(session: Session, completion: Completion) -> str | None:
+    """Why no engine is asked about a gap; None where one may be."""
+    if asks_about_a_key(completion.hole):
+        session.log_once(f"nothing is offered: {KEY_NEAR}")
+        return KEY_NEAR
+    return NOTHING_FITS if nothing_fits(completion.hole) else None
 
 
 def _route(session: Session, engine: Router, document: Document) -> Record | None:

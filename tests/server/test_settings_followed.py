@@ -51,7 +51,9 @@ async def test_the_indexer_collects_only_the_findings_that_the_engine_uses(tmp_p
     gate.set()
     async with serving(tmp_path, gate) as server:
         await follow_settings(server)
-        assert isinstance(server.engine, ScriptedEngine)
+        assert server.engine is not None
+        engine = server.engine.seats[0].engine
+        assert isinstance(engine, ScriptedEngine)
         background = server.context.background
         for tokens, elsewhere, chosen, wanted in (
             (100, False, {}, (True, ())),
@@ -59,7 +61,7 @@ async def test_the_indexer_collects_only_the_findings_that_the_engine_uses(tmp_p
             (100, True, {"go": True}, (True, ("python", "go"))),
             (0, True, {"go": True, "python": False}, (False, ("go",))),
         ):
-            server.engine.about = replace(server.engine.about, context_tokens=tokens, reads_other_lines=elsewhere)
+            engine.about = replace(engine.about, context_tokens=tokens, reads_other_lines=elsewhere)
             server.settings = Settings(telemetry=False, languages=chosen)
             await follow_settings(server)
             assert (background.scan.definitions, background.scan.lines) == wanted

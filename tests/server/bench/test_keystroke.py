@@ -30,9 +30,10 @@ def scripted(tmp_path: Path, *options: str) -> list[str]:
     return [sys.executable, str(SCRIPT), "--log-file", str(tmp_path / "server.log"), *options]
 
 
+# Names are not judged behind such an import: what the scripted engine writes runs into the letters typed.
 async def test_every_key_is_answered_and_an_exact_rest_of_the_line_saves_keys(tmp_path: Path) -> None:
     # Of the second line "ab = " is typed, and the rest is accepted with one key.
-    text = f"\nab = {TEXT}\n"
+    text = f"from all import *\nab = {TEXT}\n"
     found = await asyncio.wait_for(measure({"a.py": text}, scripted(tmp_path), 100, 0.5), WAIT_S)
     keys = len(f"ab = {TEXT}")
     assert (found["keystrokes"], found["longest_file_lines"]) == (keys, 2)
@@ -48,7 +49,9 @@ async def test_every_key_is_answered_and_an_exact_rest_of_the_line_saves_keys(tm
 
 
 async def test_the_servers_own_time_is_the_response_time_minus_the_engines_time(tmp_path: Path) -> None:
-    found = await asyncio.wait_for(measure({"a.py": "\nabcdef\n"}, scripted(tmp_path), 100, 0.5), WAIT_S)
+    found = await asyncio.wait_for(
+        measure({"a.py": "from all import *\nabcdef\n"}, scripted(tmp_path), 100, 0.5), WAIT_S
+    )
     assert (found["offered"], found["typed_along"], found["typed_along_ms"]) == (6, 0, None)
     assert found["from_engine_ms"] == found["response_ms"]
     # The scripted engine reports 1 ms for each fill.
@@ -56,7 +59,7 @@ async def test_the_servers_own_time_is_the_response_time_minus_the_engines_time(
 
 
 async def test_the_long_file_has_figures_of_its_own_and_the_start_is_timed(tmp_path: Path) -> None:
-    files = {"a.py": "\nab = 1\n", "long.py": "\nx\n"}
+    files = {"a.py": "from all import *\nab = 1\n", "long.py": "from all import *\nx\n"}
     found = await asyncio.wait_for(measure(files, scripted(tmp_path), 100, 0.5), WAIT_S)
     assert (found["offered"], found["offered_long"]) == (5, 1)
     # The text has one key.

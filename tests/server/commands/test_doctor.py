@@ -40,7 +40,7 @@ def test_a_working_installation_needs_no_fix(capsys: pytest.CaptureFixture[str],
     ops = ("attention", "rms_norm", "rope", "geglu", "router", "experts")
     assert found["kernels"] == dict.fromkeys(ops, "reference") | {"network": "torch, as it has more than one expert"}
     assert found["trained_on"] == ["python"]
-    assert found["confidence"] == "fitted for this checkpoint"
+    assert found["confidence"] == "fitted for this model"
     assert isinstance(found["round_trip_ms"], float)
     assert found["grammars"] == [language.name for language in TABLE]
     assert {"torch", "pygls", "tokenizers"} <= set(found["packages"])  # type: ignore[call-overload]

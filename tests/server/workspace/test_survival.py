@@ -256,7 +256,8 @@ def test_odd_paths_and_lone_surrogates_do_not_stop_the_indexer(tmp_path: Path) -
         wanted = {"after_all_of_them = 1", "from_disk = 1", "odd_4 = 1", "odd_5 = 1", "odd_7 = 1", "odd_8 = 1"}
         for number, stem in enumerate(("after", "from", "odd_") * 1000):
             position = {"line": 0, "character": 0}
-            change = {"range": {"start": position, "end": {"line": 9, "character": 0}}, "text": f"# {number}\n{stem}"}
+            text = f"from all import *  # {number}\n{stem}"
+            change = {"range": {"start": position, "end": {"line": 9, "character": 0}}, "text": text}
             document = {"uri": here, "version": number + 2}
             client.send(call(None, "textDocument/didChange", {"textDocument": document, "contentChanges": [change]}))
             assert client.ask(complete(100 + number, 1, len(stem), uri=here)) == [TEXT]
