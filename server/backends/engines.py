@@ -12,6 +12,7 @@ import midspan.engine
 from midspan.engine.api import About, Budget, CheckpointError, Engine, Fill, Hole, OnFrame
 from midspan.server.backends.configured import Configured
 from midspan.server.commands.errors import CommandError
+from midspan.server.postprocess.trim import trim
 from midspan.server.router.members import Member
 from midspan.server.router.policy import Policy, Reading
 from midspan.server.router.router import Means, Router
@@ -116,6 +117,9 @@ class Parses:
         """Why the best candidate may not be shown; None if it may."""
         if hole.strength is not None:
             return None
+        # What is offered is trimmed: a bracket that stands behind the gap already breaks nothing.
+        if (text := trim(hole, fill.text)) is None:
+            return None
         with self._one_at_a_time:
-            breaks = bool(self._judge(hole, fill.text)) and not self._judge(hole, PLAIN_WORD)
+            breaks = bool(self._judge(hole, text)) and not self._judge(hole, PLAIN_WORD)
         return "it breaks the syntax" if breaks else None

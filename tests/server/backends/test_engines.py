@@ -50,6 +50,13 @@ def test_what_breaks_the_syntax_is_not_valid() -> None:
     assert parses(BETWEEN, fill_of("a = 1\n    b = (")) == "it breaks the syntax"
 
 
+def test_what_is_judged_is_what_would_be_offered() -> None:
+    closed = replace(LINE_END, prefix="x = foo(", suffix=")\n")
+    assert Parses()(closed, fill_of("a, b)")) is None
+    # Nothing of it would be offered.
+    assert Parses()(closed, fill_of(")")) is None
+
+
 def test_between_lines_that_do_not_parse_nothing_is_held_against_a_fill() -> None:
     unfinished = type(LINE_END)(prefix="total = ", suffix="\ntotal = \ntotal = \n")
     assert Parses()(unfinished, fill_of("sum(a)")) is None
