@@ -49,7 +49,9 @@ class Seat:
 
     @property
     def fallen(self) -> str:
-        """Why it has left automatic use; empty if it has not."""
+        """Why it has left automatic use; empty if it has not, as ever for an engine of this process: others may go."""
+        if self.member.here:
+            return ""
         for name, shares, floor in (
             ("valid", self._valid, self._floors.validated),
             ("kept", self._kept.values(), self._floors.kept),

@@ -326,6 +326,11 @@ def test_an_engine_whose_suggestions_nobody_keeps_leaves_automatic_use(clock: Cl
         router.offered(f"id {number}", "there")
     [fill] = answers(router, clock, 1)
     assert fill.engine == "diffusion"
+    # The engine of this process stays: it is the last resort.
+    for number in range(60):
+        router.offered(f"own {number}", "diffusion")
+    [fill] = answers(router, clock, 1)
+    assert fill.engine == "diffusion"
 
 
 def members_named(*names: str) -> list[Member]:
