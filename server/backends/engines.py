@@ -33,6 +33,23 @@ def router_over(engine: Engine, configured: Configured, means: Means | None = No
     return Router(members, configured.policy, means=means, validate=Parses())
 
 
+def router_elsewhere(name: str, configured: Configured, means: Means) -> Router | None:
+    """A router over the configured engine of this name alone, by the rules that it has among several; None without one.
+
+    It is connected by then. Raises CommandError if it does not answer.
+    """
+    found = next(((backend, by) for backend, by in configured.backends if backend.name == name), None)
+    if found is None:
+        return None
+    from midspan.server.backends.remotes import member_of
+
+    router = Router([member_of(*found)], configured.policy, means=means)
+    if trouble := router.troubles():
+        router.close()
+        raise CommandError(trouble[0])
+    return router
+
+
 def local_members(engine: Engine, policy: Policy) -> list[Member]:
     """The local checkpoint under the name of how it writes, and its other reading if the policy wants that."""
     own: Reading = "autoregressive" if engine.about.layout in CAUSAL_LAYOUTS else "diffusion"

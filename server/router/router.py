@@ -45,9 +45,10 @@ class Means:
 
 
 class Router:
-    """Several engines as one. The first member must be in this process: it is there at once.
+    """Several engines as one. The first member must be in this process, or connected before anything is asked.
 
-    With a single member it passes requests through. Engines elsewhere are connected and probed in the background.
+    With a single member, in this process, it passes requests through. Engines elsewhere are connected
+    and probed in the background.
     """
 
     def __init__(
@@ -125,7 +126,9 @@ class Router:
     def route(self, given: Given, wish: Wish) -> Future[Fill]:
         """Choose, ask, and record it. The future fails as the engine did if no other one could answer."""
         ask = ask_of(given.hole, given.budget, wish, self.policy.privacy)
-        if len(self._seats) == 1 and wish.engine in (AUTO, self._seats[0].member.name):
+        first = self._seats[0].member
+        # What may be sent elsewhere is for the filters to say, even where there is no choice.
+        if len(self._seats) == 1 and first.here and wish.engine in (AUTO, first.name):
             return self._pass_through(given, ask)
         with self._lock:
             choice = choose(ask, self._seats, self.policy, self._means.clock())
