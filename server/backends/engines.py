@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import midspan.engine
@@ -43,6 +43,8 @@ def router_elsewhere(name: str, configured: Configured, means: Means) -> Router 
         return None
     from midspan.server.backends.remotes import member_of
 
+    # What it would tell is raised.
+    means = replace(means, tell=lambda _: None)
     router = Router([member_of(*found)], configured.policy, means=means)
     if trouble := router.troubles():
         router.close()

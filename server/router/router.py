@@ -19,7 +19,7 @@ from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Policy
 from midspan.server.router.race import Given, Later, Race, Rules, Validate, empty
 from midspan.server.router.records import Attempted, Outcome, Record
-from midspan.server.router.seats import Seat, line_of
+from midspan.server.router.seats import Seat
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,10 @@ class Router:
                 if noted.outcome != "empty":
                     seat.judged(valid=noted.outcome == "answered")
         self._probe_later(seat, probe_s)
-        if seat.refused and not was_refused:
+        self._tell_of_refusal(seat, was_refused)
+
+    def _tell_of_refusal(self, seat: Seat, before: str) -> None:
+        if seat.refused and not before:
             self._means.tell(f"{seat.member.name}: {seat.refused}")
 
     # Health, never on a request's path.
@@ -228,15 +231,16 @@ class Router:
         """Connect an engine if it is not yet, and ask how it is."""
         if self._closed:
             return
-        engine = seat.engine
+        engine, problem, failed = seat.engine, None, None
         try:
             engine = engine or seat.member.connect()
             problem = seat.member.probe()
         except RemoteError as error:
-            problem = line_of(error)
+            failed = error
         with self._lock:
-            seat.engine = engine
-            again_s = seat.circuit.probed(problem)
+            was_refused, seat.engine = seat.refused, engine
+            again_s = seat.probed(failed, problem)
+        self._tell_of_refusal(seat, was_refused)
         if self._closed and engine is not None:
             engine.close()
         self._probe_later(seat, again_s)

@@ -92,6 +92,16 @@ def test_a_server_that_is_gone_is_one_line(
     assert said.count("\n") == 1
 
 
+def test_a_key_that_is_missing_is_one_line(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str], tmp_path: Path
+) -> None:
+    with (tmp_path / "midspan" / "config.toml").open("a") as file:
+        file.write('key_variable = "NO_KEY_IS_HERE"')
+    assert main([*gap, "--engine", "there"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the environment variable NO_KEY_IS_HERE holds no key" in line
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
