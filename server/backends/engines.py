@@ -53,7 +53,7 @@ def router_elsewhere(name: str, configured: Configured, means: Means) -> Router 
 
 
 def local_members(engine: Engine, policy: Policy) -> list[Member]:
-    """The local checkpoint under the name of how it writes, and its other reading if the policy wants that."""
+    """The local checkpoint under the name of how it writes, and its other reading if the policy adds that."""
     own: Reading = "autoregressive" if engine.about.layout in CAUSAL_LAYOUTS else "diffusion"
     members = [_here(own, engine)]
     if own == "diffusion" and "autoregressive" in policy.in_process:

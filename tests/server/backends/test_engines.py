@@ -13,7 +13,7 @@ import pytest
 
 from midspan.engine.api import Budget
 from midspan.server.backends.configured import NOTHING, Configured, configured_by
-from midspan.server.backends.engines import Parses, engine_named, router_over
+from midspan.server.backends.engines import Parses, engine_named, local_members, router_over
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.policy import policy_of
 from midspan.server.router.router import Means
@@ -30,6 +30,14 @@ def test_without_a_configuration_there_is_one_engine_and_nothing_of_others() -> 
     assert [seat.member.name for seat in router.seats] == ["diffusion"]
     assert not router.chooses
     router.close()
+
+
+@pytest.mark.parametrize(("layout", "own"), [("fim", "autoregressive"), ("canvas", "diffusion")])
+def test_the_checkpoints_own_reading_takes_part_whatever_the_policy_adds(layout: str, own: str) -> None:
+    engine = ScriptedEngine()
+    engine.about = replace(engine.about, layout=layout)
+    members = local_members(engine, policy_of({"in_process": []}))
+    assert [member.name for member in members] == [own]
 
 
 def test_engines_that_are_configured_are_connected_in_the_background() -> None:
