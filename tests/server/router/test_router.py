@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 
@@ -181,25 +180,27 @@ def test_candidates_that_are_valid_are_the_answer_if_no_other_engine_has_one(clo
 class CancelledInBetween(Ring):
     """Something else happens just as it is cancelled."""
 
-    meanwhile: ClassVar[Callable[[], object]]
+    def __init__(self, call: Callable[[], object], happens: list[Callable[[], object]]) -> None:
+        super().__init__(call)
+        self._happens = happens
 
     def cancel(self) -> None:
         super().cancel()
-        self.meanwhile()
+        if self._happens:
+            self._happens.pop(0)()
 
 
 def test_what_ends_while_the_deadline_is_answered_changes_nothing(clock: Clock) -> None:
-    here, there, calls = Fake(clock), Fake(clock), list[Callable[[], object]]()
+    here, there, calls, happens = Fake(clock), Fake(clock), list[Callable[[], object]](), list[Callable[[], object]]()
 
     def later(seconds: float, call: Callable[[], object]) -> Ring:
         calls.append(call)
-        return CancelledInBetween(call)
+        return CancelledInBetween(call, happens)
 
     router = Router([local(here), member("there", there)], means=replace(means(clock), later=later))
     future = router.fill(BETWEEN, SECOND)
     give_up, hedge = calls
-    happens = iter((hedge, here.answer))
-    CancelledInBetween.meanwhile = lambda _: next(happens, lambda: None)()
+    happens += [hedge, here.answer]
     give_up()
     assert future.result(0).stopped == "deadline"
     assert not there.asked
