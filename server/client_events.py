@@ -76,6 +76,8 @@ def partially_accepted(session: Session, params: object) -> None:
     """The params name an item and how much of it the user has taken."""
     event = msgspec.convert(params, _PartiallyAccepted)
     id = _id_of(event.item)
+    if session.engine is not None and event.accepted_length:
+        session.engine.kept(id)
     if session.telemetry is not None and id in session.offered:
         # The client counts from the item's beginning, the row from the offer's.
         session.telemetry.partially_accepted(id, session.offered.there(id) + event.accepted_length)

@@ -55,7 +55,7 @@ CREATE TABLE completion (
     route TEXT NOT NULL DEFAULT ''
 );
 """
-# Beside the first version's tables: an older midspan passes it over, so it needs no version of its own.
+# Made where it is missing, in a store of any version that is known, so it needs no version of its own.
 VETOES = """
 CREATE TABLE IF NOT EXISTS veto (
     ts INTEGER NOT NULL,

@@ -31,11 +31,12 @@ class Can:
 class Health(Can):
     """A server's state, with one line on what is wrong unless it is `ready`, and what it can do.
 
-    `latency_ms` is how long it took to say so, 0 where it did not.
+    `latency_ms` is how long it took to say so, 0 where it did not. `status` is that of a refusal, as of RemoteError.
     """
 
     kind: Kind
     address: str
     state: State
     problem: str = ""
+    status: int = 0
     latency_ms: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from midspan.engine.api import RemoteError
 from midspan.engine.remote.address import Remote
@@ -37,6 +37,7 @@ async def _probed(remote: Remote) -> Health:
     except RemoteError as error:
         state: State = "loading" if error.status == 503 else "refused"
         latency = 1000 * (time.perf_counter() - began) if error.status else 0.0
-        return Health(kind=kind, address=address, state=state, problem=str(error), latency_ms=latency)
+        found = Health(kind=kind, address=address, state=state, problem=str(error), latency_ms=latency)
+        return replace(found, status=error.status)
     latency = 1000 * (time.perf_counter() - began)
     return Health(kind=kind, address=address, state="ready", latency_ms=latency, **asdict(can))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import midspan.engine
 from midspan.engine.api import About, Budget, CheckpointError, Engine, Fill, Hole, OnFrame
 from midspan.server.backends.configured import Configured
 from midspan.server.commands.errors import CommandError
+from midspan.server.postprocess.trim import trim
 from midspan.server.router.members import Member
 from midspan.server.router.policy import Policy, Reading
 from midspan.server.router.router import Means, Router
@@ -32,8 +33,27 @@ def router_over(engine: Engine, configured: Configured, means: Means | None = No
     return Router(members, configured.policy, means=means, validate=Parses())
 
 
+def router_elsewhere(name: str, configured: Configured, means: Means) -> Router | None:
+    """A router over the configured engine of this name alone, by the rules that it has among several; None without one.
+
+    It is connected by then. Raises CommandError if it does not answer.
+    """
+    found = next(((backend, by) for backend, by in configured.backends if backend.name == name), None)
+    if found is None:
+        return None
+    from midspan.server.backends.remotes import member_of
+
+    # What it would tell is raised.
+    means = replace(means, tell=lambda _: None)
+    router = Router([member_of(*found)], configured.policy, means=means)
+    if trouble := router.troubles():
+        router.close()
+        raise CommandError(trouble[0])
+    return router
+
+
 def local_members(engine: Engine, policy: Policy) -> list[Member]:
-    """The local checkpoint under the name of how it writes, and its other reading if the policy wants that."""
+    """The local checkpoint under the name of how it writes, and its other reading if the policy adds that."""
     own: Reading = "autoregressive" if engine.about.layout in CAUSAL_LAYOUTS else "diffusion"
     members = [_here(own, engine)]
     if own == "diffusion" and "autoregressive" in policy.in_process:
@@ -116,6 +136,9 @@ class Parses:
         """Why the best candidate may not be shown; None if it may."""
         if hole.strength is not None:
             return None
+        # What is offered is trimmed: a bracket that stands behind the gap already breaks nothing.
+        if (text := trim(hole, fill.text)) is None:
+            return None
         with self._one_at_a_time:
-            breaks = bool(self._judge(hole, fill.text)) and not self._judge(hole, PLAIN_WORD)
+            breaks = bool(self._judge(hole, text)) and not self._judge(hole, PLAIN_WORD)
         return "it breaks the syntax" if breaks else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 # llama-server's of today and before, llama.vim's, Ollama's, LM Studio's, vLLM's.
 PORTS = (9931, 8080, 8012, 11434, 1234, 8000)
@@ -35,20 +36,34 @@ def find(ports: Iterable[int] = PORTS) -> list[Found]:
         return [found for found in threads.map(_at, ports) if found is not None]
 
 
-def lines_to_add(found: Iterable[Found]) -> Iterator[str]:
-    """What to write into config.toml for each of them, with a name that none of the others has."""
-    names = dict[str, int]()
+def lines_to_add(found: Iterable[Found], taken: Iterable[str] = ()) -> Iterator[str]:
+    """What to write into config.toml for each of them, with a name that none of the others has, nor is `taken`."""
+    names = set(taken)
     for one in found:
         for model in one.models or ("",):
-            name = {"vllm-diffusion": "vllm", "completions": "server"}.get(one.kind, one.kind)
-            names[name] = names.get(name, 0) + 1
+            plain = {"vllm-diffusion": "vllm", "completions": "server"}.get(one.kind, one.kind)
+            free = (plain, *(f"{plain}{number}" for number in range(2, len(names) + 3)))
+            name = next(name for name in free if name not in names)
+            names.add(name)
             yield "[[backends]]"
-            yield f'name = "{name}{names[name] if names[name] > 1 else ""}"'
+            yield f'name = "{name}"'
             yield f'kind = "{one.kind}"'
             yield f'address = "{one.address}"'
             if model:
                 yield f'model = "{model}"'
             yield ""
+
+
+def same_place(address: str) -> str:
+    """An address as `find` spells it: this machine by its number, and nothing behind the port."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return address
+    host = HOST if parts.hostname in ("localhost", "::1", "0.0.0.0") else parts.hostname
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{host}:{port}{path}"
 
 
 def _at(port: int) -> Found | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from midspan.engine import remote
+from midspan.engine.api import RemoteError
 from midspan.engine.remote import Health, Remote
 from midspan.server.backends.schema import Backend
 from midspan.server.router.members import ANY_LENGTH, Member
@@ -54,5 +55,5 @@ def health_of(found: Remote) -> Health:
 def _problem(found: Remote) -> str | None:
     health = remote.probe(found)
     if health.state != "ready":
-        return health.problem or f"{found.name} is {health.state}"
+        raise RemoteError(health.problem or f"{found.name} is {health.state}", status=health.status)
     return None if health.infill else f"{found.name} serves a model that fills no gaps; serve one that does"

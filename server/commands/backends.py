@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midspan.server.backends.configured import Configured, configured_file, read_configured
-from midspan.server.backends.find import HOST, Found, find, lines_to_add
+from midspan.server.backends.find import HOST, Found, find, lines_to_add, same_place
 from midspan.server.backends.schema import Backend
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
@@ -40,23 +40,26 @@ def backends_command(arguments: argparse.Namespace, environment: Mapping[str, st
 
 def find_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print what listens here, as lines to add to the configuration file."""
-    known = {backend.address.rstrip("/") for backend, _ in read_configured(configured_file(environment)).backends}
+    configured = [backend for backend, _ in read_configured(configured_file(environment)).backends]
+    known = {same_place(one.address) for one in configured}
     found = find(arguments.ports)
     new = [one for one in found if one.address not in known]
     if arguments.json:
         print(json.dumps([{"kind": one.kind, "address": one.address, "models": one.models} for one in found]))
+    elif new:
+        lines = [*lines_to_add(new, (one.name for one in configured))][:-1]
+        file = configured_file(environment)
+        print("\n".join([f"# add to {file}, then restart midspan in editors that are open:", "", *lines]))
     else:
-        print("\n".join(told(found, new, arguments.ports, configured_file(environment))))
+        print(nothing_new(found, arguments.ports))
     return 0
 
 
-def told(found: Sequence[Found], new: Sequence[Found], ports: Sequence[int], file: Path) -> list[str]:
-    """What was found, in words, with the lines to add."""
-    if new:
-        return [f"# add to {file}, then restart midspan in editors that are open:", "", *lines_to_add(new)][:-1]
+def nothing_new(found: Sequence[Found], ports: Sequence[int]) -> str:
+    """Why there are no lines to add."""
     if found:
-        return ["all that was found is configured: " + ", ".join(one.address for one in found)]
-    return [f"no model server answers at {HOST} on the ports {', '.join(map(str, ports))}; start one, or give --ports"]
+        return "all that was found is configured: " + ", ".join(one.address for one in found)
+    return f"no model server answers at {HOST} on the ports {', '.join(map(str, ports))}; start one, or give --ports"
 
 
 def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, probe: bool) -> list[dict[str, Any]]:

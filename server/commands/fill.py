@@ -21,7 +21,8 @@ from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.postprocess.trim import trim
-from midspan.server.router.asks import Wish
+from midspan.server.router.asks import AUTO, Wish
+from midspan.server.router.router import Router
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
@@ -33,6 +34,8 @@ from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 CONTEXT_LINES = 2
 # A longer file takes a minute to parse before anything is seen.
 MAX_FILE_BYTES = 32 << 20
+# A server that accepts and stays silent is waited for no longer; the model on this machine has the time that it needs.
+ELSEWHERE_S = 30.0
 
 
 def open_document(file: Path) -> Document:
@@ -77,7 +80,6 @@ def fill_command(arguments: argparse.Namespace) -> int:
     hole = build_hole(document, start, end)
     if asks_about_a_key(hole):
         raise CommandError(f"{arguments.file}: {KEY_NEAR}; move it to a file of its own")
-    budget = Budget(candidates=arguments.candidates, seed=arguments.seed)
     router = router_for(arguments)
     about = router.about
     if not is_on(hole.language, about.languages, {}):
@@ -85,12 +87,7 @@ def fill_command(arguments: argparse.Namespace) -> int:
         print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
         hole = _seen(document, start, hole, about, arguments)
-        engine = router.wishing(Wish(origin="invoked", uri=document.uri))
-        if arguments.watch:
-            with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
-                fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
-        else:
-            fill = engine.fill(hole, budget).result()
+        fill = _answer(router, document, hole, arguments)
         about = router.about_of(fill.engine)
     finally:
         router.close()
@@ -107,6 +104,21 @@ def fill_command(arguments: argparse.Namespace) -> int:
     else:
         print(_plain(kept))
     return 0
+
+
+def _answer(router: Router, document: Document, hole: Hole, arguments: argparse.Namespace) -> Fill:
+    """The fill. Raises CommandError where the engine that is named may not see the file."""
+    deadline_s = None if all(seat.member.here for seat in router.seats) else ELSEWHERE_S
+    budget = Budget(candidates=arguments.candidates, seed=arguments.seed, deadline_s=deadline_s)
+    engine = router.wishing(Wish(origin="invoked", uri=document.uri, engine=arguments.engine or AUTO))
+    if arguments.watch:
+        with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
+            fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
+    else:
+        fill = engine.fill(hole, budget).result()
+    if (decision := router.last) is not None and not decision.choice.order:
+        raise CommandError(f"{decision.choice.reason}; leave --engine out, or change config.toml")
+    return fill
 
 
 def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill) -> list[Candidate]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from midspan.server.backends.configured import read_configured
-from midspan.server.backends.engines import engine_named, router_over
+from midspan.server.backends.engines import engine_named, router_elsewhere, router_over
 from midspan.server.router.members import Member
 from midspan.server.router.router import Means, Router
 from midspan.server.text.syntax_check import load_with_syntax
@@ -45,8 +45,10 @@ def router_for(arguments: argparse.Namespace) -> Router:
 
     Whoever is elsewhere has been probed by then. Raises CommandError and what loading raises.
     """
-    if arguments.engine is not None:
-        engine, name = engine_for(arguments), arguments.engine
+    configured, means = read_configured(arguments.engines_file), Means(background=lambda call: call())
+    if (name := arguments.engine) is not None:
+        if (elsewhere := router_elsewhere(name, configured, means)) is not None:
+            return elsewhere
+        engine = engine_for(arguments)
         return Router([Member(name=name, reading="diffusion", tier="in_process", connect=lambda: engine)])
-    configured = read_configured(arguments.engines_file)
-    return router_over(engine_for(arguments), configured, Means(background=lambda call: call()))
+    return router_over(engine_for(arguments), configured, means)

@@ -62,15 +62,15 @@ def filtered(seat: Seat, ask: Ask, policy: Policy, now: float) -> str:
         return f"privacy: {member.tier}, and nothing beyond {ask.tier} may see this text"
     if member.exclude and ask.wish.uri and is_matched(ask.wish.uri, member.exclude):
         return "exclusion: its pattern names this file"
-    return _incapable(seat, ask, policy) or _unwell(seat, ask, now)
+    return _incapable(seat, ask, policy, now) or _unwell(seat, ask, now)
 
 
-def _incapable(seat: Seat, ask: Ask, policy: Policy) -> str:
+def _incapable(seat: Seat, ask: Ask, policy: Policy, now: float) -> str:
     member = seat.member
     if ask.task == "rewrite" and "rewrite" not in member.skills:
         return "capability: rewrites no part of a draft"
-    if ask.task in seat.off:
-        return f"capability: {seat.off[ask.task]}"
+    if refused := seat.cannot(ask.task, now):
+        return f"capability: {refused}"
     if policy.most_tokens[ask.task] > member.most_tokens:
         return f"capability: writes {member.most_tokens} tokens at most"
     return ""

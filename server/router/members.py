@@ -23,8 +23,9 @@ def always_well() -> str | None:
 class Member:
     """An engine by name: how it writes, how far away it is, who named it, and what it can beside filling gaps.
 
-    `connect` gives the engine and `probe` None, or a line that says why it does not answer; both may take long. Text of
-    files that `exclude` names (see exclusion.py) never reaches it, nor, with any, snippets of other files.
+    `connect` gives the engine and `probe` None, or a line that says why it does not answer; both may take long, and
+    raise RemoteError. Text of files that `exclude` names (see exclusion.py) never reaches it, nor, with any, snippets
+    of other files.
     """
 
     name: str

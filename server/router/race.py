@@ -90,6 +90,11 @@ class _Result:
     failing: Failing | None = None
     why: str = ""
 
+    @property
+    def worth(self) -> tuple[bool, bool, bool]:
+        """Which of two results is the better answer: one with a text, one that ends the race, one without an error."""
+        return self.fill is not None and bool(self.fill.candidates), self.failing is None, self.fill is not None
+
 
 class Race:
     """Begin it once with `start`; `future` gets the answer."""
@@ -161,10 +166,11 @@ class Race:
         """An engine is done: answer, wait for another one that runs, or fall back."""
         result, fallback = self._result(attempt, future), None
         with self._lock:
-            if not attempt.running:
+            # The deadline may have come: who has set `_over` ends what still runs.
+            if self._over or not attempt.running:
                 return
             attempt.end(result.outcome, self._rules.clock(), result.why)
-            if result.failing is None or self._best is None or (self._best[0].fill is None and result.fill):
+            if self._best is None or result.worth > self._best[0].worth:
                 self._best = result, attempt.noted.name
             wait = result.failing is not None and any(one.running for one in self._attempts)
             if result.failing is not None and not wait and (seat := self._another(result.failing)) is not None:
@@ -192,10 +198,20 @@ class Race:
         if not fill.candidates:
             failing: Failing | None = "empty" if "empty" in self._rules.policy.fall_back else None
             return _Result(outcome="empty", fill=fill, failing=failing)
-        wrong = self._rules.validate(self._given.hole, fill) if self._rules.validate is not None else None
-        if wrong is not None:
-            return _Result(outcome="invalid", fill=empty("empty"), failing="invalid", why=wrong)
+        if (wrong := self._wrong(fill)) is not None:
+            return _Result(outcome="invalid", fill=self._valid_part(fill), failing="invalid", why=wrong)
         return _Result(outcome="answered", fill=fill)
+
+    def _wrong(self, fill: Fill) -> str | None:
+        return None if self._rules.validate is None else self._rules.validate(self._given.hole, fill)
+
+    def _valid_part(self, fill: Fill) -> Fill:
+        """The candidates that may be shown, where the best one may not: the answer if no other engine has one."""
+        alone = (replace(fill, text=one.text, candidates=(one,)) for one in fill.candidates[1:])
+        kept = tuple(one.candidates[0] for one in alone if self._wrong(one) is None)
+        if not kept:
+            return empty("empty")
+        return replace(fill, text=kept[0].text, confidence=kept[0].confidence, candidates=kept)
 
     def _another(self, failing: Failing) -> Seat | None:
         """Who may still be asked: once, in time, and not after a stop; the lock is held."""
@@ -216,7 +232,7 @@ class Race:
     def _hedge(self) -> None:
         """The first engine has passed its p90: ask the next one beside it, if that can be in time."""
         with self._lock:
-            alone = len(self._attempts) == 1 and self._attempts[0].running
+            alone = not self._over and len(self._attempts) == 1 and self._attempts[0].running
             seat = self._next_in_time() if alone and not self._given.stop.is_set() else None
             # Two readings of one checkpoint share its worker: the second would end the first.
             if seat is None or (seat.member.here and self._attempts[0].seat.member.here):
@@ -245,8 +261,10 @@ class Race:
             self._rules.learn(one.seat, self._record, one.noted, None)
         result, name = self._best or (_Result(outcome="late", fill=empty("deadline")), "")
         record, total = self._record, 1000 * (self._rules.clock() - self._began)
-        record.ms, record.outcome = total, result.outcome
-        record.answered_by = name if result.outcome == "answered" else ""
+        # What is left of a fill whose best candidate is not valid is an answer, too.
+        answered = result.worth[0]
+        record.ms, record.outcome = total, "answered" if answered else result.outcome
+        record.answered_by = name if answered else ""
         self._rules.finished(record)
         if result.fill is None:
             assert result.error is not None

@@ -19,7 +19,7 @@ from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Policy
 from midspan.server.router.race import Given, Later, Race, Rules, Validate, empty
 from midspan.server.router.records import Attempted, Outcome, Record
-from midspan.server.router.seats import Seat, line_of
+from midspan.server.router.seats import Seat
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,10 @@ class Means:
 
 
 class Router:
-    """Several engines as one. The first member must be in this process: it is there at once.
+    """Several engines as one. The first member must be in this process, or connected before anything is asked.
 
-    With a single member it passes requests through. Engines elsewhere are connected and probed in the background.
+    With a single member, in this process, it passes requests through. Engines elsewhere are connected
+    and probed in the background.
     """
 
     def __init__(
@@ -125,7 +126,9 @@ class Router:
     def route(self, given: Given, wish: Wish) -> Future[Fill]:
         """Choose, ask, and record it. The future fails as the engine did if no other one could answer."""
         ask = ask_of(given.hole, given.budget, wish, self.policy.privacy)
-        if len(self._seats) == 1 and wish.engine in (AUTO, self._seats[0].member.name):
+        first = self._seats[0].member
+        # What may be sent elsewhere is for the filters to say, even where there is no choice.
+        if len(self._seats) == 1 and first.here and wish.engine in (AUTO, first.name):
             return self._pass_through(given, ask)
         with self._lock:
             choice = choose(ask, self._seats, self.policy, self._means.clock())
@@ -211,7 +214,10 @@ class Router:
                 if noted.outcome != "empty":
                     seat.judged(valid=noted.outcome == "answered")
         self._probe_later(seat, probe_s)
-        if seat.refused and not was_refused:
+        self._tell_of_refusal(seat, was_refused)
+
+    def _tell_of_refusal(self, seat: Seat, before: str) -> None:
+        if seat.refused and not before:
             self._means.tell(f"{seat.member.name}: {seat.refused}")
 
     # Health, never on a request's path.
@@ -225,15 +231,16 @@ class Router:
         """Connect an engine if it is not yet, and ask how it is."""
         if self._closed:
             return
-        engine = seat.engine
+        engine, problem, failed = seat.engine, None, None
         try:
             engine = engine or seat.member.connect()
             problem = seat.member.probe()
         except RemoteError as error:
-            problem = line_of(error)
+            failed = error
         with self._lock:
-            seat.engine = engine
-            again_s = seat.circuit.probed(problem)
+            was_refused, seat.engine = seat.refused, engine
+            again_s = seat.probed(failed, problem)
+        self._tell_of_refusal(seat, was_refused)
         if self._closed and engine is not None:
             engine.close()
         self._probe_later(seat, again_s)

@@ -12,7 +12,11 @@ from midspan.server.router.members import Member
 from midspan.server.router.policy import Policy
 
 NOT_CONNECTED = "not connected yet"
-CAPABILITY, KEY, BUSY = (400, 404, 405, 413, 422, 501), (401, 403), (429, 503)
+CAPABILITY, KEY, BUSY = (400, 404, 405, 422, 501), (401, 403), (429, 503)
+# One prompt was too long: that says nothing of the next.
+TOO_LONG = 413
+# A server may be given another model, or its model another template: what it has refused is tried again after this.
+OFF_S = 300.0
 # Whatever a server says: longer than that it is not waited for.
 MOST_RETRY_S = 3600.0
 
@@ -25,7 +29,7 @@ class Seat:
         self.engine: Engine | None = member.connect() if member.here else None
         self.circuit = Circuit(policy.circuit, closed=member.here, reason="" if member.here else NOT_CONNECTED)
         self.latencies = Latencies()
-        self.off: dict[Task, str] = {}  # what it has refused, and why
+        self._off: dict[Task, tuple[str, float]] = {}  # what it has refused, why, and until when it is not asked again
         self.refused = ""  # why it takes nothing at all
         self.not_before = 0.0  # the time that it has asked to be left alone until
         self._floors = policy.floors
@@ -49,7 +53,9 @@ class Seat:
 
     @property
     def fallen(self) -> str:
-        """Why it has left automatic use; empty if it has not."""
+        """Why it has left automatic use; empty if it has not, as ever for an engine of this process: others may go."""
+        if self.member.here:
+            return ""
         for name, shares, floor in (
             ("valid", self._valid, self._floors.validated),
             ("kept", self._kept.values(), self._floors.kept),
@@ -66,9 +72,21 @@ class Seat:
             return self.circuit.reason
         return f"asks to be left alone for {self.not_before - now:.0f} s" if now < self.not_before else ""
 
+    def cannot(self, task: Task, now: float) -> str:
+        """What it said when it refused such a task; empty if it has not, or that was long ago."""
+        reason, until = self._off.get(task, ("", 0.0))
+        return reason if now < until else ""
+
+    def probed(self, error: RemoteError | None, problem: str | None) -> float | None:
+        """Note what a probe has found. In how many seconds to probe again, if it is not well; not with a bad key."""
+        if error is not None and error.status in KEY:
+            self.refused = line_of(error)
+            return None
+        return self.circuit.probed(problem if error is None else line_of(error))
+
     def trouble(self, now: float) -> str:
         """What keeps it from some requests at least; empty if nothing does."""
-        off = "; ".join(f"{task}: {reason}" for task, reason in self.off.items())
+        off = "; ".join(f"{task}: {reason}" for task in self._off if (reason := self.cannot(task, now)))
         return self.unwell(now) or self.fallen or off
 
     def failed(self, error: BaseException, task: Task, now: float) -> float | None:
@@ -77,7 +95,9 @@ class Seat:
             return None
         if isinstance(error, RemoteError):
             if error.status in CAPABILITY:
-                self.off[task] = line_of(error)
+                self._off[task] = line_of(error), now + OFF_S
+                return None
+            if error.status == TOO_LONG:
                 return None
             if error.status in KEY:
                 self.refused = line_of(error)

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 import midspan.server.client_events
-from midspan.server.client_events import STORE_BUSY, accepted
+from midspan.server.client_events import STORE_BUSY, accepted, partially_accepted
+from midspan.server.completion import DID_ACCEPT
 from midspan.server.session import Session
 
 
@@ -37,3 +38,12 @@ async def test_the_status_recovers_only_if_a_late_store_has_the_acceptance(
     for _ in range(3):
         await asyncio.sleep(0)
     assert fine == well
+
+
+@pytest.mark.parametrize(("length", "kept"), [(4, ["a1"]), (0, [])])
+def test_words_that_are_taken_count_as_kept_by_the_engine(length: int, kept: list[str]) -> None:
+    told = list[str]()
+    session: Any = SimpleNamespace(engine=SimpleNamespace(kept=told.append), telemetry=None)
+    item = {"insertText": "a = 1", "command": {"command": DID_ACCEPT, "arguments": ["a1"]}}
+    partially_accepted(session, {"item": item, "acceptedLength": length})
+    assert told == kept

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from midspan.engine.api import RemoteError
 from midspan.server.backends.configured import NOTHING, both, configured_by, configured_file, read_configured
 from midspan.server.backends.remotes import member_of
 from midspan.server.commands.errors import CommandError
@@ -46,6 +47,14 @@ def test_a_file_names_engines_and_changes_the_policy(tmp_path: Path) -> None:
         ("public", "diffusion", ()),
     ]
     assert found.policy == Policy(privacy="private", prefer={**DEFAULT.prefer, "line_end": ("qwen",)})
+
+
+def test_a_probe_without_the_key_says_that_it_is_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEAM_KEY", raising=False)
+    [(team, by)] = configured_by({"backends": [QWEN | {"key_variable": "TEAM_KEY"}]}, "editor", "here").backends
+    with pytest.raises(RemoteError, match="TEAM_KEY holds no key") as raised:
+        member_of(team, by).probe()
+    assert raised.value.status == 401
 
 
 def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:

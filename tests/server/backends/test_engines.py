@@ -13,7 +13,7 @@ import pytest
 
 from midspan.engine.api import Budget
 from midspan.server.backends.configured import NOTHING, Configured, configured_by
-from midspan.server.backends.engines import Parses, engine_named, router_over
+from midspan.server.backends.engines import Parses, engine_named, local_members, router_over
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.policy import policy_of
 from midspan.server.router.router import Means
@@ -32,6 +32,14 @@ def test_without_a_configuration_there_is_one_engine_and_nothing_of_others() -> 
     router.close()
 
 
+@pytest.mark.parametrize(("layout", "own"), [("fim", "autoregressive"), ("canvas", "diffusion")])
+def test_the_checkpoints_own_reading_takes_part_whatever_the_policy_adds(layout: str, own: str) -> None:
+    engine = ScriptedEngine()
+    engine.about = replace(engine.about, layout=layout)
+    members = local_members(engine, policy_of({"in_process": []}))
+    assert [member.name for member in members] == [own]
+
+
 def test_engines_that_are_configured_are_connected_in_the_background() -> None:
     waiting = list[Callable[[], None]]()
     router = router_over(
@@ -48,6 +56,13 @@ def test_what_breaks_the_syntax_is_not_valid() -> None:
     assert parses(LINE_END, fill_of("sum(")) == "it breaks the syntax"
     assert parses(LINE_END, fill_of("sum(a)")) is None
     assert parses(BETWEEN, fill_of("a = 1\n    b = (")) == "it breaks the syntax"
+
+
+def test_what_is_judged_is_what_would_be_offered() -> None:
+    closed = replace(LINE_END, prefix="x = foo(", suffix=")\n")
+    assert Parses()(closed, fill_of("a, b)")) is None
+    # Nothing of it would be offered.
+    assert Parses()(closed, fill_of(")")) is None
 
 
 def test_between_lines_that_do_not_parse_nothing_is_held_against_a_fill() -> None:

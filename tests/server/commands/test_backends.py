@@ -76,6 +76,31 @@ def test_what_is_found_is_printed_as_lines_to_add_and_they_are_read(
     assert [one["reading"] for one in found["backends"]] == ["autoregressive"] * 2 + ["diffusion"] * 2
 
 
+@pytest.mark.parametrize("spelled", ["http://localhost:{}", "http://localhost:{}/v1", "http://127.0.0.1:{}/v1/"])
+def test_a_configured_server_is_known_by_any_spelling_of_its_address(
+    capsys: pytest.CaptureFixture[str], home: Path, llama_server: HttpServer, spelled: str
+) -> None:
+    file = home / "midspan" / "config.toml"
+    address = spelled.format(port(llama_server))
+    file.write_text(f'[[backends]]\nname = "mine"\nkind = "llama-server"\naddress = "{address}"\n')
+    assert main(["backends", "find", "--ports", port(llama_server)]) == 0
+    assert capsys.readouterr().out == f"all that was found is configured: {llama_server.url}\n"
+
+
+def test_lines_to_add_take_no_name_that_is_configured(
+    capsys: pytest.CaptureFixture[str], home: Path, llama_server: HttpServer
+) -> None:
+    file = home / "midspan" / "config.toml"
+    table = '[[backends]]\nname = "{}"\nkind = "llama-server"\naddress = "http://127.0.0.1:{}"\n'
+    file.write_text(table.format("llama-server", 9) + table.format("llama-server3", 10))
+    with says({"/props": {}, "/health": {}}) as second:
+        assert main(["backends", "find", "--ports", f"{port(llama_server)},{port(second)}"]) == 0
+    lines = capsys.readouterr().out
+    file.write_text(file.read_text() + lines)
+    names = [one["name"] for one in listed(capsys)["backends"]]
+    assert names == ["llama-server", "llama-server3", "llama-server2", "llama-server4"]
+
+
 def test_where_nothing_listens_one_line_says_so(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     with says({}) as server:
         free = port(server)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from midspan.server.cli import main
-from tests.engine.remote.http_server import HttpServer
+from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 from tests.server.test_engines import THERE, llama_server
 
@@ -90,6 +90,53 @@ def test_a_server_that_is_gone_is_one_line(
     said = capsys.readouterr().err
     assert "nothing answers there; start the server or correct its address" in said
     assert said.count("\n") == 1
+
+
+def test_a_key_that_is_missing_is_one_line(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str], tmp_path: Path
+) -> None:
+    with (tmp_path / "midspan" / "config.toml").open("a") as file:
+        file.write('key_variable = "NO_KEY_IS_HERE"')
+    assert main([*gap, "--engine", "there"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the environment variable NO_KEY_IS_HERE holds no key" in line
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('exclude = ["*.py"]', "there (exclusion: its pattern names this file)"),
+        ('[policy]\nprivacy = "in_process"', "there (privacy: loopback, "),
+        ('[policy]\ntrust = ["editor"]', "there (trust: named by configuration)"),
+    ],
+)
+def test_a_named_engine_sees_no_more_than_the_router_would_give_it(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str], tmp_path: Path, more: str, said: str
+) -> None:
+    with (tmp_path / "midspan" / "config.toml").open("a") as file:
+        file.write(more)
+    assert main([*gap, "--engine", "there"]) == 1
+    assert said in capsys.readouterr().err
+    assert not any(asked.body and "input_prefix" in asked.body for asked in configured.asked)
+
+
+def test_a_server_that_stays_silent_leaves_the_gap_to_the_local_checkpoint(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, checkpoint: str, gap: list[str], tmp_path: Path
+) -> None:
+    def silent(asked: Asked) -> Reply:
+        if asked.path == "/v1/models":
+            return json_reply({"data": [{"id": "qwen.gguf"}]})
+        if asked.body is None or "input_prefix" not in asked.body:
+            return json_reply({"error": {"code": 400, "message": "input_prefix is required"}}, 400)
+        return Reply(hangs=True)
+
+    file = tmp_path / "midspan" / "config.toml"
+    with HttpServer(silent) as server:
+        file.write_text(file.read_text().replace(configured.url, server.url))
+        found = printed(capsys, *gap, "--checkpoint", checkpoint, "--explain")
+    attempts = found["decision"]["attempts"]
+    assert [(one["name"], one["role"]) for one in attempts] == [("there", "first"), ("diffusion", "hedge")]
+    assert attempts[0]["outcome"] == "overtaken"
 
 
 def test_the_benchmark_takes_an_engine(capsys: pytest.CaptureFixture[str], checkpoint: str) -> None:

@@ -53,6 +53,7 @@ class Fake:
     clock: Clock
     about: About = field(default_factory=lambda: ABOUT)
     text: str = "a = 1"
+    others: tuple[str, ...] = ()
     takes_s: float | None = None
     error: Exception | None = None
     asked: list[tuple[Hole, Budget, threading.Event, OnFrame | None]] = field(default_factory=list)
@@ -77,19 +78,18 @@ class Fake:
         elif self.error is not None:
             future.set_exception(self.error)
         else:
-            future.set_result(fill_of(self.text))
+            future.set_result(fill_of(self.text, *self.others))
 
     def close(self) -> None:
         self.closed = True
 
 
-def fill_of(text: str) -> Fill:
-    """A fill of one text; of none, where it is empty."""
+def fill_of(text: str, *others: str) -> Fill:
+    """A fill of one text, and of the others behind it; of none, where it is empty."""
     if not text:
         return empty("empty")
-    return replace(
-        empty("settled"), text=text, confidence=0.9, candidates=(Candidate(text=text, confidence=0.9),), steps=1
-    )
+    candidates = tuple(Candidate(text=one, confidence=0.9) for one in (text, *others))
+    return replace(empty("settled"), text=text, confidence=0.9, candidates=candidates, steps=1)
 
 
 def member(

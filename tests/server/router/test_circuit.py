@@ -23,6 +23,7 @@ class Far:
     engine: Fake
     problem: str | None = None
     refuses: bool = False
+    status: int = 0
     probes: list[float] = field(default_factory=list)
 
     def connect(self) -> Engine:
@@ -32,6 +33,8 @@ class Far:
 
     def probe(self) -> str | None:
         self.probes.append(self.engine.clock.now)
+        if self.status:
+            raise RemoteError(self.problem or "", status=self.status)
         return self.problem
 
     def member(self) -> Member:
@@ -107,6 +110,19 @@ def test_what_an_engine_refuses_is_not_asked_of_it_again() -> None:
     clock.pass_by(1.0)
     assert future.result(0).engine == "far"
     assert told == []
+    assert "far left out" in type_a_key(router, clock)
+    clock.pass_by(300)
+    assert "answered by far" in type_a_key(router, clock)
+    assert router.troubles() == []
+
+
+def test_a_prompt_that_is_too_long_says_nothing_of_the_next() -> None:
+    clock = Clock()
+    router, far, _ = failing(clock, RemoteError("far: the prompt is too long", status=413))
+    type_a_key(router, clock, 5)
+    assert len(far.engine.asked) == 5
+    far.engine.error = None
+    assert "answered by far" in type_a_key(router, clock)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -117,6 +133,17 @@ def test_a_key_that_is_refused_is_told_once(status: int) -> None:
     clock.pass_by(1000)
     assert len(far.engine.asked) == 1
     assert told == ["far: the key in FAR_KEY is refused; set another"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_the_first_probe_finds_missing_is_told_once_and_probed_no_more(status: int) -> None:
+    clock, told = Clock(), list[str]()
+    far = Far(Fake(clock), problem="FAR_KEY is not set; set it", status=status)
+    router = Router([local(Fake(clock, takes_s=0.01)), far.member()], ALONE, means=means(clock, told))
+    clock.pass_by(1000)
+    assert told == ["far: FAR_KEY is not set; set it"]
+    assert far.probes == [0.0]
+    assert "far left out by circuit: FAR_KEY is not set; set it" in type_a_key(router, clock)
 
 
 @pytest.mark.parametrize("status", [429, 503])

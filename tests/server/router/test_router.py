@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from midspan.engine.api import Budget, Fill, Frame, Hole, Line, RemoteError
+from midspan.server.router.alarm import Ring
 from midspan.server.router.asks import Wish
 from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Hedge, Policy
@@ -161,6 +163,48 @@ def test_what_is_not_valid_is_asked_of_another_engine_and_never_shown(clock: Clo
     assert future.result(0).candidates == ()
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_candidates_that_are_valid_are_the_answer_if_no_other_engine_has_one(clock: Clock, fails: bool) -> None:
+    here = Fake(clock, text="a = (", others=("b", "c = (", "d"), takes_s=0.05)
+    there = Fake(clock, text="", error=RuntimeError("broken") if fails else None, takes_s=0.05)
+    said = lambda _, fill: "breaks the syntax" if "(" in fill.text else None  # noqa: E731
+    router = Router([local(here), member("there", there)], means=means(clock), validate=said)
+    future = router.fill(BETWEEN, SECOND)
+    clock.pass_by(0.1)
+    assert there.asked
+    assert (future.result(0).text, future.result(0).engine) == ("b", "diffusion")
+    assert [one.text for one in future.result(0).candidates] == ["b", "d"]
+    assert router.last is not None
+    assert (router.last.outcome, router.last.answered_by) == ("answered", "diffusion")
+
+
+class CancelledInBetween(Ring):
+    """Something else happens just as it is cancelled."""
+
+    meanwhile: ClassVar[Callable[[], object]]
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.meanwhile()
+
+
+def test_what_ends_while_the_deadline_is_answered_changes_nothing(clock: Clock) -> None:
+    here, there, calls = Fake(clock), Fake(clock), list[Callable[[], object]]()
+
+    def later(seconds: float, call: Callable[[], object]) -> Ring:
+        calls.append(call)
+        return CancelledInBetween(call)
+
+    router = Router([local(here), member("there", there)], means=replace(means(clock), later=later))
+    future = router.fill(BETWEEN, SECOND)
+    give_up, hedge = calls
+    happens = iter((hedge, here.answer))
+    CancelledInBetween.meanwhile = lambda _: next(happens, lambda: None)()
+    give_up()
+    assert future.result(0).stopped == "deadline"
+    assert not there.asked
+
+
 def test_an_empty_fill_is_an_answer_unless_the_policy_says_otherwise(clock: Clock) -> None:
     for fall_back, by in ((DEFAULT.fall_back, "diffusion"), (("empty",), "there")):
         here, there = Fake(clock, text="", takes_s=0.01), Fake(clock, takes_s=0.01)
@@ -280,6 +324,11 @@ def test_an_engine_whose_suggestions_nobody_keeps_leaves_automatic_use(clock: Cl
     assert len(there.asked) == 1
     for number in range(50, 58):
         router.offered(f"id {number}", "there")
+    [fill] = answers(router, clock, 1)
+    assert fill.engine == "diffusion"
+    # The engine of this process stays: it is the last resort.
+    for number in range(60):
+        router.offered(f"own {number}", "diffusion")
     [fill] = answers(router, clock, 1)
     assert fill.engine == "diffusion"
 
