@@ -150,14 +150,14 @@ class Engine:
         """Fill the hole; an older unfinished request ends as cancelled. `on_frame` is called on the worker thread."""
         return self._submit(_Job(hole, budget, stop or threading.Event(), on_frame, self._infiller))
 
-    def without_canvases(self) -> LeftToRight:
+    def without_canvases(self) -> WithoutCanvases:
         """The same checkpoint without canvases, on the same worker: the newest request of both wins.
 
         Raises CheckpointError for one that is not to be read so.
         """
         if not isinstance(self._infiller, Infiller):
             raise CheckpointError(f"{self.about.checkpoint}: {ALREADY}")
-        return LeftToRight(self, CausalReading(self._infiller, self.about.checkpoint))
+        return WithoutCanvases(self, CausalReading(self._infiller, self.about.checkpoint))
 
     def _submit(self, job: _Job) -> Future[Fill]:
         with self._wake:
@@ -244,7 +244,7 @@ class Engine:
         )
 
 
-class LeftToRight:
+class WithoutCanvases:
     """An Engine whose canvases are left out (causal_reading.py); closing it leaves the one that it came from alone."""
 
     def __init__(self, engine: Engine, reading: CausalReading) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from midspan.server.backends.configured import NOTHING, Configured, configured_by
-from midspan.server.router.asks import AUTO, Tier
+from midspan.server.router.asks import AUTO, TIERS, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ NAMED = 10  # keys that a message names
 AT_FIRST = ("backends", "policy")
 FIRST = "initializationOptions"
 ADDRESS = "may stand in your own config.toml or in the initialization options only"
+WIDER = "`privacy` may only narrow the {} that it began with; change your own setting and restart the server"
 
 
 def read_settings(options: object) -> Reading:
@@ -99,7 +100,7 @@ def configured_in(options: object) -> Configured:
 def changed_settings(before: Settings, first: Mapping[str, object], section: object, where: str) -> Reading:
     """The settings after a change: `section`, which came by `where`, over the `first` options.
 
-    An unusable key stays as it was `before`.
+    An unusable key stays as it was `before`, and `privacy` is never wider than at `first`.
     """
     return _read(section, first, before, where)
 
@@ -139,10 +140,19 @@ def _read(options: object, first: Mapping[str, object], before: Settings, where:
             wrong.append(str(error))
             # A user who sets these to anything odd rather wants the private way.
             usable[key] = CAUTIOUS.get(key, getattr(before, key))
+    most = msgspec.structs.replace(DEFAULTS, **first).privacy
+    if _is_wider(usable.get("privacy", most), most):
+        usable["privacy"] = most
+        # Null asks for nothing.
+        wrong += [WIDER.format(most)] if table["privacy"] is not None else []
     merged = {**first, **usable}
     return Reading(
         settings=msgspec.structs.replace(DEFAULTS, **merged), options=merged, problem=_problem(where, unknown, wrong)
     )
+
+
+def _is_wider(tier: object, most: Tier) -> bool:
+    return tier in TIERS[TIERS.index(most) + 1 :]
 
 
 def _table(value: object) -> object:

@@ -17,13 +17,11 @@ from tokenizers import AddedToken, Tokenizer
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.marks_settings import MarksLayout
 from midspan.engine.prompts.prompt import Layout
-from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, completed, is_whole_line, near
+from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, ELSEWHERE, completed, is_whole_line, near
 from midspan.engine.prompts.templates import chosen_marks
 from midspan.engine.prompts.tokenizer_json import open_tokenizer
 from midspan.engine.prompts.tokens import Tokens, last
 
-# A block begins with a file's name, which text from elsewhere does not say.
-ELSEWHERE = "elsewhere\n"
 # Prefixes that the suffix follows end at multiples of so many lines, if they have at least twice as many.
 STEP_LINES = 8
 
@@ -128,7 +126,7 @@ class MarksPrompt(Tokens):
         if "blocks" in self._read and self._read["blocks"][0] == context:
             return self._read["blocks"][1]
         mark, ids = self.marks.file, list[int]()
-        head, name = ([], "") if mark is None else ([self._ids[mark]], ELSEWHERE)
+        head, name = ([], "") if mark is None else ([self._ids[mark]], f"{ELSEWHERE}\n")
         for snippet in reversed(context):
             more = [*head, *self.encode(name + snippet.rstrip("\n") + "\n")]
             if len(more) + len(ids) > self._layout.context_tokens:

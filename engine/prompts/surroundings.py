@@ -9,6 +9,8 @@ from midspan.engine.api import GapKind, Hole
 
 # Text beyond so many characters per token is dropped before it is encoded, in steps that keep the prefix cache valid.
 CHARS_A_TOKEN, ANCHOR_CHARS = 8, 1024
+# A block of text begins with a file's name, which text from elsewhere does not say.
+ELSEWHERE = "elsewhere"
 # Gaps for which a network that was taught to may write several lines.
 SOME_LINES: tuple[GapKind, ...] = ("span", "block")
 

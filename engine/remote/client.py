@@ -121,10 +121,12 @@ class Client:
 
     def error(self, problem: str, *, status: int = 0, retry_after_s: float | None = None) -> RemoteError:
         """An error that names the server; `problem` is one line with the fix."""
-        shown = f"{self.remote.name} at {self._address}: {problem}"
-        if key := self.remote.key:
-            shown = shown.replace(key, "...")
+        shown = self._without_key(f"{self.remote.name} at {self._address}: {problem}")
         return RemoteError(shown, status=status, retry_after_s=retry_after_s)
+
+    def _without_key(self, text: str) -> str:
+        """A text with dots for the key, whole: what is cut short might keep a part of it."""
+        return text.replace(key, "...") if (key := self.remote.key) else text
 
     def _headers(self) -> dict[str, str]:
         """The key, where one is named. Raises RemoteError."""
@@ -165,7 +167,7 @@ class Client:
             said = said or text_of(found, *path)
         fix = FIXES.get(status, "check its kind and the model's name" if status < 500 else "see its log")
         fix = fix.format(variable=self.remote.key_variable or "key_variable")
-        says = f"says {one_line(said)!r}; " if said and not repeats(said, asked) else ""
+        says = f"says {one_line(self._without_key(said))!r}; " if said and not repeats(said, asked) else ""
         later = _retry_after(response.headers.get("retry-after", ""))
         return self.error(f"status {status}: {says}{fix}", status=status, retry_after_s=later)
 

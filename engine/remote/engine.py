@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from midspan.engine.api import About, Budget, Candidate, Cell, Fill, Frame, Hole, Latency, OnFrame, RemoteError, Stopped
-from midspan.engine.marks_settings import LANGUAGES, OFFERED
+from midspan.engine.marks_settings import LANGUAGES, OFFERED, UNFITTED
 from midspan.engine.remote.address import Remote
 from midspan.engine.remote.ask import CONTEXT_TOKENS, Ask
-from midspan.engine.remote.writing import SHOW_THRESHOLD, Written, candidate, clean, finished, known_marks
+from midspan.engine.remote.writing import Written, candidate, clean, finished, known_marks
 
 if TYPE_CHECKING:
     from midspan.engine.remote.paths import Path
@@ -70,7 +70,7 @@ class RemoteEngine:
             parameters=0,
             layout=remote.kind,
             languages=LANGUAGES,
-            show_threshold=SHOW_THRESHOLD,
+            show_threshold=UNFITTED,
             kernels=(),
             load_ms=0.0,
             actions=OFFERED,

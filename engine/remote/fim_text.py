@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midspan.engine.marks_settings import Marks
+from midspan.engine.prompts.surroundings import ELSEWHERE
 from midspan.engine.prompts.templates import templates
 from midspan.engine.remote.ask import Ask
 from midspan.engine.remote.writing import known_marks, marks_of
 
-# A block begins with a file's name, which text from elsewhere does not say.
-ELSEWHERE = "elsewhere\n"
 # OpenAI's API takes so many, and so does vLLM (VLLM_MAX_STOP_STRINGS).
 MOST_STOPS = 4
 
@@ -41,7 +40,7 @@ class FimText:
     def prompt(self, ask: Ask, context: list[str]) -> str:
         """The prompt of a gap. Marks that the text itself spells are left out: a server would take them for its own."""
         above, behind, line, *others = map(self._without_marks, (ask.above, ask.suffix, ask.line, *context))
-        blocks = [f"{self.file}{ELSEWHERE}{one.rstrip()}\n" for one in others] if self.file else []
+        blocks = [f"{self.file}{ELSEWHERE}\n{one.rstrip()}\n" for one in others] if self.file else []
         parts = [self.prefix + above, self.suffix + behind]
         if self.suffix_first:
             parts.reverse()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from midspan.engine.api import RemoteError
+from midspan.engine.prompts.surroundings import ELSEWHERE
 from midspan.engine.remote.address import Remote
 from midspan.engine.remote.ask import Ask, Shelf, write
 from midspan.engine.remote.client import Client
@@ -14,8 +15,6 @@ from midspan.engine.remote.reply import found_in, items_of, log_probability, num
 from midspan.engine.remote.streams import events
 from midspan.engine.remote.writing import Piece, Written, known_marks
 
-# A block begins with a file's name, which text from elsewhere does not say.
-ELSEWHERE = "elsewhere"
 MOST_PREDICT_MS = 10_000
 
 

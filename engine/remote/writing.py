@@ -8,16 +8,15 @@ from functools import cache
 from typing import NamedTuple
 
 from midspan.engine.api import Candidate, Hole
-from midspan.engine.marks_settings import Logistic, Marks
+from midspan.engine.marks_settings import UNFITTED, Logistic, Marks
 from midspan.engine.prompts.overlap import without_suffix
 from midspan.engine.prompts.surroundings import SOME_LINES, completed, is_whole_line
 from midspan.engine.prompts.templates import templates
 
 # A network's own probabilities as a confidence, as of a checkpoint that is not calibrated.
 PRIOR = Logistic()
-SHOW_THRESHOLD = 0.5
 # Of a fill whose server gives no probabilities: it is shown, and never preferred to one that is known to be surer.
-UNKNOWN = SHOW_THRESHOLD
+UNKNOWN = UNFITTED
 # Tokens of HTML too.
 TAGS = ("<s>", "</s>")
 

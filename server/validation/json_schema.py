@@ -41,6 +41,8 @@ OTHER_WORDS = "breaks this file's JSON schema"
 INCOMPLETE = frozenset(
     ("required", "minItems", "minProperties", "contains", "minContains", "dependentRequired", "dependencies")
 )
+# What a string that is being written lacks for a while: no error, but where the fill writes it whole.
+SHORT = frozenset(("minLength", "pattern"))
 Errors = Counter[tuple[object, ...]]
 
 
@@ -50,13 +52,17 @@ class OddError(ValueError):
 
 @dataclass(slots=True)
 class _Reading:
-    """A document's value, the same without what stands in the bytes [begin, end), and the paths of that."""
+    """A document's value, the same without what stands in the bytes [begin, end), and the paths of that.
+
+    `cut` has the paths of strings that lie across one of both ends.
+    """
 
     begin: int
     end: int
     value: Any = None
     without: Any = None
     touched: list[Path] = field(default_factory=list)
+    cut: list[Path | None] = field(default_factory=list)
 
 
 def objection(splice: Splice) -> Objection | None:
@@ -94,6 +100,8 @@ def _objection(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: 
         before |= _counted([one for one in errors if one.keyword == "type"])
     for key, one in ((_key(one), one) for one in wrong):
         before[key] -= one.keys
+        if one.keyword in SHORT and one.path in reading.cut:
+            continue
         own = any(one.path[: len(path)] == path for path in reading.touched)
         if before[key] < 0 and (own or one.keyword not in INCOMPLETE):
             return Objection(kind="schema", words=WORDS.get(one.keyword, OTHER_WORDS))
@@ -123,6 +131,7 @@ def _read(before: str, fill: str, after: str) -> _Reading | None:
     try:
         reading.value = _value(values[0])
         reading.without = _without(values[0], (), reading)
+        reading.cut = [_cut(values[0], (), edge) for edge in (reading.begin, reading.end)]
     except (OddError, RecursionError):
         return None
     return reading
@@ -166,6 +175,22 @@ def _part(whole: Node, value: Node, path: Path, reading: _Reading) -> Any:
             reading.touched.append(path)
             return NOTHING
     return left
+
+
+def _cut(node: Node, path: Path, edge: int) -> Path | None:
+    """The path of the string that the byte `edge` lies within; of a key, the path of its object."""
+    if node.type == "string":
+        return path if node.start_byte < edge < node.end_byte else None
+    if node.type == "object":
+        for pair, key, value in _pairs(node):
+            if pair.start_byte < edge < pair.end_byte:
+                # The schema's errors about a key are its object's.
+                return path if edge < value.start_byte else _cut(value, (*path, key), edge)
+    if node.type == "array":
+        for number, item in enumerate(_items(node)):
+            if item.start_byte < edge < item.end_byte:
+                return _cut(item, (*path, number), edge)
+    return None
 
 
 def _pairs(node: Node) -> list[tuple[Node, str, Node]]:

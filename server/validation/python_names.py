@@ -20,19 +20,24 @@ from midspan.server.validation.splice import Objection, Splice
 MAX_CHARS = 40_000
 WORD = re.compile(r"[^\W\d]\w*")
 # What may define names that no table has, or asks whether there is one.
-DEFINES_UNSEEN = re.compile(r"\bimport\s*\(?\s*\*|\b(?:globals|exec)\s*\(|\b(?:vars|locals)\s*\(\s*\)|\bNameError\b")
+DEFINES_UNSEEN = re.compile(
+    r"\bimport\s*\(?\s*\*|\b(?:globals|exec|Import)\s*\(|\b(?:vars|locals)\s*\(\s*\)|\bNameError\b"
+    r"|^def\s+__getattr__\b|\bsys\.modules\b",
+    re.MULTILINE,
+)
 # Of modules and classes, of newer Pythons, of gettext, of notebooks and of type checkers.
 KNOWN = frozenset(
     (
         *dir(builtins), *keyword.kwlist, "__file__", "__path__", "__cached__", "__builtins__", "__annotations__",
-        "__module__", "__qualname__", "WindowsError", "PythonFinalizationError", "exit", "quit", "copyright", "credits",
-        "license", "_", "get_ipython", "display", "In", "Out", "reveal_type", "reveal_locals",
+        "__module__", "__qualname__", "__version__", "WindowsError", "PythonFinalizationError", "exit", "quit",
+        "copyright", "credits", "license", "_", "get_ipython", "display", "In", "Out", "spark", "dbutils",
+        "reveal_type", "reveal_locals",
     )
 )  # fmt: skip
 # A name that is always defined and fits wherever a name does.
 STAND_IN = "int"
-# In a notebook's cell the other cells' names are defined.
-CELL = "vscode-notebook-cell:"
+# In a notebook's cell the other cells' names are defined, and in an interactive window's input those of its cells.
+CELL = ("vscode-notebook-cell:", "vscode-interactive:", "vscode-interactive-input:")
 
 
 def objection(splice: Splice) -> Objection | None:

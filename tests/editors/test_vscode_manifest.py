@@ -62,6 +62,14 @@ def test_settings_that_name_a_program_a_checkpoint_or_an_engine_need_a_trusted_f
     assert set(trust["restrictedConfigurations"]) == restricted
 
 
+def test_a_folder_cannot_let_text_travel_further() -> None:
+    assert PROPERTIES["privacy"]["scope"] == "machine"
+    # A server that runs widens it for nobody, so a change by the user needs another one.
+    source = (EXTENSION / "src" / "settings.ts").read_text(encoding="utf-8")
+    [names] = re.findall(r"STARTED_WITH = \[(.*?)\]", source, re.DOTALL)
+    assert "'privacy'" in names
+
+
 def test_extension_and_package_have_one_version() -> None:
     assert MANIFEST["version"] == midspan.__version__
 

@@ -92,6 +92,26 @@ def test_a_changed_key_with_an_invalid_value_keeps_its_old_value() -> None:
         assert changed_settings(before, first.options, nothing, "here").settings == before
 
 
+@pytest.mark.parametrize(
+    ("section", "privacy", "refused"),
+    [
+        ({}, "loopback", False),
+        ({"privacy": None}, "loopback", False),
+        ({"privacy": "in_process"}, "in_process", False),
+        ({"privacy": "loopback"}, "loopback", False),
+        ({"privacy": "private"}, "loopback", True),
+        ({"privacy": "public"}, "loopback", True),
+    ],
+)
+def test_what_comes_later_only_narrows_privacy(section: object, privacy: str, refused: bool) -> None:
+    first = read_settings({"privacy": "loopback"})
+    narrow = changed_settings(first.settings, first.options, {"privacy": "in_process"}, "here").settings
+    reading = changed_settings(narrow, first.options, section, "here")
+    assert reading.settings.privacy == privacy
+    assert (reading.problem is not None) == refused
+    assert not refused or "narrow the loopback that it began with; change your own" in str(reading.problem)
+
+
 def test_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
         read_settings(None).settings.steps = 4  # type: ignore[misc]

@@ -49,8 +49,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       await own.start(server);
     } catch (error) {
       if (error instanceof NotFound) {
-        // The one that runs is not the one that the settings name.
-        await own.stop();
+        // The one that runs is not the one that the settings name. Thrown from here, no later start would run.
+        await own.stop().catch((failure: unknown) => log.error(String(failure)));
         status.set('error', error.message);
       }
       log.error(String(error));

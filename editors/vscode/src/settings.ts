@@ -20,8 +20,8 @@ export const SERVERS = [
   'privacy',
   'confirm_rewrites',
 ] as const;
-/** A change of one of these restarts the server. */
-export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device'].map((name) => `${SECTION}.${name}`);
+/** A change of one of these restarts the server: one that runs lets `privacy` be narrowed only. */
+export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device', 'privacy'].map((name) => `${SECTION}.${name}`);
 
 export function settings(): vscode.WorkspaceConfiguration {
   return vscode.workspace.getConfiguration(SECTION);

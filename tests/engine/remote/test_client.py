@@ -51,6 +51,14 @@ def test_a_key_that_a_server_repeats_is_in_no_message(key: str, status: int, cap
     assert error.__cause__ is None
 
 
+@pytest.mark.parametrize("before", range(140, 165, 4))
+def test_a_message_that_is_cut_short_keeps_no_part_of_a_key(key: str, before: int) -> None:
+    said = {"error": {"message": "x" * before + KEY}}
+    with HttpServer(lambda _: json_reply(said, 400)) as server:
+        error = refused(remote_at(server.url, key_variable=key))
+    assert KEY[:4] not in str(error)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_names_its_variable(key: str, status: int) -> None:
     with HttpServer(lambda _: json_reply({}, status)) as server:

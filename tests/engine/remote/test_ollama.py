@@ -39,7 +39,7 @@ class Contract:
             return json_reply({"capabilities": list(self.capabilities), "template": "", "modelfile": ""})
         # routes.go, GenerateHandler: a suffix needs the capability; raw goes with neither it nor a template.
         if asked.body.get("suffix") and "insert" not in self.capabilities:
-            return json_reply({"error": f"registry.ollama.ai/library/{MODEL} does not support insert"}, 400)
+            return json_reply({"error": f"library/{MODEL} does not support insert"}, 400)
         if asked.body.get("raw") and (asked.body.get("suffix") or asked.body.get("template")):
             return json_reply({"error": "raw mode does not support template, system, or context"}, 400)
         return Reply(headers={"content-type": "application/x-ndjson"}, chunks=self.chunks)

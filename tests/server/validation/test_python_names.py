@@ -38,6 +38,8 @@ DEFINED = [
     "value = 1\nprint(val├┤ue)\n",
     "pass\n├import re\nx = re.compile('')┤\n",
     "_ = ├_('text')┤\n",
+    "# Databricks notebook source\nrows = ├spark.table('rows'), dbutils┤\n",
+    "print(├__version__┤)\n",
 ]
 UNDEFINED = [
     ("x = ├helper(1)┤\n", "helper"),
@@ -51,12 +53,16 @@ UNDEFINED = [
     ("x = f'{├missing┤}'\n", "missing"),
     ("def f(x: ├Missing┤): ...\n", "Missing"),
     ("def f():\n    ├é = è┤\n", "è"),
+    ("class A:\n    def __getattr__(self, name): ...\n\n\nx = ├lazy┤\n", "lazy"),
 ]
 NOTHING_SAID = [
     "from os import *\nx = ├sep_of_os┤\n",
     "from os import (\n    *\n)\nx = ├sep┤\n",
     "globals()['a'] = 1\nx = ├a┤\n",
     "exec('a = 1')\nx = ├a┤\n",
+    "Import('env')\nlib = ├env.Library('a')┤\n",
+    "def __getattr__(name): ...\n\n\nx = ├lazy┤\n",
+    "import sys\nsetattr(sys.modules[__name__], 'a', 1)\nx = ├a┤\n",
     "try:\n    ├unicode┤\nexcept NameError:\n    pass\n",
     "x = unknown\ny = ├unknown┤\n",
     "def (\nx = ├missing┤\n",
@@ -89,8 +95,9 @@ def test_where_names_cannot_be_known_or_were_undefined_before_nothing_is_said(pi
     assert said(picture) is None
 
 
-def test_a_cell_of_a_notebook_has_the_names_of_the_other_cells() -> None:
-    assert said("x = ├frame┤\n", "vscode-notebook-cell:/a.ipynb#1") is None
+@pytest.mark.parametrize("scheme", ["vscode-notebook-cell", "vscode-interactive", "vscode-interactive-input"])
+def test_a_cell_of_a_notebook_has_the_names_of_the_other_cells(scheme: str) -> None:
+    assert said("x = ├frame┤\n", f"{scheme}:/a.ipynb#1") is None
     assert said("x = ├frame┤\n", "file:///a.py") is not None
 
 
