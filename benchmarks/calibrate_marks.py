@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.engine import load_path
 from midspan.engine.left_to_right import LeftToRight
-from midspan.engine.training.calibrate_marks import Seen, fitted, holes, observe, rows
+from midspan.engine.training.calibrate_marks import Seen, fitted, holes, observe
 from midspan.server.text.syntax_check import SyntaxJudge
 
 
@@ -42,7 +43,7 @@ def main() -> int:
             if number < len(lines):
                 continue
             one = observe(path, hole, truth)
-            lines.append("null" if one is None else next(rows([one])))
+            lines.append(json.dumps(one and asdict(one)))
             file.write(lines[-1] + "\n")
             file.flush()
     seen = [Seen(**row) for line in lines if (row := json.loads(line)) is not None]

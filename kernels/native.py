@@ -215,36 +215,40 @@ def differing(functions: ctypes.CDLL) -> str | None:
 
 
 class Packed(NamedTuple):
-    """Weights [n, k] in int8 as the kernels read them, with a scale per output column; a Product points into it."""
+    """Weights [n, k] in int8 as the kernels read them, with a scale per output column; a Product points into it.
+
+    Without a `start` they meet rows that have a scale for each group (kernels/cpu/grouped.h).
+    """
 
     weight: torch.Tensor
     scale: torch.Tensor
-    start: torch.Tensor
+    start: torch.Tensor | None
     n: int
     k: int
 
     @classmethod
-    def of(cls, weight: torch.Tensor, lanes: int) -> Packed:
-        """Round weights [n, k] to int8, each row with its own scale; n is a multiple of WIDE * lanes."""
+    def of(cls, weight: torch.Tensor, lanes: int, *, grouped: bool = False) -> Packed:
+        """Round weights [n, k] to int8, each row with its own scale; n is a multiple of WIDE * lanes.
+
+        They meet rows with one scale each, or `grouped` ones.
+        """
         (n, k), width = weight.shape, WIDE * lanes
         panels = torch.empty(n // width, k // 4, WIDE, lanes, 4, dtype=torch.int8)
-        scale, start = torch.empty(n), torch.empty(n, dtype=torch.int32)
+        scale, start = torch.empty(n), None if grouped else torch.empty(n, dtype=torch.int32)
         # Some panels at a time, which stay in the cache; all at once would be a copy in float32.
         step = max(1, PACKED_TOGETHER // (k * width))
         for first in range(0, n // width, step):
             rows = slice(first * width, (first + step) * width)
             rounded, scale[rows] = int8_rows(weight[rows])
             panels[first : first + step] = rounded.view(-1, WIDE, lanes, k // 4, 4).permute(0, 3, 1, 2, 4)
-            start[rows] = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
+            if start is not None:
+                start[rows] = -MIDDLE * rounded.sum(dim=1, dtype=torch.int32)
         return cls(panels, scale / STEPS, start, n, k)
 
     def product(self) -> Product:
         """Pointers to this object's tensors, which must outlive them."""
-        return Product(self.weight.data_ptr(), self.scale.data_ptr(), self.start.data_ptr(), None, self.n, self.k)
-
-    def grouped_product(self) -> Product:
-        """The same for rows that have a scale for each group (kernels/cpu/grouped.h)."""
-        return Product(self.weight.data_ptr(), self.scale.data_ptr(), None, None, self.n, self.k)
+        start = None if self.start is None else self.start.data_ptr()
+        return Product(self.weight.data_ptr(), self.scale.data_ptr(), start, None, self.n, self.k)
 
 
 def beside(gate: torch.Tensor, up: torch.Tensor, lanes: int) -> torch.Tensor:

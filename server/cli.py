@@ -19,8 +19,6 @@ from midspan.server.backends.configured import NOTHING, configured_file, read_co
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
-# Of server/backends/find.py, which need not be imported for every command.
-USUAL_PORTS = (9931, 8080, 8012, 11434, 1234, 8000)
 SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -130,7 +128,7 @@ def _add_backends(backends: argparse.ArgumentParser) -> None:
     backends.set_defaults(run=_backends)
     verbs = backends.add_subparsers(dest="verb", metavar="VERB", help="without one, what is configured is listed")
     find = verbs.add_parser("find", help="look at the usual ports of this machine, and print the lines to add")
-    find.add_argument("--ports", type=_ports, default=USUAL_PORTS, metavar="P,P", help="others than the usual ones")
+    find.add_argument("--ports", type=_ports, metavar="P,P", help="others than the usual ones")
     find.add_argument("--json", action="store_true")
     find.set_defaults(run=_backends_find)
 

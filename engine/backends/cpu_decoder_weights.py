@@ -46,7 +46,7 @@ class DecoderWeights(PackedWeights):
 
     def __init__(self, config: LlamaConfig, tensors: Iterable[tuple[str, Matrix]], lanes: int, threads: int) -> None:
         """Pack tensors under Hugging Face's names; all of the network's, those of a layer near each other."""
-        super().__init__(lanes)
+        super().__init__(lanes, grouped=True)
         blocks = (native.Block * config.layers)()
         with torch.device("meta"):
             names = {name for name, _ in DecoderLayer(config).named_parameters()}
@@ -60,7 +60,7 @@ class DecoderWeights(PackedWeights):
                 continue
             if name in (EMBEDDINGS, HEAD):
                 self.forms.add("int8")
-                top[name] = Packed.of(plain(matrix), lanes)
+                top[name] = Packed.of(plain(matrix), lanes, grouped=True)
                 continue
             place, _, part = name.removeprefix(LAYER).partition(".")
             layers[int(place)][part] = matrix
@@ -73,9 +73,7 @@ class DecoderWeights(PackedWeights):
         self._embeddings, head = top[EMBEDDINGS], top[EMBEDDINGS if config.tied else HEAD]
         self._kept += [head, blocks]
         # Of a canvas network only what the vocabulary's functions read.
-        self.network = native.Network(
-            hidden=config.hidden_size, threads=threads, softcap=0.0, head=head.grouped_product()
-        )
+        self.network = native.Network(hidden=config.hidden_size, threads=threads, softcap=0.0, head=head.product())
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [N] to the first layer's rows [N, d]. Raises ValueError for ids that are none."""

@@ -14,11 +14,11 @@ from midspan.kernels.nibbles import Nibbles, PackedNibbles
 class PackedWeights:
     """Holds the tensors that a structure of the kernels points to; panels have WIDE registers of `lanes` columns.
 
-    `forms` are the forms of its products' weights.
+    `forms` are the forms of its products' weights. Those in int8 meet `grouped` rows, or rows with one scale each.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
+    def __init__(self, lanes: int, *, grouped: bool = False) -> None:
+        self._lanes, self._grouped = lanes, grouped
         self.forms: set[str] = set()
         self._kept: list[object] = []
 
@@ -36,7 +36,7 @@ class PackedWeights:
             packed = PackedNibbles.of(weight, self._lanes)
         else:
             self.forms.add("int8")
-            packed = Packed.of(weight, self._lanes)
+            packed = Packed.of(weight, self._lanes, grouped=self._grouped)
         self._kept.append(packed)
         return packed.product()
 

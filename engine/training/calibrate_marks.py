@@ -117,9 +117,3 @@ def _share(shown: torch.Tensor, right: torch.Tensor) -> dict[str, float | None]:
         "shown": round(float(shown.float().mean()), 4),
         "right_when_shown": of_them,
     }
-
-
-def rows(seen: Sequence[Seen]) -> Iterator[str]:
-    """The holes as JSON objects, one a line, so that a fit can be made again."""
-    for one in seen:
-        yield json.dumps({name: getattr(one, name) for name in Seen.__slots__})

@@ -76,13 +76,27 @@ struct Int4 {
     }
 };
 
-// See `panels`; of grouped rows, and weights in either form.
+// How a product takes its rows: grouped where its sums start at nothing, which four-bit weights always do.
+inline bool takes_groups(const Product& p) { return p.start == nullptr; }
+
+inline int64_t row_bytes(const Product& p) { return takes_groups(p) ? grouped_bytes(p.k) : row_bytes(p.k); }
+
+// Quantises x into such a row, and returns what the product's values are in units of.
+inline float quantise(const Product& p, const float* x, uint8_t* row) {
+    if (!takes_groups(p)) return quantise(x, p.k, row);
+    quantise_grouped(x, p.k, row);
+    return 1.0f;
+}
+
+// See `panels`; of rows as the product takes them, and weights in any form.
 template <class Out>
 inline void panels_of(const Product& p, const uint8_t* rows, int count, int64_t panel, int64_t end, Out&& out) {
-    if (p.groups == nullptr) {
+    if (p.groups != nullptr) {
+        panels<Int4>(p, rows, count, panel, end, out);
+    } else if (takes_groups(p)) {
         panels<GroupedInt8>(p, rows, count, panel, end, out);
     } else {
-        panels<Int4>(p, rows, count, panel, end, out);
+        panels(p, rows, count, panel, end, out);
     }
 }
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "grouped.h"
 #include "network.h"
+#include "nibbles.h"
 
 namespace midspan {
 namespace {
@@ -17,41 +17,19 @@ constexpr float NOTHING = 6e-8f;   // weights below are left out: half of float3
 // Threads for the head: no more than there are parts.
 int64_t team(const Network& net) { return std::min(net.threads, PARTS); }
 
-// The size of a row for the head.
-int64_t head_bytes(const Network& net) {
-    return net.head.start == nullptr ? grouped_bytes(net.hidden) : row_bytes(net.hidden);
-}
-
-// Quantises a row for the head, and returns what its products are in units of.
-float quantise_for_head(const Network& net, const float* hidden, uint8_t* row) {
-    if (net.head.start != nullptr) return quantise(hidden, net.hidden, row);
-    quantise_grouped(hidden, net.hidden, row);
-    return 1.0f;
-}
-
-// See `panels`; with the rows that the head takes.
-template <class Out>
-void head_panels(const Product& p, const uint8_t* rows, int count, int64_t panel, int64_t end, Out&& out) {
-    if (p.start == nullptr) {
-        panels<GroupedInt8>(p, rows, count, panel, end, out);
-    } else {
-        panels(p, rows, count, panel, end, out);
-    }
-}
-
 // Logits [count, V] of hidden rows, soft-capped where the network has a cap. Every thread of a team calls this.
 void head(const Network& net, const float* hidden, int64_t count, uint8_t* bytes, float* top, float* logits) {
     const int64_t size = net.hidden, groups = (count + ROWS - 1) / ROWS, whole = net.head.n / PANEL;
-    const int64_t step = head_bytes(net);
+    const int64_t step = row_bytes(net.head);
     const float cap = net.softcap;
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < count; ++r) {
-        top[r] = quantise_for_head(net, hidden + r * size, bytes + r * step) / (cap > 0 ? cap : 1.0f);
+        top[r] = quantise(net.head, hidden + r * size, bytes + r * step) / (cap > 0 ? cap : 1.0f);
     }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * PARTS; ++task) {
         const int64_t first = task / PARTS * ROWS, part = task % PARTS, rows = std::min(ROWS, count - first);
-        head_panels(
+        panels_of(
             net.head, bytes + first * step, rows, whole * part / PARTS, whole * (part + 1) / PARTS,
             [&](int row, int64_t panel, const Floats* values) {
                 float* to = logits + (first + row) * net.head.n + panel * PANEL;
@@ -192,7 +170,7 @@ using namespace midspan;
 
 // Hidden [rows, d] -> logits [rows, V].
 const char* midspan_logits(const Network* net, const float* hidden, int64_t rows, float* logits) {
-    std::vector<uint8_t> bytes(rows * head_bytes(*net));
+    std::vector<uint8_t> bytes(rows * row_bytes(net->head));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     head(*net, hidden, rows, bytes.data(), top.data(), logits);
@@ -206,7 +184,7 @@ const char* midspan_log_probabilities(
     float* logits, float* out) {
     if (auto wrong = outside(wanted, count, net->head.n, "token id")) return wrong;
     if (auto wrong = outside(at, count, rows, "row")) return wrong;
-    std::vector<uint8_t> bytes(rows * head_bytes(*net));
+    std::vector<uint8_t> bytes(rows * row_bytes(net->head));
     std::vector<float> top(rows), sums(rows);
 #pragma omp parallel num_threads(team(*net))
     {
@@ -225,7 +203,7 @@ const char* midspan_log_probabilities(
 const char* midspan_following(
     const Network* net, const float* hidden, int64_t rows, const uint8_t* inner, const uint8_t* stops, int64_t width,
     float* logits, float* values, int64_t* ids, float* ends, float* whole) {
-    std::vector<uint8_t> bytes(rows * head_bytes(*net));
+    std::vector<uint8_t> bytes(rows * row_bytes(net->head));
     std::vector<float> top(rows);
     const int64_t size = net->head.n;
 #pragma omp parallel num_threads(team(*net))
@@ -257,7 +235,7 @@ const char* midspan_draw(
     const Network* net, const float* hidden, int64_t rows, float temperature, const uint8_t* allowed,
     const uint8_t* first, const float* uniform, float* weights, float* entropy, int64_t* sample,
     int64_t* likeliest) {
-    std::vector<uint8_t> bytes(rows * head_bytes(*net));
+    std::vector<uint8_t> bytes(rows * row_bytes(net->head));
     std::vector<float> top(rows);
 #pragma omp parallel num_threads(team(*net))
     {

@@ -90,7 +90,7 @@ def both(file: Configured, editor: Configured) -> Configured:
 
 def as_it_is(configured: Configured) -> Configured:
     """The same, with no other reading of the local checkpoint than its own."""
-    return replace(configured, policy=msgspec.structs.replace(configured.policy, in_process=DEFAULT.in_process))
+    return replace(configured, policy=msgspec.structs.replace(configured.policy, both_readings=DEFAULT.both_readings))
 
 
 def _backend(given: object, where: str) -> Backend:

@@ -56,7 +56,7 @@ def local_members(engine: Engine, policy: Policy) -> list[Member]:
     """The local checkpoint under the name of how it writes, and its other reading if the policy adds that."""
     own: Reading = "autoregressive" if engine.about.layout in CAUSAL_LAYOUTS else "diffusion"
     members = [_here(own, engine)]
-    if own == "diffusion" and "autoregressive" in policy.in_process:
+    if own == "diffusion" and policy.both_readings:
         members.append(_here("autoregressive", midspan.engine.without_canvases(engine)))
     return members
 

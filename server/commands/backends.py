@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midspan.server.backends.configured import Configured, configured_file, read_configured
-from midspan.server.backends.find import HOST, Found, find, lines_to_add, same_place
+from midspan.server.backends.find import HOST, PORTS, Found, find, lines_to_add, same_place
 from midspan.server.backends.schema import Backend
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
@@ -42,7 +42,8 @@ def find_command(arguments: argparse.Namespace, environment: Mapping[str, str]) 
     """Print what listens here, as lines to add to the configuration file."""
     configured = [backend for backend, _ in read_configured(configured_file(environment)).backends]
     known = {same_place(one.address) for one in configured}
-    found = find(arguments.ports)
+    ports = arguments.ports or PORTS
+    found = find(ports)
     new = [one for one in found if one.address not in known]
     if arguments.json:
         print(json.dumps([{"kind": one.kind, "address": one.address, "models": one.models} for one in found]))
@@ -51,7 +52,7 @@ def find_command(arguments: argparse.Namespace, environment: Mapping[str, str]) 
         file = configured_file(environment)
         print("\n".join([f"# add to {file}, then restart midspan in editors that are open:", "", *lines]))
     else:
-        print(nothing_new(found, arguments.ports))
+        print(nothing_new(found, ports))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from midspan.server.backends.configured import read_configured
+from midspan.server.backends.configured import Configured, read_configured
 from midspan.server.backends.engines import engine_named, router_elsewhere, router_over
 from midspan.server.router.members import Member
 from midspan.server.router.router import Means, Router
@@ -32,12 +32,9 @@ def load_shown(checkpoint: str, device: str) -> Engine:
 def engine_for(arguments: argparse.Namespace) -> Engine:
     """What `--engine` names, or the local checkpoint, loaded with a bar. Raises CommandError and what loading does."""
 
-    def local() -> Engine:
-        return load_shown(arguments.checkpoint, arguments.device)
-
     if arguments.engine is None:
-        return local()
-    return engine_named(arguments.engine, local, read_configured(arguments.engines_file))
+        return load_shown(arguments.checkpoint, arguments.device)
+    return _named(arguments, read_configured(arguments.engines_file))
 
 
 def router_for(arguments: argparse.Namespace) -> Router:
@@ -49,6 +46,11 @@ def router_for(arguments: argparse.Namespace) -> Router:
     if (name := arguments.engine) is not None:
         if (elsewhere := router_elsewhere(name, configured, means)) is not None:
             return elsewhere
-        engine = engine_for(arguments)
+        engine = _named(arguments, configured)
         return Router([Member(name=name, reading="diffusion", tier="in_process", connect=lambda: engine)])
-    return router_over(engine_for(arguments), configured, means)
+    return router_over(load_shown(arguments.checkpoint, arguments.device), configured, means)
+
+
+def _named(arguments: argparse.Namespace, configured: Configured) -> Engine:
+    """What `--engine` names, which is given. Raises CommandError and what loading raises."""
+    return engine_named(arguments.engine, lambda: load_shown(arguments.checkpoint, arguments.device), configured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 SHARE = 0.9
 # The weight of an answer beside that of the next one, and how many count at all.
@@ -40,9 +41,9 @@ class Latencies:
         return None if nearest is None else self._p90[nearest]
 
 
-def weighted_quantile(taken: deque[float] | list[float], share: float) -> float:
-    """The quantile of at least one value, the newest last and heaviest."""
-    weights = WEIGHTS[-len(taken) :] if len(taken) <= KEPT else [DECAY**age for age in range(len(taken))][::-1]
+def weighted_quantile(taken: Sequence[float], share: float) -> float:
+    """The quantile of at least one value and at most KEPT, the newest last and heaviest."""
+    weights = WEIGHTS[-len(taken) :]
     wanted, sum_ = share * sum(weights), 0.0
     for value, weight in sorted(zip(taken, weights, strict=True)):
         sum_ += weight

@@ -66,15 +66,15 @@ class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How engines are chosen; every key of it may be changed.
 
-    `in_process`: the readings of the local checkpoint that take part, beside its own, which always does. `trust`: who
-    may name an engine. `privacy`: the most public engine that may see any text. `prefer`: by task, names or readings,
-    the best first. `automatic` and `explicit`: what candidates are ordered by. `quality` (more is better) by an
-    engine's name; `cost` (less is better) by a name or a tier; `prior_ms`: what p90 is taken for, by tier, until an
-    engine has answered. `most_tokens`: the longest answer that a task needs. `fall_back`: after what another engine is
-    asked.
+    `both_readings`: whether the local checkpoint, if it denoises canvases, takes part read left to right, too.
+    `trust`: who may name an engine. `privacy`: the most public engine that may see any text. `prefer`: by task, names
+    or readings, the best first. `automatic` and `explicit`: what candidates are ordered by. `quality` (more is
+    better) by an engine's name; `cost` (less is better) by a name or a tier; `prior_ms`: what p90 is taken for, by
+    tier, until an engine has answered. `most_tokens`: the longest answer that a task needs. `fall_back`: after what
+    another engine is asked.
     """
 
-    in_process: tuple[Reading, ...] = ("diffusion",)
+    both_readings: bool = False
     trust: tuple[Source, ...] = ("midspan", "configuration", "editor")
     privacy: Tier = "public"
     prefer: dict[Task, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(PREFER))

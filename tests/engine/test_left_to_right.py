@@ -158,6 +158,14 @@ def test_a_hopeless_fill_ends_early_if_only_a_sure_one_is_wanted(folder: Path) -
     assert sure.confidence(found.ranked[0], found.layout) > 0.9
 
 
+def test_how_sure_a_beam_can_still_become_goes_by_the_kind_of_its_gap(folder: Path) -> None:
+    """So sure that an end of a line is always wanted, and so unsure of whole lines that none ever is."""
+    path = path_of(folder, show=Shown(show_threshold=0.4, calibration=Logistic(bias=10.0, line=-40.0)))
+    line = Hole(prefix=SOURCE + "    ", suffix="\n", kind="line")
+    found = [path.infill(hole, Budget(min_confidence=0.4), PATIENT).stopped for hole in (HOLE, line)]
+    assert (found[0] != "empty", found[1]) == (True, "empty")
+
+
 def test_a_similar_line_is_ranked_with_its_evidence(folder: Path) -> None:
     hole = Hole(prefix=SOURCE + "def total_area(items, tax):\n    resu", suffix="\n    for item in items:\n")
     without = texts(path_of(folder), hole, 1)

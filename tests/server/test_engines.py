@@ -133,7 +133,7 @@ async def test_an_engine_that_is_configured_wrongly_is_told(tmp_path: Path) -> N
 
 
 async def test_a_reading_that_the_checkpoint_has_not_is_told_and_the_others_answer(tmp_path: Path) -> None:
-    async with session(tmp_path, policy={"in_process": ["diffusion", "autoregressive"]}) as client:
+    async with session(tmp_path, policy={"both_readings": True}) as client:
         client.open("total = \n")
         assert [item.insert_text for item in await client.complete(0, 8)] == [TEXT]
         [message] = [one.message for one in client.messages]

@@ -140,6 +140,15 @@ def test_a_fill_that_cannot_be_sure_enough_is_given_up() -> None:
         assert server.gone.wait(ANSWER_S)
 
 
+def test_a_whole_line_is_given_up_sooner_than_the_end_of_one() -> None:
+    """After one token of probability 0.7: it would do for the end of a line."""
+    line, budget = hole_of("def add(a, b):\n    ‸\n\nprint(add(1, 2))\n", "line"), Budget(min_confidence=0.5)
+    with HttpServer(lambda _: Reply(chunks=[piece("a", -0.36)], hangs=True)) as server:
+        assert filled(remote_at(server.url), line, budget).stopped == "empty"
+    with streams(piece("a", -0.36), end()) as server:
+        assert filled(remote_at(server.url), ADD, budget).text == "a"
+
+
 def test_events_are_read_wherever_the_network_cuts_them() -> None:
     whole = b"".join([piece("é = 1", -0.1), PING, end()])
     with streams(*(whole[place : place + 1] for place in range(len(whole)))) as server:

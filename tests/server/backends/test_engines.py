@@ -36,7 +36,7 @@ def test_without_a_configuration_there_is_one_engine_and_nothing_of_others() -> 
 def test_the_checkpoints_own_reading_takes_part_whatever_the_policy_adds(layout: str, own: str) -> None:
     engine = ScriptedEngine()
     engine.about = replace(engine.about, layout=layout)
-    members = local_members(engine, policy_of({"in_process": []}))
+    members = local_members(engine, policy_of({"both_readings": False}))
     assert [member.name for member in members] == [own]
 
 
@@ -78,7 +78,7 @@ def test_a_name_that_nobody_has_is_one_line() -> None:
 
 
 def test_a_policy_merges_tables_key_by_key() -> None:
-    policy = policy_of({"cost": {"there": 5}, "hedge": {"on": False}, "in_process": ["diffusion", "autoregressive"]})
+    policy = policy_of({"cost": {"there": 5}, "hedge": {"on": False}, "both_readings": True})
     assert policy.cost["there"] == 5
     assert policy.cost["public"] == 10
     assert not policy.hedge.on
@@ -114,7 +114,7 @@ def test_without_a_configuration_no_socket_is_opened_and_no_client_imported() ->
 
 def test_both_readings_of_one_checkpoint_take_part_if_the_policy_says_so(tmp_path: Path) -> None:
     rewrite_settings(tiny_checkpoint(tmp_path), beams=3)
-    both = Configured(policy=policy_of({"in_process": ["diffusion", "autoregressive"]}))
+    both = Configured(policy=policy_of({"both_readings": True}))
     router = router_over(load_with_syntax(str(tmp_path), "cpu"), both)
     fills = [router.fill(hole, Budget()).result(60) for hole in (LINE_END, replace(LINE_END, suffix=")\n"))]
     assert [fill.engine for fill in fills] == ["autoregressive", "diffusion"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from midspan.server.backends.find import PORTS
-from midspan.server.cli import USUAL_PORTS, main
+from midspan.server.backends.find import PORTS, Found
+from midspan.server.cli import main
+from midspan.server.commands import backends
 from midspan.server.commands.doctor import examine_engines
 from midspan.server.telemetry import Telemetry
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
@@ -106,7 +107,21 @@ def test_where_nothing_listens_one_line_says_so(capsys: pytest.CaptureFixture[st
         free = port(server)
     assert main(["backends", "find", "--ports", free]) == 0
     assert capsys.readouterr().out.startswith(f"no model server answers at 127.0.0.1 on the ports {free}; start one")
-    assert USUAL_PORTS == PORTS
+
+
+def test_the_usual_ports_are_looked_at_where_none_is_named(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def nothing(ports: Iterable[int]) -> list[Found]:
+        asked.extend(ports)
+        return []
+
+    monkeypatch.setattr(backends, "find", nothing)
+    assert main(["backends", "find"]) == 0
+    assert tuple(asked) == PORTS
+    assert "9931, 8080" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ports", ["", "80,", "0", "70000", "x"])
