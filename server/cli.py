@@ -16,6 +16,7 @@ import midspan
 from midspan.engine import working_folder_is_gone
 from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.backends.configured import NOTHING, configured_file, read_configured
+from midspan.server.bench.load_options import add_load
 from midspan.server.commands.errors import CommandError
 from midspan.server.settings import ServeOptions
 
@@ -89,6 +90,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     _add_keystroke(bench.add_parser("keystroke", parents=[common], help="latency through the real server"))
     _add_soak(bench.add_parser("soak", parents=[common], help="the server's memory over hours of typing"))
     _add_replay(bench.add_parser("replay", parents=[common], help="keys saved in held-out files"))
+    add_load(bench.add_parser("load", parents=[common], help="one engine under the typing of many people"))
     _add_kernels(bench.add_parser("kernels", parents=[common], help="every kernel on this GPU, against its reference"))
     return out
 

@@ -1,6 +1,6 @@
 """Engines on other servers, asked over HTTP: `connect(remote)` is one that fills holes, `probe(remote)` its health.
 
-Nothing here opens a socket, nor imports the HTTP client, before one of the two is called.
+Nothing here opens a socket, nor imports the HTTP client, before one of its functions is called.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from midspan.engine.api import Engine, RemoteError
 from midspan.engine.remote.address import Kind, Remote, Tier
 from midspan.engine.remote.health import Health
 
-__all__ = ["Health", "Kind", "Remote", "RemoteError", "Tier", "connect", "probe"]
+__all__ = ["Health", "Kind", "Remote", "RemoteError", "Tier", "connect", "counted", "probe"]
 
 
 def connect(remote: Remote) -> Engine:
@@ -28,3 +28,10 @@ def probe(remote: Remote) -> Health:
     from midspan.engine.remote.probing import probe
 
     return probe(remote)
+
+
+def counted(remote: Remote) -> dict[str, float]:
+    """What this server has counted since its start, as far as it tells; see metrics.counted."""
+    from midspan.engine.remote.metrics import counted
+
+    return counted(remote)

@@ -85,11 +85,15 @@ class Client:
 
     async def get(self, path: str) -> Any:
         """The JSON that a GET of this path answers with. Raises RemoteError."""
-        return await self._whole("GET", path, None)
+        return self.parsed(await self._whole("GET", path, None))
+
+    async def text(self, path: str) -> str:
+        """The text that a GET of this path answers with. Raises RemoteError."""
+        return (await self._whole("GET", path, None)).decode("utf-8", "replace")
 
     async def post(self, path: str, asked: Mapping[str, Any]) -> Any:
         """The JSON that a POST of a JSON object answers with. Raises RemoteError."""
-        return await self._whole("POST", path, asked)
+        return self.parsed(await self._whole("POST", path, asked))
 
     @asynccontextmanager
     async def lines(self, path: str, asked: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
@@ -107,10 +111,9 @@ class Client:
             # The answer is whole without it.
             return
 
-    async def _whole(self, method: str, path: str, asked: Mapping[str, Any] | None) -> Any:
+    async def _whole(self, method: str, path: str, asked: Mapping[str, Any] | None) -> bytes:
         async with self._answer(method, path, asked) as response:
-            body = b"".join([chunk async for chunk in self._chunks(response, MOST_BYTES)])
-        return self.parsed(body)
+            return b"".join([chunk async for chunk in self._chunks(response, MOST_BYTES)])
 
     def parsed(self, body: bytes | str) -> Any:
         """A text of JSON from the server. Raises RemoteError."""

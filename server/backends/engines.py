@@ -61,28 +61,29 @@ def local_members(engine: Engine, policy: Policy) -> list[Member]:
     return members
 
 
-def engine_named(name: str, local: Callable[[], Engine], configured: Configured) -> Engine:
+def engine_named(name: str, local: Callable[[], Engine], configured: Configured, option: str = "--engine") -> Engine:
     """The one engine of a name: a reading of the local checkpoint, which is loaded then, or one that is configured.
 
-    Raises CommandError for a name that nobody has, and what loading raises.
+    `option` is where the name was given. Raises CommandError for a name that nobody has, and what loading raises.
     """
     if name in get_args(Reading):
-        return _reading(name, local())
+        return _reading(name, local(), option)
     if (backend := configured.named(name)) is None:
         known = ", ".join((*get_args(Reading), *(one.name for one, _ in configured.backends)))
-        raise CommandError(f"--engine {name}: no engine has this name; give one of {known}")
+        raise CommandError(f"{option} {name}: no engine has this name; give one of {known}")
     from midspan.server.backends.remotes import member_of
 
     return member_of(backend, "configuration").connect()
 
 
-def _reading(name: str, engine: Engine) -> Engine:
+def _reading(name: str, engine: Engine, option: str) -> Engine:
     own = "autoregressive" if engine.about.layout in CAUSAL_LAYOUTS else "diffusion"
     if name == own:
         return engine
     try:
         if own == "autoregressive":
-            raise CommandError(f"{engine.about.checkpoint} is written from left to right only; leave --engine out")
+            fix = "leave --engine out" if option == "--engine" else "name the engine autoregressive"
+            raise CommandError(f"{engine.about.checkpoint} is written from left to right only; {fix}")
         return Lent(midspan.engine.without_canvases(engine), engine)
     except (CommandError, CheckpointError):
         engine.close()

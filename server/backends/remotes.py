@@ -52,6 +52,11 @@ def health_of(found: Remote) -> Health:
     return remote.probe(found)
 
 
+def counts_of(backend: Backend) -> dict[str, float]:
+    """What a server has counted since its start, as far as it tells: see engine/remote/metrics.py for the keys."""
+    return remote.counted(remote_of(backend))
+
+
 def _problem(found: Remote) -> str | None:
     health = remote.probe(found)
     if health.state != "ready":

@@ -44,7 +44,7 @@ class Running:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         command = [str(PROGRAM), "--model", str(MODELS / model), "--port", str(port), "--ctx-size", "512"]
-        command += ["--threads", "1", "--threads-batch", "1", "--parallel", "1", "--poll", "0", "--slots"]
+        command += ["--threads", "1", "--threads-batch", "1", "--parallel", "1", "--poll", "0", "--slots", "--metrics"]
         command += ["--no-warmup", "--offline", "--log-disable"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -1,0 +1,421 @@
+"""Command `bench load`: people who type against servers of the tests, and against one engine in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midspan.engine.api import Budget, Fill, Hole, OnFrame
+from midspan.server.bench import load as module
+from midspan.server.bench.load_figures import Device, elsewhere, figures, here, lines
+from midspan.server.bench.load_requests import Asked, Tally, Turns, Watched
+from midspan.server.bench.people import Person, Rhythm, Text, type_for
+from midspan.server.cli import main
+from tests.engine.remote.http_server import Asked as Request
+from tests.engine.remote.http_server import HttpServer, Reply, json_reply
+from tests.engine.remote.test_llama_server import end, piece
+from tests.engine.tiny import tiny_checkpoint
+from tests.server.router.fakes import LINE_END, Clock, Fake, fill_of
+from tests.server.scripted import ABOUT
+
+QUICK = Rhythm(key_s=0.004, line_s=0.02)
+FILES = {"a.py": "first = 11\nsecond = 22\n\n    third = 33  \n", "b.py": "fourth = 44\nfifth = 55\n"}
+LINES = [line.strip() for text in FILES.values() for line in text.split("\n") if line.strip()]
+WAIT_S = 60.0
+
+
+def rest_of(line: str) -> str:
+    """What a line of FILES goes on with, nothing where several do or none does."""
+    goes_on = {whole[len(line.strip()) :] for whole in LINES if whole.startswith(line.strip())}
+    return goes_on.pop() if len(goes_on) == 1 and line.strip() else ""
+
+
+def llama_server(fill: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
+    """A llama-server that is well, and answers gaps so."""
+
+    def answer(asked: Request) -> Reply:
+        if asked.path == "/v1/models":
+            return json_reply({"data": [{"id": "qwen.gguf"}]})
+        if asked.path != "/infill":
+            return json_reply({"error": {"code": 501, "message": "start it with --metrics"}}, 501)
+        if "input_prefix" not in asked.body:
+            return json_reply({"error": {"code": 400, "message": "input_prefix is required"}}, 400)
+        return fill(asked)
+
+    return answer
+
+
+def knowing(asked: Request) -> Reply:
+    """Writes the rest of the line."""
+    return Reply(
+        headers={"content-type": "text/event-stream"}, chunks=[piece(rest_of(asked.body["prompt"]), -0.01), end()]
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "RHYTHM", QUICK)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return [str(tmp_path / name) for name in FILES]
+
+
+def configure(folder: Path, url: str) -> None:
+    (folder / "midspan").mkdir()
+    table = f'[[backends]]\nname = "there"\nkind = "llama-server"\naddress = "{url}"\n'
+    (folder / "midspan" / "config.toml").write_text(table)
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    code = main(["bench", "load", *argv, "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def test_many_people_type_and_take_what_is_right(
+    capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path
+) -> None:
+    with HttpServer(llama_server(knowing)) as server:
+        configure(tmp_path, server.url)
+        found = run(
+            capsys,
+            "--backend",
+            "there",
+            "--users",
+            "3",
+            "--seconds",
+            "1.5",
+            "--files",
+            *files,
+            "--price-per-hour",
+            "36",
+        )
+        gaps = [asked.body for asked in server.asked if asked.path == "/infill" and "input_prefix" in asked.body]
+    assert (found["users"], found["texts"], found["checkpoint"], found["interrupted"]) == (3, 2, "there", False)
+    assert found["accepted"] > 0
+    assert found["keys"] > found["lines"] > 3
+    assert 0 < found["first_useful_ms"]["p50"] <= found["first_useful_ms"]["p95"] < 1000
+    assert found["errors"] == {}
+    # One connection each, and one of the probe and the counts.
+    assert server.connections >= 4
+    # Each types in a file of its own, as far as there are files.
+    around = [body["input_prefix"] + body["input_suffix"] for body in gaps]
+    assert any("= 33" in text for text in around)
+    assert any("= 55" in text for text in around)
+    # It has written these milliseconds itself.
+    assert found["queue_ms"]["p50"] >= 0
+    # A server that counts nothing: its pieces are passes, and how busy it was is not known.
+    assert (found["forwards_by"], found["at_work"], found["utilisation"]) == ("pieces that came", None, None)
+    assert found["forwards_per_accepted"] == found["forwards"] / found["accepted"]
+    assert found["price_per_accepted"] == pytest.approx(found["device_s_per_accepted"] * 36 / 3600, rel=0.01)
+
+
+def test_a_key_ends_the_request_before_it(capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path) -> None:
+    with HttpServer(llama_server(lambda _: Reply(hangs=True))) as server:
+        configure(tmp_path, server.url)
+        found = run(capsys, "--backend", "there", "--users", "2", "--seconds", "1", "--files", *files)
+        assert server.gone.wait(WAIT_S)
+    assert found["cancelled"] == found["cancelled_time"] == 1.0
+    assert found["requests"] > 1
+    assert (found["accepted"], found["first_useful_ms"], found["device_s_per_accepted"]) == (0, None, None)
+    assert "cost of an accepted edit: none was accepted" in [*lines(found)]
+
+
+def test_errors_are_counted_by_kind(capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path) -> None:
+    refusing = llama_server(lambda _: json_reply({"error": {"code": 429, "message": "slowly"}}, 429))
+    with HttpServer(refusing) as server:
+        configure(tmp_path, server.url)
+        found = run(capsys, "--backend", "there", "--users", "2", "--seconds", "0.5", "--files", *files)
+    assert found["errors"].keys() == {"status 429"}
+    assert found["requests"] >= found["errors"]["status 429"] > 0
+    assert any(line.startswith("errors: status 429: ") for line in lines(found))
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (
+            ["--backend", "nobody", "--users", "2"],
+            1,
+            "--backend nobody: no engine has this name; give one of diffusion,",
+        ),
+        (["--backend", "there", "--users", "2"], 1, "nothing answers there; start the server or correct its address"),
+        (["--backend", "there", "--users", "0"], 2, "'0' is not a number of people from 1 to 1000"),
+        (["--backend", "there", "--users", "1001"], 2, "'1001' is not a number of people from 1 to 1000"),
+        (["--backend", "there", "--users", "few"], 2, "'few' is not a number of people"),
+        (["--backend", "there", "--users", "2", "--seconds", "nan"], 2, "'nan' is not a number of seconds up to 3600"),
+        (["--backend", "there", "--users", "2", "--seconds", "-1"], 2, "'-1' is not a number of seconds"),
+        (["--backend", "there", "--users", "2", "--price-per-hour", "free"], 2, "'free' is not a price above 0"),
+        (["--backend", "there", "--users", "2", "--price-per-hour", "inf"], 2, "'inf' is not a price above 0"),
+        (["--backend", "there", "--users", "2", "--files", "FOLDER/none.py"], 1, "none.py: No such file or directory;"),
+        (["--backend", "there", "--users", "2", "--files", "FOLDER/empty.py"], 1, "empty.py: holds no line to type"),
+        (["--backend", "there", "--users", "2", "--files", "FOLDER/latin.py"], 1, "latin.py: not UTF-8 at byte 1"),
+        (["--users", "2"], 2, "--backend"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path, argv: list[str], code: int, said: str
+) -> None:
+    with HttpServer(lambda _: pytest.fail("nobody asks")) as gone:
+        configure(tmp_path, gone.url)
+    (tmp_path / "empty.py").write_text("\n \n")
+    (tmp_path / "latin.py").write_bytes(b"x\xe9")
+    try:
+        ended = main(["bench", "load", *(word.replace("FOLDER", str(tmp_path)) for word in argv)])
+    except SystemExit as error:
+        ended = int(str(error.code))
+    out, err = capsys.readouterr()
+    assert (ended, out) == (code, "")
+    assert said in err
+    assert len(err.splitlines()) == 1, err
+
+
+def test_a_server_whose_model_fills_no_gaps_is_one_line(
+    capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path
+) -> None:
+    def without(asked: Request) -> Reply:
+        return json_reply({"data": []}) if asked.path == "/v1/models" else json_reply({"error": {"code": 501}}, 501)
+
+    with HttpServer(without) as server:
+        configure(tmp_path, server.url)
+        assert main(["bench", "load", "--backend", "there", "--users", "1"]) == 1
+    assert "there serves a model that fills no gaps" in capsys.readouterr().err
+
+
+def test_an_interrupt_prints_what_there_is(files: list[str], tmp_path: Path) -> None:
+    typed = threading.Event()
+
+    def answer(asked: Request) -> Reply:
+        typed.set()
+        return knowing(asked)
+
+    with HttpServer(llama_server(answer)) as server:
+        configure(tmp_path, server.url)
+        command = [sys.executable, "-m", "midspan.server", "bench", "load", "--backend", "there", "--users", "5"]
+        process = subprocess.Popen(
+            [*command, "--seconds", "600", "--json", "--files", *files],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"XDG_CONFIG_HOME": str(tmp_path)},
+            text=True,
+        )
+        assert typed.wait(WAIT_S)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=WAIT_S)
+    found = json.loads(out)
+    assert process.returncode == 130
+    assert found["interrupted"]
+    assert 0 < found["seconds"] < 600
+    assert found["keys"] >= 1
+
+
+def test_people_share_the_local_checkpoint_which_is_loaded_once(
+    capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = list[str]()
+    load_shown = module.load_shown
+    monkeypatch.setattr(module, "load_shown", lambda *given: loaded.append(given[0]) or load_shown(*given))
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    checkpoint = str(tiny_checkpoint(folder))
+    found = run(
+        capsys,
+        "--backend",
+        "diffusion",
+        "--users",
+        "4",
+        "--seconds",
+        "1",
+        "--files",
+        *files,
+        "--checkpoint",
+        checkpoint,
+    )
+    assert loaded == [checkpoint]
+    assert (found["users"], found["device"], found["slots"], found["forwards_by"]) == (4, "cpu", 1.0, "the engine")
+    assert found["requests"] > 4
+    assert found["forwards"] > 0
+    # No two fills run at once.
+    assert 0 < found["utilisation"] == found["at_work"] < 1.5
+    assert 0 < found["queue_ms"]["p50"] < 1000
+
+
+def person(text: str, engine: AtOnce, tally: Tally) -> Person:
+    return Person(0, Text("python", text), Watched(engine, tally, elsewhere=False), tally, QUICK)
+
+
+class AtOnce:
+    """An engine that answers within `fill`; `enough` is set after so many requests."""
+
+    about = ABOUT
+
+    def __init__(self, fill: Callable[[Hole], str], requests: int) -> None:
+        self._fill, self._left = fill, requests
+        self.enough = asyncio.Event()
+        self.holes = list[Hole]()
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        """See midspan.engine.api.Engine."""
+        self.holes.append(hole)
+        if len(self.holes) == self._left:
+            self.enough.set()
+        future = Future[Fill]()
+        future.set_result(fill_of(self._fill(hole)))
+        return future
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+async def typed(text: str, fill: Callable[[Hole], str]) -> tuple[Tally, list[Hole]]:
+    """What comes of one person's typing of a text, with an engine that answers at once."""
+    tally, engine = Tally(), AtOnce(fill, 40)
+    run = asyncio.create_task(type_for(WAIT_S, [person(text, engine, tally).type_on()], tally))
+    await asyncio.wait_for(engine.enough.wait(), WAIT_S)
+    run.cancel()
+    with suppress(asyncio.CancelledError):
+        await run
+    return tally, engine.holes
+
+
+def line_of(hole: Hole) -> str:
+    return hole.prefix.rpartition("\n")[2]
+
+
+async def test_exactly_the_rest_of_a_line_is_taken_with_one_key() -> None:
+    tally, holes = await typed("    ab = cd  \n", lambda hole: "ab = cd" if not line_of(hole).strip() else "")
+    # Enter, the acceptance; after each the engine is asked.
+    assert tally.keys - 2 * tally.lines in (-1, 0)
+    assert len(tally.useful_ms) in (tally.lines, tally.lines - 1)
+    assert {line_of(hole) for hole in holes} == {"    ", "    ab = cd"}
+    assert {hole.language for hole in holes} == {"python"}
+
+
+async def test_what_runs_along_a_suggestion_asks_nobody() -> None:
+    tally, holes = await typed("abcd\n", lambda hole: "abcdef" if not line_of(hole) else "")
+    # Longer than the line: it is typed along, and never taken.
+    assert {line_of(hole) for hole in holes} == {""}
+    assert tally.useful_ms == []
+    assert tally.shown in (len(holes), len(holes) - 1)
+    assert tally.keys > 4 * (tally.lines - 1)
+
+
+async def test_each_key_that_goes_against_what_is_shown_asks_again() -> None:
+    tally, holes = await typed("abc\n\nabc\n", lambda _: "xyz")
+    assert [line_of(hole) for hole in holes[:5]] == ["", "a", "ab", "abc", ""]
+    assert tally.useful_ms == []
+
+
+def ask(engine: Turns, budget: Budget | None = None) -> tuple[Future[Fill], threading.Event]:
+    stop = threading.Event()
+    return engine.fill(LINE_END, budget or Budget(), stop=stop), stop
+
+
+def test_people_take_turns_at_one_engine() -> None:
+    engine = Fake(Clock())
+    turns = Turns(engine)
+    (one, _), (two, stop), (three, _) = (ask(turns) for _ in range(3))
+    assert len(engine.asked) == 1
+    stop.set()
+    engine.answer()
+    assert one.result(0).text == "a = 1"
+    # The one that nobody waits for any more is not begun.
+    assert (two.result(0).stopped, len(engine.asked)) == ("cancelled", 2)
+    assert not three.done()
+    engine.error = RuntimeError("broken")
+    engine.answer()
+    assert isinstance(three.exception(0), RuntimeError)
+    turns.close()
+    assert engine.closed
+
+
+def test_a_deadline_counts_while_one_waits() -> None:
+    engine = Fake(Clock())
+    turns = Turns(engine)
+    ask(turns, Budget(deadline_s=60.0))
+    late, _ = ask(turns, Budget(deadline_s=0.0))
+    ask(turns, Budget(deadline_s=60.0))
+    engine.answer()
+    assert late.result(0).stopped == "deadline"
+    deadlines = [budget.deadline_s for _, budget, _, _ in engine.asked]
+    assert len(deadlines) == 2
+    assert all(deadline is not None and 0 < deadline < 60.0 for deadline in deadlines)
+
+
+def asked(began: float, ended: float, outcome: str, **more: Any) -> Asked:
+    return Asked(began, ended, outcome, **more)  # type: ignore[arg-type]
+
+
+def test_the_figures_of_a_known_run() -> None:
+    tally = Tally(began=100.0, ended=110.0, keys=50, lines=5, shown=3, useful_ms=[40.0, 60.0], late_ms=[1.0])
+    tally.asked = [
+        asked(100.0, 102.0, "answered", work_s=1.5, queue_s=0.5, forwards=4),
+        asked(102.0, 103.0, "empty", work_s=1.0, queue_s=0.0, forwards=2),
+        asked(103.0, 104.0, "cancelled", work_s=0.5, queue_s=0.5, forwards=1),
+        asked(104.0, 105.0, "late", work_s=0.0, queue_s=1.0),
+        asked(105.0, 105.0, "failed", error="no answer"),
+        # Still under way at the end.
+        asked(108.0, 0.0, "open"),
+        asked(109.0, 111.0, "cancelled"),
+    ]
+    found = figures(tally, here(tally), 3.6)
+    assert (found["requests"], found["cancelled"], found["late"]) == (5, 0.2, 0.2)
+    assert found["cancelled_time"] == 1 / 5
+    assert found["errors"] == {"no answer": 1}
+    assert found["first_useful_ms"] == {"p50": 40.0, "p95": 60.0, "p99": 60.0}
+    assert found["answer_ms"]["p95"] == 2000.0
+    assert found["queue_ms"]["p95"] == 500.0
+    assert found["completions_per_s"] == 0.2
+    # Five seconds, and of those under way two and one.
+    assert found["in_flight"] == 0.8
+    assert (found["at_work"], found["utilisation"], found["slots"]) == (0.3, 0.3, 1.0)
+    assert (found["forwards"], found["forwards_per_accepted"]) == (7.0, 3.5)
+    assert (found["device_s_per_accepted"], found["busy_s_per_accepted"]) == (5.0, 1.5)
+    assert found["price_per_accepted"] == pytest.approx(5.0 * 3.6 / 3600)
+
+
+def test_a_servers_own_counts_are_taken_for_the_run() -> None:
+    tally = Tally(began=0.0, ended=10.0, asked=[asked(1.0, 2.0, "answered", forwards=9)])
+    before = {"forwards": 100.0, "busy_s": 1.0, "queue_s": 1.0, "begun": 10.0, "slots": 4.0}
+    after = {"forwards": 130.0, "busy_s": 21.0, "queue_s": 3.0, "begun": 30.0, "slots": 4.0}
+    device = elsewhere(tally, before, after, token_by_token=True)
+    assert device == Device(forwards=30.0, forwards_by="the server's metrics", busy_s=20.0, slots=4.0, queue_ms=100.0)
+    found = figures(tally, device, None)
+    assert (found["at_work"], found["utilisation"]) == (2.0, 0.5)
+    assert elsewhere(tally, {}, {}, token_by_token=True).forwards == 9.0
+    # Of canvases a piece says nothing of the passes.
+    assert elsewhere(tally, {}, {}, token_by_token=False) == Device()
+
+
+def test_the_words_name_what_is_not_known_and_a_machine_that_is_too_busy() -> None:
+    tally = Tally(began=0.0, ended=10.0, keys=5, lines=1, late_ms=[80.0])
+    run = {"backend": "there", "checkpoint": "qwen", "users": 9, "texts": 2, "interrupted": True}
+    said = [*lines(run | figures(tally, Device(), None))]
+    assert said[0] == "there (qwen): 9 people, 2 texts, 10.0 s, interrupted"
+    assert "time to a useful edit, from the key before it: unknown" in said
+    assert "utilisation: the server does not tell; start it with its metrics on" in said
+    assert said[-1].startswith("keys came late by p95 80 ms: this machine is too busy for so many people")
+    told = Device(forwards=30.0, forwards_by="the server's metrics", busy_s=20.0, slots=4.0, queue_ms=12.5)
+    tally.useful_ms = [30.0, 50.0]
+    said = [*lines(run | figures(tally, told, 3.6))]
+    assert "queueing, with the way there and back: unknown; 12.5 ms on average as the server states it" in said
+    assert "utilisation: 2.00 requests at work on average, 50.0 % of 4 at once" in said
+    cost = "5.00 seconds of the device, 10.00 seconds of requests at work, 15.0 forward passes by the server's metrics"
+    assert f"cost of an accepted edit: {cost}, 0.005000 at a price of 3.6 an hour" in said
