@@ -48,6 +48,7 @@ class Tally:
     useful_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    under_way: set[Future[Fill]] = field(default_factory=set)
 
     def end(self) -> None:
         """The run is over, if it was not before: what is under way counts no more."""
@@ -88,6 +89,7 @@ class Watched:
         # Where the network is in this process, frames would cost it time.
         told = on_piece if self._elsewhere else on_frame
         future = self._engine.fill(hole, budget, stop=stop, on_frame=told)
+        self._tally.under_way.add(future)
         future.add_done_callback(partial(self._ended, asked, stop))
         return future
 
@@ -97,6 +99,7 @@ class Watched:
 
     def _ended(self, asked: Asked, stop: threading.Event, future: Future[Fill]) -> None:
         asked.ended = time.perf_counter()
+        self._tally.under_way.discard(future)
         if (error := future.exception()) is not None:
             asked.outcome, asked.error = "failed", kind_of(error)
             return

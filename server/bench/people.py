@@ -29,6 +29,10 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import PLAIN
 
 
+# An engine ends what is stopped within a step.
+STOPPED_S = 30.0
+
+
 class Text(NamedTuple):
     """What is typed: a file's text, with LF line ends, and its language."""
 
@@ -147,3 +151,15 @@ async def type_for(seconds: float, people: Iterable[Coroutine[Any, Any, None]], 
     except TimeoutError:
         # That is the end of the run.
         return
+    finally:
+        await _stopped(tally)
+
+
+async def _stopped(tally: Tally) -> None:
+    """Wait until what was under way has ended, as its end is told to this loop."""
+    waiting = [asyncio.wrap_future(future) for future in tuple(tally.under_way)]
+    if waiting:
+        over, _ = await asyncio.wait(waiting, timeout=STOPPED_S)
+        for one in over:
+            # What went wrong is counted already.
+            one.exception()

@@ -227,6 +227,8 @@ def test_an_interrupt_prints_what_there_is(files: list[str], tmp_path: Path) -> 
 def test_people_share_the_local_checkpoint_which_is_loaded_once(
     capsys: pytest.CaptureFixture[str], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A key at a time that leaves room for a fill.
+    monkeypatch.setattr(module, "RHYTHM", Rhythm(key_s=0.2, line_s=0.2))
     loaded = list[str]()
     load_shown = module.load_shown
     monkeypatch.setattr(module, "load_shown", lambda *given: loaded.append(given[0]) or load_shown(*given))
@@ -240,7 +242,7 @@ def test_people_share_the_local_checkpoint_which_is_loaded_once(
         "--users",
         "4",
         "--seconds",
-        "1",
+        "3",
         "--files",
         *files,
         "--checkpoint",
