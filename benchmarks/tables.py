@@ -3,8 +3,8 @@
 The latest row of each command counts. README.md gets the five figures that a user feels; docs/benchmarks.md gets every
 figure of the checkpoint that ships; the model card the same below the cost of its training. docs/experiments.md gets
 what does not ship: other checkpoints, every run of `variants.py`, and `bench replay` at other thresholds. A table
-stands between the markers `<!-- figures:begin -->` and `<!-- figures:end -->`. With --check nothing is written, and the
-exit code is 1 if a page differs from the rows.
+stands between the markers `<!-- figures:begin -->` and `<!-- figures:end -->`; those of other_tables.py have names of
+their own. With --check nothing is written, and the exit code is 1 if a page differs from the rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+# As a program beside these files, and as a module of the tests.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.other_tables import others
 
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 ROWS = Path(__file__).parent / "rows.jsonl"
@@ -290,12 +294,13 @@ def render_card(rows: list[Row], log: list[Row]) -> str:
     return "\n".join([head, rule, f"| training | {cost} |", f"| held-out losses | {losses} |", *lines]) + "\n"
 
 
-def placed(text: str, table: str) -> str:
-    """The text with the table between its markers. Raises ValueError unless each marker is there once, in order."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"needs {BEGIN} and after it {END}, once each")
+def placed(text: str, table: str, name: str = "figures") -> str:
+    """The text with the table between markers of a name. Raises ValueError unless each is there once, in order."""
+    begin, end = BEGIN.replace("figures", name), END.replace("figures", name)
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed or begin in after or end in after:
+        raise ValueError(f"needs {begin} and after it {end}, once each")
     return f"{before}{begin}\n{table}{end}{after}"
 
 
@@ -305,17 +310,18 @@ def main(argv: list[str], rows: Path = ROWS, root: Path = ROOT, card: Path = CAR
     parser.add_argument("--check", action="store_true", help="only compare")
     check = parser.parse_args(argv).check
     found, log = _objects(rows), _objects(card.parent / "log.jsonl")
-    pages = {
-        root / "README.md": render_short(found),
-        root / "docs/benchmarks.md": render(found),
-        root / "docs/experiments.md": "\n".join(filter(None, (render_tried(found), render_others(found)))),
-        card: render_card(found, log),
-    }
+    pages = [
+        (root / "README.md", "figures", render_short(found)),
+        (root / "docs/benchmarks.md", "figures", render(found)),
+        (root / "docs/experiments.md", "figures", "\n".join(filter(None, (render_tried(found), render_others(found))))),
+        (card, "figures", render_card(found, log)),
+        *((root / page, name, table) for page, name, table in others(found)),
+    ]
     differs = 0
-    for page, table in pages.items():
+    for page, name, table in pages:
         old = page.read_text(encoding="utf-8")
         try:
-            new = placed(old, table)
+            new = placed(old, table, name)
         except ValueError as error:
             sys.stderr.write(f"{page}: {error}\n")
             return 1

@@ -28,7 +28,6 @@ from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import PLAIN
 
-
 # An engine ends what is stopped within a step.
 STOPPED_S = 30.0
 
