@@ -52,5 +52,5 @@ def drive(file: Path, extensions: Path, scratch: Path) -> None:
         "MIDSPAN_BASE_PYTHON": str(Path(sys.executable).resolve()),
     }
     ended = run(["--test", "--test-reporter", "spec", str(file)], scratch, 890, **variables)
-    print(ended.stdout)
+    sys.stdout.write(ended.stdout)
     assert ended.returncode == 0, ended.stdout + ended.stderr
