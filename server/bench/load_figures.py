@@ -32,10 +32,10 @@ class Device:
 
 
 def here(tally: Tally) -> Device:
-    """The engine of this process: one request at a time, all of them seen."""
+    """The engine of this process: one request at a time, all seen; its passes for prompts and scores are no steps."""
     return Device(
         forwards=float(sum(one.forwards for one in tally.asked)),
-        forwards_by="the engine",
+        forwards_by="steps of the engine",
         busy_s=sum(one.work_s or 0.0 for one in tally.asked),
         slots=1.0,
     )
@@ -44,7 +44,7 @@ def here(tally: Tally) -> Device:
 def elsewhere(tally: Tally, before: Mapping[str, float], after: Mapping[str, float], *, token_by_token: bool) -> Device:
     """A server, by what it had counted before and after; of one that writes token by token, pieces are passes."""
     grown = {key: after[key] - before[key] for key in after.keys() & before.keys()}
-    forwards, by = grown.get("forwards"), "the server's metrics"
+    forwards, by = grown.get("forwards"), "metrics of the server"
     if forwards is None and token_by_token:
         forwards, by = float(sum(one.forwards for one in tally.asked)), "pieces that came"
     begun = grown.get("begun")
@@ -148,7 +148,7 @@ def _cost(found: Mapping[str, Any]) -> Iterator[str]:
     if (busy := found["busy_s_per_accepted"]) is not None:
         parts.append(f"{busy:.2f} seconds of requests at work")
     if (forwards := found["forwards_per_accepted"]) is not None:
-        parts.append(f"{forwards:.1f} forward passes by {found['forwards_by']}")
+        parts.append(f"{forwards:.1f} forward passes ({found['forwards_by']})")
     if (price := found["price_per_accepted"]) is not None:
         parts.append(f"{price:.6f} at a price of {found['price_per_hour']:g} an hour")
     yield f"cost of an accepted edit: {', '.join(parts)}"

@@ -35,6 +35,6 @@ def test_two_people_share_its_slot_and_it_counts_its_passes(
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["errors"] == {}
     assert found["requests"] > 2
-    assert (found["slots"], found["forwards_by"]) == (1.0, "the server's metrics")
+    assert (found["slots"], found["forwards_by"]) == (1.0, "metrics of the server")
     assert 0 < found["forwards"] <= counted(server.remote)["forwards"] - before["forwards"]
     assert found["utilisation"] == found["at_work"] > 0

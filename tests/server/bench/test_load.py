@@ -254,7 +254,12 @@ def test_people_share_the_local_checkpoint_which_is_loaded_once(
         checkpoint,
     )
     assert loaded == [checkpoint]
-    assert (found["users"], found["device"], found["slots"], found["forwards_by"]) == (4, "cpu", 1.0, "the engine")
+    assert (found["users"], found["device"], found["slots"], found["forwards_by"]) == (
+        4,
+        "cpu",
+        1.0,
+        "steps of the engine",
+    )
     assert found["requests"] > 4
     assert found["forwards"] > 0
     # No two fills run at once.

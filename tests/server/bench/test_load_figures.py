@@ -47,7 +47,7 @@ def test_a_servers_own_counts_are_taken_for_the_run() -> None:
     before = {"forwards": 100.0, "busy_s": 1.0, "queue_s": 1.0, "begun": 10.0, "slots": 4.0}
     after = {"forwards": 130.0, "busy_s": 21.0, "queue_s": 3.0, "begun": 30.0, "slots": 4.0}
     device = elsewhere(tally, before, after, token_by_token=True)
-    assert device == Device(forwards=30.0, forwards_by="the server's metrics", busy_s=20.0, slots=4.0, queue_ms=100.0)
+    assert device == Device(forwards=30.0, forwards_by="metrics of the server", busy_s=20.0, slots=4.0, queue_ms=100.0)
     found = figures(tally, device, None)
     assert (found["at_work"], found["utilisation"]) == (2.0, 0.5)
     assert elsewhere(tally, {}, {}, token_by_token=True).forwards == 9.0
@@ -63,10 +63,10 @@ def test_the_words_name_what_is_not_known_and_a_machine_that_is_too_busy() -> No
     assert "time to a useful edit, from the key before it: unknown" in said
     assert "utilisation: the server does not tell; start it with its metrics on" in said
     assert said[-1].startswith("keys came late by p95 80 ms: this machine is too busy for so many people")
-    told = Device(forwards=30.0, forwards_by="the server's metrics", busy_s=20.0, slots=4.0, queue_ms=12.5)
+    told = Device(forwards=30.0, forwards_by="metrics of the server", busy_s=20.0, slots=4.0, queue_ms=12.5)
     tally.useful_ms = [30.0, 50.0]
     said = [*lines(run | figures(tally, told, 3.6))]
     assert "queueing, with the way there and back: unknown; 12.5 ms on average as the server states it" in said
     assert "utilisation: 2.00 requests at work on average, 50.0 % of 4 at once" in said
-    cost = "5.00 seconds of the device, 10.00 seconds of requests at work, 15.0 forward passes by the server's metrics"
+    cost = "5.00 seconds of the device, 10.00 seconds of requests at work, 15.0 forward passes (metrics of the server)"
     assert f"cost of an accepted edit: {cost}, 0.005000 at a price of 3.6 an hour" in said
