@@ -77,7 +77,7 @@ class Person:
         rows = [row for row in range(len(self._document.lines)) if self._document.content(row).strip()]
         first = self._chance.randrange(len(rows))
         # They did not all sit down at once.
-        self._due = time.perf_counter() + self._chance.uniform(0.0, self._rhythm.line_s)
+        self._due = asyncio.get_running_loop().time() + self._chance.uniform(0.0, self._rhythm.line_s)
         async with asyncio.TaskGroup() as self._asking:
             try:
                 for row in itertools.islice(itertools.cycle(rows), first, None):
@@ -89,9 +89,10 @@ class Person:
 
     async def _pause(self, seconds: float) -> None:
         """Wait for the next key; one that comes late is not made up for."""
+        clock = asyncio.get_running_loop().time
         self._due += seconds
-        await asyncio.sleep(self._due - time.perf_counter())
-        late_s = max(0.0, time.perf_counter() - self._due)
+        await asyncio.sleep(self._due - clock())
+        late_s = max(0.0, clock() - self._due)
         self._tally.late_ms.append(1000 * late_s)
         self._due += late_s
 

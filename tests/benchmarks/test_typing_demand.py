@@ -25,9 +25,9 @@ def test_an_engine_answers_after_its_time_or_when_it_is_stopped() -> None:
 
 
 def test_the_slower_an_answer_the_more_are_under_way() -> None:
-    rhythm = Rhythm(key_s=0.02, line_s=0.04)
-    quick, slow = (demand(delay_ms, 1.0, people=2, rhythm=rhythm) for delay_ms in (0.0, 3_600_000.0))
-    assert quick["keys_per_minute"] > 300
+    rhythm = Rhythm(key_s=0.2, line_s=0.1)
+    quick, slow = (demand(delay_ms, 2.0, people=2, rhythm=rhythm) for delay_ms in (0.0, 3_600_000.0))
+    assert quick["keys_per_minute"] > 60
     assert quick["answers_per_s"] > 0
     assert slow["answers_per_s"] == 0
     assert slow["cancelled"] == 1.0
