@@ -30,8 +30,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 def counted(remote: Remote) -> dict[str, float]:
     """`forwards`, and seconds of requests at work (`busy_s`) and waiting (`queue_s`, of `begun` requests), all told.
 
-    vLLM's forwards are steps of single canvases, several of which share a pass. `slots` is how many requests a llama-server works on at once. A key that the server does not tell of is left out;
-    blocks for health.PROBE_S seconds at most, and raises nothing.
+    vLLM's forwards are steps of single canvases, several of which share a pass. `slots` is how many requests a
+    llama-server works on at once. A key that the server does not tell of is left out. Blocks for health.PROBE_S seconds
+    at most, and raises nothing.
     """
     found = dict[str, float]()
     thread = threading.Thread(target=lambda: asyncio.run(_count(remote, found)), name="midspan-metrics")
