@@ -130,8 +130,8 @@ class Person:
         request = Request(uri=self._document.uri, hole=hole, budget=budget, debounce_s=wait_s)
         try:
             fill = await self._requests.ask(self._engine, request)
-        except RemoteError:
-            # It is noted; the next key asks again.
+        except (RemoteError, RuntimeError):
+            # A server's refusal, or a crash of the engine here, which is noted; the next key asks again.
             return
         if fill is None or fill.confidence < least or number != self._newest:
             return

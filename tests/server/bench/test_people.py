@@ -74,7 +74,10 @@ class AtOnce:
         if len(self.holes) == self._left:
             self.enough.set()
         future = Future[Fill]()
-        future.set_result(replace(fill_of(self._fill(hole)), confidence=self._confidence))
+        try:
+            future.set_result(replace(fill_of(self._fill(hole)), confidence=self._confidence))
+        except RuntimeError as error:
+            future.set_exception(error)
         return future
 
     def close(self) -> None:
@@ -130,6 +133,15 @@ def test_what_is_not_sure_or_as_quickly_typed_is_not_shown(text: str, confidence
     tally, holes = typed(f"a{text}\n", lambda hole: text if line_of(hole) == "a" else "", confidence)
     assert {line_of(hole) for hole in holes} > {"", "a"} or not text
     assert (tally.shown, tally.useful_ms) == (0, [])
+
+
+def test_an_engine_that_crashes_is_asked_again_by_the_next_key() -> None:
+    def crash(hole: Hole) -> str:
+        raise RuntimeError("out of memory")
+
+    tally, holes = typed("abc\n", crash)
+    assert [line_of(hole) for hole in holes[:4]] == ["", "a", "ab", "abc"]
+    assert {(one.outcome, one.error) for one in tally.asked} == {("failed", "RuntimeError")}
 
 
 class Held(Fake):
