@@ -14,7 +14,7 @@ from lsprotocol import types
 from midspan.engine.api import Candidate, Fill, Hole
 from midspan.server.postprocess.trim import trim
 from midspan.server.router.records import Record
-from midspan.server.telemetry import Offer
+from midspan.server.telemetry.events import Offer
 from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place

@@ -19,7 +19,7 @@ from midspan.server.router.records import Record
 from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
-from midspan.server.telemetry import Offer, Veto
+from midspan.server.telemetry.events import Offer, Veto
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because

@@ -35,7 +35,7 @@ from midspan.server.router.records import Record
 from midspan.server.router.router import Means, Router
 from midspan.server.settings import ServeOptions, Settings, changed_settings, configured_in, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
-from midspan.server.telemetry import Telemetry
+from midspan.server.telemetry.store import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
 from midspan.server.text.line_index import Range
 from midspan.server.text.reparse import Reparse

@@ -23,7 +23,7 @@ import msgspec
 
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
-from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
+from midspan.server.telemetry.schema import FILE_NAME, SCHEMA_VERSION
 
 GROUPS = ("language", "kind", "trigger", "checkpoint", "engine")
 BINS = 5

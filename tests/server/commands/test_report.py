@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from midspan.server.cli import main
-from midspan.server.telemetry import FILE_NAME, Offer, Telemetry, Veto
+from midspan.server.telemetry.events import Offer, Veto
+from midspan.server.telemetry.schema import FILE_NAME
+from midspan.server.telemetry.store import Telemetry
 
 DAY_MS = 24 * 3600 * 1000
 

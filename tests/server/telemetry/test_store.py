@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-import midspan.server.telemetry
-from midspan.server.telemetry import BUSY_S, FILE_NAME, SCHEMA_VERSION, Offer, Telemetry, _Event
+import midspan.server.telemetry.store
+from midspan.server.telemetry.events import Offer
+from midspan.server.telemetry.schema import BUSY_S, FILE_NAME, SCHEMA_VERSION
+from midspan.server.telemetry.store import Telemetry, _Event
 
 URI = "file:///home/someone/secret_project/plan.py"
 
@@ -235,7 +237,7 @@ def test_an_acceptance_that_cannot_be_stored_is_reported(tmp_path: Path) -> None
 
 
 def test_events_beyond_the_limit_of_waiting_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(midspan.server.telemetry, "WAITING", 3)
+    monkeypatch.setattr(midspan.server.telemetry.store, "WAITING", 3)
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
         store.shown("a1")
@@ -287,7 +289,7 @@ def delayed_rows(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         store._hurry = Hurry()
 
     monkeypatch.setattr(Telemetry, "__init__", listening)
-    monkeypatch.setattr(midspan.server.telemetry, "LATER_S", 3600.0)
+    monkeypatch.setattr(midspan.server.telemetry.store, "LATER_S", 3600.0)
     return begun
 
 
