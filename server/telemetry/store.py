@@ -13,12 +13,23 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
-from midspan.server.telemetry.events import Offer, Veto
-from midspan.server.telemetry.schema import BUSY_S, FILE_NAME, now_ms, open_store
+from midspan.server.telemetry.events import Asked, Ended, Offer, Veto
+from midspan.server.telemetry.schema import (
+    BUSY_S,
+    FILE_NAME,
+    INFERRED,
+    KEPT_DAYS,
+    SETUP,
+    TOLD,
+    forget,
+    now_ms,
+    open_store,
+    setup_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +41,13 @@ WAITING = 10_000
 # An answer is on its way when its row comes: it goes first. What a client tells of it, as it may end next, is written
 # at once, and the row with it.
 LATER_S = 0.02
+# What `completion` does not hold: of `setup` alone, or hashed.
+LEFT_OUT = ("uri", "client", "digest", "layout", "device")
+# Nothing undoes an acceptance, and only a whole one follows one in part.
+ENDED = {
+    how: f"ended = iif(ended = 'accepted' OR (ended = 'part' AND '{how}' != 'accepted'), ended, '{how}')"
+    for how in get_args(Ended)
+}
 Write = Callable[[sqlite3.Connection, bytes], None]
 T = TypeVar("T")
 
@@ -48,9 +66,10 @@ class Telemetry:
     thread when the store fails, in one line that names the fix, and None when it works again.
     """
 
-    def __init__(self, state_dir: Path, on_trouble: Callable[[str | None], object]) -> None:
+    def __init__(self, state_dir: Path, on_trouble: Callable[[str | None], object], days: int = KEPT_DAYS) -> None:
         self._path = state_dir / FILE_NAME
         self._on_trouble = on_trouble
+        self._days = days
         self._troubled = False
         self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
@@ -58,49 +77,76 @@ class Telemetry:
         self._thread = threading.Thread(target=self._work, name="midspan-telemetry", daemon=True)
         self._thread.start()
 
+    def keep(self, days: int) -> None:
+        """Delete what is older than so many days, now and whenever a store is opened."""
+        if days != self._days:
+            self._days = days
+            self._put(_Event(write=lambda store, _: forget(store, days), may_wait=True))
+
     def offered(self, offer: Offer) -> None:
         """Write the completion's row."""
-        now = now_ms()
+        row = msgspec.structs.asdict(offer) | {"ts": now_ms()}
 
         def write(store: sqlite3.Connection, salt: bytes) -> None:
-            row = msgspec.structs.asdict(offer) | {"ts": now}
-            row["uri_hash"] = hashlib.blake2b(
-                row.pop("uri").encode("utf-8", "surrogatepass"), key=salt, digest_size=16
-            ).hexdigest()
-            names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
-            store.execute(f"INSERT INTO completion ({names}) VALUES ({holes})", row)
+            uri = row["uri"].encode("utf-8", "surrogatepass")
+            hashed = {"uri_hash": hashlib.blake2b(uri, key=salt, digest_size=16).hexdigest()}
+            kept = {name: value for name, value in row.items() if name not in LEFT_OUT}
+            _insert(store, "completion", kept | hashed | _setup(store, row))
+
+        self._put(_Event(write=write, may_wait=True))
+
+    def asked(self, asked: Asked) -> None:
+        """Write the row of a request, whose fate is known."""
+        row = msgspec.structs.asdict(asked) | {"ts": now_ms()}
+
+        def write(store: sqlite3.Connection, _: bytes) -> None:
+            kept = {name: value for name, value in row.items() if name not in SETUP}
+            _insert(store, "request", kept | _setup(store, row))
 
         self._put(_Event(write=write, may_wait=True))
 
     def vetoed(self, veto: Veto) -> None:
         """Write the row of a text that a validator objected to."""
         row = {"ts": now_ms(), **msgspec.structs.asdict(veto)}
-
-        def write(store: sqlite3.Connection, _: bytes) -> None:
-            names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
-            store.execute(f"INSERT INTO veto ({names}) VALUES ({holes})", row)
-
-        self._put(_Event(write=write, may_wait=True))
+        self._put(_Event(write=lambda store, _: _insert(store, "veto", row), may_wait=True))
 
     def shown(self, id: str) -> None:
         """The client has shown the completion."""
-        self._put(_Event(write=lambda store, _: _set(store, id, "shown = 1")))
+        self._put(_Event(write=lambda store, _: _set(store, id, f"shown = shown | {TOLD}")))
+
+    def seen(self, id: str) -> None:
+        """The completion has been on screen for long enough to be read, as time tells."""
+        self._put(_Event(write=lambda store, _: _set(store, id, f"shown = shown | {INFERRED}"), may_wait=True))
 
     def partially_accepted(self, id: str, chars: int) -> None:
         """The user has taken the completion's first `chars` UTF-16 units, counted from its start."""
         # Whatever a client says: no more than there is.
-        change = "partial_chars = max(partial_chars, min(?, chars))"
+        change = f"partial_chars = max(partial_chars, min(?, chars)), {ENDED['part']}"
         self._put(_Event(write=lambda store, _: _set(store, id, change, chars)))
 
     def accepted(self, id: str) -> Future[bool]:
-        """The user has taken the completion.
+        """The user has taken the completion, says the client.
 
         The future is done when that is committed and survives a power failure, or, with False, when it cannot be.
         """
         now, stored = now_ms(), Future[bool]()
-        change = "accepted_ts = coalesce(accepted_ts, ?)"
+        change = f"accepted_ts = coalesce(accepted_ts, ?), accepted_by = accepted_by | {TOLD}, {ENDED['accepted']}"
         self._put(_Event(write=lambda store, _: _set(store, id, change, now), stored=stored))
         return stored
+
+    def taken(self, id: str) -> None:
+        """The user has taken the completion, as the edits tell."""
+        now = now_ms()
+        change = f"accepted_ts = coalesce(accepted_ts, ?), accepted_by = accepted_by | {INFERRED}, {ENDED['accepted']}"
+        self._put(_Event(write=lambda store, _: _set(store, id, change, now), may_wait=True))
+
+    def ended(self, id: str, how: Ended) -> None:
+        """How the completion has ended, as the edits tell; what was taken stays so."""
+        self._put(_Event(write=lambda store, _: _set(store, id, ENDED[how]), may_wait=True))
+
+    def kept(self, id: str, seconds: int, share: float) -> None:
+        """Which share of what was taken still stands after so many seconds, one of HORIZONS."""
+        self._put(_Event(write=lambda store, _: _set(store, id, f"kept_{seconds} = ?", share), may_wait=True))
 
     def close(self) -> None:
         """Write what still waits, then close the file; a disk or a lock that takes over CLOSE_S is left behind."""
@@ -128,11 +174,14 @@ class Telemetry:
         return event
 
     def _work(self) -> None:
-        opened = self._tried(lambda: open_store(self._path))
+        opened = self._tried(lambda: open_store(self._path, self._days))
         while (event := self._next()) is not None:
             stored = False
             # Whoever has made room on the disk need not restart the server.
-            if not self._over and (opened := opened or self._tried(lambda: open_store(self._path))) is not None:
+            if (
+                not self._over
+                and (opened := opened or self._tried(lambda: open_store(self._path, self._days))) is not None
+            ):
                 stored = self._tried(partial(_commit, *opened, event)) is not None
             if event.stored is not None:
                 event.stored.set_result(stored)
@@ -186,5 +235,15 @@ def _is_locked(error: Exception) -> bool:
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _set(store: sqlite3.Connection, id: str, change: str, *values: int) -> None:
+def _insert(store: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+    names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
+    store.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", row)
+
+
+def _setup(store: sqlite3.Connection, row: dict[str, str]) -> dict[str, int]:
+    """What a row has in common with others, as its column."""
+    return {"setup": setup_of(store, tuple(row[name] for name in SETUP))}
+
+
+def _set(store: sqlite3.Connection, id: str, change: str, *values: float) -> None:
     store.execute(f"UPDATE completion SET {change} WHERE id = ?", (*values, id))
