@@ -5,67 +5,17 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 import midspan.server.telemetry.store
-from midspan.server.telemetry.events import Asked, Offer
-from midspan.server.telemetry.schema import (
-    BUSY_S,
-    DAY_MS,
-    FILE_NAME,
-    HORIZONS,
-    INFERRED,
-    KEPT_DAYS,
-    SCHEMA_VERSION,
-    TOLD,
-)
+from midspan.server.telemetry.events import Offer
+from midspan.server.telemetry.schema import BUSY_S, DAY_MS, FILE_NAME, HORIZONS, SCHEMA_VERSION, TOLD
 from midspan.server.telemetry.store import Telemetry, _Event
-
-URI = "file:///home/someone/secret_project/plan.py"
-
-
-def offer(id: str = "a1") -> Offer:
-    return Offer(
-        id=id,
-        uri=URI,
-        language="python",
-        kind="rest_of_line",
-        trigger="automatic",
-        confidence=0.75,
-        chars=11,
-        lines=1,
-        latency_ms=42.5,
-        engine_ms=40.0,
-        steps=6,
-        checkpoint="embedded",
-    )
-
-
-@contextmanager
-def telemetry(state_dir: Path, troubles: list[str | None] | None = None, days: int = KEPT_DAYS) -> Iterator[Telemetry]:
-    """A store. Its troubles are put into the list, if one is given; else it must have none."""
-    found: list[str | None] = []
-    store = Telemetry(state_dir, found.append, days)
-    try:
-        yield store
-    finally:
-        store.close()
-    if troubles is None:
-        assert found == []
-    else:
-        troubles.extend(found)
-
-
-def rows(state_dir: Path, table: str = "completion") -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
-        store.row_factory = sqlite3.Row
-        return [dict(row) for row in store.execute(f"SELECT * FROM {table} ORDER BY id")]
+from tests.server.telemetry.stores import offer, rows, telemetry
 
 
 def test_a_suggestion_is_one_row(tmp_path: Path) -> None:
@@ -337,99 +287,3 @@ def test_rows_older_than_a_year_are_deleted_at_the_next_start(tmp_path: Path) ->
     with telemetry(tmp_path):
         pass
     assert [row["id"] for row in rows(tmp_path)] == ["new", "old"]
-
-
-def test_days_that_change_while_a_store_is_open_hold_at_once(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        for id in ("old", "new"):
-            store.offered(offer(id))
-        store.asked(ASKED)
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file, file:
-        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'old'", (8 * DAY_MS,))
-        file.execute("UPDATE request SET ts = ts - ?", (8 * DAY_MS,))
-    with telemetry(tmp_path, days=9) as store:
-        store.keep(9)
-        assert store.accepted("old").result(60)
-        assert len(rows(tmp_path)) == 2
-        store.keep(7)
-        assert store.accepted("new").result(60)
-        assert [row["id"] for row in rows(tmp_path)] == ["new"]
-        assert rows(tmp_path, "request") == []
-
-
-ASKED = Asked(
-    language="python",
-    kind="line",
-    trigger="automatic",
-    checkpoint="embedded",
-    client="an editor",
-    digest="00ff",
-    layout="filler",
-    device="cpu",
-    fate="below",
-    confidence=0.2,
-    candidates=1,
-    steps=3,
-    latency_ms=21.0,
-    context_ms=1.0,
-    queue_ms=5.0,
-    encode_ms=4.0,
-    denoise_ms=8.0,
-    rank_ms=2.0,
-    validate_ms=1.0,
-)
-
-
-def test_a_request_is_one_row_with_its_fate_and_what_rows_have_in_common_is_stored_once(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        store.asked(ASKED)
-        store.asked(msgspec.structs.replace(ASKED, fate="failed", reason="RemoteError"))
-        store.asked(msgspec.structs.replace(ASKED, client="another"))
-    first, second, third = rows(tmp_path, "request")
-    assert {name: first[name] for name in ("fate", "reason", "id", "confidence", "candidates", "steps")} == {
-        "fate": "below", "reason": "", "id": None, "confidence": 0.2, "candidates": 1, "steps": 3,
-    }  # fmt: skip
-    parts = ("context_ms", "queue_ms", "encode_ms", "denoise_ms", "rank_ms", "validate_ms", "latency_ms")
-    assert [first[name] for name in parts] == [1.0, 5.0, 4.0, 8.0, 2.0, 1.0, 21.0]
-    assert (second["fate"], second["reason"]) == ("failed", "RemoteError")
-    assert first["setup"] == second["setup"] != third["setup"]
-    setups = rows(tmp_path, "setup")
-    assert [(one["client"], one["digest"], one["layout"]) for one in setups] == [
-        ("an editor", "00ff", "filler"),
-        ("another", "00ff", "filler"),
-    ]
-
-
-def test_what_is_told_and_what_is_inferred_are_told_apart(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        for id in ("a1", "a2", "a3"):
-            store.offered(offer(id))
-        store.accepted("a1")
-        store.shown("a1")
-        store.taken("a2")
-        store.seen("a2")
-        store.taken("a3")
-        store.accepted("a3")
-    found = [(row["accepted_by"], row["shown"], row["accepted_ts"] is not None) for row in rows(tmp_path)]
-    assert found == [(TOLD, TOLD, True), (INFERRED, INFERRED, True), (TOLD | INFERRED, 0, True)]
-
-
-def test_nothing_undoes_an_acceptance(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        for id in ("a1", "a2", "a3"):
-            store.offered(offer(id))
-            store.ended(id, "rejected")
-        store.accepted("a1")
-        store.ended("a1", "dismissed")
-        store.partially_accepted("a2", 4)
-        store.ended("a2", "dismissed")
-    assert [row["ended"] for row in rows(tmp_path)] == ["accepted", "part", "rejected"]
-
-
-def test_what_is_kept_is_stored_by_the_time_since(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        store.offered(offer())
-        for seconds in HORIZONS:
-            store.kept("a1", seconds, 1 / seconds)
-    [row] = rows(tmp_path)
-    assert [row[f"kept_{seconds}"] for seconds in HORIZONS] == [1 / seconds for seconds in HORIZONS]
