@@ -194,7 +194,7 @@ class Session(LanguageServer):
             self.context.changed(uri, [(span, text)])
 
         self.documents.change(uri, version, changes, self.encoding, follow)
-        self.aftermath.settle(uri)
+        self.aftermath.settle(uri, max(1, version - before))
         self.reparse.edited(uri)
 
     def close(self, uri: str) -> None:

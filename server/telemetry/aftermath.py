@@ -1,7 +1,8 @@
 """What the edits after a suggestion tell of it, where the client says nothing: seen, taken, typed, rejected, dismissed.
 
 A suggestion has a place, and what stands there is compared with it after each change. What a key brings (one
-character, a line end with its indent, a pair of brackets) is typing along; more of the suggestion at once was taken.
+character, a line end with its indent, a pair of brackets) is typing along; more of the suggestion at once was taken. A
+client that sends quick keys as one change counts them in the version of its document.
 Nothing is stored but the id and what became of it.
 """
 
@@ -24,8 +25,6 @@ from midspan.server.text.line_index import Place, Range
 WATCHED = 8
 # What stood this long was seen: an editor draws it at once, and a person needs about that to notice.
 SEEN_S = 0.2
-# A client may send two quick keys as one change; more characters than that were taken.
-AT_ONCE = 3
 PAIRS = frozenset(("()", "[]", "{}", "<>", '""', "''", "``", '""""""', "''''''"))
 
 
@@ -134,8 +133,8 @@ class Aftermath:
             watch.follow(span, text)
         self._survival.follow(document, span, text)
 
-    def settle(self, uri: str) -> None:
-        """All edits of one change have been made: what do they tell?"""
+    def settle(self, uri: str, keys: int) -> None:
+        """All edits of one change have been made: what do they tell? It may stand for so many quick keys."""
         sink, watched = self._sink(), self._watched.get(uri)
         if not watched or sink is None:
             return
@@ -143,7 +142,7 @@ class Aftermath:
         # What stands whole was taken, rather than another one that begins alike.
         for watch in sorted(watched, key=lambda watch: not watch.typed.startswith(watch.text)):
             self._look(sink, watch)
-            self._judge(sink, watch, credited)
+            self._judge(sink, watch, keys, credited)
         self._watched[uri] = [watch for watch in watched if watch.ended != "accepted" and not watch.broken]
 
     def told(self, id: str) -> None:
@@ -196,7 +195,7 @@ class Aftermath:
             watch.seen = True
             sink.seen(watch.id)
 
-    def _judge(self, sink: Sink, watch: _Watch, credited: set[Place]) -> None:
+    def _judge(self, sink: Sink, watch: _Watch, keys: int, credited: set[Place]) -> None:
         """What a change tells of one suggestion; at each place one is credited with it at most."""
         edits, watch.edits = watch.edits, []
         stands = watch.stands
@@ -207,10 +206,11 @@ class Aftermath:
             self._end(sink, watch, "dismissed")
             return
         grown, watch.reached = (stands or 0) - watch.reached, max(watch.reached, stands or 0)
-        by_keys = grown < AT_ONCE or all(_is_key(text) for _, text in edits)
+        by_keys = grown <= keys or all(_is_key(text) for _, text in edits)
         if stands == len(watch.text) and grown > 0:
             credited.add(watch.start)
-            self._whole(sink, watch, by_keys=by_keys)
+            # Who has taken most of it by words takes its last mark, too.
+            self._whole(sink, watch, by_keys=by_keys and 2 * watch.part < len(watch.text))
         elif not by_keys and watch.start not in credited and all(inserts for inserts, _ in edits):
             # A menu's entry replaces what was typed of it; the next words of a suggestion only come.
             credited.add(watch.start)
