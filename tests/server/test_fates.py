@@ -13,7 +13,7 @@ from lsprotocol import types
 
 from midspan.server.telemetry.schema import FILE_NAME, INFERRED, TOLD
 from tests.server.lsp_client import URI, Client, request_params, session
-from tests.server.raw_client import WAIT_S
+from tests.server.raw_client import WAIT_S, call, complete, connected
 from tests.server.scripted import TEXT
 
 
@@ -25,6 +25,11 @@ def rows(state_dir: Path, wanted: str) -> list[dict[str, Any]]:
 
 def fates(state_dir: Path) -> list[tuple[str, str]]:
     return [(row["fate"], row["reason"]) for row in rows(state_dir, "SELECT * FROM request ORDER BY rowid")]
+
+
+def contents(folder: Path) -> bytes:
+    """What all files of a folder hold."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
 
 
 def insert(client: Client, version: int, line: int, column: int, text: str) -> None:
@@ -70,15 +75,16 @@ async def test_a_request_that_an_edit_overtakes_is_superseded(tmp_path: Path) ->
     assert fates(tmp_path) == [("superseded", "")]
 
 
-async def test_a_request_that_is_withdrawn_is_cancelled(tmp_path: Path) -> None:
-    async with session(tmp_path) as client:
+def test_a_request_that_is_withdrawn_is_cancelled(tmp_path: Path) -> None:
+    with connected(tmp_path) as client:
+        client.start()
         client.open("forever")
-        request = asyncio.ensure_future(client.text_document_inline_completion_async(request_params(0, 7)))
-        # Once a later one is answered, the first has begun.
-        await client.complete(0, 0)
-        request.cancel()
-        await asyncio.gather(request, return_exceptions=True)
-    assert fates(tmp_path)[0][0] in ("cancelled", "superseded")
+        client.send(complete(1, 0, 7))
+        assert client.state("working")
+        client.send(call(None, "$/cancelRequest", {"id": 1}))
+        assert client.answer(1)["error"]["code"] == -32800
+        assert client.leave() == 0
+    assert fates(tmp_path) == [("cancelled", "")]
 
 
 async def test_a_row_says_who_asked_what_answered_and_where_the_time_went(tmp_path: Path) -> None:
@@ -136,6 +142,5 @@ async def test_no_text_of_a_file_reaches_the_store(tmp_path: Path) -> None:
         await client.complete(0, 4)
         insert(client, 2, 0, 4, TEXT)
         insert(client, 3, 0, 4, "other_word")
-    for file in tmp_path.iterdir():
-        content = file.read_bytes()
-        assert not any(word in content for word in (b"secret_word", b"other_word", TEXT.encode()))
+    stored = contents(tmp_path)
+    assert not any(word in stored for word in (b"secret_word", b"other_word", TEXT.encode()))
