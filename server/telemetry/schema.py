@@ -119,6 +119,7 @@ def upgrade(store: sqlite3.Connection, version: int) -> None:
         version, changes = CHANGES[version]
         for statement in changes.split(";"):
             store.execute(statement)
+    store.execute(VETOES)
     store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -151,7 +152,6 @@ def _prepare(store: sqlite3.Connection, days: int) -> bytes:
         upgrade(store, begun)
         if begun == 0:
             store.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
-        store.execute(VETOES)
         forget(store, days)
     salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]
     return salt
