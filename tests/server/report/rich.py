@@ -6,6 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from midspan.server.telemetry.events import Asked, Fate, Offer, Setup, Veto
 from midspan.server.telemetry.schema import DAY_MS, FILE_NAME, HORIZONS
@@ -31,7 +32,7 @@ def setup_of(chance: random.Random) -> Setup:
     )
 
 
-def fields(setup: Setup) -> dict[str, str]:
+def fields(setup: Setup) -> dict[str, Any]:
     return {name: getattr(setup, name) for name in Setup.__struct_fields__}
 
 

@@ -1,0 +1,33 @@
+"""The report's page in a real Chromium, at a phone's and a desktop's width, light and dark."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from midspan.server.cli import main
+from tests.server.report.rich import make_rich_store
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "vscode"
+NODE = CACHE / "node" / "bin" / "node"
+PICTURES = ROOT / ".cache" / "pictures"
+
+pytestmark = pytest.mark.vscode
+
+
+@pytest.mark.timeout(120)
+def test_the_page_is_drawn_whole_and_no_request_leaves_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    if not NODE.exists():
+        pytest.fail(f"{NODE} is not there: run make test-editors", pytrace=False)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    make_rich_store(tmp_path)
+    page = tmp_path / "page.html"
+    assert main(["report", "--state-dir", str(tmp_path), "--html", str(page), "--compare", "checkpoint"]) == 0
+    capsys.readouterr()
+    script = Path(__file__).with_name("report_page.mjs")
+    command = [str(NODE), str(script), str(page), str(PICTURES)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert ended.returncode == 0, ended.stderr
