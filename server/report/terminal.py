@@ -9,14 +9,15 @@ from typing import Any
 
 from midspan.server.report.compare import wilson
 from midspan.server.report.figures import Figures
+from midspan.server.report.reading import BINS
 
 WIDTH = 80
 BAR = 20
 NO_BREAK = "\N{NO-BREAK SPACE}"
-MOST_ROWS = 4  # of each group
+MOST_ROWS = 3  # of each group
 NAMES = {"rest_of_line": "rest of line"}
 # Groups of which one value alone says nothing new.
-GROUPS = ("language", "kind", "checkpoint", "engine", "client")
+GROUPS = ("language", "kind", "checkpoint", "engine")
 
 
 def as_text(found: Figures) -> Iterator[str]:
@@ -26,6 +27,10 @@ def as_text(found: Figures) -> Iterator[str]:
     yield from _counts(found)
     yield ""
     yield from _measures(found["measures"])
+    if found["confidence"]:
+        rates = {round(BINS * one["from"]): percent(one["accepted"]) for one in found["confidence"]}
+        fifths = ", ".join(rates.get(number, "-") for number in range(BINS))
+        yield f"{'accepted by confidence':27} {fifths}, by fifths from the least sure"
     if found["offered"]:
         yield ""
         yield from _table(found)
@@ -100,10 +105,6 @@ def _table(found: Figures) -> Iterator[str]:
                 yield _row(name_of(key), part)
             if len(most) > MOST_ROWS:
                 yield f"{f'and {len(most) - MOST_ROWS} more':22}".rstrip()
-    for one in found["confidence"]:
-        rate = one["accepted"]
-        span = f"{100 * one['from']:.0f} to {100 * one['to']:.0f} % sure"
-        yield f"{span:22}{one['offered']:>9,}  {percent(rate):>5} {_bar(rate)}".rstrip()
 
 
 def _row(name: str, part: Figures) -> str:
@@ -124,9 +125,10 @@ def _unshown(found: Figures) -> Iterator[str]:
     if fates or found["vetoed"]:
         yield ""
     if fates:
-        yield from _folded("nothing shown", [f"{name.replace('_', ' ')} {count:,}" for name, count in fates.items()])
-    if found["failures"]:
-        yield from _folded("failed by", [f"{name} {count:,}" for name, count in found["failures"].items()])
+        failed = ", ".join(f"{name} {count:,}" for name, count in found["failures"].items())
+        words = {"failed": f" ({failed})"}
+        parts = [f"{name.replace('_', ' ')} {count:,}{words.get(name, '')}" for name, count in fates.items()]
+        yield from _folded("nothing shown", parts)
     if found["vetoed"]:
         yield from _folded("vetoed", [f"{kind} {count:,}" for kind, count in found["vetoed"].items()])
 

@@ -47,7 +47,7 @@ def day(ago: int) -> str:
 def test_a_terminal_shows_it_on_one_screen(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     lines = run(capsys, state).splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 38
+    assert len(lines) <= 28
     text = "\n".join(lines)
     for measure in ("time to first useful edit", "quality by task", "utilisation", "cost per accepted edit"):
         assert re.search(rf"^{measure} +\S*\d", text, re.MULTILINE), measure
