@@ -2,9 +2,9 @@
 
 First 10,000 completions a minute are logged as a server does: each is a request's row, a suggestion's row, and three
 keys along it with an acceptance that the edits tell, or four keys past it. What an answer and a key pay is timed: p50,
-p99 and worst in microseconds, and how long the store's thread takes to be done after the last one. Then `midspan report`
-runs on a store of so many suggestions and as many requests, as a process of its own, for each form. Prints one JSON
-object.
+p99 and worst in microseconds, and how long the store's thread takes to be done after the last one. Then
+`midspan report` runs on a store of so many suggestions and as many requests, as a process of its own, for each form.
+Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ def as_text(found: Figures) -> Iterator[str]:
         rates = {round(BINS * one["from"]): percent(one["accepted"]) for one in found["confidence"]}
         fifths = ", ".join(rates.get(number, "-") for number in range(BINS))
         yield f"{'accepted by confidence':27} {fifths}, by fifths from the least sure"
-    if found["offered"]:
-        yield ""
-        yield from _table(found)
+    yield from _table(found)
     yield from _unshown(found)
     for comparison in found.get("comparisons", ()):
         yield ""
@@ -96,9 +94,11 @@ def _measures(measures: Figures) -> Iterator[str]:
 
 def _table(found: Figures) -> Iterator[str]:
     """A line for each value that tells something, with a bar for what was accepted."""
-    yield f"{'':22}{'offered':>9}  {'accepted':<{BAR + 7}}{'kept 5 min':>10}{'p50':>9}"
-    for group in GROUPS:
-        parts = found["by"][group]
+    groups = [found["by"][group] for group in GROUPS]
+    if any(len(parts) > 1 for parts in groups):
+        yield ""
+        yield f"{'':22}{'offered':>9}  {'accepted':<{BAR + 7}}{'kept 5 min':>10}{'p50':>9}"
+    for parts in groups:
         if len(parts) > 1:
             most = sorted(parts.items(), key=lambda one: -one[1]["offered"])
             for key, part in most[:MOST_ROWS]:

@@ -117,7 +117,7 @@ def upgrade(store: sqlite3.Connection, version: int) -> None:
     """Make a store of this version, 0 for an empty one, one of today, in the transaction that is open."""
     while version in CHANGES:
         version, changes = CHANGES[version]
-        for statement in changes.split(";"):
+        for statement in filter(str.strip, changes.split(";")):
             store.execute(statement)
     store.execute(VETOES)
     store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
