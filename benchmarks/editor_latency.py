@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
     found: dict[str, Any] = measure(samples)
     row = {
         "checkpoint": "embedded",
+        "device": "auto",
         "editor": "code-server 4.139.1",
         "key_to_ghost_ms": quantiles(found["ghost"]),
         "server_ms": quantiles(found["server"]),
