@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from midspan.server.cli import main
+from tests.editors.vscode_programs import NODE, ROOT, run
 from tests.server.report.rich import make_rich_store
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".cache" / "vscode"
-NODE = CACHE / "node" / "bin" / "node"
 PICTURES = ROOT / ".cache" / "pictures"
 
 pytestmark = pytest.mark.vscode
@@ -28,6 +25,5 @@ def test_the_page_is_drawn_whole_and_no_request_leaves_it(capsys: pytest.Capture
     assert main(["report", "--state-dir", str(tmp_path), "--html", str(page), "--compare", "checkpoint"]) == 0
     capsys.readouterr()
     script = Path(__file__).with_name("report_page.mjs")
-    command = [str(NODE), str(script), str(page), str(PICTURES)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    ended = run([str(script), str(page), str(PICTURES)], tmp_path, 110)
     assert ended.returncode == 0, ended.stderr
