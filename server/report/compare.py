@@ -59,7 +59,7 @@ def _side(name: str, sums: dict[str, float]) -> dict[str, Any]:
     """One side: how many were offered and accepted, and what was kept after five minutes."""
     offered, known = sums["offered"], sums["known_300"]
     share = sums["kept_300"] / known if known else None
-    kept = {"n": int(known), "share": share, "ci95": None}
+    kept: dict[str, Any] = {"n": int(known), "share": share, "ci95": None}
     if share is not None and known > 1:
         # Shares of texts are no hits and misses: their own spread gives the interval.
         variance = max(0.0, (sums["squares"] - known * share * share) / (known - 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from midspan.server.report.reading import BINS, PHASES, Cell, Read, Requests, Waits
@@ -127,7 +128,8 @@ def measures(found: Read) -> Figures:
 def label(setup: Setup, name: str) -> str:
     """What a group is called: a checkpoint with its digest, where that is known."""
     value: str = getattr(setup, name)
-    return f"{value} {setup.digest[:6]}".strip() if name == "checkpoint" else value
+    # A folder is told by its last part.
+    return f"{PurePath(value).name} {setup.digest[:6]}".strip() if name == "checkpoint" else value
 
 
 def _kept(sums: Sums, seconds: int) -> Figures:

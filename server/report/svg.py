@@ -8,7 +8,7 @@ for screen readers, takes its ink from the page, and is told by shape and label 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Bar(NamedTuple):
     words: str
 
 
-def lines(title: str, series: dict[str, Sequence[Point]], ends: tuple[str, str], *, diagonal: bool = False) -> str:
+def lines(title: str, series: Mapping[str, Sequence[Point]], ends: tuple[str, str], *, diagonal: bool = False) -> str:
     """Shares over an axis from 0 to 1 whose ends are labelled: points with intervals, joined, one style a series."""
     wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 

@@ -30,7 +30,7 @@ def as_text(found: Figures) -> Iterator[str]:
     if found["confidence"]:
         rates = {round(BINS * one["from"]): percent(one["accepted"]) for one in found["confidence"]}
         fifths = ", ".join(rates.get(number, "-") for number in range(BINS))
-        yield f"{'accepted by confidence':27} {fifths}, by fifths from the least sure"
+        yield f"{'accepted, less to more sure':27} {fifths}"
     yield from _table(found)
     yield from _unshown(found)
     for comparison in found.get("comparisons", ()):

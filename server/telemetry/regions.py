@@ -100,8 +100,8 @@ def _by_lines(old: Sequence[str], new: Sequence[str], offset: int, *, forward: b
         line += 1
     alike = []
     if max(len(old), len(new)) <= MOST_LINES:
-        stripped = [[one.strip() for one in lines] for lines in (old, new)]
-        alike = difflib.SequenceMatcher(None, *stripped, autojunk=False).get_matching_blocks()
+        bare, bare_new = ([one.strip() for one in lines] for lines in (old, new))
+        alike = difflib.SequenceMatcher(None, bare, bare_new, autojunk=False).get_matching_blocks()
     for first, other, size in alike:
         if first <= line < first + size:
             there = other + line - first

@@ -86,7 +86,7 @@ def test_what_validators_object_to_is_counted_by_kind(capsys: pytest.CaptureFixt
     store.close()
     assert report(capsys, state)["vetoed"] == {"name": 2, "table": 1}
     assert main(["report", "--state-dir", str(state), "--html", str(state / "page.html")]) == 0
-    assert "vetoed          name 2, table 1" in capsys.readouterr().out
+    assert "vetoed         name 2, table 1" in capsys.readouterr().out
     assert "vetoed by validators: name 2, table 1" in (state / "page.html").read_text(encoding="utf-8")
 
 
