@@ -26,16 +26,16 @@ svg .g{stroke:currentColor;opacity:.25}svg .d{stroke:currentColor;stroke-dasharr
 svg .l{fill:none;stroke-width:2}svg .i{stroke:currentColor;stroke-width:1.5;opacity:.6}
 svg .b,svg .m.s0{fill:#2f81f7}svg .l.s0{stroke:#2f81f7}svg .m.s1{fill:#c8652a}svg .l.s1{stroke:#c8652a}
 table{border-collapse:collapse;font-size:.9em}td,th{padding:.15em .8em .15em 0;text-align:right}
-th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere}
+th:first-child,td:first-child{text-align:left;min-width:8em;overflow-wrap:anywhere}
 details{overflow-x:auto}summary{cursor:pointer}
 """
 FATES = {
     "produced": "a suggestion was offered",
-    "empty": "the model saw nothing likely enough",
+    "empty": "nothing was likely enough",
     "late": "nothing was ready in time",
     "below": "the best was not sure enough",
     "vetoed": "a validator objected",
-    "nothing_new": "nothing that is not there already, or worth a key",
+    "nothing_new": "nothing new, or worth a key",
     "held_back": "no model was asked",
     "superseded": "overtaken by the next key",
     "cancelled": "withdrawn by the editor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from midspan.server.report.compare import wilson
@@ -49,8 +50,8 @@ def milliseconds(ms: float) -> str:
 
 
 def name_of(key: str) -> str:
-    """A group's value, in words."""
-    return NAMES.get(key, key)
+    """A group's value, in words; a checkpoint's folder is told by its last part."""
+    return NAMES.get(key, PurePath(key).name or key)
 
 
 def _day(moment: str) -> str:

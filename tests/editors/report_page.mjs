@@ -12,6 +12,7 @@ const FETCHED = path.join(CACHE, 'chromium/chromium');
 const SIZES = { phone: { width: 375, height: 812 }, desktop: { width: 1280, height: 900 } };
 const PLOTS = 7;
 const LEAST_PX = 10; // of words within a plot, as they are shown
+const MOST_PX = 100; // of a row in a table
 const LEAST_CONTRAST = 4.5; // of words, as WCAG's level AA has it
 const [file, pictures] = process.argv.slice(2);
 const address = pathToFileURL(file).href;
@@ -45,7 +46,11 @@ function measured() {
     };
   });
   const contrast = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
-  return { plots, contrast, wide: document.scrollingElement.scrollWidth, room: window.innerWidth, lang: document.documentElement.lang };
+  return {
+    plots, contrast,
+    tallest: Math.max(...[...document.querySelectorAll('tr')].map((one) => one.getBoundingClientRect().height)),
+    wide: document.scrollingElement.scrollWidth, room: window.innerWidth, lang: document.documentElement.lang,
+  };
 }
 
 const browser = await chromium.launch({
@@ -69,6 +74,7 @@ try {
       assert.equal(found.lang, 'en');
       assert.ok(found.wide <= found.room, `${at}: ${found.wide} px in ${found.room}`);
       assert.ok(found.contrast >= LEAST_CONTRAST, `${at}: contrast ${found.contrast}`);
+      assert.ok(found.tallest <= MOST_PX, `${at}: a row of ${found.tallest} px`);
       assert.equal(found.plots.length, PLOTS, at);
       for (const plot of found.plots) {
         const which = `${at}: ${plot.title}`;
