@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from midspan.server.report.reading import BINS, PHASES, Cell, Read, Requests, Waits
+from midspan.server.report.reading import BINS, Cell, Read, Waits
 from midspan.server.telemetry.events import Setup
 from midspan.server.telemetry.schema import HORIZONS
 
@@ -34,20 +34,19 @@ def report(found: Read) -> Figures:
         by[name] = {
             key: figures(part, waits[key]) for key, part in sorted(cells.items()) if key or name not in MAY_BE_UNNAMED
         }
-    fates, failures = Counter[str](), Counter[str]()
+    fates = Counter[str]()
     for one in found.requests:
         fates[one.fate] += one.count
-        if one.fate == "failed":
-            failures[one.reason] += one.count
     return {
         **figures(found.cells, found.waits),
-        "confidence": _bins(found.cells),
+        "confidence": _bins(found.cells, found.sureness),
         "by": by,
         "vetoed": found.vetoed,
         "requests": fates.total(),
         "fates": dict(fates.most_common()),
-        "failures": dict(failures.most_common()),
-        "phases_ms": _phases(found.requests),
+        "failures": found.failures,
+        "phases_ms": found.phases_ms,
+        "ended": found.ended,
         "days": _days(found.cells),
         "measures": measures(found),
     }
@@ -67,7 +66,6 @@ def figures(cells: Sequence[Cell], waits: Sequence[Waits]) -> Figures:
         "chars_accepted": int(sums["chars"]),
         "latency_ms": quantiles(spread),
         "kept": {str(seconds): _kept(sums, seconds) for seconds in HORIZONS},
-        "ended": {how: int(sums[how]) for how in ("typed", "rejected", "dismissed")},
     }
 
 
@@ -101,7 +99,7 @@ def measures(found: Read) -> Figures:
     taken = sums["accepted"] + sums["in_part"]
     # An engine elsewhere is named as its device: what it computes costs this machine nothing.
     here = [one for one in found.requests if one.setup.device != one.setup.engine]
-    busy_s = sum(one.phases[phase] for one in here for phase in ("encode", "denoise", "rank")) / 1000
+    busy_s = sum(one.busy_ms for one in here) / 1000
     steps = sum(one.steps for one in found.requests)
     kept_chars = sums["chars"] * sums["chars_kept"] / sums["chars_known"] if sums["chars_known"] else None
     known = bool(taken and found.requests)
@@ -148,12 +146,12 @@ def _totals(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, Sums
     return {name: total(part) for name, part in sorted(_parts(cells, key).items())}
 
 
-def _bins(cells: Iterable[Cell]) -> list[Figures]:
+def _bins(cells: Iterable[Cell], sureness: dict[int, float]) -> list[Figures]:
     """For each fifth of the confidence scale how many were offered, how sure on average, and which share was taken."""
     parts = _totals(cells, lambda cell: str(cell.bin))
     return [
         {"from": int(number) / BINS, "to": (int(number) + 1) / BINS, "offered": int(part["offered"])}
-        | {"accepted": part["accepted"] / part["offered"], "confidence": part["sureness"] / part["offered"]}
+        | {"accepted": part["accepted"] / part["offered"], "confidence": sureness[int(number)] / part["offered"]}
         for number, part in parts.items()
     ]
 
@@ -168,10 +166,3 @@ def _days(cells: Iterable[Cell]) -> list[Figures]:
         {"day": day, "offered": int(part["offered"]), "accepted": int(part["accepted"]), "kept": _kept(part, 300)}
         for day, part in sums.items()
     ]
-
-
-def _phases(requests: Iterable[Requests]) -> Figures:
-    """Mean milliseconds of each phase of the requests that brought a suggestion."""
-    produced = [one for one in requests if one.fate == "produced"]
-    count = sum(one.count for one in produced)
-    return {phase: sum(one.phases[phase] for one in produced) / count for phase in PHASES} if count else {}

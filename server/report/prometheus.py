@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from midspan.server.report.figures import Figures, quantiles, total
-from midspan.server.report.reading import PHASES, Cell, Read
+from midspan.server.report.reading import Cell, Read
 from midspan.server.telemetry.events import Setup
 from midspan.server.telemetry.schema import HORIZONS
 
@@ -23,14 +23,10 @@ def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
         "midspan_requests", "Requests for a suggestion by fate.",
         ((_labels(one.setup) | {"fate": one.fate}, one.count) for one in found.requests),
     )  # fmt: skip
-    yield from _metric(
-        "midspan_phase_seconds", "Time that requests took, by phase.",
-        (
-            (_labels(one.setup) | {"fate": one.fate, "phase": phase}, one.phases[phase] / 1000)
-            for one in found.requests
-            for phase in PHASES
-        ),
-    )  # fmt: skip
+    phases = (({"phase": phase}, ms / 1000) for phase, ms in found.phases_ms.items())
+    yield from _metric("midspan_phase_seconds", "Mean time of requests that brought a suggestion, by phase.", phases)
+    busy = ((_labels(one.setup) | {"fate": one.fate}, one.busy_ms / 1000) for one in found.requests)
+    yield from _metric("midspan_computing_seconds", "What engines computed for requests.", busy)
     sums = {setup: total(cells) for setup, cells in _by_setup(found.cells).items()}
     for name, words in (
         ("offered", "Suggestions that were offered."),
@@ -53,8 +49,8 @@ def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
     yield from _metric("midspan_latency_seconds", "Request to answer, of suggestions.", waits)
     vetoed: Iterable[Sample] = (({"reason": reason}, count) for reason, count in found.vetoed.items())
     yield from _metric("midspan_vetoed", "Texts that a validator objected to.", vetoed)
-    busy = figures["measures"]["utilisation"]
-    share = [({}, busy["share"])] if busy["share"] is not None else list[Sample]()
+    used = figures["measures"]["utilisation"]
+    share = [({}, used["share"])] if used["share"] is not None else list[Sample]()
     yield from _metric("midspan_utilisation", "Share of the minutes of typing in which this machine filled.", share)
 
 
