@@ -16,7 +16,7 @@ from typing import Protocol
 
 from midspan.server.suggestions import AUTO_CLOSED, Offered, typed_after
 from midspan.server.telemetry.events import Ended
-from midspan.server.telemetry.regions import moved
+from midspan.server.telemetry.regions import keeps_lines, moved
 from midspan.server.telemetry.survival import Later, Survival
 from midspan.server.text.documents import Document, column_of, end_of, units
 from midspan.server.text.line_index import Place, Range
@@ -73,6 +73,13 @@ class _Watch:
 
     def follow(self, span: Range, text: str) -> None:
         """Note an edit before it is made."""
+        stop, flat = end_of(self.start, self.typed), keeps_lines(span, text)
+        if span[1][0] < self.start[0]:
+            self.start = self.start if flat else moved(self.start, span, text)
+            return
+        # An editor that compares lines may find new ones at the beginning of the next.
+        if span[0][0] > stop[0] + (not flat):
+            return
         typed = typed_after(self.document, self.start, self.typed, (span, text))
         if typed is not None and typed != self.typed:
             self.edits.append((span[0] == span[1], text))
@@ -80,8 +87,13 @@ class _Watch:
         elif typed is None and span[1] <= self.start:
             # An edit at another cursor: the place moves, and what stands there stays.
             self.start = moved(self.start, span, text)
-        elif typed is None and span[0] < end_of(self.start, self.typed):
+        elif typed is None and span[0] < stop:
             self.broken = True
+
+    @property
+    def is_concerned(self) -> bool:
+        """Whether a change tells anything new of it."""
+        return bool(self.edits) or self.broken or self.ended is None
 
     @property
     def stands(self) -> int | None:
@@ -138,12 +150,14 @@ class Aftermath:
         sink, watched = self._sink(), self._watched.get(uri)
         if not watched or sink is None:
             return
-        credited = set[Place]()
+        credited, concerned = set[Place](), [watch for watch in watched if watch.is_concerned]
         # What stands whole was taken, rather than another one that begins alike.
-        for watch in sorted(watched, key=lambda watch: not watch.typed.startswith(watch.text)):
+        concerned.sort(key=lambda watch: not watch.typed.startswith(watch.text))
+        for watch in concerned:
             self._look(sink, watch)
             self._judge(sink, watch, keys, credited)
-        self._watched[uri] = [watch for watch in watched if watch.ended != "accepted" and not watch.broken]
+        if any(watch.ended == "accepted" or watch.broken for watch in concerned):
+            self._watched[uri] = [watch for watch in watched if watch.ended != "accepted" and not watch.broken]
 
     def told(self, id: str) -> None:
         """The client has told that it was taken: its text stands, or will soon."""

@@ -47,6 +47,11 @@ class Region:
         self.start = start
 
 
+def keeps_lines(span: Range, text: str) -> bool:
+    """Whether an edit is within one line, so that lines above and below stay as they are."""
+    return span[0][0] == span[1][0] and "\n" not in text and "\r" not in text
+
+
 def moved(place: Place, span: Range, text: str) -> Place:
     """A place at or behind the end of a span, once a text replaces the span."""
     stop, new = span[1], end_of(span[0], text)

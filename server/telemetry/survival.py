@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from midspan.server.telemetry.regions import Region, text_between
+from midspan.server.telemetry.regions import Region, keeps_lines, text_between
 from midspan.server.telemetry.schema import HORIZONS
 from midspan.server.text.documents import Document, end_of, split_lines
 from midspan.server.text.line_index import Place, Range
@@ -67,8 +67,14 @@ class Survival:
 
     def follow(self, document: Document, span: Range, text: str) -> None:
         """Note an edit before it is made."""
-        for taken in self._in(document.uri):
-            taken.region.follow(document.lines, span, text)
+        if not self._followed:
+            return
+        (first, _), (last, _), flat = *span, keeps_lines(span, text)
+        for taken in self._followed.values():
+            if taken.uri == document.uri:
+                region = taken.region
+                if first <= region.end[0] and not (flat and last < region.start[0]):
+                    region.follow(document.lines, span, text)
 
     def opened(self, document: Document) -> None:
         """A document was opened: perhaps one that was closed, under its old name or a new one."""

@@ -228,6 +228,8 @@ def split_lines(text: str) -> list[str]:
 
 def end_of(start: Place, text: str) -> Place:
     """Where a text ends that begins at a place."""
+    if "\n" not in text and "\r" not in text:
+        return start[0], start[1] + len(text)
     lines = split_lines(text)
     return start[0] + len(lines) - 1, len(lines[-1]) + (start[1] if len(lines) == 1 else 0)
 
