@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
-from midspan.server.telemetry.schema import FILE_NAME, INFERRED, TOLD
+from midspan.server.telemetry.schema import DAY_MS, FILE_NAME, INFERRED, TOLD
 from tests.server.lsp_client import URI, Client, request_params, session
 from tests.server.raw_client import WAIT_S, call, complete, connected
 from tests.server.scripted import TEXT
+from tests.server.telemetry.old_stores import make_store
 
 
 def rows(state_dir: Path, wanted: str) -> list[dict[str, Any]]:
@@ -144,3 +145,21 @@ async def test_no_text_of_a_file_reaches_the_store(tmp_path: Path) -> None:
         insert(client, 3, 0, 4, "other_word")
     stored = contents(tmp_path)
     assert not any(word in stored for word in (b"secret_word", b"other_word", TEXT.encode()))
+
+
+async def test_rows_are_kept_for_as_many_days_as_the_setting_says_from_then_on(tmp_path: Path) -> None:
+    make_store(tmp_path, 2)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store, store:
+        store.execute("UPDATE completion SET ts = ts - ? WHERE id = 'a'", (40 * DAY_MS,))
+        store.execute("UPDATE completion SET ts = ts - ? WHERE id = 'b'", (10 * DAY_MS,))
+    async with session(tmp_path, telemetry_days=30) as client:
+        client.open("x = ")
+        [item] = await client.complete(0, 4)
+        assert item.command is not None
+        await client.execute("midspan.didAccept", *item.command.arguments or [])
+        assert {row["id"] for row in rows(tmp_path, "SELECT id FROM completion")} >= {"b", "c"}
+        settings = types.DidChangeConfigurationParams({"midspan": {"telemetry_days": 7}})
+        client.workspace_did_change_configuration(settings)
+        await client.execute("midspan.didAccept", *item.command.arguments or [])
+    ids = {row["id"] for row in rows(tmp_path, "SELECT id FROM completion")}
+    assert ("a" in ids, "b" in ids, "c" in ids) == (False, False, True)
