@@ -1,7 +1,8 @@
 // Opens the report's page in Chromium at a phone's and a desktop's width, light and dark: `report_page.mjs PAGE PICTURES`.
-// Exits with what is wrong; no request may leave the page, every plot must be drawn, and nothing may be wider than it.
+// Exits with what is wrong; no request may leave the page, every plot must be drawn, nothing may be wider than
+// it, and axe may find no serious fault.
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -14,8 +15,10 @@ const PLOTS = 7;
 const LEAST_PX = 10; // of words within a plot, as they are shown
 const MOST_PX = 100; // of a row in a table
 const LEAST_CONTRAST = 4.5; // of words, as WCAG's level AA has it
+const GRAVE = ['serious', 'critical'];
 const [file, pictures] = process.argv.slice(2);
 const address = pathToFileURL(file).href;
+const axe = readFileSync(path.join(CACHE, 'driver/node_modules/axe-core/axe.min.js'), 'utf8');
 
 /** Runs in the page: what there is of plots and words, as drawn. */
 function measured() {
@@ -84,7 +87,13 @@ try {
         assert.ok(plot.leastPx >= LEAST_PX, `${which}: words of ${plot.leastPx} px`);
         assert.ok(plot.table > 1, `${which}: no table beside it`);
       }
-      await page.screenshot({ path: path.join(pictures, `report-${name}-${colorScheme}.png`), fullPage: true });
+      const { violations, passes } = await page.evaluate(`${axe}; axe.run()`);
+      assert.ok(passes.length > 10, `${at}: axe has looked at little`);
+      const faults = violations.filter((one) => GRAVE.includes(one.impact));
+      assert.deepEqual(faults.map((one) => `${one.id}: ${one.help}`), [], at);
+      const picture = path.join(pictures, `report-${name}-${colorScheme}`);
+      await page.screenshot({ path: `${picture}.png`, fullPage: true });
+      await page.screenshot({ path: `${picture}-top.png` });
       await context.close();
     }
   }

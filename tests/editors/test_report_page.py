@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from midspan.server.cli import main
-from tests.editors.vscode_programs import NODE, ROOT, run
+from tests.editors.vscode_programs import CACHE, NODE, ROOT, run
 from tests.server.report.rich import make_rich_store
 
+AXE = CACHE / "driver" / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = ROOT / ".cache" / "pictures"
 
 pytestmark = pytest.mark.vscode
@@ -17,8 +18,9 @@ pytestmark = pytest.mark.vscode
 
 @pytest.mark.timeout(120)
 def test_the_page_is_drawn_whole_and_no_request_leaves_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    if not NODE.exists():
-        pytest.fail(f"{NODE} is not there: run make test-editors", pytrace=False)
+    missing = [path for path in (NODE, AXE) if not path.exists()]
+    if missing:
+        pytest.fail(f"{missing[0]} is not there: run make test-editors", pytrace=False)
     PICTURES.mkdir(parents=True, exist_ok=True)
     make_rich_store(tmp_path)
     page = tmp_path / "page.html"
