@@ -16,7 +16,7 @@ from typing import Protocol
 
 from midspan.server.suggestions import AUTO_CLOSED, Offered, typed_after
 from midspan.server.telemetry.events import Ended
-from midspan.server.telemetry.regions import keeps_lines, moved
+from midspan.server.telemetry.regions import keeps_lines, may_join_line_ends, moved
 from midspan.server.telemetry.survival import Later, Survival
 from midspan.server.text.documents import Document, column_of, end_of, units
 from midspan.server.text.line_index import Place, Range
@@ -119,7 +119,7 @@ class Aftermath:
 
     def offered(self, document: Document, start: Place, end: Place, offers: Sequence[Offered]) -> None:
         """Watch suggestions, the first of which is shown; each replaces a span. Those known already stay."""
-        if self._sink() is None:
+        if self._sink() is None or may_join_line_ends(document.lines, start, ""):
             return
         watched = self._watched.setdefault(document.uri, [])
         known = {watch.id for watch in watched}
@@ -141,6 +141,8 @@ class Aftermath:
 
     def edit(self, document: Document, span: Range, text: str) -> None:
         """Note an edit before it is made."""
+        if may_join_line_ends(document.lines, span[0], text):
+            self._watched.pop(document.uri, None)
         for watch in self._watched.get(document.uri, ()):
             watch.follow(span, text)
         self._survival.follow(document, span, text)

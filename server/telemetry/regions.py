@@ -15,14 +15,22 @@ MOST_LINES = 2000
 
 @dataclass(slots=True)
 class Region:
-    """A span of a document. What is typed right before it or right behind it is not part of it."""
+    """A span of a document. What is typed right before it or right behind it is not part of it.
+
+    It is not `known` any more after an edit in which a lone CR may become half of another line end.
+    """
 
     start: Place
     end: Place
+    known: bool = True
 
     def follow(self, lines: Sequence[str], span: Range, text: str) -> None:
         """Note an edit before it is made in these lines: `text` replaces a span."""
         begin, stop = span
+        if may_join_line_ends(lines, begin, text):
+            self.known = False
+        if not self.known:
+            return
         if self.start == self.end == begin == stop:
             # What was cut comes back where it was, as by an undo.
             self.end = end_of(begin, text)
@@ -44,7 +52,13 @@ class Region:
         else:
             inside = _mapped(old, text, len(text_between(lines, begin, self.end)), forward=False)
             self.end = end_of(begin, text[:inside])
-        self.start = start
+        # Of nothing both ends are one place, whatever blanks come there.
+        self.start = min(start, self.end)
+
+
+def may_join_line_ends(lines: Sequence[str], begin: Place, text: str) -> bool:
+    """Whether a lone CR may become half of a CRLF once a text stands at a place: lines behind it are others then."""
+    return "\r" in text.replace("\r\n", "") or (begin[0] > 0 == begin[1] and lines[begin[0] - 1].endswith("\r"))
 
 
 def keeps_lines(span: Range, text: str) -> bool:
@@ -110,7 +124,8 @@ def _by_lines(old: Sequence[str], new: Sequence[str], offset: int, *, forward: b
     for first, other, size in alike:
         if first <= line < first + size:
             there = other + line - first
-            return sum(map(len, new[:there])) + min(offset - before, len(new[there]))
+            marks = len(_bare(old[line][: offset - before]))
+            return sum(map(len, new[:there])) + _after_marks(new[there], marks, forward=forward)
     if forward:
         there = max((other + size for first, other, size in alike if first + size <= line), default=0)
     else:

@@ -118,7 +118,7 @@ class Survival:
 
     def _count(self, taken: _Taken) -> None:
         """Note how often its lines stand in the file, so that one that goes and comes elsewhere is found again."""
-        if not (lines := self._lines(taken)):
+        if not (lines := self._lines(taken)) or not taken.region.known:
             return
         whole, standing = "".join(lines), text_between(lines, taken.region.start, taken.region.end)
         known = {line for line in map(str.strip, split_lines(taken.text)) if line in standing}
@@ -128,7 +128,7 @@ class Survival:
         if self._followed.get(taken.id) is not taken:
             return
         lines = self._lines(taken)
-        if lines:
+        if lines and taken.region.known:
             self._kept(taken.id, seconds, _share(taken, lines))
         if seconds == HORIZONS[-1]:
             del self._followed[taken.id]

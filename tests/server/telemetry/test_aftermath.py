@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
+from midspan.server.text.documents import end_of
+from midspan.server.text.line_index import Range
 from tests.server.telemetry.desk import Desk
 
 TEXT = "list + range"
@@ -217,3 +221,22 @@ def test_a_suggestion_that_is_offered_again_is_watched_once() -> None:
     at.offer(TEXT)
     at.insert(TEXT)
     assert at.told.of(*FATES) == [("taken", "1")]
+
+
+SPOT = some.tuples(some.integers(0, 3), some.integers(0, 6))
+
+
+@given(
+    some.text("ab\n\r", max_size=8),
+    some.text("ab\n", min_size=1, max_size=5),
+    some.lists(some.tuples(some.tuples(SPOT, SPOT), some.text("ab\n\r", max_size=5)), max_size=5),
+)
+def test_whatever_is_edited_what_was_taken_stands(text: str, offer: str, edits: list[tuple[Range, str]]) -> None:
+    at = Desk(f"{text}‸")
+    at.cursor = end_of((0, 0), text)
+    at.offer(offer)
+    for span, new in edits:
+        taken = at.told.of("taken")
+        at.change((span, new))
+        assert at.told.of("taken") == taken or offer in at.document.text
+    at.clock.pass_by(700.0)
