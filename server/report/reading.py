@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,21 +131,27 @@ def read(file: Path, since: datetime, date: datetime | None = None) -> Read:
     """What happened since then; `date` parts it in two. Raises CommandError for a store that cannot be read."""
     if not file.is_file():
         raise CommandError(f"{file}: no suggestion was logged there yet; give the --state-dir of your server")
+    bounds = {"since": milliseconds(since), "date": 0 if date is None else milliseconds(date), "east": _east_ms()}
+    # SQLite lets go of the interpreter while it works: what it adds up alone goes on beside what is counted here.
+    with ThreadPoolExecutor(1) as beside:
+        others = beside.submit(_others, file, bounds)
+        with opened(file) as store:
+            cells, waits = _counted(store, _setups(store), bounds)
+        return Read(cells=cells, waits=waits, **others.result())
+
+
+def _others(file: Path, bounds: Bounds) -> dict[str, Any]:
+    """All but the suggestions by group. Raises CommandError for a store that cannot be read."""
+    active = f"SELECT count(*) FROM (SELECT DISTINCT ts / {MINUTE_MS} FROM request WHERE ts >= :since)"
     with opened(file) as store:
-        bounds = {"since": milliseconds(since), "date": 0 if date is None else milliseconds(date), "east": _east_ms()}
-        setups = _setups(store)
-        active = f"SELECT count(*) FROM (SELECT DISTINCT ts / {MINUTE_MS} FROM request WHERE ts >= :since)"
-        cells, waits = _counted(store, setups, bounds)
-        return Read(
-            cells=cells,
-            waits=waits,
-            requests=_requests(store, setups, bounds),
-            failures=_by_reason(store, "request WHERE fate = 'failed' AND", bounds),
+        return {
+            "requests": _requests(store, _setups(store), bounds),
+            "failures": _by_reason(store, "request WHERE fate = 'failed' AND", bounds),
+            "phases_ms": _phases(store, bounds),
+            "vetoed": _by_reason(store, "veto WHERE", bounds),
+            "minutes": store.execute(active, bounds).fetchone()[0],
             **_flat(store, bounds),
-            phases_ms=_phases(store, bounds),
-            vetoed=_by_reason(store, "veto WHERE", bounds),
-            minutes=store.execute(active, bounds).fetchone()[0],
-        )
+        }
 
 
 @contextmanager
