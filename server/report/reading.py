@@ -32,6 +32,8 @@ CHARS = "iif(accepted_ts IS NULL, partial_chars, chars)"
 # SQLite keeps whatever it is given, and takes a word for nothing: but words are more than any number.
 NUMBERS = ("ts", "confidence", "chars", "latency_ms", "shown", "partial_chars", "setup", "accepted_by")
 DAMAGED = "rows hold what midspan has not written"
+# Of a row that a server of an earlier version has written into a store of today.
+NO_SETUP = 0
 # Setups that there can be, and tenths of a millisecond.
 SETUPS, TENTHS = 1 << 20, 1 << 24
 CHUNK = 20_000
@@ -187,7 +189,10 @@ def _east_ms() -> int:
 def _setups(store: sqlite3.Connection) -> Mapping[int, Setup]:
     rows = store.execute(f"SELECT id, {NAMES} FROM setup").fetchall()
     names = NAMES.split(", ")
-    return Setups({id: msgspec.convert(dict(zip(names, values, strict=True)), Setup) for id, *values in rows})
+    return Setups(
+        {NO_SETUP: Setup(**dict.fromkeys(("language", "kind", "trigger", "checkpoint"), "unknown"))}
+        | {id: msgspec.convert(dict(zip(names, values, strict=True)), Setup) for id, *values in rows}
+    )
 
 
 def _flat(store: sqlite3.Connection, bounds: Bounds) -> dict[str, Any]:

@@ -59,7 +59,6 @@ CREATE TABLE IF NOT EXISTS veto (
 );
 """
 FROM_1 = ";".join(f"ALTER TABLE completion ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("engine", "route"))
-# A row of before has its acceptance from the client.
 FROM_2 = f"""
 CREATE TABLE setup (
     id INTEGER PRIMARY KEY,
@@ -87,13 +86,17 @@ ALTER TABLE completion ADD COLUMN setup INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE completion ADD COLUMN accepted_by INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE completion ADD COLUMN ended TEXT NOT NULL DEFAULT '';
 {"".join(f"ALTER TABLE completion ADD COLUMN kept_{seconds} REAL;" for seconds in HORIZONS)}
-INSERT INTO setup ({NAMES})
-    SELECT DISTINCT '', language, kind, trigger, checkpoint, '', engine, '', '' FROM completion;
+"""
+# Rows without a setup are of version 2: from before, or of a server that ran on while another one changed the store.
+ADOPT = f"""
+INSERT OR IGNORE INTO setup ({NAMES})
+    SELECT DISTINCT '', language, kind, trigger, checkpoint, '', engine, '', '' FROM completion WHERE setup = 0;
 UPDATE completion SET
     accepted_by = accepted_ts IS NOT NULL,
     setup = (SELECT setup.id FROM setup WHERE setup.client = '' AND setup.language = completion.language
         AND setup.kind = completion.kind AND setup.trigger = completion.trigger
         AND setup.checkpoint = completion.checkpoint AND setup.digest = '' AND setup.engine = completion.engine)
+    WHERE setup = 0
 """
 # What makes a store of a version one of a later one; a new store begins with the tables of version 2.
 CHANGES = {0: (2, SCHEMA_2), 1: (2, FROM_1), 2: (3, FROM_2)}
@@ -117,10 +120,14 @@ def upgrade(store: sqlite3.Connection, version: int) -> None:
     """Make a store of this version, 0 for an empty one, one of today, in the transaction that is open."""
     while version in CHANGES:
         version, changes = CHANGES[version]
-        for statement in filter(str.strip, changes.split(";")):
-            store.execute(statement)
-    store.execute(VETOES)
+        _run(store, changes)
+    _run(store, VETOES + ADOPT)
     store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _run(store: sqlite3.Connection, statements: str) -> None:
+    for statement in filter(str.strip, statements.split(";")):
+        store.execute(statement)
 
 
 def forget(store: sqlite3.Connection, days: int) -> None:

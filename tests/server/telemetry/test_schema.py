@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from midspan.server.cli import main
 from midspan.server.telemetry.events import Offer
 from midspan.server.telemetry.schema import FILE_NAME, SCHEMA_VERSION, TOLD
 from midspan.server.telemetry.store import Telemetry
@@ -87,3 +88,17 @@ def test_opening_twice_changes_nothing(tmp_path: Path) -> None:
     before = found(tmp_path, "SELECT * FROM completion ORDER BY id")
     Telemetry(tmp_path, lambda trouble: None).close()
     assert found(tmp_path, "SELECT * FROM completion ORDER BY id") == before
+
+
+def test_a_row_of_an_earlier_server_that_still_runs_is_read_and_adopted_at_the_next_start(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    make_store(tmp_path, 2)
+    opened(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store, store:
+        store.execute("UPDATE completion SET setup = 0, accepted_by = 0 WHERE id = 'b'")
+    assert main(["report", "--json", "--state-dir", str(tmp_path)]) == 0
+    assert '"unknown": {"offered": 1,' in capsys.readouterr().out
+    Telemetry(tmp_path, lambda trouble: None).close()
+    [row] = found(tmp_path, "SELECT * FROM completion JOIN setup ON setup.id = setup WHERE completion.id = 'b'")
+    assert (row["language"], row["accepted_by"]) == ("python", TOLD)
