@@ -47,7 +47,7 @@ def test_what_was_taken_is_followed_into_a_file_of_another_name(watched: tuple[I
     inside.send(opening(f"x = {TEXT}\n", OTHER))
     inside.send(change("x = list\n", 2, uri=OTHER))
     clock.pass_by(HORIZONS[0])
-    assert kept(told) == [pytest.approx(1 / 3, abs=1e-3)]
+    assert list(kept(told)) == pytest.approx([1 / 3], abs=1e-3)
 
 
 def test_a_file_that_is_closed_dismisses_its_suggestions(watched: tuple[Inside, Told, Clock]) -> None:
@@ -61,7 +61,7 @@ def test_of_a_file_whose_change_is_not_understood_nothing_is_said(watched: tuple
     inside.send(change(f"x = {TEXT}\n", 2))
     inside.send(call(None, "textDocument/didChange", {"textDocument": {"uri": URI, "version": 3}}))
     clock.pass_by(HORIZONS[-1])
-    assert kept(told) == []
+    assert not kept(told)
 
 
 def test_quick_keys_are_counted_by_the_version_that_the_client_sends(watched: tuple[Inside, Told, Clock]) -> None:
