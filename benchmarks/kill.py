@@ -23,7 +23,7 @@ from typing import Any
 
 from midspan.server.client.typist import server_command
 from midspan.server.completion import DID_ACCEPT
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 
 TEXT = "def add(left, right):\n    return "
 POSITION = {"line": 1, "character": 11}

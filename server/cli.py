@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,9 +16,8 @@ from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 from midspan.server.bench.load_options import add_load
 from midspan.server.commands.errors import CommandError
+from midspan.server.report.options import add_options as add_report_options
 from midspan.server.settings import ServeOptions
-
-SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 class OneLine(argparse.ArgumentParser):
@@ -80,7 +77,9 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     doctor = commands.add_parser("doctor", parents=[chosen], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
-    _add_report(commands.add_parser("report", parents=[common], help="what became of the suggestions"))
+    report = commands.add_parser("report", parents=[common], help="what became of the suggestions")
+    add_report_options(report)
+    report.set_defaults(run=_report)
     _add_models(
         commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
     )
@@ -153,13 +152,6 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.set_defaults(run=_fill)
 
 
-def _add_report(report: argparse.ArgumentParser) -> None:
-    report.add_argument("--since", type=_since, default="30d", metavar="30d", help="hours, days or weeks ago: h, d, w")
-    report.add_argument("--json", action="store_true")
-    report.add_argument("--html", type=Path, metavar="FILE", help="write a page there, too")
-    report.set_defaults(run=_report)
-
-
 def _add_quality(quality: argparse.ArgumentParser) -> None:
     quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
     quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
@@ -199,13 +191,6 @@ def _position(text: str) -> tuple[int, int]:
     if not (line.isdecimal() and column.isdecimal() and int(line) and int(column)):
         raise argparse.ArgumentTypeError(f"{text!r} is not LINE:COL, two numbers from 1, as in 12:5")
     return int(line), int(column)
-
-
-def _since(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,5})([hdw])", text)
-    if found is None or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no time such as 12h, 30d or 8w")
-    return int(found[1]) * SPANS[found[2]]
 
 
 def _positive(text: str) -> int:

@@ -80,7 +80,9 @@ def partially_accepted(session: Session, params: object) -> None:
         session.engine.kept(id)
     if session.telemetry is not None and id in session.offered:
         # The client counts from the item's beginning, the row from the offer's.
-        session.telemetry.partially_accepted(id, session.offered.there(id) + event.accepted_length)
+        chars = session.offered.there(id) + event.accepted_length
+        session.telemetry.partially_accepted(id, chars)
+        session.aftermath.told_part(id, chars)
 
 
 async def accepted(session: Session, id: str) -> None:
@@ -95,6 +97,7 @@ async def accepted(session: Session, id: str) -> None:
         session.engine.kept(id)
     if session.telemetry is None:
         return
+    session.aftermath.told(id)
     with session.protocol.kept():
         stored = asyncio.wrap_future(session.telemetry.accepted(id))
         await asyncio.wait({stored}, timeout=STORED_S)

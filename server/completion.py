@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from lsprotocol import types
 
 from midspan.engine.api import Candidate, Fill, Hole
 from midspan.server.postprocess.trim import trim
 from midspan.server.router.records import Record
-from midspan.server.telemetry import Offer
+from midspan.server.telemetry.events import Offer, Setup
 from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
@@ -42,17 +43,25 @@ class Spot:
 
 
 class Source(NamedTuple):
-    """Whose fill it is: a checkpoint, and the router's decision where it had a choice."""
+    """Whose fill it is: a checkpoint, the router's decision where it had a choice, and for whom it is.
+
+    `digest`, `layout` and `device` are the checkpoint's, as far as they are known.
+    """
 
     checkpoint: str
     route: Record | None = None
+    client: str = ""
+    digest: str = ""
+    layout: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A completion request as it came; `range`, in the client's encoding, is what an item replaces.
 
-    `trial` is that range in the document. `objections` has what validators said of texts that came for it.
+    `trial` is that range in the document. `objections` has what validators said of texts that came for it. `began` is
+    its time by `time.perf_counter`, and collecting other text took `context_ms` since.
     """
 
     uri: str
@@ -65,6 +74,7 @@ class Completion:
     trial: Trial
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.perf_counter)
+    context_ms: float = 0.0
     objections: list[Objection] = field(default_factory=list)
 
 
@@ -86,6 +96,7 @@ def spot_of(document: Document, params: types.InlineCompletionParams, encoding: 
 
 def completion_at(document: Document, spot: Spot, see: See, *, invoked: bool) -> Completion:
     """The request against the document as it is now; `see` adds other text to the hole."""
+    began = time.perf_counter()
     hole = see(document, spot.start, build_hole(document, spot.start, spot.end, spot.selected))
     return Completion(
         uri=document.uri,
@@ -96,6 +107,23 @@ def completion_at(document: Document, spot: Spot, see: See, *, invoked: bool) ->
         invoked=invoked,
         line_end=document.line_end(),
         trial=Trial(document, spot.start, spot.end),
+        began=began,
+        context_ms=1000 * (time.perf_counter() - began),
+    )
+
+
+def setup_of(completion: Completion, source: Source, engine: str) -> Setup:
+    """Who asked, and what answered; `engine` is its name where the router had a choice."""
+    return Setup(
+        language=completion.hole.language,
+        kind=completion.hole.kind,
+        trigger="invoked" if completion.invoked else "automatic",
+        checkpoint=source.checkpoint,
+        client=source.client,
+        digest=source.digest,
+        engine=engine,
+        layout=source.layout,
+        device=source.device,
     )
 
 
@@ -117,6 +145,7 @@ def choices(
             wanted.setdefault(completion.selected + text, candidate)
     shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked, folders=folders)
     completion.objections.extend(objections)
+    setup = msgspec.structs.asdict(setup_of(completion, source, fill.engine))
     for number, whole in enumerate(shown):
         text, candidate = whole.removeprefix(completion.selected), wanted[whole]
         id = f"{completion.id}-{number}" if number else completion.id
@@ -124,19 +153,15 @@ def choices(
             # A menu's entry goes back as the client has it.
             completion.selected + text.replace("\n", completion.line_end),
             Offer(
+                **setup,
                 id=id,
                 uri=completion.uri,
-                language=completion.hole.language,
-                kind=completion.hole.kind,
-                trigger="invoked" if completion.invoked else "automatic",
                 confidence=candidate.confidence,
                 chars=len(text),
                 lines=text.count("\n") + 1,
                 latency_ms=1000 * (time.perf_counter() - completion.began),
                 engine_ms=fill.latency.total,
                 steps=fill.steps,
-                checkpoint=source.checkpoint,
-                engine=fill.engine,
                 route=source.route.choice.reason if source.route is not None else "",
             ),
         )

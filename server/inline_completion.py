@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 from lsprotocol import types
@@ -19,7 +20,8 @@ from midspan.server.router.records import Record
 from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
-from midspan.server.telemetry import Offer, Veto
+from midspan.server.telemetry.events import Fate, Offer, Veto
+from midspan.server.telemetry.fates import Answered, answered_row, ended_row, fate_of
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
@@ -53,22 +55,47 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if (reason := _held_back(session, completion)) is not None:
         session.requests.supersede(document.uri)
         session.decisions.note(document.uri, reason)
+        _note(session, completion, "held_back", "key" if reason == KEY_NEAR else "no_fit")
         return []
     fill = await _fill(session, engine, completion)
-    if fill is None or fill.stopped == "cancelled":
+    if fill is None:
         return None
+    came = time.perf_counter()
     threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, spot.start)
-    route = _route(session, engine, document)
-    source = Source(engine.about_of(fill.engine).checkpoint, route)
-    found = choices(completion, fill, threshold, source, session.context.roots)
-    offers = [*again, *_new(session, found, again)]
-    decision = _decision(session, completion, fill, threshold, offered=len(offers))
-    session.decisions.note(document.uri, decision if route is None else f"{decision}; {route.line()}")
-    _count_vetoes(session, completion, source.checkpoint)
+    source = _source(session, engine, fill.engine, _route(session, engine, document))
+    new = _new(session, choices(completion, fill, threshold, source, session.context.roots), again)
+    offers = [*again, *new]
+    answered = Answered(fill=fill, source=source, at=came, id=new[0].id if new else None)
+    _tell(session, completion, answered, threshold, offered=len(offers))
     if offers or fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
+        session.aftermath.offered(document, spot.start, spot.end, offers)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
     return [_item(session, spot, offer) for offer in offers]
+
+
+def _source(session: Session, engine: Router, name: str, route: Record | None = None) -> Source:
+    """Whose fill it is: the engine of this name, where the router had a choice."""
+    about = engine.about_of(name)
+    digest = session.digest if about.checkpoint == engine.about_of("").checkpoint else ""
+    return Source(about.checkpoint, route, session.client_name, digest, about.layout, about.device)
+
+
+def _tell(session: Session, completion: Completion, answered: Answered, threshold: float, *, offered: int) -> None:
+    """Note what became of a request, in words and as rows."""
+    fill, route = answered.fill, answered.source.route
+    decision = _decision(session, completion, fill, threshold, offered=offered)
+    session.decisions.note(completion.uri, decision if route is None else f"{decision}; {route.line()}")
+    _count_vetoes(session, completion, answered.source.checkpoint)
+    if session.telemetry is not None:
+        fate = fate_of(fill, threshold, completion.objections, offered=offered > 0)
+        session.telemetry.asked(answered_row(completion, answered, *fate))
+
+
+def _note(session: Session, completion: Completion, fate: Fate, reason: str = "") -> None:
+    """A row for a request that ends without a fill."""
+    if session.telemetry is not None and session.engine is not None:
+        session.telemetry.asked(ended_row(completion, _source(session, session.engine, ""), fate, reason))
 
 
 def _held_back(session: Session, completion: Completion) -> str | None:
@@ -210,9 +237,17 @@ async def _fill(session: Session, engine: Router, completion: Completion) -> Fil
     asked = session.asking(engine, "invoked" if completion.invoked else "typing", completion.uri)
     try:
         with session.engine_at_work():
-            return await session.requests.ask(asked, request, on_frame if preview else None)
-    except EngineFailed:
+            fill = await session.requests.ask(asked, request, on_frame if preview else None)
+    except EngineFailed as error:
+        _note(session, completion, "failed", type(error.__cause__).__name__)
         return None
+    except asyncio.CancelledError:
+        _note(session, completion, "cancelled")
+        raise
     finally:
         if preview is not None:
             preview.end()
+    if fill is None or fill.stopped == "cancelled":
+        _note(session, completion, "superseded")
+        return None
+    return fill

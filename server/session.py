@@ -19,7 +19,7 @@ import midspan
 from midspan.engine.api import CheckpointError, Engine, OnProgress
 from midspan.server.backends.configured import as_it_is, both
 from midspan.server.backends.engines import router_over
-from midspan.server.checkpoint_watch import CheckpointWatch
+from midspan.server.checkpoint_watch import CheckpointWatch, digest_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.context.context import Context
 from midspan.server.engine_errors import EngineFailed, failed_request
@@ -35,7 +35,8 @@ from midspan.server.router.records import Record
 from midspan.server.router.router import Means, Router
 from midspan.server.settings import ServeOptions, Settings, changed_settings, configured_in, read_settings
 from midspan.server.suggestions import OfferedIds, Suggestions
-from midspan.server.telemetry import Telemetry
+from midspan.server.telemetry.aftermath import Aftermath
+from midspan.server.telemetry.store import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
 from midspan.server.text.line_index import Range
 from midspan.server.text.reparse import Reparse
@@ -75,10 +76,12 @@ class Session(LanguageServer):
         self.following = set[asyncio.Task[None]]()  # of engines that come and go
         self.telemetry: Telemetry | None = None
         self.suggestions = Suggestions()
+        self.aftermath = Aftermath(lambda: self.telemetry, self._later)
         self.decisions = Decisions()
         self.offered = OfferedIds()
         self._load = load
         self._loading: Future[Engine] | None = None
+        self._digest: Future[str] | None = None
         self._checkpoint_watch: CheckpointWatch | None = None
         self._said: set[str] = set()
         self._answered_by = ""
@@ -88,6 +91,11 @@ class Session(LanguageServer):
     def encoding(self) -> Encoding:
         """The position encoding that client and server agreed on."""
         return types.PositionEncodingKind(self.workspace.position_encoding).value
+
+    @property
+    def digest(self) -> str:
+        """What tells the loaded checkpoint from another of its name; empty where it has no files of its own here."""
+        return self._digest.result() if self._digest is not None and self._digest.done() else ""
 
     @property
     def loading(self) -> bool:
@@ -163,7 +171,7 @@ class Session(LanguageServer):
         """The client owns a document's text from here on."""
         self.requests.supersede(document.uri)
         self.suggestions.forget(document.uri)
-        self.documents.open(document.uri, document.language_id, document.version, document.text)
+        self.aftermath.opened(self.documents.open(document.uri, document.language_id, document.version, document.text))
         self.context.opened(document.uri)
         self.reparse.edited(document.uri)
 
@@ -182,15 +190,18 @@ class Session(LanguageServer):
 
         def follow(document: Document, span: Range, text: str) -> None:
             self.suggestions.follow(document, span, text)
+            self.aftermath.edit(document, span, text)
             self.context.changed(uri, [(span, text)])
 
         self.documents.change(uri, version, changes, self.encoding, follow)
+        self.aftermath.settle(uri, max(1, version - before))
         self.reparse.edited(uri)
 
     def close(self, uri: str) -> None:
         """Forget a document."""
         self.requests.supersede(uri)
         self.suggestions.forget(uri)
+        self.aftermath.closed(uri)
         self.documents.close(uri)
         self.context.closed(uri)
 
@@ -201,6 +212,7 @@ class Session(LanguageServer):
         if method in (types.TEXT_DOCUMENT_DID_CHANGE, types.TEXT_DOCUMENT_DID_OPEN) and isinstance(uri, str):
             self.requests.supersede(uri)
             self.suggestions.forget(uri)
+            self.aftermath.lose(uri)
             self.documents.lose(uri)
 
     # Settings, telemetry, engine.
@@ -222,11 +234,15 @@ class Session(LanguageServer):
         self.suggestions.clear()
 
     async def use_telemetry(self, *, wanted: bool) -> None:
-        """Open or close the store."""
+        """Open or close the store; what is older than the settings say is deleted."""
+        days = self.settings.telemetry_days
         if wanted and self.telemetry is None:
-            self.telemetry = Telemetry(self.options.state_dir, partial(self._from_thread, self._hear_of_store))
+            self.telemetry = Telemetry(self.options.state_dir, partial(self._from_thread, self._hear_of_store), days)
+        elif wanted and self.telemetry is not None:
+            self.telemetry.keep(days)
         elif not wanted and self.telemetry is not None:
             closing, self.telemetry = self.telemetry, None
+            self.aftermath.clear()
             self.status.well("telemetry")
             await asyncio.to_thread(closing.close)
 
@@ -235,9 +251,9 @@ class Session(LanguageServer):
         if self.options.refused is not None:
             raise CheckpointError(self.options.refused)
         self._checkpoint_watch = CheckpointWatch(self.options.checkpoint)
-        self._loading = ThreadPoolExecutor(1, "midspan-load").submit(
-            self._load, self.options.checkpoint, self.options.device, progress
-        )
+        loader = ThreadPoolExecutor(1, "midspan-load")
+        self._digest = loader.submit(digest_of, self.options.checkpoint)
+        self._loading = loader.submit(self._load, self.options.checkpoint, self.options.device, progress)
         # Cancelling this does not end the thread, and the thread then tells the closed loop nothing.
         return await asyncio.wrap_future(self._loading)
 
@@ -331,6 +347,9 @@ class Session(LanguageServer):
     def _from_thread(self, call: Callable[..., object], *arguments: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
 
     def _send_status(self, state: State, message: str) -> None:
         self.protocol.notify("midspan/status", {"state": state, "message": message})

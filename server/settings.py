@@ -39,13 +39,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
     steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`. `engine`
     chooses one that the user has configured, by name. Text goes to none beyond `privacy`, nor beyond the policy's.
-    `confirm_rewrites` has the editor ask before a rewrite changes several lines.
+    `confirm_rewrites` has the editor ask before a rewrite changes several lines. `telemetry_days` is how long the local
+    log keeps a row.
     """
 
     enable: bool = True
     preview: bool = False
     status: bool = False
     telemetry: bool = True
+    telemetry_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 365
     steps: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 1000
     show_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None

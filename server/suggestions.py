@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from midspan.server.text.documents import Document, split_lines
+from midspan.server.text.documents import Document, end_of
 from midspan.server.text.line_index import Place, Range
 
 OFFERS_REMEMBERED = 1000
@@ -54,22 +54,14 @@ class _Spot:
 
     def stop(self) -> Place:
         """Where the typed text ends."""
-        lines = split_lines(self.typed)
-        column = len(lines[-1]) + (self.start[1] if len(lines) == 1 else 0)
-        return self.start[0] + len(lines) - 1, column
+        return end_of(self.start, self.typed)
 
     def follow(self, document: Document, span: Range, text: str) -> bool:
         """Note an edit before it is made; returns whether the suggestions still hold."""
-        (begin, end), stop = span, self.stop()
-        first, last = min(begin, self.start), max(end, stop)
-        before, after = _between(document, first, self.start), _between(document, stop, last)
-        head, tail = _between(document, first, begin), _between(document, end, last)
-        if before is None or after is None or head is None or tail is None:
+        typed = typed_after(document, self.start, self.typed, (span, text))
+        if typed is None:
             return False
-        new = head + text + tail
-        if len(new) < len(before) + len(after) or not (new.startswith(before) and new.endswith(after)):
-            return False
-        self.typed = new[len(before) : len(new) - len(after)]
+        self.typed = typed
         longest = max((len(offer.text) for offer in self.offers), default=0)
         # A lone CR could become half of a line end, and the places behind it others.
         return len(self.typed) <= longest + BACK and "\r" not in self.typed.replace("\r\n", "\n")
@@ -164,6 +156,20 @@ class Suggestions:
     def clear(self) -> None:
         """Forget all: other suggestions would be made from now on."""
         self._spots.clear()
+
+
+def typed_after(document: Document, start: Place, typed: str, edit: tuple[Range, str]) -> str | None:
+    """What stands at a place, where `typed` stands now, once an edit is made; None if the text around it changes."""
+    ((begin, end), text), stop = edit, end_of(start, typed)
+    first, last = min(begin, start), max(end, stop)
+    before, after = _between(document, first, start), _between(document, stop, last)
+    head, tail = _between(document, first, begin), _between(document, end, last)
+    if before is None or after is None or head is None or tail is None:
+        return None
+    new = head + text + tail
+    if len(new) < len(before) + len(after) or not (new.startswith(before) and new.endswith(after)):
+        return None
+    return new[len(before) : len(new) - len(after)]
 
 
 def _between(document: Document, start: Place, end: Place) -> str | None:

@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from midspan.server.client.typist import Typist, about_of, percentiles, server_command, typing
 from midspan.server.commands.errors import CommandError
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 
 RECORDED = Path("fixtures/keystroke")
 LONG = "long.py"

@@ -17,7 +17,7 @@ from midspan.server.backends.find import HOST, PORTS, Found, find, lines_to_add,
 from midspan.server.backends.schema import Backend
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
-from midspan.server.telemetry import FILE_NAME, SCHEMA_VERSION
+from midspan.server.telemetry.schema import FILE_NAME, SCHEMA_VERSION
 
 CAN = ("infill", "pins", "logprobs", "structured")
 # Of the last answers of each engine.

@@ -20,7 +20,7 @@ from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.round_trip import round_trip
 from midspan.server.lsp.scheduling import wake_soon
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from midspan.server.text.languages import TABLE
 from midspan.server.text.syntax_check import load_with_syntax
 

@@ -10,7 +10,7 @@ from lsprotocol import types
 
 from midspan.server.client.typist import Typist, server_command, typing
 from midspan.server.commands.errors import CommandError
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 
 URI = "file:///doctor.py"
 # The last character of its second line is filled in anew. Without it the text does not parse, so nothing is vetoed.

@@ -226,6 +226,14 @@ def split_lines(text: str) -> list[str]:
     return lines
 
 
+def end_of(start: Place, text: str) -> Place:
+    """Where a text ends that begins at a place."""
+    if "\n" not in text and "\r" not in text:
+        return start[0], start[1] + len(text)
+    lines = split_lines(text)
+    return start[0] + len(lines) - 1, len(lines[-1]) + (start[1] if len(lines) == 1 else 0)
+
+
 def unchanged(old: str, new: str) -> tuple[int, int]:
     """How many characters two texts share at their beginning and at their end; no CRLF is cut."""
     head = _alike(old, new, min(len(old), len(new)), lambda text, low, high: text[low:high])

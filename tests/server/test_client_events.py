@@ -26,6 +26,7 @@ async def test_the_status_recovers_only_if_a_late_store_has_the_acceptance(
         offered={"a1"},
         engine=None,
         telemetry=SimpleNamespace(accepted=lambda id: waiting),
+        aftermath=SimpleNamespace(told=lambda id: None),
         protocol=SimpleNamespace(kept=nullcontext),
         degrade=lambda of, message: told.append((of, message)),
         status=SimpleNamespace(well=fine.append),

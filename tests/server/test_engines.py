@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.engine.remote.test_llama_server import end, piece
 from tests.server.lsp_client import URI, Client, session

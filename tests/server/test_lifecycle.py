@@ -10,7 +10,7 @@ import pytest
 
 from midspan.server.lsp.status import Status
 from midspan.server.settings import Settings, changed_settings, read_settings, section_of
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from tests.server.raw_client import Message, RawClient, call, complete, connected
 from tests.server.scripted import TEXT
 

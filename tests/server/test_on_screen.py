@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from tests.server.lsp_client import URI, Client, request_params, session
 from tests.server.raw_client import WAIT_S
 from tests.server.scripted import TEXT

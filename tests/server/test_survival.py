@@ -13,7 +13,7 @@ import pytest
 from midspan.engine.api import DeviceError
 from midspan.server.checkpoint_watch import CheckpointWatch
 from midspan.server.engine_errors import failed_load, failed_request
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.raw_client import RawClient, call, complete, connected, items
 from tests.server.scripted import TEXT

@@ -8,6 +8,7 @@ export const SERVERS = [
   'enable',
   'preview',
   'telemetry',
+  'telemetry_days',
   'steps',
   'deadline_ms',
   'show_threshold',

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Puts the programs of the VS Code tests under .cache/vscode: Node 24, code-server (VS Code 1.139.1), Chromium and
-# playwright-core. About 1.2 GB, a minute or two. Nothing outside of .cache changes; nothing is fetched twice.
+# Puts the programs of the VS Code tests under .cache/vscode: Node 24, code-server (VS Code 1.139.1), Chromium,
+# playwright-core, and axe-core for pages. About 1.2 GB, a minute or two. Nothing outside of .cache changes; nothing is
+# fetched twice.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 cache=$root/.cache/vscode
-NODE=24.21.0 CODE_SERVER=4.139.1 PLAYWRIGHT=1.65.1
+NODE=24.21.0 CODE_SERVER=4.139.1 PLAYWRIGHT=1.65.1 AXE=4.14.1
 
 say() { echo "vscode tests: $1" >&2; }
 fail() { say "$1"; exit 1; }
@@ -26,6 +27,10 @@ fetch_playwright() {
   say "2 of 4: playwright-core $PLAYWRIGHT"
   mkdir -p "$cache/driver" && echo '{"private": true}' >"$cache/driver/package.json"
   npm_install "$cache/driver" "playwright-core@$PLAYWRIGHT"
+}
+
+fetch_axe() {
+  npm_install "$cache/driver" "axe-core@$AXE"
 }
 
 fetch_code_server() {
@@ -84,5 +89,6 @@ step() { # name and version, command
 }
 step "node-$NODE" fetch_node
 step "playwright-$PLAYWRIGHT" fetch_playwright
+step "axe-$AXE" fetch_axe
 step "code-server-$CODE_SERVER" fetch_code_server
 if ! command -v chromium >/dev/null; then step chromium fetch_chromium; fi

@@ -32,7 +32,7 @@ from midspan.server.bench.replay import (
 from midspan.server.cli import main
 from midspan.server.client.typist import typing
 from midspan.server.commands.errors import CommandError
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import TEXT
 

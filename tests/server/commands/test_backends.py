@@ -13,7 +13,7 @@ from midspan.server.backends.find import PORTS, Found
 from midspan.server.cli import main
 from midspan.server.commands import backends
 from midspan.server.commands.doctor import examine_engines
-from midspan.server.telemetry import Telemetry
+from midspan.server.telemetry.store import Telemetry
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.server.commands.test_report import offer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from midspan.server.text.documents import Document
 from midspan.server.text.trial import Trial
 from midspan.server.validation.validators import MODULES, MOST_BYTES, validated
@@ -53,7 +53,7 @@ def test_a_span_and_its_document_as_it_is_now_are_what_counts() -> None:
 def test_validators_are_imported_when_they_apply() -> None:
     script = f"""
 import sys
-from midspan.server.telemetry import FILE_NAME
+from midspan.server.telemetry.schema import FILE_NAME
 from midspan.server.text.documents import Document
 from midspan.server.text.trial import Trial
 from midspan.server.validation.validators import validated

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
-import secrets
 import sqlite3
 import threading
 import time
@@ -14,96 +13,41 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
+from midspan.server.telemetry.events import Asked, Ended, Offer, Veto
+from midspan.server.telemetry.schema import (
+    BUSY_S,
+    FILE_NAME,
+    INFERRED,
+    KEPT_DAYS,
+    SETUP,
+    TOLD,
+    forget,
+    now_ms,
+    open_store,
+    setup_of,
+)
+
 log = logging.getLogger(__name__)
 
-FILE_NAME = "telemetry.db"
-SCHEMA_VERSION = 2
 # A store that another program locks for ten seconds loses nothing, even if the server ends then.
 CLOSE_S = 12.0
-# SQLite waits this long for a lock in one go: a server that ends need not wait longer for its thread.
-BUSY_S, AGAIN_S = 0.2, 0.02
+AGAIN_S = 0.02
 # Events that wait in memory, about a kilobyte each; a person brings about some ten in a second.
 WAITING = 10_000
 # An answer is on its way when its row comes: it goes first. What a client tells of it, as it may end next, is written
 # at once, and the row with it.
 LATER_S = 0.02
-KEPT_MS = 365 * 24 * 60 * 60 * 1000
-SCHEMA = """
-CREATE TABLE salt (value BLOB NOT NULL);
-CREATE TABLE completion (
-    id TEXT PRIMARY KEY,
-    ts INTEGER NOT NULL,
-    uri_hash TEXT NOT NULL,
-    language TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    trigger TEXT NOT NULL,
-    confidence REAL NOT NULL,
-    chars INTEGER NOT NULL,
-    lines INTEGER NOT NULL,
-    latency_ms REAL NOT NULL,
-    engine_ms REAL NOT NULL,
-    steps INTEGER NOT NULL,
-    checkpoint TEXT NOT NULL,
-    shown INTEGER NOT NULL DEFAULT 0,
-    accepted_ts INTEGER,
-    partial_chars INTEGER NOT NULL DEFAULT 0,
-    engine TEXT NOT NULL DEFAULT '',
-    route TEXT NOT NULL DEFAULT ''
-);
-"""
-# Made where it is missing, in a store of any version that is known, so it needs no version of its own.
-VETOES = """
-CREATE TABLE IF NOT EXISTS veto (
-    ts INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    language TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    trigger TEXT NOT NULL,
-    checkpoint TEXT NOT NULL
-);
-"""
-# What makes a store of a version one of the next; its rows stay as they are.
-CHANGES = {
-    1: tuple(f"ALTER TABLE completion ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("engine", "route"))
+# What `completion` does not hold: of `setup` alone, or hashed.
+LEFT_OUT = ("uri", "client", "digest", "layout", "device")
+# Nothing undoes an acceptance, and only a whole one follows one in part.
+ENDED = {
+    how: f"ended = iif(ended = 'accepted' OR (ended = 'part' AND '{how}' != 'accepted'), ended, '{how}')"
+    for how in get_args(Ended)
 }
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """One completion that was offered; `latency_ms` is request to answer, `engine_ms` the engine's part of it.
-
-    `engine` and `route` say who answered and why, where the router had a choice.
-    """
-
-    id: str
-    uri: str
-    language: str
-    kind: str
-    trigger: str
-    confidence: float
-    chars: int
-    lines: int
-    latency_ms: float
-    engine_ms: float
-    steps: int
-    checkpoint: str
-    engine: str = ""
-    route: str = ""
-
-
-class Veto(msgspec.Struct, frozen=True, kw_only=True):
-    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's."""
-
-    reason: str
-    language: str
-    kind: str
-    trigger: str
-    checkpoint: str
-
-
 Write = Callable[[sqlite3.Connection, bytes], None]
 T = TypeVar("T")
 
@@ -122,9 +66,10 @@ class Telemetry:
     thread when the store fails, in one line that names the fix, and None when it works again.
     """
 
-    def __init__(self, state_dir: Path, on_trouble: Callable[[str | None], object]) -> None:
+    def __init__(self, state_dir: Path, on_trouble: Callable[[str | None], object], days: int = KEPT_DAYS) -> None:
         self._path = state_dir / FILE_NAME
         self._on_trouble = on_trouble
+        self._days = days
         self._troubled = False
         self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
@@ -132,49 +77,76 @@ class Telemetry:
         self._thread = threading.Thread(target=self._work, name="midspan-telemetry", daemon=True)
         self._thread.start()
 
+    def keep(self, days: int) -> None:
+        """Delete what is older than so many days, now and whenever a store is opened."""
+        if days != self._days:
+            self._days = days
+            self._put(_Event(write=lambda store, _: forget(store, days), may_wait=True))
+
     def offered(self, offer: Offer) -> None:
         """Write the completion's row."""
-        now = _now_ms()
+        row = msgspec.structs.asdict(offer) | {"ts": now_ms()}
 
         def write(store: sqlite3.Connection, salt: bytes) -> None:
-            row = msgspec.structs.asdict(offer) | {"ts": now}
-            row["uri_hash"] = hashlib.blake2b(
-                row.pop("uri").encode("utf-8", "surrogatepass"), key=salt, digest_size=16
-            ).hexdigest()
-            names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
-            store.execute(f"INSERT INTO completion ({names}) VALUES ({holes})", row)
+            uri = row["uri"].encode("utf-8", "surrogatepass")
+            hashed = {"uri_hash": hashlib.blake2b(uri, key=salt, digest_size=16).hexdigest()}
+            kept = {name: value for name, value in row.items() if name not in LEFT_OUT}
+            _insert(store, "completion", kept | hashed | _setup(store, row))
+
+        self._put(_Event(write=write, may_wait=True))
+
+    def asked(self, asked: Asked) -> None:
+        """Write the row of a request, whose fate is known."""
+        row = msgspec.structs.asdict(asked) | {"ts": now_ms()}
+
+        def write(store: sqlite3.Connection, _: bytes) -> None:
+            kept = {name: value for name, value in row.items() if name not in SETUP}
+            _insert(store, "request", kept | _setup(store, row))
 
         self._put(_Event(write=write, may_wait=True))
 
     def vetoed(self, veto: Veto) -> None:
         """Write the row of a text that a validator objected to."""
-        row = {"ts": _now_ms(), **msgspec.structs.asdict(veto)}
-
-        def write(store: sqlite3.Connection, _: bytes) -> None:
-            names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
-            store.execute(f"INSERT INTO veto ({names}) VALUES ({holes})", row)
-
-        self._put(_Event(write=write, may_wait=True))
+        row = {"ts": now_ms(), **msgspec.structs.asdict(veto)}
+        self._put(_Event(write=lambda store, _: _insert(store, "veto", row), may_wait=True))
 
     def shown(self, id: str) -> None:
         """The client has shown the completion."""
-        self._put(_Event(write=lambda store, _: _set(store, id, "shown = 1")))
+        self._put(_Event(write=lambda store, _: _set(store, id, f"shown = shown | {TOLD}")))
+
+    def seen(self, id: str) -> None:
+        """The completion has been on screen for long enough to be read, as time tells."""
+        self._put(_Event(write=lambda store, _: _set(store, id, f"shown = shown | {INFERRED}"), may_wait=True))
 
     def partially_accepted(self, id: str, chars: int) -> None:
         """The user has taken the completion's first `chars` UTF-16 units, counted from its start."""
         # Whatever a client says: no more than there is.
-        change = "partial_chars = max(partial_chars, min(?, chars))"
+        change = f"partial_chars = max(partial_chars, min(?, chars)), {ENDED['part']}"
         self._put(_Event(write=lambda store, _: _set(store, id, change, chars)))
 
     def accepted(self, id: str) -> Future[bool]:
-        """The user has taken the completion.
+        """The user has taken the completion, says the client.
 
         The future is done when that is committed and survives a power failure, or, with False, when it cannot be.
         """
-        now, stored = _now_ms(), Future[bool]()
-        change = "accepted_ts = coalesce(accepted_ts, ?)"
+        now, stored = now_ms(), Future[bool]()
+        change = f"accepted_ts = coalesce(accepted_ts, ?), accepted_by = accepted_by | {TOLD}, {ENDED['accepted']}"
         self._put(_Event(write=lambda store, _: _set(store, id, change, now), stored=stored))
         return stored
+
+    def taken(self, id: str) -> None:
+        """The user has taken the completion, as the edits tell."""
+        now = now_ms()
+        change = f"accepted_ts = coalesce(accepted_ts, ?), accepted_by = accepted_by | {INFERRED}, {ENDED['accepted']}"
+        self._put(_Event(write=lambda store, _: _set(store, id, change, now), may_wait=True))
+
+    def ended(self, id: str, how: Ended) -> None:
+        """How the completion has ended, as the edits tell; what was taken stays so."""
+        self._put(_Event(write=lambda store, _: _set(store, id, ENDED[how]), may_wait=True))
+
+    def kept(self, id: str, seconds: int, share: float) -> None:
+        """Which share of what was taken still stands after so many seconds, one of HORIZONS."""
+        self._put(_Event(write=lambda store, _: _set(store, id, f"kept_{seconds} = ?", share), may_wait=True))
 
     def close(self) -> None:
         """Write what still waits, then close the file; a disk or a lock that takes over CLOSE_S is left behind."""
@@ -202,11 +174,14 @@ class Telemetry:
         return event
 
     def _work(self) -> None:
-        opened = self._tried(lambda: _open(self._path))
+        opened = self._tried(lambda: open_store(self._path, self._days))
         while (event := self._next()) is not None:
             stored = False
             # Whoever has made room on the disk need not restart the server.
-            if not self._over and (opened := opened or self._tried(lambda: _open(self._path))) is not None:
+            if (
+                not self._over
+                and (opened := opened or self._tried(lambda: open_store(self._path, self._days))) is not None
+            ):
                 stored = self._tried(partial(_commit, *opened, event)) is not None
             if event.stored is not None:
                 event.stored.set_result(stored)
@@ -246,42 +221,6 @@ class Telemetry:
             self._on_trouble(None)
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, bytes]:
-    """The store and its salt; made if missing. Raises OSError, sqlite3.Error, or ValueError for a newer schema."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store = sqlite3.connect(path, timeout=BUSY_S)
-    try:
-        return store, _prepare(store)
-    except (sqlite3.Error, ValueError):
-        store.close()
-        raise
-
-
-def _prepare(store: sqlite3.Connection) -> bytes:
-    """Make the tables if they are missing, forget what is older than a year; the salt."""
-    store.execute("PRAGMA journal_mode = WAL")
-    with store:
-        # Two servers may start on one folder at once: whoever comes second must see the finished schema.
-        store.execute("BEGIN IMMEDIATE")
-        (version,) = store.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in SCHEMA.split(";")[:-1]:
-                store.execute(statement)
-            store.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(16),))
-            store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version in CHANGES:
-            for change in CHANGES[version]:
-                store.execute(change)
-            store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
-            raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")
-        store.execute(VETOES)
-        store.execute("DELETE FROM veto WHERE ts < ?", (_now_ms() - KEPT_MS,))
-        store.execute("DELETE FROM completion WHERE ts < ?", (_now_ms() - KEPT_MS,))
-    salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]
-    return salt
-
-
 def _commit(store: sqlite3.Connection, salt: bytes, event: _Event) -> bool:
     """Write one event. What is committed survives the process's death; an acceptance that of the machine, too."""
     store.execute(f"PRAGMA synchronous = {'NORMAL' if event.stored is None else 'FULL'}")
@@ -296,9 +235,15 @@ def _is_locked(error: Exception) -> bool:
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _set(store: sqlite3.Connection, id: str, change: str, *values: int) -> None:
+def _insert(store: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+    names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
+    store.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", row)
+
+
+def _setup(store: sqlite3.Connection, row: dict[str, str]) -> dict[str, int]:
+    """What a row has in common with others, as its column."""
+    return {"setup": setup_of(store, tuple(row[name] for name in SETUP))}
+
+
+def _set(store: sqlite3.Connection, id: str, change: str, *values: float) -> None:
     store.execute(f"UPDATE completion SET {change} WHERE id = ?", (*values, id))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

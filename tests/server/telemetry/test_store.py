@@ -5,56 +5,17 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-import midspan.server.telemetry
-from midspan.server.telemetry import BUSY_S, FILE_NAME, SCHEMA_VERSION, Offer, Telemetry, _Event
-
-URI = "file:///home/someone/secret_project/plan.py"
-
-
-def offer(id: str = "a1") -> Offer:
-    return Offer(
-        id=id,
-        uri=URI,
-        language="python",
-        kind="rest_of_line",
-        trigger="automatic",
-        confidence=0.75,
-        chars=11,
-        lines=1,
-        latency_ms=42.5,
-        engine_ms=40.0,
-        steps=6,
-        checkpoint="embedded",
-    )
-
-
-@contextmanager
-def telemetry(state_dir: Path, troubles: list[str | None] | None = None) -> Iterator[Telemetry]:
-    """A store. Its troubles are put into the list, if one is given; else it must have none."""
-    found: list[str | None] = []
-    store = Telemetry(state_dir, found.append)
-    try:
-        yield store
-    finally:
-        store.close()
-    if troubles is None:
-        assert found == []
-    else:
-        troubles.extend(found)
-
-
-def rows(state_dir: Path) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(state_dir / FILE_NAME)) as store:
-        store.row_factory = sqlite3.Row
-        return [dict(row) for row in store.execute("SELECT * FROM completion ORDER BY id")]
+import midspan.server.telemetry.store
+from midspan.server.telemetry.events import Offer
+from midspan.server.telemetry.schema import BUSY_S, DAY_MS, FILE_NAME, HORIZONS, SCHEMA_VERSION, TOLD
+from midspan.server.telemetry.store import Telemetry, _Event
+from tests.server.telemetry.stores import offer, rows, telemetry
 
 
 def test_a_suggestion_is_one_row(tmp_path: Path) -> None:
@@ -81,22 +42,11 @@ def test_a_suggestion_is_one_row(tmp_path: Path) -> None:
         "partial_chars": 0,
         "engine": "",
         "route": "",
+        "setup": 1,
+        "accepted_by": 0,
+        "ended": "",
+        **{f"kept_{seconds}": None for seconds in HORIZONS},
     }
-
-
-def test_a_store_of_the_last_schema_keeps_its_rows_and_gets_what_is_new(tmp_path: Path) -> None:
-    with telemetry(tmp_path) as store:
-        store.offered(offer("a1"))
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old, old:
-        for name in ("engine", "route"):
-            old.execute(f"ALTER TABLE completion DROP COLUMN {name}")
-        old.execute("PRAGMA user_version = 1")
-    with telemetry(tmp_path) as store:
-        store.offered(msgspec.structs.replace(offer("a2"), engine="qwen", route="qwen is the only one left"))
-        store.accepted("a1")
-    first, second = rows(tmp_path)
-    assert (first["engine"], first["route"], first["accepted_ts"] is None) == ("", "", False)
-    assert (second["engine"], second["route"]) == ("qwen", "qwen is the only one left")
 
 
 def test_shown_partly_accepted_and_accepted_change_their_row_only(tmp_path: Path) -> None:
@@ -108,7 +58,7 @@ def test_shown_partly_accepted_and_accepted_change_their_row_only(tmp_path: Path
         store.partially_accepted("a1", 4)
         store.accepted("a1")
     first, second = rows(tmp_path)
-    assert (first["shown"], first["partial_chars"]) == (1, 7)
+    assert (first["shown"], first["partial_chars"]) == (TOLD, 7)
     assert first["accepted_ts"] >= first["ts"]
     assert (second["shown"], second["partial_chars"], second["accepted_ts"]) == (0, 0, None)
 
@@ -235,7 +185,7 @@ def test_an_acceptance_that_cannot_be_stored_is_reported(tmp_path: Path) -> None
 
 
 def test_events_beyond_the_limit_of_waiting_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(midspan.server.telemetry, "WAITING", 3)
+    monkeypatch.setattr(midspan.server.telemetry.store, "WAITING", 3)
     with telemetry(tmp_path) as store:
         store.offered(offer("a1"))
         store.shown("a1")
@@ -287,7 +237,7 @@ def delayed_rows(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         store._hurry = Hurry()
 
     monkeypatch.setattr(Telemetry, "__init__", listening)
-    monkeypatch.setattr(midspan.server.telemetry, "LATER_S", 3600.0)
+    monkeypatch.setattr(midspan.server.telemetry.store, "LATER_S", 3600.0)
     return begun
 
 
@@ -331,10 +281,9 @@ def test_rows_older_than_a_year_are_deleted_at_the_next_start(tmp_path: Path) ->
         store.offered(offer("old"))
         store.offered(offer("older"))
         store.offered(offer("new"))
-    day_ms = 24 * 60 * 60 * 1000
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file, file:
-        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'older'", (366 * day_ms,))
-        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'old'", (364 * day_ms,))
+        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'older'", (366 * DAY_MS,))
+        file.execute("UPDATE completion SET ts = ts - ? WHERE id = 'old'", (364 * DAY_MS,))
     with telemetry(tmp_path):
         pass
     assert [row["id"] for row in rows(tmp_path)] == ["new", "old"]
