@@ -15,6 +15,7 @@ from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
 from midspan.server.text.line_index import Place, byte_length
 from midspan.server.text.trial import Trial
+from midspan.server.validation.splice import Files
 from midspan.server.validation.validators import validated
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def choices(change: Change, fill: Fill, folders: Sequence[Path] = ()) -> list[st
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
     wholes = [change.before + text + change.after for text in texts]
-    kept, _ = validated(change.trial, wholes, invoked=True, folders=folders)
+    kept, _ = validated(change.trial, wholes, invoked=True, files=Files(folders=folders))
     return [text for text, whole in zip(texts, wholes, strict=True) if whole in kept]
 
 

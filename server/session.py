@@ -39,6 +39,7 @@ from midspan.server.telemetry import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
 from midspan.server.text.line_index import Range
 from midspan.server.text.reparse import Reparse
+from midspan.server.validation.splice import Files
 
 log = logging.getLogger(__name__)
 
@@ -253,17 +254,25 @@ class Session(LanguageServer):
         about = engine.about
         self.status.ready(f"{about.checkpoint} on {about.device}, trained on {', '.join(about.languages)}")
 
-    def asking(self, engine: Router, origin: Origin, uri: str) -> Engine:
-        """The engine, for one who asks about a document: nothing beyond what the settings allow."""
+    @property
+    def files(self) -> Files:
+        """What validators may read."""
+        return Files(folders=self.context.roots)
+
+    def wish(self, origin: Origin, uri: str) -> Wish:
+        """What is wished by one who asks about a document: nothing beyond what the settings allow."""
         settings = self.settings
-        wish = Wish(
+        return Wish(
             origin=origin,
             uri=uri,
             tier=settings.privacy,
             engine=settings.engine,
             own_threshold=settings.show_threshold is None,
         )
-        return engine.wishing(wish)
+
+    def asking(self, engine: Router, origin: Origin, uri: str) -> Engine:
+        """The engine, for one who asks about a document."""
+        return engine.wishing(self.wish(origin, uri))
 
     def note_answer(self, route: Record) -> None:
         """Say in the status who has answered, where that is another engine than before."""

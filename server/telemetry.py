@@ -63,9 +63,11 @@ CREATE TABLE IF NOT EXISTS veto (
     language TEXT NOT NULL,
     kind TEXT NOT NULL,
     trigger TEXT NOT NULL,
-    checkpoint TEXT NOT NULL
+    checkpoint TEXT NOT NULL,
+    remedy TEXT NOT NULL DEFAULT ''
 );
 """
+REMEDY = "ALTER TABLE veto ADD COLUMN remedy TEXT NOT NULL DEFAULT ''"
 # What makes a store of a version one of the next; its rows stay as they are.
 CHANGES = {
     1: tuple(f"ALTER TABLE completion ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("engine", "route"))
@@ -95,13 +97,18 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Veto(msgspec.Struct, frozen=True, kw_only=True):
-    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's."""
+    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's.
+
+    `remedy` is what came of the request: repaired, next candidate, other engine or nothing; empty where the best text
+    passed.
+    """
 
     reason: str
     language: str
     kind: str
     trigger: str
     checkpoint: str
+    remedy: str = ""
 
 
 Write = Callable[[sqlite3.Connection, bytes], None]
@@ -276,6 +283,9 @@ def _prepare(store: sqlite3.Connection) -> bytes:
         elif version != SCHEMA_VERSION:
             raise ValueError(f"its schema is version {version}, this midspan knows {SCHEMA_VERSION}; update midspan")
         store.execute(VETOES)
+        # A store of before there were remedies.
+        if "remedy" not in {column[1] for column in store.execute("PRAGMA table_info(veto)")}:
+            store.execute(REMEDY)
         store.execute("DELETE FROM veto WHERE ts < ?", (_now_ms() - KEPT_MS,))
         store.execute("DELETE FROM completion WHERE ts < ?", (_now_ms() - KEPT_MS,))
     salt: bytes = store.execute("SELECT value FROM salt").fetchone()[0]

@@ -117,7 +117,8 @@ class Race:
         if ask.deadline_s is not None:
             self._rings.append(self._rules.later(ask.deadline_s, self._give_up))
             p90_s = p90_of(order[0], ask, policy)
-            if policy.hedge.on and len(order) > 1 and ask.deadline_s - p90_s >= policy.hedge.left * ask.deadline_s:
+            may_hedge = policy.hedge.on and len(order) > 1 and not ask.wish.once
+            if may_hedge and ask.deadline_s - p90_s >= policy.hedge.left * ask.deadline_s:
                 self._rings.append(self._rules.later(p90_s, self._hedge))
         self._begin(first)
         return self.future
@@ -215,8 +216,8 @@ class Race:
 
     def _another(self, failing: Failing) -> Seat | None:
         """Who may still be asked: once, in time, and not after a stop; the lock is held."""
-        fell_back = any(one.noted.role == "fallback" for one in self._attempts)
-        if fell_back or failing not in self._rules.policy.fall_back or self._given.stop.is_set():
+        over = self._record.ask.wish.once or self._record.fell_back
+        if over or failing not in self._rules.policy.fall_back or self._given.stop.is_set():
             return None
         return self._next_in_time()
 

@@ -18,7 +18,7 @@ from midspan.server.router.choosing import Candidate, Choice, choose
 from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Policy
 from midspan.server.router.race import Given, Later, Race, Rules, Validate, empty
-from midspan.server.router.records import Attempted, Outcome, Record
+from midspan.server.router.records import Attempted, Outcome, Record, Remedy
 from midspan.server.router.seats import Seat
 
 log = logging.getLogger(__name__)
@@ -164,6 +164,16 @@ class Router:
         self.records.append(record)
         if self.chooses:
             log.info("%s", record.line())
+
+    def held_back(self, record: Record, kinds: Sequence[str], remedy: Remedy) -> None:
+        """Note what validators objected to in an answer, by kind, and what came of that."""
+        record.held_back, record.remedy = tuple(kinds), remedy
+        log.info("held back by %s: %s", ", ".join(dict.fromkeys(kinds)), remedy)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether there is an engine that renoises a part of a draft."""
+        return any("rewrite" in seat.member.skills for seat in self._seats)
 
     @property
     def chooses(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import TimeoutError as NotReady
 from dataclasses import dataclass, field
 from functools import cache
@@ -54,11 +55,12 @@ class OddError(ValueError):
 class _Reading:
     """A document's value, the same without what stands in the bytes [begin, end), and the paths of that.
 
-    `cut` has the paths of strings that lie across one of both ends.
+    `cut` has the paths of strings that lie across one of both ends. `root` is the value's node.
     """
 
     begin: int
     end: int
+    root: Node
     value: Any = None
     without: Any = None
     touched: list[Path] = field(default_factory=list)
@@ -73,11 +75,11 @@ def objection(splice: Splice) -> Objection | None:
     if len(splice.before) + len(splice.fill) + len(splice.after) > MAX_CHARS:
         return None
     reference = reference_in(splice.before, splice.after)
-    path = None if reference is None else file_of(reference, splice.uri, splice.folders)
+    path = None if reference is None else file_of(reference, splice.uri, splice.files.folders)
     if path is None:
         return None
     try:
-        check = check_of(path).result(splice.patience_s)
+        check = check_of(path).result(splice.files.patience_s)
     except NotReady:
         return None
     reading = _read(splice.before, splice.fill, splice.after)
@@ -104,8 +106,19 @@ def _objection(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: 
             continue
         own = any(one.path[: len(path)] == path for path in reading.touched)
         if before[key] < 0 and (own or one.keyword not in INCOMPLETE):
-            return Objection(kind="schema", words=WORDS.get(one.keyword, OTHER_WORDS))
+            words = WORDS.get(one.keyword, OTHER_WORDS)
+            return Objection(kind="schema", words=words, spans=_spans(splice, reading, one.path))
     return None
+
+
+def _spans(splice: Splice, reading: _Reading, path: Path) -> tuple[tuple[int, int], ...]:
+    """What the fill writes of the value at a path; all of the fill where that holds it whole."""
+    node = reading.root
+    for step in path:
+        node = next((value for key, value in _children(node) if key == step), node)
+    whole = splice.text.encode("utf-8", "surrogatepass")
+    before, until = (whole[:at].decode("utf-8", "surrogatepass") for at in (node.start_byte, node.end_byte))
+    return splice.of_fill(len(before), len(until))
 
 
 def _counted(errors: list[Wrong] | None) -> Errors:
@@ -127,7 +140,7 @@ def _read(before: str, fill: str, after: str) -> _Reading | None:
     values = [child for child in root.named_children if child.type != "comment"]
     if root.has_error or len(values) != 1:
         return None
-    reading = _Reading(len(head), len(head) + len(middle))
+    reading = _Reading(len(head), len(head) + len(middle), values[0])
     try:
         reading.value = _value(values[0])
         reading.without = _without(values[0], (), reading)
@@ -204,6 +217,13 @@ def _pairs(node: Node) -> list[tuple[Node, str, Node]]:
                 raise OddError
             found.append((pair, name, value))
     return found
+
+
+def _children(node: Node) -> Iterator[tuple[str | int, Node]]:
+    if node.type == "object":
+        yield from ((key, value) for _, key, value in _pairs(node))
+    elif node.type == "array":
+        yield from enumerate(_items(node))
 
 
 def _items(node: Node) -> list[Node]:

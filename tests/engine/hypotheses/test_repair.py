@@ -33,8 +33,8 @@ def spans(*words: str) -> tuple[tuple[int, int], ...]:
     return tuple((DRAFT.index(word), DRAFT.index(word) + len(word)) for word in words)
 
 
-def texts(infiller: Infiller, hole: Hole, budget: Budget = Budget(candidates=3)) -> list[str]:
-    out = infiller.infill(hole, budget, PATIENT)
+def texts(infiller: Infiller, hole: Hole) -> list[str]:
+    out = infiller.infill(hole, Budget(candidates=3), PATIENT)
     return [infiller.prompt.text(list(one.ids), out.layout) for one in out.ranked]
 
 

@@ -14,7 +14,7 @@ from midspan.server.validation.json_schema import MAX_CHARS, OTHER_WORDS, WORDS,
 from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.validation.schema_check import SchemaCheck
 from midspan.server.validation.schema_files import check_of, file_of, reference_in
-from midspan.server.validation.splice import Splice
+from midspan.server.validation.splice import Files, Splice
 from tests.server.pictures import cut
 
 WAIT_S = 60.0
@@ -110,7 +110,7 @@ def folder(tmp_path: Path) -> Path:
 def said(folder: Path, picture: str) -> str | None:
     before, fill, after = cut(picture)
     uri = (folder / "settings.json").as_uri()
-    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, patience_s=WAIT_S))
+    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=Files(patience_s=WAIT_S)))
     assert found is None or found.kind == "schema"
     return None if found is None else found.words
 
