@@ -3,7 +3,8 @@
 A suggestion that stays while the user types along counts once. `accepted` counts those taken whole, `acceptance_rate`
 is their share of those offered, and `chars_accepted` includes partial acceptances. `confidence` has, for each fifth of
 the scale, how many were offered and which share of them was accepted. `vetoed` counts the texts that a validator
-objected to, by kind of objection: an undefined name, a schema, a table.
+objected to, by kind of objection: the parse, an undefined name, a schema, a table. `remedies` counts them by what was
+shown in their place: the next candidate, a repair, another engine's text, or nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def report_command(arguments: argparse.Namespace) -> int:
     """Read, print; with --html also write a page."""
     since = datetime.now(UTC) - arguments.since
     file = arguments.state_dir / FILE_NAME
-    found = {"since": since.isoformat(timespec="seconds"), **report(read(file, since)), "vetoed": vetoes(file, since)}
+    found = {"since": since.isoformat(timespec="seconds"), **report(read(file, since))}
+    found |= {"vetoed": vetoes(file, since), "remedies": remedies(file, since)}
     if arguments.html is not None:
         try:
             arguments.html.write_text(as_html(found), encoding="utf-8")
@@ -78,10 +80,20 @@ def read(file: Path, since: datetime) -> list[Row]:
 
 def vetoes(file: Path, since: datetime) -> dict[str, int]:
     """How many texts validators objected to since then, by kind; none in a store of before there were validators."""
+    return _counted(file, since, "reason")
+
+
+def remedies(file: Path, since: datetime) -> dict[str, int]:
+    """The same by what came of their requests; none in a store of before anything came of them."""
+    return {remedy: count for remedy, count in _counted(file, since, "remedy").items() if remedy}
+
+
+def _counted(file: Path, since: datetime, by: str) -> dict[str, int]:
+    """Vetoes by a column; none where the store has no such column."""
     with _opened(file) as store:
-        if store.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'veto'").fetchone() is None:
+        if by not in {column[1] for column in store.execute("PRAGMA table_info(veto)")}:
             return {}
-        counted = "SELECT reason, count(*) FROM veto WHERE ts >= ? GROUP BY reason ORDER BY reason"
+        counted = f"SELECT {by}, count(*) FROM veto WHERE ts >= ? GROUP BY {by} ORDER BY {by}"
         return dict(msgspec.convert(store.execute(counted, (_milliseconds(since),)).fetchall(), list[tuple[str, int]]))
 
 
@@ -155,6 +167,8 @@ def as_text(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name:20} {value}"
     if found["vetoed"]:
         yield f"{'vetoed':20} {_counts(found['vetoed'])}"
+    if found["remedies"]:
+        yield f"{'in their place':20} {_counts(found['remedies'])}"
     for group, parts in found["by"].items():
         for key, part in parts.items():
             yield f"{group:20} {key}: " + ", ".join(f"{name} {value}" for name, value in _lines(part))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from midspan.server.cli import main
 from midspan.server.telemetry import FILE_NAME, Offer, Telemetry, Veto
@@ -79,12 +80,16 @@ def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
 
 def test_what_validators_object_to_is_counted_by_kind(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     store = Telemetry(state, lambda trouble: None)
-    for reason in ("name", "table", "name"):
-        store.vetoed(Veto(reason=reason, language="python", kind="line", trigger="automatic", checkpoint="embedded"))
+    veto = Veto(reason="", language="python", kind="line", trigger="automatic", checkpoint="embedded")
+    for reason, remedy in (("name", "repaired"), ("table", "nothing"), ("name", "")):
+        store.vetoed(replace(veto, reason=reason, remedy=remedy))
     store.close()
     assert report(capsys, state)["vetoed"] == {"name": 2, "table": 1}
+    assert report(capsys, state)["remedies"] == {"nothing": 1, "repaired": 1}
     assert main(["report", "--state-dir", str(state), "--html", str(state / "page.html")]) == 0
-    assert f"{'vetoed':20} name 2, table 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{'vetoed':20} name 2, table 1" in printed
+    assert f"{'in their place':20} nothing 1, repaired 1" in printed
     assert "vetoed by validators: name 2, table 1" in (state / "page.html").read_text(encoding="utf-8")
 
 
@@ -95,6 +100,19 @@ def test_a_store_of_before_there_were_validators_has_no_vetoes(capsys: pytest.Ca
     Telemetry(state, lambda trouble: None).close()
     with closing(sqlite3.connect(state / FILE_NAME)) as rows:
         assert rows.execute("SELECT count(*) FROM veto").fetchone() == (0,)
+
+
+def test_a_store_of_before_there_were_remedies_gets_them(capsys: pytest.CaptureFixture[str], state: Path) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows, rows:
+        rows.execute("ALTER TABLE veto DROP COLUMN remedy")
+        rows.execute(
+            "INSERT INTO veto VALUES (?, 'name', 'python', 'line', 'automatic', 'embedded')", (1000 * int(time.time()),)
+        )
+    found = report(capsys, state)
+    assert (found["vetoed"], found["remedies"]) == ({"name": 1}, {})
+    Telemetry(state, lambda trouble: None).close()
+    with closing(sqlite3.connect(state / FILE_NAME)) as rows:
+        assert rows.execute("SELECT reason, remedy FROM veto").fetchall() == [("name", "")]
 
 
 def test_a_period_without_suggestions_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:
