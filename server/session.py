@@ -39,6 +39,7 @@ from midspan.server.telemetry import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
 from midspan.server.text.line_index import Range
 from midspan.server.text.reparse import Reparse
+from midspan.server.validation.schema_files import has_schema
 from midspan.server.validation.splice import Files
 
 log = logging.getLogger(__name__)
@@ -257,16 +258,17 @@ class Session(LanguageServer):
     @property
     def files(self) -> Files:
         """What validators may read."""
-        return Files(folders=self.context.roots)
+        return Files(folders=self.context.roots, schemas=self.settings.schemas)
 
     def wish(self, origin: Origin, uri: str) -> Wish:
         """What is wished by one who asks about a document: nothing beyond what the settings allow."""
-        settings = self.settings
+        settings, document = self.settings, self.documents.get(uri)
         return Wish(
             origin=origin,
             uri=uri,
             tier=settings.privacy,
             engine=settings.engine,
+            schema=document is not None and has_schema(document, self.files),
             own_threshold=settings.show_threshold is None,
         )
 

@@ -1,4 +1,4 @@
-"""A fill in a JSON document that names a schema: it makes no error that was not there without it.
+"""A fill in a JSON document that has a schema: it makes no error that was not there without it.
 
 Without it means: what the fill touches left out of the document, so that a key or a word that is being written does not
 count as wrong already; a value of the wrong type does, where the text before parses.
@@ -7,9 +7,7 @@ count as wrong already; a value of the wrong type does, where the text before pa
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import TimeoutError as NotReady
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tree_sitter import Node, Parser
 
 from midspan.server.text.languages import language_of
-from midspan.server.validation.schema_files import check_of, file_of, reference_in
+from midspan.server.validation.schema_errors import INCOMPLETE, SHORT, counted, key_of, words_for
+from midspan.server.validation.schema_files import check_in_time, schema_of
 from midspan.server.validation.splice import Objection, Splice
 
 if TYPE_CHECKING:
@@ -27,24 +26,6 @@ NOTHING = object()
 # Of longer documents nothing is said.
 MAX_CHARS = 100_000
 MOST_KEY_CHARS = 256
-WORDS = {
-    "type": "has a value of a type that this file's JSON schema does not allow",
-    "enum": "has a value that is none of those that this file's JSON schema allows",
-    "const": "has another value than this file's JSON schema wants",
-    "additionalProperties": "has a key that this file's JSON schema does not know",
-    "unevaluatedProperties": "has a key that this file's JSON schema does not know",
-    "required": "leaves out a key that this file's JSON schema requires",
-}
-OTHER_WORDS = "breaks this file's JSON schema"
-
-
-# What a document that is being written lacks for a while: no error, but in what the fill writes whole.
-INCOMPLETE = frozenset(
-    ("required", "minItems", "minProperties", "contains", "minContains", "dependentRequired", "dependencies")
-)
-# What a string that is being written lacks for a while: no error, but where the fill writes it whole.
-SHORT = frozenset(("minLength", "pattern"))
-Errors = Counter[tuple[object, ...]]
 
 
 class OddError(ValueError):
@@ -74,19 +55,14 @@ def objection(splice: Splice) -> Objection | None:
     """
     if len(splice.before) + len(splice.fill) + len(splice.after) > MAX_CHARS:
         return None
-    reference = reference_in(splice.before, splice.after)
-    path = None if reference is None else file_of(reference, splice.uri, splice.files.folders)
-    if path is None:
-        return None
-    try:
-        check = check_of(path).result(splice.files.patience_s)
-    except NotReady:
-        return None
-    reading = _read(splice.before, splice.fill, splice.after)
-    if check is None or reading is None or not isinstance(reading.value, dict):
+    named = schema_of("json", splice.uri, (splice.before, splice.after), splice.files)
+    check = None if named is None else check_in_time(named.path, splice.files.patience_s)
+    reading = None if check is None else _read(splice.before, splice.fill, splice.after)
+    if named is None or check is None or reading is None:
         return None
     # The text may hold the key elsewhere than in the document's first level.
-    if reading.value.get("$schema") != reference:
+    own = reading.value.get("$schema") if isinstance(reading.value, dict) else None
+    if named.reference is not None and own != named.reference:
         return None
     wrong = check.errors(reading.value)
     return _objection(check, wrong, splice, reading) if wrong else None
@@ -94,20 +70,19 @@ def objection(splice: Splice) -> Objection | None:
 
 def _objection(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: _Reading) -> Objection | None:
     """What to say of errors of a document with a fill; nothing of those that are there without it as well."""
-    before = _counted(check.errors(reading.without))
+    before = counted(check.errors(reading.without))
     as_it_was = _read(splice.before, "", splice.after)
     if as_it_was is not None:
         # Of what is being written only the type is settled: an empty string is none of the values allowed.
         errors = check.errors(as_it_was.value) or ()
-        before |= _counted([one for one in errors if one.keyword == "type"])
-    for key, one in ((_key(one), one) for one in wrong):
+        before |= counted([one for one in errors if one.keyword == "type"])
+    for key, one in ((key_of(one), one) for one in wrong):
         before[key] -= one.keys
         if one.keyword in SHORT and one.path in reading.cut:
             continue
         own = any(one.path[: len(path)] == path for path in reading.touched)
         if before[key] < 0 and (own or one.keyword not in INCOMPLETE):
-            words = WORDS.get(one.keyword, OTHER_WORDS)
-            return Objection(kind="schema", words=words, spans=_spans(splice, reading, one.path))
+            return Objection(kind="schema", words=words_for(one), spans=_spans(splice, reading, one.path))
     return None
 
 
@@ -119,18 +94,6 @@ def _spans(splice: Splice, reading: _Reading, path: Path) -> tuple[tuple[int, in
     whole = splice.text.encode("utf-8", "surrogatepass")
     before, until = (whole[:at].decode("utf-8", "surrogatepass") for at in (node.start_byte, node.end_byte))
     return splice.of_fill(len(before), len(until))
-
-
-def _counted(errors: list[Wrong] | None) -> Errors:
-    counted = Errors()
-    for one in errors or ():
-        counted[_key(one)] += one.keys
-    return counted
-
-
-def _key(one: Wrong) -> tuple[object, ...]:
-    # An item that is left out moves those behind it.
-    return one.rule, tuple("*" if isinstance(step, int) else step for step in one.path)
 
 
 def _read(before: str, fill: str, after: str) -> _Reading | None:

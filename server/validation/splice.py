@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -29,9 +29,13 @@ class Objection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What validators may read: files in `folders`, which are open, each waited for at most `patience_s`."""
+    """What validators may read: files in `folders`, which are open, each waited for at most `patience_s`.
+
+    `schemas` are those that the user names, by patterns of the files that they are for.
+    """
 
     folders: Sequence[Path] = ()
+    schemas: Mapping[str, str] = field(default_factory=dict)
     patience_s: float = PATIENCE_S
 
 

@@ -15,6 +15,7 @@ Validator = Callable[[Splice], Objection | None]
 # The module of each language's validator: (Splice) -> Objection, imported when a text in that language is tried.
 MODULES = {
     "json": "midspan.server.validation.json_schema",
+    "toml": "midspan.server.validation.toml_schema",
     "python": "midspan.server.validation.python_names",
     "markdown": "midspan.server.validation.markdown_tables",
 }
