@@ -45,7 +45,7 @@ class Means:
 
 
 class Router:
-    """Several engines as one. The first member must be in this process, or connected before anything is asked.
+    """Several engines as one. One of them must be in this process, or connected before anything is asked.
 
     With a single member, in this process, it passes requests through. Engines elsewhere are connected
     and probed in the background.
@@ -97,10 +97,9 @@ class Router:
         )
 
     def about_of(self, name: str) -> About:
-        """What the engine of this name has loaded; the first engine's for one that is not known, or gone."""
-        named = (seat.engine for seat in self._seats if seat.member.name == name)
-        engine = next(filter(None, named), None) or self._seats[0].engine
-        assert engine is not None
+        """What the engine of this name has loaded; the first one's that is there, for one that is not known or gone."""
+        named = [seat.engine for seat in self._seats if seat.member.name == name]
+        engine = next(filter(None, [*named, *(seat.engine for seat in self._seats)]))
         return engine.about
 
     def fill(
@@ -169,6 +168,11 @@ class Router:
         """Note what validators objected to in an answer, by kind, and what came of that."""
         record.held_back, record.remedy = tuple(kinds), remedy
         log.info("held back by %s: %s", ", ".join(dict.fromkeys(kinds)), remedy)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an engine to be asked at all."""
+        return any(seat.engine is not None for seat in self._seats)
 
     @property
     def repairs(self) -> bool:
