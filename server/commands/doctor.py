@@ -75,7 +75,7 @@ def examine_engines(found: dict[str, Any], file: Path, state_dir: Path) -> None:
     try:
         configured = read_configured(file)
         if configured.backends:
-            rows = rows_of(configured, {}, probe=True)
+            rows = rows_of(configured, {}, probes=1)
             found["engines"] = {row["name"]: row["state"] for row in rows}
             found["answered_last"] = answered_last(state_dir / FILE_NAME)
             ready = ", ".join(row["name"] for row in rows if row["state"] == "ready")
