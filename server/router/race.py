@@ -55,7 +55,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a race goes by. `learn` is told of each attempt's end, and of its error; `finished` of the record."""
+    """What a race goes by.
+
+    `learn` is told of each attempt's end, and of its error; `finished` of the record before the answer, and `answered`
+    behind it: nobody waits for that.
+    """
 
     policy: Policy
     clock: Callable[[], float]
@@ -63,6 +67,7 @@ class Rules:
     validate: Validate | None
     learn: Callable[[Seat, Record, Attempted, BaseException | None], None]
     finished: Callable[[Record], None]
+    answered: Callable[[Record], None]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -273,6 +278,7 @@ class Race:
         else:
             latency = replace(result.fill.latency, total=total)
             self.future.set_result(replace(result.fill, engine=name, latency=latency))
+        self._rules.answered(record)
 
 
 def empty(stopped: Stopped) -> Fill:

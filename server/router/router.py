@@ -74,6 +74,7 @@ class Router:
             validate=validate,
             learn=self._learn,
             finished=self._finished,
+            answered=self._log,
         )
         for seat in self._seats:
             if not seat.member.here:
@@ -135,6 +136,7 @@ class Router:
         if not choice.order:
             record.outcome = "empty"
             self._finished(record)
+            self._log(record)
             nothing = Future[Fill]()
             nothing.set_result(empty("empty"))
             return nothing
@@ -161,7 +163,9 @@ class Router:
 
     def _finished(self, record: Record) -> None:
         self.records.append(record)
-        if self.chooses:
+
+    def _log(self, record: Record) -> None:
+        if self.chooses and log.isEnabledFor(logging.INFO):
             log.info("%s", record.line())
 
     def held_back(self, record: Record, kinds: Sequence[str], remedy: Remedy) -> None:
