@@ -16,6 +16,7 @@ Validator = Callable[[Splice], Objection | None]
 MODULES = {
     "json": "midspan.server.validation.json_schema",
     "toml": "midspan.server.validation.toml_schema",
+    "yaml": "midspan.server.validation.yaml_schema",
     "python": "midspan.server.validation.python_names",
     "markdown": "midspan.server.validation.markdown_tables",
 }
