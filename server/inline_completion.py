@@ -135,7 +135,8 @@ async def _in_its_place(session: Session, engine: Router, completion: Completion
         return first
     answer, remedy = first, NEXT if verdict.sure else NOTHING
     best = behind_selected(completion, *verdict.objected[0])
-    for again in () if verdict.sure else ways_out(engine, record, completion.hole, *best):
+    ways: Iterable[Again] = () if verdict.sure else ways_out(engine, record, completion.hole, *best)
+    for again in ways:
         left_s = session.settings.deadline_ms / 1000 - (time.perf_counter() - completion.began)
         # The engine would give up what somebody else has asked.
         if left_s < LEAST_S or session.requests.busy:

@@ -7,7 +7,7 @@ import json
 import math
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
-from midspan.server.validation.remedies import CANDIDATES, NEXT, NOTHING, ways_out
+from midspan.server.validation.remedies import CANDIDATES, NEXT, NOTHING, Again, ways_out
 from midspan.server.validation.splice import Files
 from midspan.server.validation.validators import Verdict, judged
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
@@ -169,7 +169,8 @@ def _in_its_place(router: Router, gap: _Gap, first: _Judged, arguments: argparse
         return first
     budget, candidates = _budget(router, arguments), max(CANDIDATES, arguments.candidates)
     found, remedy, kinds = first, NEXT if verdict.sure else NOTHING, [one.kind for one in verdict.objections]
-    for again in () if verdict.sure else ways_out(router, record, gap.hole, *verdict.objected[0]):
+    ways: Iterable[Again] = () if verdict.sure else ways_out(router, record, gap.hole, *verdict.objected[0])
+    for again in ways:
         engine = router.wishing(again.wish(gap.wish(arguments)))
         other = gap.judged(engine.fill(again.hole, replace(budget, candidates=candidates)).result())
         kinds += [one.kind for one in other.verdict.objections]

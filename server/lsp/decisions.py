@@ -52,7 +52,8 @@ def objected(objections: Sequence[Objection]) -> str | None:
 
 def remedied(objections: Sequence[Objection], remedy: Remedy | None) -> str:
     """What became of a text that was objected to, behind the decision on what is shown in its place; empty for none."""
-    return f"; what came first {objections[0].words}, so {INSTEAD[remedy]}" if remedy in INSTEAD else ""
+    instead = None if remedy is None else INSTEAD.get(remedy)
+    return "" if instead is None else f"; what came first {objections[0].words}, so {instead}"
 
 
 def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> str:
