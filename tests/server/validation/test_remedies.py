@@ -15,6 +15,7 @@ import pytest
 from lsprotocol import types
 
 from midspan.engine.api import Budget
+from midspan.server.cli import main
 from midspan.server.router.asks import Wish
 from midspan.server.router.members import Member
 from midspan.server.router.policy import Policy
@@ -27,7 +28,7 @@ from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.engine.remote.test_llama_server import end, piece
 from tests.server.lsp_client import URI, Client, request_params, session
 from tests.server.router.fakes import LINE_END, Clock, Fake, local, means, member
-from tests.server.scripted import TEXT, UNDEFINED
+from tests.server.scripted import TEXT, UNDEFINED, ScriptedEngine
 
 WRONG = Objection(kind="name", words="uses `missing`, which nothing here defines", spans=((0, 7),))
 SAID = "what came first uses `missing`, which nothing here defines, so "
@@ -174,3 +175,21 @@ async def test_another_engine_is_asked_where_the_repair_is_no_better(llama_serve
     assert vetoes(tmp_path) == [("name", "other engine")] * 2
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
         assert store.execute("SELECT engine FROM completion ORDER BY rowid DESC LIMIT 1").fetchone() == ("diffusion",)
+
+
+def test_a_fill_of_the_command_line_is_repaired_and_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
+    file = tmp_path / "a.py"
+    file.write_text("repaired = \nundefined = \n")
+    assert main(["fill", str(file), "--at", "1:12", "--explain"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "list + 1"
+    assert printed[-2].startswith("decision: ")
+    assert printed[-2].endswith("; held back by name: repaired")
+    # What is wrong is shown to one who asks, where nothing else is to be had.
+    assert main(["fill", str(file), "--at", "2:13", "--explain", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["text"] == UNDEFINED
+    assert (found["decision"]["held_back"], found["decision"]["remedy"]) == (["name", "name"], "nothing")
