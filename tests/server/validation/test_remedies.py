@@ -32,7 +32,7 @@ from tests.server.scripted import TEXT, UNDEFINED, ScriptedEngine
 
 WRONG = Objection(kind="name", words="uses `missing`, which nothing here defines", spans=((0, 7),))
 SAID = "what came first uses `missing`, which nothing here defines, so "
-LINES = 60
+TRIES = 60
 
 
 @pytest.fixture
@@ -160,12 +160,12 @@ def llama_server() -> Iterator[HttpServer]:
 async def test_another_engine_is_asked_where_the_repair_is_no_better(llama_server: HttpServer, tmp_path: Path) -> None:
     there = [{"name": "there", "kind": "llama-server", "address": llama_server.url}]
     async with session(tmp_path, backends=there) as client:
-        client.open("stubborn = \n" * LINES)
-        for line in range(LINES):
+        for number in range(TRIES):
             # Until it is connected, the engine here answers at once.
-            [item] = await client.complete(line, len("stubborn = "))
+            client.open("stubborn = \n", uri=(uri := f"file:///project/{number}.py"))
+            [item] = await client.complete(0, len("stubborn = "), uri=uri)
             assert item.insert_text == TEXT
-            *_, said = await client.execute("midspan.why", URI)
+            *_, said = await client.execute("midspan.why", uri)
             if SAID in said:
                 break
     assert SAID + "another engine was asked; " in said
@@ -182,14 +182,15 @@ def test_a_fill_of_the_command_line_is_repaired_and_explained(
 ) -> None:
     monkeypatch.setattr("midspan.engine.load", lambda checkpoint, device, judge: ScriptedEngine())
     file = tmp_path / "a.py"
-    file.write_text("repaired = \nundefined = \n")
+    file.write_text("repaired = \n")
     assert main(["fill", str(file), "--at", "1:12", "--explain"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "list + 1"
     assert printed[-2].startswith("decision: ")
     assert printed[-2].endswith("; held back by name: repaired")
     # What is wrong is shown to one who asks, where nothing else is to be had.
-    assert main(["fill", str(file), "--at", "2:13", "--explain", "--json"]) == 0
+    file.write_text("undefined = \n")
+    assert main(["fill", str(file), "--at", "1:13", "--explain", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["text"] == UNDEFINED
     assert (found["decision"]["held_back"], found["decision"]["remedy"]) == (["name", "name"], "nothing")
