@@ -171,6 +171,10 @@ class Router:
     def held_back(self, record: Record, kinds: Sequence[str], remedy: Remedy) -> None:
         """Note what validators objected to in an answer, by kind, and what came of that."""
         record.held_back, record.remedy = tuple(kinds), remedy
+        with self._lock:
+            for seat in self._seats:
+                if seat.member.name == record.answered_by:
+                    seat.held_back()
         log.info("held back by %s: %s", ", ".join(dict.fromkeys(kinds)), remedy)
 
     @property
