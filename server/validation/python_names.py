@@ -56,8 +56,8 @@ def objection(splice: Splice) -> Objection | None:
         other = re.sub(rf"\b{name}\b", STAND_IN, head + splice.fill + tail)
         before = splice.before.removesuffix(head) + other + splice.after.removeprefix(tail)
         if _parses(before) and not _undefined(before, {name}):
-            words = f"uses `{name}`, which nothing here defines"
-            return Objection(kind="name", words=words, spans=_spans(splice, head, tail, name))
+            said = f"uses `{name}`, which nothing here defines"
+            return Objection(kind="name", words=said, spans=_spans(splice, head, tail, name))
     return None
 
 

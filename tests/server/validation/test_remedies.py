@@ -130,7 +130,7 @@ async def test_no_repair_begins_when_the_time_is_over(tmp_path: Path) -> None:
 async def test_a_key_ends_a_repair(tmp_path: Path) -> None:
     async with session(tmp_path, deadline_ms=60_000) as client:
         client.open("endless = \n")
-        answer = client.text_document_inline_completion_async(request_params(0, 10))
+        answer = asyncio.ensure_future(client.text_document_inline_completion_async(request_params(0, 10)))
         while (await client.take("midspan/status"))["state"] != "working":
             pass
         at = types.Range(types.Position(0, 10), types.Position(0, 10))
