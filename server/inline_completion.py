@@ -57,6 +57,12 @@ class Answer:
     record: Record | None
 
     @property
+    def replaces(self) -> bool:
+        """Whether it may take the place of what was held back: with a text that passes and is sure, whoever asks."""
+        wanted = self.judged.wanted
+        return any(wanted[text].confidence >= self.threshold for text in self.judged.verdict.sure)
+
+    @property
     def remedy(self) -> Remedy | None:
         """What came of it, where validators objected to it."""
         return None if self.record is None else self.record.remedy
@@ -145,7 +151,7 @@ async def _in_its_place(session: Session, engine: Router, completion: Completion
         if fill is None:
             return None
         other = _answer(session, engine, completion, fill)
-        if other.judged.verdict.sure:
+        if other.replaces:
             answer, remedy = other, again.remedy
             break
     engine.held_back(record, [one.kind for one in completion.objections], remedy)

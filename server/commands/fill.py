@@ -174,7 +174,9 @@ def _in_its_place(router: Router, gap: _Gap, first: _Judged, arguments: argparse
         engine = router.wishing(again.wish(gap.wish(arguments)))
         other = gap.judged(engine.fill(again.hole, replace(budget, candidates=candidates)).result())
         kinds += [one.kind for one in other.verdict.objections]
-        if other.verdict.sure:
+        threshold = router.about_of(other.fill.engine).show_threshold
+        # Somebody who asks gets rather what is held back than what nobody would be offered.
+        if any(other.confidences[text] >= threshold for text in other.verdict.sure):
             found, remedy = other, again.remedy
             break
     router.held_back(record, kinds, remedy)

@@ -194,3 +194,11 @@ def test_a_fill_of_the_command_line_is_repaired_and_explained(
     found = json.loads(capsys.readouterr().out)
     assert found["text"] == UNDEFINED
     assert (found["decision"]["held_back"], found["decision"]["remedy"]) == (["name", "name"], "nothing")
+
+
+async def test_a_repair_that_is_not_sure_is_for_nobody(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        client.open("repaired_low = \n")
+        [item] = await client.complete(0, 15, invoked=True)
+        assert item.insert_text == UNDEFINED
+    assert vetoes(tmp_path) == [("name", "nothing")]
