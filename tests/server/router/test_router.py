@@ -315,19 +315,6 @@ def test_an_engine_whose_fills_are_not_valid_leaves_automatic_use(clock: Clock) 
     assert len(there.asked) == 51
 
 
-def test_an_engine_whose_fills_the_server_holds_back_leaves_automatic_use(clock: Clock) -> None:
-    here, there = Fake(clock, takes_s=0.01), Fake(clock, takes_s=0.01)
-    router = by_default(clock, here=here, there=there)
-    for _ in range(50):
-        answers(router, clock, 1)
-        assert router.last is not None
-        assert router.last.answered_by == "there"
-        router.held_back(router.last, ["name"], "nothing")
-    answers(router, clock, 1)
-    assert router.last is not None
-    assert "rollback: 0 of its last 50 fills were valid, and 70% is its floor" in router.last.line()
-
-
 def test_an_engine_whose_suggestions_nobody_keeps_leaves_automatic_use(clock: Clock) -> None:
     here, there = Fake(clock, takes_s=0.01), Fake(clock, takes_s=0.01)
     router = by_default(clock, here=here, there=there)
@@ -382,29 +369,3 @@ def test_an_engine_sees_no_file_that_is_excluded_for_it_nor_snippets_that_may_be
     record = router.last_for("file:///project/a.sql")
     assert record is not None
     assert "there left out by exclusion: its pattern names this file" in record.line()
-
-
-def test_one_who_asks_again_gets_another_engine_if_that_can_be_in_time(clock: Clock) -> None:
-    here, there = Fake(clock, takes_s=0.05), Fake(clock, takes_s=0.5)
-    router = by_default(clock, here=here, there=there)
-    again = router.wishing(Wish(tried=("diffusion",), once=True))
-    for deadline_s, by in ((2.0, "there"), (0.4, ""), (2.0, "there")):
-        future = again.fill(LINE_END, Budget(deadline_s=deadline_s))
-        clock.pass_by(deadline_s)
-        assert future.result(0).engine == by
-        assert router.last is not None
-        assert "diffusion left out by tried: its text was held back" in router.last.line()
-        assert len(router.last.attempts) == bool(by)
-        assert by or "none is expected within 400 ms" in router.last.line()
-
-
-def test_what_came_of_an_answer_that_was_held_back_is_in_its_record(clock: Clock) -> None:
-    router = by_default(clock, here=Fake(clock, takes_s=0.05), there=Fake(clock, takes_s=0.05))
-    router.fill(LINE_END, SECOND)
-    clock.pass_by(0.05)
-    record = router.last
-    assert record is not None
-    assert (record.as_json()["held_back"], record.as_json()["remedy"]) == ([], None)
-    router.held_back(record, ["name", "name", "parse"], "repaired")
-    assert record.line().endswith("answered by there; held back by name, parse: repaired")
-    assert (record.as_json()["held_back"], record.as_json()["remedy"]) == (["name", "name", "parse"], "repaired")
