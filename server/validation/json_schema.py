@@ -17,6 +17,7 @@ class JsonShape:
     """JSON with comments; see tree_schema.Shape."""
 
     language = "json"
+    most_chars = 100_000
 
     def root(self, text: bytes) -> Node | None:
         """See Shape."""

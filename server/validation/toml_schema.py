@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from midspan.server.validation.schema_check import SchemaCheck
 
 # Of longer documents nothing is said: the parser is written in Python.
-MAX_CHARS = 20_000
+MAX_CHARS = 10_000
 
 
 def objection(splice: Splice) -> Objection | None:
@@ -34,7 +34,8 @@ def objection(splice: Splice) -> Objection | None:
     wrong = check.errors(document) if check is not None and document is not None else None
     if check is None or not wrong:
         return None
-    without = _read(splice.before[: splice.before.rfind("\n") + 1] + splice.after.partition("\n")[2])
+    rest = splice.after if splice.fill.endswith("\n") else splice.after.partition("\n")[2]
+    without = _read(splice.before[: splice.before.rfind("\n") + 1] + rest)
     if without is None:
         return None
     before = counted(check.errors(without)) | _as_it_was(check, splice)

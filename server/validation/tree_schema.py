@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from midspan.server.validation.schema_check import Path, SchemaCheck, Wrong
 
 NOTHING = object()
-# Of longer documents nothing is said.
-MAX_CHARS = 100_000
 MOST_KEY_CHARS = 256
 Kind = Literal["object", "array", "scalar"]
 
@@ -34,9 +32,10 @@ class Shape(Protocol):
     """How a language writes objects, arrays and other values, as nodes of its tree."""
 
     language: str
+    most_chars: int  # of longer documents nothing is said
 
     def root(self, text: bytes) -> Node | None:
-        """The node of the document's value; None where it does not parse, or has none or several."""
+        """The node of the document's value; None where it does not parse, or has none or several. Raises OddError."""
 
     def kind(self, node: Node) -> Kind:
         """What a value's node is."""
@@ -76,7 +75,7 @@ def objection_by(shape: Shape, splice: Splice) -> Objection | None:
 
     Nothing where the document with the fill does not parse, and while the schema is not read yet.
     """
-    if len(splice.before) + len(splice.fill) + len(splice.after) > MAX_CHARS:
+    if len(splice.before) + len(splice.fill) + len(splice.after) > shape.most_chars:
         return None
     named = schema_of(shape.language, splice.uri, (splice.before, splice.after), splice.files)
     check = None if named is None else check_in_time(named.path, splice.files.patience_s)
@@ -122,11 +121,11 @@ def _spans(splice: Splice, reading: _Reading, path: Path) -> tuple[tuple[int, in
 def _read(shape: Shape, before: str, fill: str, after: str) -> _Reading | None:
     """The document with a fill; None where it does not parse."""
     head, middle, tail = (part.encode("utf-8", "surrogatepass") for part in (before, fill, after))
-    root = shape.root(head + middle + tail)
-    if root is None:
-        return None
-    reading = _Reading(shape, len(head), len(head) + len(middle), root)
     try:
+        root = shape.root(head + middle + tail)
+        if root is None:
+            return None
+        reading = _Reading(shape, len(head), len(head) + len(middle), root)
         reading.value = _value(shape, root)
         reading.without = _without(root, (), reading)
         reading.cut = [_cut(shape, root, (), edge) for edge in (reading.begin, reading.end)]

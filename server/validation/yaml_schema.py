@@ -26,6 +26,7 @@ class YamlShape:
     """YAML as configuration files have it; see tree_schema.Shape."""
 
     language = "yaml"
+    most_chars = 20_000
 
     def root(self, text: bytes) -> Node | None:
         """See Shape."""
@@ -34,36 +35,33 @@ class YamlShape:
         if root.has_error or len(documents) != 1:
             return None
         values = [child for child in documents[0].named_children if child.type in WRAPPERS]
-        return values[0] if len(values) == 1 else None
+        return _inner(values[0]) if len(values) == 1 else None
 
     def kind(self, node: Node) -> Kind:
         """See Shape."""
-        found = _inner(node).type
-        return "object" if found in OBJECTS else "array" if found in ARRAYS else "scalar"
+        return "object" if node.type in OBJECTS else "array" if node.type in ARRAYS else "scalar"
 
     def pairs(self, node: Node) -> list[tuple[Node, Node, Node]]:
         """See Shape; a key without a value is still being written."""
         found = []
-        for pair in _inner(node).named_children:
+        for pair in node.named_children:
             key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
             if pair.type in PAIRS and key is not None and value is not None:
-                found.append((pair, key, value))
+                found.append((pair, _inner(key), _inner(value)))
         return found
 
     def items(self, node: Node) -> list[Node]:
         """See Shape."""
-        inner = _inner(node)
-        if inner.type == "flow_sequence":
-            return [child for child in inner.named_children if child.type in WRAPPERS]
-        lines = [child for child in inner.named_children if child.type == "block_sequence_item"]
-        return [value for line in lines for value in line.named_children if value.type in WRAPPERS]
+        if node.type == "block_sequence":
+            lines = [child for child in node.named_children if child.type == "block_sequence_item"]
+            return [_inner(value) for line in lines for value in line.named_children if value.type in WRAPPERS]
+        return [_inner(child) for child in node.named_children if child.type in WRAPPERS]
 
     def scalar(self, node: Node) -> Any:
         """See Shape."""
-        inner = _inner(node)
-        text = (inner.text or b"").decode("utf-8", "surrogatepass")
+        text = (node.text or b"").decode("utf-8", "surrogatepass")
         try:
-            return _scalar(inner.type, text)
+            return _scalar(node.type, text)
         except ValueError as error:
             raise OddError from error
 
@@ -83,10 +81,11 @@ def objection(splice: Splice) -> Objection | None:
 def _inner(node: Node) -> Node:
     """What a value's node wraps. Raises OddError for what stands for something else."""
     while node.type in WRAPPERS:
-        inner = [child for child in node.named_children if child.type != "comment"]
-        if len(inner) != 1 or inner[0].type == "alias":
+        # Beside it there is an anchor, a tag or a comment.
+        inner = node.named_child(0) if node.named_child_count == 1 else None
+        if inner is None or inner.type == "alias":
             raise OddError
-        node = inner[0]
+        node = inner
     return node
 
 

@@ -11,13 +11,12 @@ import pytest
 
 from midspan.server.text.documents import Document
 from midspan.server.validation import schema_files
-from midspan.server.validation.json_schema import objection
+from midspan.server.validation.json_schema import SHAPE, objection
 from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.validation.schema_check import SchemaCheck
 from midspan.server.validation.schema_errors import OTHER_WORDS, WORDS
 from midspan.server.validation.schema_files import check_of, file_of, has_schema, reference_in
 from midspan.server.validation.splice import Files, Splice
-from midspan.server.validation.tree_schema import MAX_CHARS
 from tests.server.pictures import cut
 
 WAIT_S = 60.0
@@ -93,7 +92,7 @@ NOTHING_SAID = [
     HEAD + '"name": ├1┤,}',
     HEAD + '"name": 1├2┤}',
     HEAD + '"bad": 1, "name": "├a┤"}',
-    HEAD + f'"name": {" " * MAX_CHARS}├1┤}}',
+    HEAD + f'"name": {" " * SHAPE.most_chars}├1┤}}',
     HEAD + f'"{"k" * 300}": ├1┤}}',
     HEAD + f'"name": ├{"[" * 3000}{"]" * 3000}┤}}',
     HEAD + '"name": ├1┤} {}',

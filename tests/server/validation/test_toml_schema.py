@@ -51,6 +51,7 @@ WRONG = [
     (HEAD + '[tool]\nmode = "├slow┤"\n', "enum"),
     (HEAD + '[tool]\nmode = "fast"\n├[tol]┤\n', "additionalProperties"),
     (HEAD + '[tool]\nmode = "fast"\npaths = ["a", ├1┤]\n', "type"),
+    (HEAD + '├port = "a"\n┤name = "a"\n', "type"),
 ]
 NOTHING_SAID = [
     "name = ├1┤\n",

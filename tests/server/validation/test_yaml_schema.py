@@ -73,6 +73,7 @@ NOTHING_SAID = [
     HEAD + "name: ├1┤\n---\nname: a\n",
     HEAD + "? [a]\n: b\nname: ├1┤\n",
     HEAD + "limit: .inf\nname: ├1┤\n",
+    HEAD + f"{'# long' * (SHAPE.most_chars // 5)}\nname: ├1┤\n",
 ]
 
 
