@@ -202,3 +202,16 @@ async def test_a_repair_that_is_not_sure_is_for_nobody(tmp_path: Path) -> None:
         [item] = await client.complete(0, 15, invoked=True)
         assert item.insert_text == UNDEFINED
     assert vetoes(tmp_path) == [("name", "nothing")]
+
+
+async def test_no_repair_begins_while_somebody_waits_elsewhere(tmp_path: Path) -> None:
+    async with session(tmp_path, deadline_ms=60_000) as client:
+        client.open("repaired_delayed = \n")
+        client.open("delayed = \n", uri=(other := "file:///project/b.py"))
+        first = asyncio.ensure_future(client.text_document_inline_completion_async(request_params(0, 19)))
+        second = asyncio.ensure_future(client.text_document_inline_completion_async(request_params(0, 10, other)))
+        assert await asyncio.wait_for(first, 60) == []
+        answer = await asyncio.wait_for(second, 60)
+        assert isinstance(answer, list)
+        assert [item.insert_text for item in answer] == [TEXT]
+    assert vetoes(tmp_path) == [("name", "nothing")]
