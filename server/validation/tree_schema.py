@@ -6,6 +6,7 @@ count as wrong already; a value of the wrong type does, where the text before pa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from midspan.server.validation.schema_check import Path, SchemaCheck, Wrong
 
 NOTHING = object()
+# Of this thread's processor time, for each reading of a document.
+PATIENCE_S = 0.02
 MOST_KEY_CHARS = 256
 Kind = Literal["object", "array", "scalar"]
 
 
 class OddError(ValueError):
     """A document that its language's own reader would refuse, or that no person would write."""
+
+
+class TooLongError(Exception):
+    """A document takes longer to be looked at than a suggestion may wait for."""
 
 
 class Shape(Protocol):
@@ -55,26 +62,32 @@ class Shape(Protocol):
 
 @dataclass(slots=True)
 class _Reading:
-    """A document's value, the same without what stands in the bytes [begin, end), and the paths of that.
+    """A document's value with its node, and the paths of what stands in the bytes [begin, end), once that is looked at.
 
-    `cut` has the paths of strings that lie across one of both ends. `root` is the value's node.
+    Past `limit`, of this thread's processor time, nothing is looked at any more.
     """
 
     shape: Shape
     begin: int
     end: int
     root: Node
+    limit: float
     value: Any = None
-    without: Any = None
     touched: list[Path] = field(default_factory=list)
-    cut: list[Path | None] = field(default_factory=list)
 
 
 def objection_by(shape: Shape, splice: Splice) -> Objection | None:
     """What to say of a fill that brings an error by the document's schema.
 
-    Nothing where the document with the fill does not parse, and while the schema is not read yet.
+    Nothing where the document with the fill does not parse or takes too long, and while the schema is not read yet.
     """
+    try:
+        return _objection(shape, splice)
+    except TooLongError:
+        return None
+
+
+def _objection(shape: Shape, splice: Splice) -> Objection | None:
     if len(splice.before) + len(splice.fill) + len(splice.after) > shape.most_chars:
         return None
     named = schema_of(shape.language, splice.uri, (splice.before, splice.after), splice.files)
@@ -87,20 +100,26 @@ def objection_by(shape: Shape, splice: Splice) -> Objection | None:
     if shape.language == "json" and named.reference is not None and own != named.reference:
         return None
     wrong = check.errors(reading.value)
-    return _objection(check, wrong, splice, reading) if wrong else None
+    return _new(check, wrong, splice, reading) if wrong else None
 
 
-def _objection(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: _Reading) -> Objection | None:
+def _new(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: _Reading) -> Objection | None:
     """What to say of errors of a document with a fill; nothing of those that are there without it as well."""
-    before = counted(check.errors(reading.without))
-    as_it_was = _read(reading.shape, splice.before, "", splice.after)
+    shape, ends = reading.shape, (reading.begin, reading.end)
+    reading.limit = time.thread_time() + PATIENCE_S
+    try:
+        before = counted(check.errors(_without(reading.root, (), reading)))
+        cut = [_cut(shape, reading.root, (), edge) for edge in ends]
+    except (OddError, RecursionError):
+        return None
+    as_it_was = _read(shape, splice.before, "", splice.after)
     if as_it_was is not None:
         # Of what is being written only the type is settled: an empty string is none of the values allowed.
         errors = check.errors(as_it_was.value) or ()
         before |= counted([one for one in errors if one.keyword == "type"])
     for key, one in ((key_of(one), one) for one in wrong):
         before[key] -= one.keys
-        if one.keyword in SHORT and one.path in reading.cut:
+        if one.keyword in SHORT and one.path in cut:
             continue
         own = any(one.path[: len(path)] == path for path in reading.touched)
         if before[key] < 0 and (own or one.keyword not in INCOMPLETE):
@@ -119,33 +138,37 @@ def _spans(splice: Splice, reading: _Reading, path: Path) -> tuple[tuple[int, in
 
 
 def _read(shape: Shape, before: str, fill: str, after: str) -> _Reading | None:
-    """The document with a fill; None where it does not parse."""
+    """The document with a fill; None where it does not parse. Raises TooLongError."""
     head, middle, tail = (part.encode("utf-8", "surrogatepass") for part in (before, fill, after))
     try:
         root = shape.root(head + middle + tail)
         if root is None:
             return None
-        reading = _Reading(shape, len(head), len(head) + len(middle), root)
-        reading.value = _value(shape, root)
-        reading.without = _without(root, (), reading)
-        reading.cut = [_cut(shape, root, (), edge) for edge in (reading.begin, reading.end)]
+        limit = time.thread_time() + PATIENCE_S
+        reading = _Reading(shape, len(head), len(head) + len(middle), root, limit)
+        reading.value = _value(root, reading)
     except (OddError, RecursionError):
         return None
     return reading
 
 
-def _value(shape: Shape, node: Node) -> Any:
-    kind = shape.kind(node)
+def _value(node: Node, reading: _Reading) -> Any:
+    """The node's value. Raises OddError or TooLongError."""
+    shape, kind = reading.shape, reading.shape.kind(node)
+    if kind == "scalar":
+        return shape.scalar(node)
+    if time.thread_time() > reading.limit:
+        raise TooLongError
     if kind == "object":
-        return {key: _value(shape, value) for _, key, value in _pairs(shape, node)}
-    return [_value(shape, item) for item in shape.items(node)] if kind == "array" else shape.scalar(node)
+        return {key: _value(value, reading) for _, key, value in _pairs(shape, node)}
+    return [_value(item, reading) for item in shape.items(node)]
 
 
 def _without(node: Node, path: Path, reading: _Reading) -> Any:
     """The node's value without what the fill touches: of what holds the whole fill, only the parts that do."""
     shape = reading.shape
     if node.end_byte <= reading.begin or reading.end <= node.start_byte:
-        return _value(shape, node)
+        return _value(node, reading)
     kind = shape.kind(node)
     if kind == "scalar" or not shape.holds(node, reading.begin, reading.end):
         reading.touched.append(path)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from midspan.server.text.documents import Document
-from midspan.server.validation import schema_files
+from midspan.server.validation import schema_files, tree_schema
 from midspan.server.validation.json_schema import SHAPE, objection
 from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.validation.schema_check import SchemaCheck
@@ -237,3 +237,12 @@ def test_a_document_that_has_a_schema_is_known_by_its_beginning(folder: Path) ->
     assert has("", "a.toml", "toml", {"a.toml": "schema.json"})
     assert not has("", "a.toml", "toml", {"b.toml": "schema.json"})
     assert not has("", "a.py", "python", {"*.py": "schema.json"})
+
+
+def test_of_a_document_that_takes_too_long_to_read_nothing_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = HEAD + '"words": ["abc"], "name": ├1┤}'
+    assert said(folder, wrong) is not None
+    monkeypatch.setattr(tree_schema, "PATIENCE_S", -1.0)
+    assert said(folder, wrong) is None
