@@ -181,30 +181,6 @@ async def test_no_request_waits_while_fills_end_before_the_next_key() -> None:
         assert [await result(overtaken), await result(task)] == [None, None]
 
 
-async def test_one_that_asks_again_begins_at_once_and_says_nothing_of_the_pace() -> None:
-    now = 100.0
-    requests, engine = Requests(clock=lambda: now), SlowEngine()
-    first = await ask(requests, engine)
-    now += 1.5
-    engine.asked[0][0].set_result(FILL)
-    assert await result(first) is FILL
-    overtaken = await ask(requests, engine)
-    requests.supersede("a")
-    assert await result(overtaken) is None
-    again = asyncio.create_task(requests.ask(engine, replace(PATIENT, again=True)))
-    await asyncio.sleep(0)
-    assert len(engine.asked) == 3
-    now += 0.1
-    engine.asked[2][0].set_result(FILL)
-    assert await result(again) is FILL
-    now += 1.0
-    waits = asyncio.create_task(requests.ask(engine, PATIENT))
-    await asyncio.sleep(0)
-    assert len(engine.asked) == 3
-    requests.supersede("a")
-    assert await result(waits) is None
-
-
 def test_the_estimated_time_of_fills_follows_the_newest() -> None:
     pace = Pace()
     pace.took(0.05)
