@@ -78,7 +78,8 @@ def completions(engine: Engine, place: Place, *, invoked: bool) -> Iterator[Item
     fill = engine.fill(asked.hole, budget).result()
     threshold = Suggestions().wary(threshold, document, spot.start)
     start, end = asked.range.start.character, asked.range.end.character
-    for text, _ in completion.choices(asked, fill, threshold, completion.Source(engine.about.checkpoint)):
+    found = completion.judge(asked, fill, threshold)
+    for text, _ in completion.choices(asked, found, completion.Source(engine.about.checkpoint)):
         last = len(text) - text.rfind("\n") - 1
         yield Item(text, filled(place, text, (start, end)), last if "\n" in text else start + last)
 

@@ -28,6 +28,7 @@ from midspan.server.text.documents import Document
 from midspan.server.text.trial import Trial
 from midspan.server.validation.python_names import MAX_CHARS
 from midspan.server.validation.schema_files import check_of
+from midspan.server.validation.splice import Files
 from midspan.server.validation.validators import validated
 
 ROOT = Path(__file__).parents[1]
@@ -86,9 +87,10 @@ def judged(gap: Gap, text: str) -> tuple[str, float]:
     document.parse(math.inf)
     row, column = gap.before.count("\n"), len(gap.before) - gap.before.rfind("\n") - 1
     began = time.thread_time()
-    shown, objections = validated(Trial(document, (row, column), (row, column)), [text], invoked=False, patience_s=60.0)
+    trial, files = Trial(document, (row, column), (row, column)), Files(patience_s=60.0)
+    shown, objections = validated(trial, [text], invoked=False, files=files)
     took = 1000 * (time.thread_time() - began)
-    return objections[0].kind if objections else "shown" if shown else "parse", took
+    return "shown" if shown else objections[0].kind, took
 
 
 def cut(chance: random.Random, text: str, uri: str, language: str, *, whole: bool = False) -> Gap | None:

@@ -49,6 +49,7 @@ class Hole:
 
     `draft` is the text that stands in the gap now. With a `strength` the gap is not filled afresh: that share of the
     draft's tokens (0 < strength <= 1) is renoised, the others stay, and the token count does not change.
+    With `wrong`, character spans [begin, end) of the draft, only the tokens that write those are renoised.
     `context` holds whole snippets of other text, the most useful last, nearest to the prefix. Snippets that exceed
     `About.context_tokens` are left out from the front.
     `other_lines` are lines of other files that the gap's line may become: proposals, not part of the prompt.
@@ -62,10 +63,18 @@ class Hole:
     other_lines: tuple[Line, ...] = ()
     draft: str = ""
     strength: float | None = None
+    wrong: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.strength is not None and not 0 < self.strength <= 1:
             raise ValueError(f"strength {self.strength}: give a share above 0, at most 1")
+        if self.wrong and self.strength is not None:
+            raise ValueError("a draft is renoised by a share or by spans that are wrong; leave one of them out")
+
+    @property
+    def keeps_draft(self) -> bool:
+        """Whether a part of the draft stays, and only the rest of it is denoised."""
+        return self.strength is not None or bool(self.wrong)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,9 +50,9 @@ class Autoregressive:
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole; `budget.steps` counts denoise steps and means nothing here, a token is a step.
 
-        Raises ValueError for a hole with a strength: what is written from left to right has nothing to renoise.
+        Raises ValueError for a hole that keeps its draft: what is written from left to right has nothing to renoise.
         """
-        if hole.strength is not None:
+        if hole.keeps_draft:
             raise ValueError("a checkpoint of layout fim rewrites no part of a draft; leave the strength out")
         search = _GapSearch(self, hole, budget, observer)
         if observer.interrupted():

@@ -78,8 +78,8 @@ class CausalReading:
 
     @torch.inference_mode()
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
-        """Fill a hole; a token is a step. Raises ValueError for a hole with a strength."""
-        if hole.strength is not None:
+        """Fill a hole; a token is a step. Raises ValueError for a hole that keeps its draft."""
+        if hole.keeps_draft:
             raise ValueError(NO_STRENGTH)
         task = Task.begin(self._infiller, hole, budget, observer)
         out, rule = task.out, self.settings.show.early_exit

@@ -255,7 +255,7 @@ class WithoutCanvases:
     def fill(
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
     ) -> Future[Fill]:
-        """See Engine.fill; the future fails with ValueError for a hole with a strength."""
+        """See Engine.fill; the future fails with ValueError for a hole that keeps its draft."""
         return self._engine._submit(_Job(hole, budget, stop or threading.Event(), on_frame, self._reading))
 
     def close(self) -> None:

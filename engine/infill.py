@@ -12,6 +12,7 @@ from midspan.engine.hypotheses.early_exit import ends_early
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.proposals import propose
 from midspan.engine.hypotheses.renoise import rewrite
+from midspan.engine.hypotheses.repair import repair_draft
 from midspan.engine.hypotheses.task import FillObserver, Infilling, Task
 from midspan.engine.prefix_cache import PrefixCache
 from midspan.engine.prompts.prompt import Layout, Prompt
@@ -51,10 +52,13 @@ class Infiller:
         return hypothesis.confidence(self.settings.show.calibration)
 
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
-        """Fill a hole, or renoise a share of its draft where it has a strength."""
+        """Fill a hole, or renoise a share of its draft where it has a strength, or what it says is wrong."""
         task = Task.begin(self, hole, budget, observer)
         if hole.strength is not None:
             rewrite(task, hole.strength)
+            return task.out
+        if hole.wrong:
+            repair_draft(task)
             return task.out
         task.out.proposals = propose(task)
         # A search that did not finish says nothing about the gap.

@@ -58,9 +58,9 @@ class LeftToRight:
     def infill(self, hole: Hole, budget: Budget, observer: FillObserver) -> Infilling:
         """Fill a hole; `budget.steps` means nothing here, a token is a step.
 
-        Raises ValueError for a hole with a strength: what is written from left to right has nothing to renoise.
+        Raises ValueError for a hole that keeps its draft: what is written from left to right has nothing to renoise.
         """
-        if hole.strength is not None:
+        if hole.keeps_draft:
             raise ValueError("a checkpoint of layout marks rewrites no part of a draft; leave the strength out")
         self.backend.watch(observer.interrupted)
         fill = _Fill(self, hole, budget, observer)

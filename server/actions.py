@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midspan.engine.api import Fill, GapKind, Hole
@@ -15,6 +14,7 @@ from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole, encodable, lf
 from midspan.server.text.line_index import Place, byte_length
 from midspan.server.text.trial import Trial
+from midspan.server.validation.splice import NO_FOLDERS, Files
 from midspan.server.validation.validators import validated
 
 if TYPE_CHECKING:
@@ -194,11 +194,8 @@ ACTIONS = (
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
-def choices(change: Change, fill: Fill, folders: Sequence[Path] = ()) -> list[str]:
-    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first.
-
-    `folders` are those that are open.
-    """
+def choices(change: Change, fill: Fill, files: Files = NO_FOLDERS) -> list[str]:
+    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first."""
     texts: dict[str, None] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
@@ -208,7 +205,7 @@ def choices(change: Change, fill: Fill, folders: Sequence[Path] = ()) -> list[st
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
             texts[text] = None
     wholes = [change.before + text + change.after for text in texts]
-    kept, _ = validated(change.trial, wholes, invoked=True, folders=folders)
+    kept, _ = validated(change.trial, wholes, invoked=True, files=files)
     return [text for text, whole in zip(texts, wholes, strict=True) if whole in kept]
 
 

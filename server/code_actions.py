@@ -233,7 +233,7 @@ async def _fill(session: Session, action: ResolvedAction) -> Fill:
 
 def _chosen(session: Session, action: ResolvedAction, fill: Fill) -> str:
     """The text of the alternative that was asked for. Raises Refused where the model has none."""
-    texts = choices(action.change, fill, session.context.roots)
+    texts = choices(action.change, fill, session.files)
     if action.data.alternative >= len(texts):
         nothing = "no further choice" if texts else "nothing better than what is there"
         raise Refused(f"midspan: the model has {nothing}; select more or less, or rewrite more of it")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -20,8 +19,8 @@ from midspan.server.text.documents import Document, Encoding
 from midspan.server.text.hole import build_hole, encodable
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
-from midspan.server.validation.splice import Objection
-from midspan.server.validation.validators import validated
+from midspan.server.validation.splice import NO_FOLDERS, Files, Objection
+from midspan.server.validation.validators import Verdict, judged
 
 DID_ACCEPT = "midspan.didAccept"
 # The least characters, without blanks around them, of an automatic suggestion: accepting one costs a key itself.
@@ -78,6 +77,15 @@ class Completion:
     objections: list[Objection] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A fill, what may be wanted of it by its whole text (behind a menu's entry, if there is one), and the verdict."""
+
+    fill: Fill
+    wanted: Mapping[str, Candidate]
+    verdict: Verdict
+
+
 def spot_of(document: Document, params: types.InlineCompletionParams, encoding: Encoding) -> Spot | None:
     """The request's place in the document as it is now; None if the menu's entry would replace several lines.
 
@@ -127,14 +135,19 @@ def setup_of(completion: Completion, source: Source, engine: str) -> Setup:
     )
 
 
+def behind_selected(completion: Completion, whole: str, objection: Objection) -> tuple[str, Objection]:
+    """What is put behind a menu's entry, and what is wrong in that."""
+    skipped = len(completion.selected)
+    spans = tuple((max(0, begin - skipped), end - skipped) for begin, end in objection.spans if end > skipped)
+    return whole[skipped:], replace(objection, spans=spans)
+
+
 def _position(document: Document, place: Place, encoding: Encoding) -> types.Position:
     return types.Position(place[0], document.character(place, encoding))
 
 
-def choices(
-    completion: Completion, fill: Fill, threshold: float, source: Source, folders: Sequence[Path] = ()
-) -> Iterator[tuple[str, Offer]]:
-    """What to put in place of the range, best first, each with its row; `folders` are those that are open.
+def judge(completion: Completion, fill: Fill, threshold: float, files: Files = NO_FOLDERS) -> Judged:
+    """The texts of a fill that may be wanted in place of the range, and the verdict on them.
 
     Only an explicit request gets those below the threshold, and those that are typed as quickly as accepted.
     """
@@ -143,11 +156,17 @@ def choices(
         text = trim(completion.hole, candidate.text)
         if text and (completion.invoked or (candidate.confidence >= threshold and len(text.strip()) >= WORTH_A_KEY)):
             wanted.setdefault(completion.selected + text, candidate)
-    shown, objections = validated(completion.trial, list(wanted), invoked=completion.invoked, folders=folders)
-    completion.objections.extend(objections)
-    setup = msgspec.structs.asdict(setup_of(completion, source, fill.engine))
-    for number, whole in enumerate(shown):
-        text, candidate = whole.removeprefix(completion.selected), wanted[whole]
+    verdict = judged(completion.trial, list(wanted), files)
+    completion.objections.extend(verdict.objections)
+    return Judged(fill=fill, wanted=wanted, verdict=verdict)
+
+
+def choices(completion: Completion, found: Judged, source: Source) -> Iterator[tuple[str, Offer]]:
+    """What to put in place of the range, best first, each with its row; the best alone where nobody has asked."""
+    fill, setup = found.fill, msgspec.structs.asdict(setup_of(completion, source, found.fill.engine))
+    shown = found.verdict.shown(invoked=completion.invoked)
+    for number, whole in enumerate(shown if completion.invoked else shown[:1]):
+        text, candidate = whole.removeprefix(completion.selected), found.wanted[whole]
         id = f"{completion.id}-{number}" if number else completion.id
         yield (
             # A menu's entry goes back as the client has it.

@@ -12,6 +12,7 @@ NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|CU
 # Behind one of these no call of the process reaches the device any more.
 DEVICE_LOST = re.compile(r"CUDA (driver )?error\b|Triton Error \[CUDA\]|device-side assert")
 MEMORY = "close other programs, or give another --device or a smaller --checkpoint"
+NOT_LOADED = "the local checkpoint did not load"
 RESTART = "the GPU failed and answers this process no more; restart midspan, with --device cpu if it happens again"
 
 

@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from lsprotocol import types
 
 from midspan.engine.api import Budget, Fill, Frame
-from midspan.server.completion import Completion, Source, Spot, choices, completion_at, item_of, spot_of
+from midspan.server.completion import (
+    Completion,
+    Judged,
+    Source,
+    Spot,
+    behind_selected,
+    choices,
+    completion_at,
+    item_of,
+    judge,
+    spot_of,
+)
 from midspan.server.engine_errors import EngineFailed
-from midspan.server.lsp.decisions import NOTHING_FITS, decided, objected
+from midspan.server.lsp.decisions import NOTHING_FITS, decided, objected, remedied
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.preview import Preview
 from midspan.server.requests import Request
 from midspan.server.router.asks import AUTO
-from midspan.server.router.records import Record
+from midspan.server.router.race import empty
+from midspan.server.router.records import Record, Remedy
 from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
@@ -25,6 +38,7 @@ from midspan.server.telemetry.fates import Answered, answered_row, ended_row, fa
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
+from midspan.server.validation.remedies import CANDIDATES, LEAST_S, NEXT, NOTHING, Again, ways_out
 from midspan.server.workspace.exclusion import is_matched
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
@@ -32,6 +46,31 @@ CANDIDATES_WHEN_INVOKED = 3
 # Neovim splits an item at LF and ends its lines as the file does: a CR of ours would stand in the buffer.
 LF_CLIENTS = frozenset(("Neovim",))
 AUTOMATIC = types.InlineCompletionTriggerKind.Automatic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A fill as it was judged, the confidence that it needed, whose it is, and the router's record of it.
+
+    `at` is when it came, by `time.perf_counter`.
+    """
+
+    judged: Judged
+    threshold: float
+    checkpoint: str
+    record: Record | None
+    at: float
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it may take the place of what was held back: with a text that passes and is sure, whoever asks."""
+        wanted = self.judged.wanted
+        return any(wanted[text].confidence >= self.threshold for text in self.judged.verdict.sure)
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """What came of it, where validators objected to it."""
+        return None if self.record is None else self.record.remedy
 
 
 async def items_for(session: Session, params: types.InlineCompletionParams) -> list[types.InlineCompletionItem] | None:
@@ -57,17 +96,16 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
         session.decisions.note(document.uri, reason)
         _note(session, completion, "held_back", "key" if reason == KEY_NEAR else "no_fit")
         return []
-    fill = await _fill(session, engine, completion)
-    if fill is None:
+    answers = await _answers(session, engine, completion)
+    if answers is None:
         return None
-    came = time.perf_counter()
-    threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, spot.start)
-    source = _source(session, engine, fill.engine, _route(session, engine, document))
-    new = _new(session, choices(completion, fill, threshold, source, session.context.roots), again)
+    first, answer = answers
+    source = _source(session, engine, answer.judged.fill.engine, _route(session, engine, answer.record))
+    new = _new(session, choices(completion, answer.judged, source), again)
     offers = [*again, *new]
-    answered = Answered(fill=fill, source=source, at=came, id=new[0].id if new else None)
-    _tell(session, completion, answered, threshold, offered=len(offers))
-    if offers or fill.stopped != "deadline":
+    answered = Answered(fill=answer.judged.fill, source=source, at=answer.at, id=new[0].id if new else None)
+    _tell(session, completion, answers, answered, offered=len(offers))
+    if offers or first.judged.fill.stopped != "deadline":
         session.suggestions.remember(document, spot.start, spot.end, offers, invoked=invoked)
         session.aftermath.offered(document, spot.start, spot.end, offers)
     # An empty list takes old ghost text away; Neovim lets it stand after null.
@@ -81,14 +119,20 @@ def _source(session: Session, engine: Router, name: str, route: Record | None = 
     return Source(about.checkpoint, route, session.client_name, digest, about.layout, about.device)
 
 
-def _tell(session: Session, completion: Completion, answered: Answered, threshold: float, *, offered: int) -> None:
-    """Note what became of a request, in words and as rows."""
-    fill, route = answered.fill, answered.source.route
-    decision = _decision(session, completion, fill, threshold, offered=offered)
-    session.decisions.note(completion.uri, decision if route is None else f"{decision}; {route.line()}")
-    _count_vetoes(session, completion, answered.source.checkpoint)
+def _tell(
+    session: Session, completion: Completion, answers: tuple[Answer, Answer], answered: Answered, *, offered: int
+) -> None:
+    """Note what became of a request: in words, with the router's records where an engine was chosen, and as rows."""
+    first, answer = answers
+    reason = None if offered else objected(completion.objections)
+    said = [reason or decided(answered.fill, answer.threshold, session.settings.deadline_ms, offered=offered)]
+    said[0] += remedied(completion.objections, first.remedy)
+    if answered.source.route is not None:
+        said += [one.record.line() for one in answers if one.record is not None]
+    session.decisions.note(completion.uri, "; ".join(dict.fromkeys(said)))
+    _count_vetoes(session, completion, first)
     if session.telemetry is not None:
-        fate = fate_of(fill, threshold, completion.objections, offered=offered > 0)
+        fate = fate_of(answered.fill, answer.threshold, completion.objections, offered=offered > 0)
         session.telemetry.asked(answered_row(completion, answered, *fate))
 
 
@@ -106,11 +150,78 @@ def _held_back(session: Session, completion: Completion) -> str | None:
     return NOTHING_FITS if nothing_fits(completion.hole) else None
 
 
-def _route(session: Session, engine: Router, document: Document) -> Record | None:
-    """How the router has come to the last answer, told in the status as well; None where it had no choice."""
+async def _answers(session: Session, engine: Router, completion: Completion) -> tuple[Answer, Answer] | None:
+    """The first answer, and the one to go by; None when out of date, and where the engine failed."""
+    fill = await _fill(session, engine, completion)
+    if fill is None:
+        return None
+    first = _answer(session, engine, completion, fill)
+    answer = await _in_its_place(session, engine, completion, first)
+    if answer is None:
+        _note(session, completion, "superseded")
+        return None
+    return first, answer
+
+
+def _answer(session: Session, engine: Router, completion: Completion, fill: Fill) -> Answer:
+    """A fill, judged by what the settings and the place want."""
+    document, place = session.documents.get(completion.uri), completion.trial.start
+    assert document is not None  # else the request were out of date
+    came = time.perf_counter()
+    threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, place)
+    return Answer(
+        judged=judge(completion, fill, threshold, session.files),
+        threshold=threshold,
+        checkpoint=engine.about_of(fill.engine).checkpoint,
+        record=engine.last_for(completion.uri),
+        at=came,
+    )
+
+
+async def _in_its_place(session: Session, engine: Router, completion: Completion, first: Answer) -> Answer | None:
+    """An answer, or what takes its place where validators object to all that would be shown; None when out of date."""
+    verdict, record = first.judged.verdict, first.record
+    if not verdict.objected or record is None or verdict.sure[:1] == (next(iter(first.judged.wanted)),):
+        return first
+    answer, remedy = first, NEXT if verdict.sure else NOTHING
+    best = behind_selected(completion, *verdict.objected[0])
+    ways: Iterable[Again] = () if verdict.sure else ways_out(engine, record, completion.hole, *best)
+    for again in ways:
+        left_s = session.settings.deadline_ms / 1000 - (time.perf_counter() - completion.began)
+        # The engine would give up what somebody else has asked.
+        if left_s < LEAST_S or session.requests.busy:
+            break
+        fill = await _ask_again(session, engine, completion, again, left_s)
+        if fill is None:
+            return None
+        other = _answer(session, engine, completion, fill)
+        if other.replaces:
+            answer, remedy = other, again.remedy
+            break
+    engine.held_back(record, [one.kind for one in completion.objections], remedy)
+    return answer
+
+
+async def _ask_again(
+    session: Session, engine: Router, completion: Completion, again: Again, left_s: float
+) -> Fill | None:
+    """The answer to one more request, empty if the engine failed; None when it went out of date."""
+    first = _request(session, engine, completion)
+    budget = replace(first.budget, candidates=CANDIDATES, deadline_s=left_s)
+    request = replace(first, hole=again.hole, budget=budget, debounce_s=0.0, again=True)
+    asked = engine.wishing(again.wish(session.wish(request.origin, completion.uri)))
+    try:
+        with session.engine_at_work():
+            return await session.requests.ask(asked, request)
+    except EngineFailed:
+        return empty("empty")
+
+
+def _route(session: Session, engine: Router, route: Record | None) -> Record | None:
+    """How the router has come to an answer, told in the status as well; None where it had no choice."""
     if not engine.chooses and session.settings.engine == AUTO:
         return None
-    if (route := engine.last_for(document.uri)) is not None:
+    if route is not None:
         session.note_answer(route)
     return route
 
@@ -184,14 +295,8 @@ def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[O
     return offers
 
 
-def _decision(session: Session, completion: Completion, fill: Fill, threshold: float, *, offered: int) -> str:
-    """What became of a request, in words."""
-    reason = None if offered else objected(completion.objections)
-    return reason or decided(fill, threshold, session.settings.deadline_ms, offered=offered)
-
-
-def _count_vetoes(session: Session, completion: Completion, checkpoint: str) -> None:
-    """A row for each text that a validator objected to, by kind."""
+def _count_vetoes(session: Session, completion: Completion, answer: Answer) -> None:
+    """A row for each text that a validator objected to, by kind, and by what came of the first answer for that."""
     if session.telemetry is not None:
         trigger = "invoked" if completion.invoked else "automatic"
         for objection in completion.objections:
@@ -201,7 +306,8 @@ def _count_vetoes(session: Session, completion: Completion, checkpoint: str) -> 
                     language=completion.hole.language,
                     kind=completion.hole.kind,
                     trigger=trigger,
-                    checkpoint=checkpoint,
+                    checkpoint=answer.checkpoint,
+                    remedy=answer.remedy or "",
                 )
             )
 

@@ -75,7 +75,7 @@ async def follow_settings(session: Session) -> None:
         await session.context.close()
         return
     await session.use_telemetry(wanted=settings.telemetry)
-    if session.engine is None and not session.loading:
+    if session.engine is None and session.elsewhere is None and not session.loading:
         await _load(session)
     await follow_folders(session)
 
@@ -138,8 +138,11 @@ async def _load(session: Session) -> None:
         message = failed_load(error)
         log.error("%s", message, exc_info=None if message == str(error) else error)
         progress.end("failed")
-        session.status.error(message)
-        session.say_once(message)
+        if session.configured.backends:
+            session.use_elsewhere(message, partial(_follow_engines, session))
+        else:
+            session.status.error(message)
+            session.say_once(message)
     else:
         # What torch has left in memory stays; going through it again would halt typing for tens of milliseconds.
         gc.freeze()

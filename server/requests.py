@@ -37,13 +37,17 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the engine is asked about a document; `debounce_s` bounds the wait for the next key, see Pace."""
+    """What the engine is asked about a document; `debounce_s` bounds the wait for the next key, see Pace.
+
+    One that asks `again` follows an answer at once: no key stands behind it.
+    """
 
     uri: str
     hole: Hole
     budget: Budget
     origin: Origin = "typing"
     debounce_s: float = 0.0
+    again: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -112,8 +116,10 @@ class Requests:
         self.supersede(request.uri)
         pending = self._pending[request.uri] = _Pending(request=request)
         began = self._clock()
-        wait_s = self._pace.wait_s(began, request.debounce_s, overtaken=self._overtaken)
-        self._overtaken = False
+        wait_s = 0.0
+        if not request.again:
+            wait_s = self._pace.wait_s(began, request.debounce_s, overtaken=self._overtaken)
+            self._overtaken = False
         if ahead is not None:
             pending.stop, pending.future = ahead.stop, ahead.future
             fill = await self._answer(pending)
@@ -124,7 +130,7 @@ class Requests:
             began = self._clock()
             pending.future = engine.fill(request.hole, request.budget, stop=pending.stop, on_frame=on_frame)
             fill = await self._answer(pending)
-        if fill is not None:
+        if fill is not None and not request.again:
             self._pace.took(self._clock() - began)
         return fill
 

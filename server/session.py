@@ -22,7 +22,7 @@ from midspan.server.backends.engines import router_over
 from midspan.server.checkpoint_watch import CheckpointWatch, digest_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.context.context import Context
-from midspan.server.engine_errors import EngineFailed, failed_request
+from midspan.server.engine_errors import NOT_LOADED, EngineFailed, failed_request
 from midspan.server.lsp.decisions import Decisions
 from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
 from midspan.server.lsp.logs import wordless
@@ -40,6 +40,8 @@ from midspan.server.telemetry.store import Telemetry
 from midspan.server.text.documents import Document, Documents, Encoding
 from midspan.server.text.line_index import Range
 from midspan.server.text.reparse import Reparse
+from midspan.server.validation.schema_files import has_schema
+from midspan.server.validation.splice import Files
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Session(LanguageServer):
         self.requests = Requests()
         self.reparse = Reparse(self.documents, lambda: self.requests.busy)
         self.engine: Router | None = None
+        self.elsewhere: Router | None = None  # without the local checkpoint, which did not load
         self.configured = options.configured  # the engines that the user has named
         self.misconfigured = options.misconfigured
         self.following = set[asyncio.Task[None]]()  # of engines that come and go
@@ -121,16 +124,22 @@ class Session(LanguageServer):
         await self.context.close()
         if self.loading:
             self.stuck = True
-        elif self._loading is not None and not self._loading.cancelled() and self._loading.exception() is None:
+        elif (engine := self.engine or self.elsewhere or self._loaded()) is not None:
             # An engine that hangs must not keep the process.
-            close = self._loading.result().close if self.engine is None else self.engine.close
-            closing = threading.Thread(target=close, daemon=True)
+            closing = threading.Thread(target=engine.close, daemon=True)
             closing.start()
             await asyncio.to_thread(closing.join, CLOSE_S)
             self.stuck = closing.is_alive()
         if self.telemetry is not None:
             await asyncio.to_thread(self.telemetry.close)
         await self.protocol.answer_kept()
+
+    def _loaded(self) -> Engine | None:
+        """An engine that was loaded too late to be used."""
+        loading = self._loading
+        if loading is None or loading.cancelled() or loading.exception() is not None:
+            return None
+        return loading.result()
 
     # What the client says of itself.
 
@@ -269,17 +278,42 @@ class Session(LanguageServer):
         about = engine.about
         self.status.ready(f"{about.checkpoint} on {about.device}, trained on {', '.join(about.languages)}")
 
-    def asking(self, engine: Router, origin: Origin, uri: str) -> Engine:
-        """The engine, for one who asks about a document: nothing beyond what the settings allow."""
-        settings = self.settings
-        wish = Wish(
+    def use_elsewhere(self, problem: str, on_change: Callable[[], object]) -> None:
+        """Answer from the engines elsewhere alone, once one is connected: the local checkpoint did not load."""
+        self._checkpoint_watch = None
+        self.status.error(f"{NOT_LOADED}: {problem}; no engine elsewhere answers yet")
+        self.say_once(f"{NOT_LOADED}: {problem}; engines elsewhere are asked")
+
+        def follow() -> None:
+            if self.engine is None and self.elsewhere is not None and self.elsewhere.connected:
+                self.engine = self.elsewhere
+                self.status.trouble("checkpoint", f"{NOT_LOADED}: {problem}; engines elsewhere answer")
+                self.status.ready("engines elsewhere answer")
+            on_change()
+
+        means = Means(tell=partial(self.degrade_from_thread, "backends"), changed=partial(self._from_thread, follow))
+        self.elsewhere = router_over(None, self.configured, means)
+
+    @property
+    def files(self) -> Files:
+        """What validators may read."""
+        return Files(folders=self.context.roots, schemas=self.settings.schemas)
+
+    def wish(self, origin: Origin, uri: str) -> Wish:
+        """What is wished by one who asks about a document: nothing beyond what the settings allow."""
+        settings, document = self.settings, self.documents.get(uri)
+        return Wish(
             origin=origin,
             uri=uri,
             tier=settings.privacy,
             engine=settings.engine,
+            schema=document is not None and has_schema(document, self.files),
             own_threshold=settings.show_threshold is None,
         )
-        return engine.wishing(wish)
+
+    def asking(self, engine: Router, origin: Origin, uri: str) -> Engine:
+        """The engine, for one who asks about a document."""
+        return engine.wishing(self.wish(origin, uri))
 
     def note_answer(self, route: Record) -> None:
         """Say in the status who has answered, where that is another engine than before."""

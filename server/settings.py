@@ -39,8 +39,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     wait for the next key of a burst, see requests.py; 0 for none. `steps` lowers the checkpoint's number of denoise
     steps, `show_threshold` replaces its threshold. `languages` turns languages on or off: `{"go": true}`. `engine`
     chooses one that the user has configured, by name. Text goes to none beyond `privacy`, nor beyond the policy's.
-    `confirm_rewrites` has the editor ask before a rewrite changes several lines. `telemetry_days` is how long the local
-    log keeps a row.
+    `confirm_rewrites` has the editor ask before a rewrite changes several lines. `schemas` are JSON schemas on disk, by
+    patterns of the files that they are for. `telemetry_days` is how long the local log keeps a row.
     """
 
     enable: bool = True
@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     engine: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] = AUTO
     privacy: Tier = "public"
     confirm_rewrites: bool = False
+    schemas: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ THIRD_PARTY_BY_FILE = {
     "server/models/fetch.py": {"huggingface_hub"},
     # Engines elsewhere.
     "engine/remote/client.py": {"httpx2"},
+    # Keys in the keyring, where the configuration names one there: the extra `keyring`.
+    "engine/remote/keys.py": {"keyring"},
     # JSON schemas, where a file names one: the extra `schemas`, with what it stands on.
     "server/validation/schema_check.py": {"jsonschema", "jsonschema_specifications", "referencing"},
     "engine/training/": {"gguf", "matplotlib", "numpy"},

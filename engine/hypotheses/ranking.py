@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from midspan.engine.canvas import Canvas
@@ -23,24 +25,31 @@ class Ranker:
 
     @torch.inference_mode()
     def rank(self, drafts: torch.Tensor, canvas: Canvas, proposals: Proposals) -> list[Hypothesis]:
-        """Distinct hypotheses, from finished drafts [B, C] and from proposals, the best first.
-
-        Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of different length compete on the
-        joint probability with the same text after them.
-        """
-        head = self._layout.suffix[:SUFFIX_HEAD]
+        """Distinct hypotheses, from finished drafts [B, C] and from proposals, the best first."""
         gaps: dict[Gap, bool] = {}
         for row, size in enumerate(canvas.gap_sizes):
             slots = drafts[row, :size].tolist()
             gap = tuple(self._prompt.gap_ids(slots))
             gaps[gap] = gaps.get(gap, False) or len(gap) < len(slots)
-        denoised = set(gaps)
+        return self.rank_gaps(gaps, canvas.allowed_first, proposals)
+
+    @torch.inference_mode()
+    def rank_gaps(
+        self, denoised: Mapping[Gap, bool], allowed_first: torch.Tensor | None, proposals: Proposals
+    ) -> list[Hypothesis]:
+        """The same of gaps that canvases came to, each with whether it ends there.
+
+        Each is read causally as gap + the first SUFFIX_HEAD suffix ids, so that gaps of different length compete on the
+        joint probability with the same text after them.
+        """
+        head = self._layout.suffix[:SUFFIX_HEAD]
+        gaps = dict(denoised)
         gaps |= dict.fromkeys([*proposals.similar_lines, *proposals.beams], True)
         if not head:
             gaps.pop((), None)
         if not gaps:
             return []
-        read = self._log_probabilities([[*gap, *head] for gap in gaps], canvas.allowed_first)
+        read = self._log_probabilities([[*gap, *head] for gap in gaps], allowed_first)
         by_fim = proposals.read_all(list(gaps))
         signs = [
             Signs(gap, values, ended, gap in denoised, by_fim.get(gap, Beam()))

@@ -37,7 +37,7 @@ class Draft:
         Tokens that write nothing but healed text stay frozen and do not count.
         """
         ids = prompt.encode(layout.heal + text.removesuffix(layout.append))
-        healed = _healed(prompt, ids, len(layout.heal))
+        healed = healed_ids(prompt, ids, len(layout.heal))
         return cls(ids=tuple(ids), free=(False,) * healed + choose_free(len(ids) - healed, strength, seed))
 
     def pieces(self, size: int) -> list[tuple[int, int]]:
@@ -118,7 +118,7 @@ def rewrite(task: Task, strength: float) -> None:
         ids = list(whole[0].ids)
 
 
-def _healed(prompt: Prompt, ids: list[int], characters: int) -> int:
+def healed_ids(prompt: Prompt, ids: list[int], characters: int) -> int:
     """How many leading ids must stay frozen for the healed characters to be repeated.
 
     The first id may be free if it extends beyond them: token healing only allows tokens that begin with them.

@@ -85,7 +85,7 @@ class ChatPrompt(Prompt):
             suffix = [*(plain.suffix if hole.suffix else ()), *closing]
         else:
             # An answer closes its code block itself; a renoised draft does not.
-            suffix = closing if hole.strength is not None else closing[-1:]
+            suffix = closing if hole.keeps_draft else closing[-1:]
         return ChatLayout(prefix=prefix, suffix=suffix, heal=heal, append=plain.append, hole=hole, fence=fence)
 
     def question(self, request: Iterable[int]) -> list[int]:

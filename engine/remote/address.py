@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from midspan.engine.remote.keys import USER, known_key, stored_key
+
 Kind = Literal[
     "llama-server", "completions", "ollama", "vllm-diffusion", "chat-diffusion", "mistral", "deepseek", "inception"
 ]
@@ -26,7 +28,8 @@ VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 class Remote:
     """A server: a name to call it by, what it speaks, and its address, such as http://127.0.0.1:9931.
 
-    `key_variable` names the environment variable with its key. `template` names one of prompts/fim_templates.json, for
+    `key_variable` names the environment variable with its key, or `keyring` the service that has it in the operating
+    system's keyring, for the user `midspan`. `template` names one of prompts/fim_templates.json, for
     a model whose name does not tell it. `insecure` allows http to a host that is not this machine.
     Raises ValueError with one line that begins with the field's name and tells the fix.
     """
@@ -36,6 +39,7 @@ class Remote:
     address: str
     model: str = ""
     key_variable: str = ""
+    keyring: str = ""
     template: str = ""
     insecure: bool = False
 
@@ -48,6 +52,8 @@ class Remote:
             raise ValueError(f"address {shown}: what is sent can be read on the way; use https, or set insecure")
         if self.kind in NEEDS_MODEL and not self.model:
             raise ValueError(f"model is not given, and a server of kind {self.kind} has to be told; name one")
+        if self.key_variable and self.keyring:
+            raise ValueError("key_variable and key both say where the key is; leave one of them out")
         if self.key_variable and VARIABLE.fullmatch(self.key_variable) is None:
             # The text itself may be a key, so it is not shown.
             raise ValueError("key_variable is not the name of an environment variable; give the name, never the key")
@@ -66,8 +72,29 @@ class Remote:
 
     @property
     def key(self) -> str:
-        """The key, read from the environment now; empty without one."""
+        """The key, read from the environment now, or once from the keyring; empty without one. Raises RemoteError."""
+        if self.keyring:
+            return stored_key(self.keyring)
         return os.environ.get(self.key_variable, "").strip() if self.key_variable else ""
+
+    @property
+    def known_key(self) -> str:
+        """The key as far as it has been read, for texts that must not hold it."""
+        return known_key(self.keyring) if self.keyring else self.key
+
+    @property
+    def key_place(self) -> str:
+        """Where the key is, in words; empty where none is named."""
+        if self.keyring:
+            return f"the keyring's entry {self.keyring} of {USER}"
+        return f"the environment variable {self.key_variable}" if self.key_variable else ""
+
+    @property
+    def key_fix(self) -> str:
+        """What to do for it to hold a key, in words that go on with which."""
+        if self.keyring:
+            return f"run `keyring set {self.keyring} {USER}` and give it a key"
+        return f"set {self.key_variable or 'key_variable'} to a key"
 
     def _parts(self) -> SplitResult:
         """The address, taken apart. Raises ValueError."""

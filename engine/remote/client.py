@@ -33,8 +33,8 @@ MOST_RETRY_S = 3600.0
 # For the end of an answer's last chunk, which comes with it.
 REST_S = 0.05
 FIXES = {
-    401: "set {variable} to a key that it takes",
-    403: "set {variable} to a key that it takes",
+    401: "{fix} that it takes",
+    403: "{fix} that it takes",
     404: "check its address, its kind and the model's name",
     405: "check its address and its kind",
     429: "it has too many requests; wait, or give it fewer users",
@@ -129,17 +129,19 @@ class Client:
 
     def _without_key(self, text: str) -> str:
         """A text with dots for the key, whole: what is cut short might keep a part of it."""
-        return text.replace(key, "...") if (key := self.remote.key) else text
+        return text.replace(key, "...") if (key := self.remote.known_key) else text
 
     def _headers(self) -> dict[str, str]:
         """The key, where one is named. Raises RemoteError."""
-        variable = self.remote.key_variable
-        if not variable:
+        if not (place := self.remote.key_place):
             return {}
-        key = self.remote.key
+        try:
+            key = self.remote.key
+        except RemoteError as error:
+            raise self.error(str(error), status=error.status) from None
         if not key or not key.isascii() or not key.isprintable():
             wrong = "holds no key" if not key else "holds characters that no key has"
-            raise self.error(f"the environment variable {variable} {wrong}; set it where the editor starts", status=401)
+            raise self.error(f"{place} {wrong}; {self.remote.key_fix}, and start the editor anew", status=401)
         return {"Authorization": f"Bearer {key}"}
 
     @asynccontextmanager
@@ -169,7 +171,7 @@ class Client:
         for path in (("error", "message"), ("error",), ("message",), ("detail",), ("detail", "message")):
             said = said or text_of(found, *path)
         fix = FIXES.get(status, "check its kind and the model's name" if status < 500 else "see its log")
-        fix = fix.format(variable=self.remote.key_variable or "key_variable")
+        fix = fix.format(fix=self.remote.key_fix)
         says = f"says {one_line(self._without_key(said))!r}; " if said and not repeats(said, asked) else ""
         later = _retry_after(response.headers.get("retry-after", ""))
         return self.error(f"status {status}: {says}{fix}", status=status, retry_after_s=later)

@@ -90,7 +90,7 @@ class RemoteEngine:
     ) -> Future[Fill]:
         """Fill the hole; an older unfinished request ends as cancelled. `on_frame` is called on the engine's thread.
 
-        The future fails with RemoteError, or with ValueError for a hole with a strength.
+        The future fails with RemoteError, or with ValueError for a hole that keeps its draft.
         """
         job = _Job(hole, budget, stop or threading.Event(), on_frame)
         with self._lock:
@@ -159,7 +159,7 @@ class RemoteEngine:
 
     async def _asked(self, job: _Job) -> Fill:
         """The server's fill. Raises RemoteError."""
-        if job.hole.strength is not None:
+        if job.hole.keeps_draft:
             raise ValueError(f"{self.remote.name} rewrites no part of a draft; leave the strength out")
         written, late = list[Written](), False
         marks: Collection[str] = known_marks()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from midspan.server.backends.schema import KEYS, TAKEN, Backend
+from midspan.server.backends.schema import KEYRING, KEYS, TAKEN, Backend
 from midspan.server.commands.errors import CommandError
 from midspan.server.models.configuration import configuration_file
 from midspan.server.router.policy import DEFAULT, Policy, Source, policy_of
@@ -95,10 +95,13 @@ def as_it_is(configured: Configured) -> Configured:
 
 def _backend(given: object, where: str) -> Backend:
     if isinstance(given, dict):
-        for key in given:
+        for key, value in given.items():
+            in_keyring = key == "key" and isinstance(value, str) and value.startswith(KEYRING)
             # Its value is a key: it is shown nowhere.
-            if str(key).lower().replace("-", "_") in KEYS:
-                fix = "put the key into an environment variable and name that one with key_variable"
+            if str(key).lower().replace("-", "_") in KEYS and not in_keyring:
+                fix = (
+                    "put the key into an environment variable and name that one with key_variable, or into the keyring"
+                )
                 raise CommandError(f"{where}: `{key}`: no file holds a key; {fix}")
     try:
         found = msgspec.convert(given, Backend)
@@ -129,6 +132,8 @@ def _policy(given: object, where: str) -> Policy:
 def _words(error: msgspec.ValidationError) -> str:
     """What msgspec says, shortened; of a variable's name it says nothing, as that may be a key."""
     said = " ".join(str(error).split())[:200]
+    if "$.key`" in said:
+        return 'key names no service of the keyring; write key = "keyring:SERVICE"'
     if "key_variable" in said:
         return "key_variable is no environment variable's name in upper case, such as MY_KEY (never the key itself)"
     return said.replace("Object contains", "it has").replace("Object missing", "it has no")

@@ -23,9 +23,12 @@ PLAIN_WORD = "x"
 CAUSAL_LAYOUTS = ("fim", "marks")
 
 
-def router_over(engine: Engine, configured: Configured, means: Means | None = None) -> Router:
-    """A router; those elsewhere are connected in the background, and nothing of theirs is imported without any."""
-    members = local_members(engine, configured.policy)
+def router_over(engine: Engine | None, configured: Configured, means: Means | None = None) -> Router:
+    """A router over the local checkpoint, if it did load, and all that is configured; there must be one of either.
+
+    Those elsewhere are connected in the background, and nothing of theirs is imported without any.
+    """
+    members = [] if engine is None else local_members(engine, configured.policy)
     if configured.backends:
         from midspan.server.backends.remotes import member_of
 

@@ -7,7 +7,7 @@ from functools import partial
 from midspan.engine import remote
 from midspan.engine.api import RemoteError
 from midspan.engine.remote import Health, Remote
-from midspan.server.backends.schema import Backend
+from midspan.server.backends.schema import KEYRING, Backend
 from midspan.server.router.members import ANY_LENGTH, Member
 from midspan.server.router.policy import Reading, Source
 
@@ -22,6 +22,7 @@ def remote_of(backend: Backend) -> Remote:
         address=backend.address,
         model=backend.model,
         key_variable=backend.key_variable,
+        keyring=backend.key.removeprefix(KEYRING),
         template=backend.template,
         insecure=backend.insecure,
     )
@@ -47,9 +48,12 @@ def member_of(backend: Backend, by: Source) -> Member:
     )
 
 
-def health_of(found: Remote) -> Health:
-    """How a server is, asked now; for at most a few seconds."""
-    return remote.probe(found)
+def healths_of(found: Remote, times: int) -> list[Health]:
+    """How a server is, asked so many times now, for at most a few seconds each; no more once it is not ready."""
+    healths = list[Health]()
+    while len(healths) < times and (not healths or healths[-1].state == "ready"):
+        healths.append(remote.probe(found))
+    return healths
 
 
 def counts_of(backend: Backend) -> dict[str, float]:

@@ -14,10 +14,13 @@ TAKEN = (AUTO, "diffusion", "autoregressive")
 KEYS = ("key", "api_key", "apikey", "token", "password", "secret", "authorization", "bearer")
 # Upper case only: a key that is put there by mistake hardly looks so.
 Variable = Annotated[str, msgspec.Meta(pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")]
+# What says that a key is in the operating system's keyring, and for which service.
+KEYRING = "keyring:"
+InKeyring = Annotated[str, msgspec.Meta(pattern=r"^(keyring:[A-Za-z0-9][A-Za-z0-9._/-]{0,63})?$")]
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One server. All but the last three keys are those of engine/remote's Remote.
+    """One server. All but the last three keys are those of engine/remote's Remote; `key` is "keyring:SERVICE".
 
     `reading` says how it writes, where that does not follow from its kind. It is asked for `most_tokens` at most. Text
     of files that `exclude` names never reaches it.
@@ -28,6 +31,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     address: str
     model: str = ""
     key_variable: Variable = ""
+    key: InKeyring = ""
     template: str = ""
     insecure: bool = False
     reading: Reading | None = None

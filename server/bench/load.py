@@ -90,9 +90,9 @@ def driven_by(arguments: argparse.Namespace, configured: Configured, tally: Tall
 
 
 def _elsewhere(backend: Backend, users: int, tally: Tally) -> Driven:
-    from midspan.server.backends.remotes import counts_of, health_of, member_of, reading_of, remote_of
+    from midspan.server.backends.remotes import counts_of, healths_of, member_of, reading_of, remote_of
 
-    health = health_of(remote_of(backend))
+    (health,) = healths_of(remote_of(backend), 1)
     if health.state != "ready" or not health.infill:
         raise CommandError(health.problem or f"{backend.name} serves a model that fills no gaps; serve one that does")
     before: Mapping[str, float] = counts_of(backend)

@@ -9,26 +9,33 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from midspan.engine.api import RemoteError
 from midspan.server.backends.configured import Configured, configured_file, read_configured
 from midspan.server.backends.find import HOST, PORTS, Found, find, lines_to_add, same_place
-from midspan.server.backends.schema import Backend
 from midspan.server.commands.errors import CommandError
 from midspan.server.statistics import quantile
 from midspan.server.telemetry.schema import FILE_NAME, SCHEMA_VERSION
 
+if TYPE_CHECKING:
+    from midspan.engine.remote import Remote
+
 CAN = ("infill", "pins", "logprobs", "structured")
+# What the router of a server that begins now would do; see docs/router.md.
+CIRCUITS = {"closed": "closed: it is asked", "open": "open: it is left alone, and asked how it is now and then"}
 # Of the last answers of each engine.
 LAST = 1000
+PROBES = 5
 
 
 def backends_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Print every engine; with --probe ask each how it is, and exit 1 where one is not ready."""
     file = configured_file(environment)
     configured = read_configured(file)
-    rows = rows_of(configured, took(arguments.state_dir / FILE_NAME), probe=arguments.probe)
+    rows = rows_of(configured, took(arguments.state_dir / FILE_NAME), probes=PROBES if arguments.probe else 0)
     if arguments.json:
         print(json.dumps({"file": str(file), "backends": rows}))
     elif rows:
@@ -63,32 +70,42 @@ def nothing_new(found: Sequence[Found], ports: Sequence[int]) -> str:
     return f"no model server answers at {HOST} on the ports {', '.join(map(str, ports))}; start one, or give --ports"
 
 
-def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, probe: bool) -> list[dict[str, Any]]:
-    """What is known of each engine; `state` and what it can are None unless it is probed."""
+def rows_of(configured: Configured, fills: Mapping[str, Mapping[str, Any]], *, probes: int) -> list[dict[str, Any]]:
+    """What is known of each engine. `state`, what it can and its circuit are None unless it is probed.
+
+    The circuit is what a server would have that began now: each keeps its own, and nobody else sees that.
+    """
     if not configured.backends:
         return []
-    from midspan.server.backends.remotes import health_of, reading_of, remote_of
+    from midspan.server.backends.remotes import healths_of, reading_of, remote_of
 
     remotes = [remote_of(backend) for backend, _ in configured.backends]
     with ThreadPoolExecutor(len(remotes)) as threads:
-        healths = list(threads.map(health_of, remotes)) if probe else [None] * len(remotes)
+        all_healths = list(threads.map(partial(healths_of, times=probes), remotes))
     rows = []
-    for (backend, by), remote, health in zip(configured.backends, remotes, healths, strict=True):
+    for (backend, by), remote, healths in zip(configured.backends, remotes, all_healths, strict=True):
         row: dict[str, Any] = {name: getattr(backend, name) for name in ("name", "kind", "address", "model")}
-        row |= {"tier": remote.tier, "reading": reading_of(backend), "by": by, "key": _key(backend, remote.key)}
-        row |= {"can": None, "state": None, "problem": "", "probe_ms": None}
-        if health is not None:
-            row |= {"state": health.state, "problem": health.problem, "probe_ms": health.latency_ms}
-            row |= {"can": {name: getattr(health, name) for name in CAN}, "model": health.model or backend.model}
+        row |= {"tier": remote.tier, "reading": reading_of(backend), "by": by, "key": _key(remote, probed=bool(probes))}
+        row |= {"can": None, "state": None, "problem": "", "circuit": None, "probe_ms": None, "probe_p90_ms": None}
+        if healths:
+            health, took_ms = healths[-1], [one.latency_ms for one in healths]
+            row |= {"state": health.state, "problem": health.problem, "model": health.model or backend.model}
+            row |= {"circuit": "closed" if health.state == "ready" and health.infill else "open"}
+            row |= {"probe_ms": quantile(took_ms, 0.5), "probe_p90_ms": quantile(took_ms, 0.9)}
+            row["can"] = {name: getattr(health, name) for name in CAN}
         rows.append(row | {"fills": fills.get(backend.name)})
     return rows
 
 
-def _key(backend: Backend, key: str) -> str | None:
-    """Whether a key is there, never the key itself; None where none is named."""
-    if not (name := backend.key_variable):
-        return None
-    return f"in {name}" if key else f"{name} is not set"
+def _key(remote: Remote, *, probed: bool) -> str | None:
+    """Whether a key is there, never the key itself; None where none is named. A keyring is read for a probe alone."""
+    name = remote.key_variable or remote.key_place
+    if remote.keyring and not probed:
+        return f"looked for in {name} when it is asked"
+    try:
+        return (f"in {name}" if remote.key else f"{name} is not set") if name else None
+    except RemoteError as error:
+        return str(error)
 
 
 def took(store: Path) -> dict[str, dict[str, Any]]:
@@ -130,7 +147,9 @@ def as_text(row: Mapping[str, Any]) -> str:
     if row["key"] is not None:
         facts["key"] = row["key"]
     if row["state"] is not None:
-        facts["state"] = row["problem"] or f"{row['state']}, asked in {row['probe_ms']:.0f} ms"
+        asked = f"asked in {row['probe_ms']:.0f} ms, p90 {row['probe_p90_ms']:.0f} ms"
+        facts["state"] = row["problem"] or f"{row['state']}, {asked}"
+        facts["circuit"] = CIRCUITS[row["circuit"]]
         facts["can"] = ", ".join(name for name in CAN if row["can"][name]) or "nothing that is known"
     if (fills := row["fills"]) is not None:
         facts["fills"] = f"p50 {fills['p50_ms']:.0f} ms, p90 {fills['p90_ms']:.0f} ms, of the last {fills['n']}"

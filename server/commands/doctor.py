@@ -19,6 +19,7 @@ from midspan.server.backends.configured import read_configured
 from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.round_trip import round_trip
+from midspan.server.engine_errors import NOT_LOADED
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.telemetry.schema import FILE_NAME
 from midspan.server.text.languages import TABLE
@@ -27,6 +28,7 @@ from midspan.server.text.syntax_check import load_with_syntax
 PACKAGES = ("torch", "tokenizers", "safetensors", "pygls", "lsprotocol", "tree-sitter")
 SELF_TEST = Hole(prefix="def add(a, b):\n    return ", suffix="\n\n\nprint(add(1, 2))\n")
 PATIENCE_S = 120.0
+LOADED = "layout"  # which only a checkpoint that did load has
 FITTED, PRIOR = "fitted for this model", "a prior, as nobody fitted one for this model"
 
 
@@ -73,9 +75,12 @@ def examine_engines(found: dict[str, Any], file: Path, state_dir: Path) -> None:
     try:
         configured = read_configured(file)
         if configured.backends:
-            rows = rows_of(configured, {}, probe=True)
+            rows = rows_of(configured, {}, probes=1)
             found["engines"] = {row["name"]: row["state"] for row in rows}
             found["answered_last"] = answered_last(state_dir / FILE_NAME)
+            ready = ", ".join(row["name"] for row in rows if row["state"] == "ready")
+            if LOADED not in found:
+                found["answers"] = f"{NOT_LOADED}; answered by: {ready or 'nobody'}"
             found["fixes"] += [row["problem"] for row in rows if row["problem"]]
     except CommandError as error:
         found["fixes"].append(str(error))

@@ -7,7 +7,8 @@ import json
 import math
 import stat
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +29,9 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.languages import BY_EXTENSION, PLAIN, is_on
 from midspan.server.text.line_index import Place
 from midspan.server.text.trial import Trial
-from midspan.server.validation.validators import validated
+from midspan.server.validation.remedies import CANDIDATES, NEXT, NOTHING, Again, ways_out
+from midspan.server.validation.splice import Files
+from midspan.server.validation.validators import Verdict, judged
 from midspan.server.workspace.secrets_in_text import KEY_NEAR, asks_about_a_key
 
 CONTEXT_LINES = 2
@@ -87,16 +90,18 @@ def fill_command(arguments: argparse.Namespace) -> int:
         print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
         hole = _seen(document, start, hole, about, arguments)
-        fill = _answer(router, document, hole, arguments)
-        about = router.about_of(fill.engine)
+        gap = _Gap(document=document, span=(start, end), hole=hole)
+        first = gap.judged(_answer(router, gap, arguments))
+        decision = router.last if arguments.explain else None
+        found = _in_its_place(router, gap, first, arguments)
+        about = router.about_of(found.fill.engine)
     finally:
         router.close()
-    decision = router.last if arguments.explain else None
-    kept = _kept(document, (start, end), hole, fill)
+    kept = _kept(document, found)[: arguments.candidates]
     if decision is not None and not arguments.json:
         print(f"decision: {decision.line()}")
     if arguments.json:
-        print(json.dumps(as_json(fill, kept, about) | ({"decision": decision.as_json()} if decision else {})))
+        print(json.dumps(as_json(found.fill, kept, about) | ({"decision": decision.as_json()} if decision else {})))
     elif not kept:
         print("midspan: nothing to insert here", file=sys.stderr)
     elif len(kept) == 1 and sys.stdout.isatty():
@@ -106,32 +111,82 @@ def fill_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _answer(router: Router, document: Document, hole: Hole, arguments: argparse.Namespace) -> Fill:
-    """The fill. Raises CommandError where the engine that is named may not see the file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A fill, the confidence of each text that it would put in, the best first, and the verdict on them."""
+
+    fill: Fill
+    confidences: Mapping[str, float]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gap:
+    """A span of a document, and the hole in its place."""
+
+    document: Document
+    span: tuple[Place, Place]
+    hole: Hole
+
+    def judged(self, fill: Fill) -> _Judged:
+        """A fill, as an editor's server would judge it."""
+        confidences: dict[str, float] = {}
+        for candidate in fill.candidates if not nothing_fits(self.hole) else ():
+            text = trim(self.hole, candidate.text)
+            if text is not None:
+                confidences.setdefault(text, candidate.confidence)
+        files = Files(folders=(root_of(self.document),), patience_s=SCAN_S)
+        verdict = judged(Trial(self.document, *self.span), list(confidences), files)
+        return _Judged(fill=fill, confidences=confidences, verdict=verdict)
+
+    def wish(self, arguments: argparse.Namespace) -> Wish:
+        """What is wished of the router."""
+        return Wish(origin="invoked", uri=self.document.uri, engine=arguments.engine or AUTO)
+
+
+def _budget(router: Router, arguments: argparse.Namespace) -> Budget:
     deadline_s = None if all(seat.member.here for seat in router.seats) else ELSEWHERE_S
-    budget = Budget(candidates=arguments.candidates, seed=arguments.seed, deadline_s=deadline_s)
-    engine = router.wishing(Wish(origin="invoked", uri=document.uri, engine=arguments.engine or AUTO))
+    return Budget(candidates=arguments.candidates, seed=arguments.seed, deadline_s=deadline_s)
+
+
+def _answer(router: Router, gap: _Gap, arguments: argparse.Namespace) -> Fill:
+    """The fill. Raises CommandError where the engine that is named may not see the file."""
+    budget, engine = _budget(router, arguments), router.wishing(gap.wish(arguments))
     if arguments.watch:
         with Watched(sys.stderr if arguments.json else sys.stdout) as watched:
-            fill = engine.fill(hole, budget, on_frame=watched.on_frame).result()
+            fill = engine.fill(gap.hole, budget, on_frame=watched.on_frame).result()
     else:
-        fill = engine.fill(hole, budget).result()
+        fill = engine.fill(gap.hole, budget).result()
     if (decision := router.last) is not None and not decision.choice.order:
         raise CommandError(f"{decision.choice.reason}; leave --engine out, or change config.toml")
     return fill
 
 
-def _kept(document: Document, span: tuple[Place, Place], hole: Hole, fill: Fill) -> list[Candidate]:
+def _in_its_place(router: Router, gap: _Gap, first: _Judged, arguments: argparse.Namespace) -> _Judged:
+    """A fill, or what takes its place where validators object to all of it."""
+    verdict, record = first.verdict, router.last
+    if not verdict.objected or record is None or verdict.sure[:1] == (next(iter(first.confidences)),):
+        return first
+    budget, candidates = _budget(router, arguments), max(CANDIDATES, arguments.candidates)
+    found, remedy, kinds = first, NEXT if verdict.sure else NOTHING, [one.kind for one in verdict.objections]
+    ways: Iterable[Again] = () if verdict.sure else ways_out(router, record, gap.hole, *verdict.objected[0])
+    for again in ways:
+        engine = router.wishing(again.wish(gap.wish(arguments)))
+        other = gap.judged(engine.fill(again.hole, replace(budget, candidates=candidates)).result())
+        kinds += [one.kind for one in other.verdict.objections]
+        threshold = router.about_of(other.fill.engine).show_threshold
+        # Somebody who asks gets rather what is held back than what nobody would be offered.
+        if any(other.confidences[text] >= threshold for text in other.verdict.sure):
+            found, remedy = other, again.remedy
+            break
+    router.held_back(record, kinds, remedy)
+    return found
+
+
+def _kept(document: Document, found: _Judged) -> list[Candidate]:
     """What an editor would be offered on request, best first."""
-    confidences: dict[str, float] = {}
-    for candidate in fill.candidates if not nothing_fits(hole) else ():
-        text = trim(hole, candidate.text)
-        if text is not None:
-            confidences.setdefault(text, candidate.confidence)
-    line_end = document.line_end()
-    trial = Trial(document, *span)
-    texts, _ = validated(trial, list(confidences), invoked=True, folders=(root_of(document),), patience_s=SCAN_S)
-    return [Candidate(text=text.replace("\n", line_end), confidence=confidences[text]) for text in texts]
+    texts, line_end = found.verdict.shown(invoked=True), document.line_end()
+    return [Candidate(text=text.replace("\n", line_end), confidence=found.confidences[text]) for text in texts]
 
 
 def _seen(document: Document, start: Place, hole: Hole, about: About, arguments: argparse.Namespace) -> Hole:

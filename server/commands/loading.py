@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from midspan.engine.api import CheckpointError, DeviceError
 from midspan.server.backends.configured import Configured, read_configured
 from midspan.server.backends.engines import engine_named, router_elsewhere, router_over
+from midspan.server.engine_errors import NOT_LOADED
 from midspan.server.router.members import Member
 from midspan.server.router.router import Means, Router
 from midspan.server.text.syntax_check import load_with_syntax
@@ -40,7 +42,8 @@ def engine_for(arguments: argparse.Namespace) -> Engine:
 def router_for(arguments: argparse.Namespace) -> Router:
     """A router over what `--engine` names alone, or over the local checkpoint and all that is configured.
 
-    Whoever is elsewhere has been probed by then. Raises CommandError and what loading raises.
+    Whoever is elsewhere has been probed by then, and answers alone where the checkpoint does not load. Raises
+    CommandError, and what loading raises if nobody else is there.
     """
     configured, means = read_configured(arguments.engines_file), Means(background=lambda call: call())
     if (name := arguments.engine) is not None:
@@ -48,7 +51,17 @@ def router_for(arguments: argparse.Namespace) -> Router:
             return elsewhere
         engine = _named(arguments, configured)
         return Router([Member(name=name, reading="diffusion", tier="in_process", connect=lambda: engine)])
-    return router_over(load_shown(arguments.checkpoint, arguments.device), configured, means)
+    try:
+        return router_over(load_shown(arguments.checkpoint, arguments.device), configured, means)
+    except (CheckpointError, DeviceError) as error:
+        if not configured.backends:
+            raise
+        router = router_over(None, configured, means)
+        if not router.connected:
+            router.close()
+            raise
+        print(f"midspan: {NOT_LOADED}: {error}; engines elsewhere answer", file=sys.stderr)
+        return router
 
 
 def _named(arguments: argparse.Namespace, configured: Configured) -> Engine:

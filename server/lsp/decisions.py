@@ -6,15 +6,21 @@ never logged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from midspan.engine.api import Fill
+from midspan.server.router.records import Remedy
 from midspan.server.validation.splice import Objection
 
 # Documents whose last decision is kept.
 KEPT = 100
 NOTHING_FITS = "no fill can be right within the indent of a line, or behind a backslash at its end"
 NOT_YET = "nothing has been asked for in this file yet; type in it"
+INSTEAD: Mapping[Remedy, str] = {
+    "next candidate": "the next best is shown",
+    "repaired": "that part was written anew",
+    "other engine": "another engine was asked",
+}
 
 
 class Decisions:
@@ -39,7 +45,15 @@ def objected(objections: Sequence[Objection]) -> str | None:
     """Why nothing is shown, where validators objected to all that would have been; None where they did not."""
     if not objections:
         return None
-    return f"what would be filled in {objections[0].words}; ask for a suggestion to see it"
+    # What breaks the syntax is shown to nobody.
+    fix = "" if objections[0].kind == "parse" else "; ask for a suggestion to see it"
+    return f"what would be filled in {objections[0].words}{fix}"
+
+
+def remedied(objections: Sequence[Objection], remedy: Remedy | None) -> str:
+    """What became of a text that was objected to, behind the decision on what is shown in its place; empty for none."""
+    instead = None if remedy is None else INSTEAD.get(remedy)
+    return "" if instead is None else f"; what came first {objections[0].words}, so {instead}"
 
 
 def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> str:
@@ -54,4 +68,4 @@ def decided(fill: Fill, threshold: float, deadline_ms: int, *, offered: int) -> 
     if fill.confidence < threshold:
         needed = f"the best suggestion was {fill.confidence:.0%} sure and {threshold:.0%} was needed"
         return f"{needed}; ask for a suggestion to see it, or lower `show_threshold`"
-    return "what would be filled in stands there already, is a single character, or breaks what parses"
+    return "what would be filled in stands there already, or is a single character"

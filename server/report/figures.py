@@ -3,7 +3,9 @@
 A suggestion that stays while the user types along counts once. `accepted` counts those taken whole, `acceptance_rate`
 is their share of those offered, and `chars_accepted` includes partial acceptances. `shown` counts those of which the
 client has told so, or of which time tells. `kept` is the share of what was taken that still stood so many seconds
-later, on average over those that were followed so long.
+later, on average over those that were followed so long. `vetoed` counts the texts that a validator objected to, by kind
+of objection, `remedies` the same by what was shown in their place: the next candidate, a repair, another engine's text,
+or nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def report(found: Read) -> Figures:
         "confidence": _bins(found.cells, found.sureness),
         "by": by,
         "vetoed": found.vetoed,
+        "remedies": found.remedies,
         "requests": fates.total(),
         "fates": dict(fates.most_common()),
         "failures": found.failures,

@@ -200,8 +200,9 @@ def _tables(found: Figures) -> Iterator[str]:
         if parts:
             rows = ((name_of(key), *_figures_of(part)) for key, part in parts.items())
             yield f"<h2>By {escape(group)}</h2><details open><summary>Table</summary>{_table(heads, rows)}</details>"
-    vetoed = ", ".join(f"{kind} {count}" for kind, count in found["vetoed"].items())
-    yield f"<p>vetoed by validators: {escape(vetoed or 'none')}</p>"
+    for words, counts in (("vetoed by validators", found["vetoed"]), ("shown in their place", found["remedies"])):
+        listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        yield f"<p>{words}: {escape(listed or 'none')}</p>"
     for comparison in found.get("comparisons", ()):
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison["said"])
         yield f"<h2>Compared {escape(comparison['what'])}</h2><ul>{said}</ul>"

@@ -49,6 +49,8 @@ def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
     yield from _metric("midspan_latency_seconds", "Request to answer, of suggestions.", waits)
     vetoed: Iterable[Sample] = (({"reason": reason}, count) for reason, count in found.vetoed.items())
     yield from _metric("midspan_vetoed", "Texts that a validator objected to.", vetoed)
+    remedies: Iterable[Sample] = (({"remedy": remedy}, count) for remedy, count in found.remedies.items())
+    yield from _metric("midspan_remedies", "Such texts by what was shown in their place.", remedies)
     used = figures["measures"]["utilisation"]
     share = [({}, used["share"])] if used["share"] is not None else list[Sample]()
     yield from _metric("midspan_utilisation", "Share of the minutes of typing in which this machine filled.", share)

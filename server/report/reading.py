@@ -126,6 +126,7 @@ class Read:
     ended: dict[str, int]
     phases_ms: dict[str, float]
     vetoed: dict[str, int]
+    remedies: dict[str, int]
     minutes: int
 
 
@@ -151,6 +152,7 @@ def _others(file: Path, bounds: Bounds) -> dict[str, Any]:
             "failures": _by_reason(store, "request WHERE fate = 'failed' AND", bounds),
             "phases_ms": _phases(store, bounds),
             "vetoed": _by_reason(store, "veto WHERE", bounds),
+            "remedies": _by_reason(store, "veto WHERE remedy <> '' AND", bounds, "remedy"),
             "minutes": store.execute(active, bounds).fetchone()[0],
             **_flat(store, bounds),
         }
@@ -268,7 +270,7 @@ def _phases(store: sqlite3.Connection, bounds: Bounds) -> dict[str, float]:
     return {} if found[0] is None else dict(zip(PHASES, found, strict=True))
 
 
-def _by_reason(store: sqlite3.Connection, of: str, bounds: Bounds) -> dict[str, int]:
-    """How many rows each reason has."""
-    rows = store.execute(f"SELECT reason, count(*) FROM {of} ts >= :since GROUP BY 1 ORDER BY 1", bounds).fetchall()
+def _by_reason(store: sqlite3.Connection, of: str, bounds: Bounds, name: str = "reason") -> dict[str, int]:
+    """How many rows each reason has, or each value of another column."""
+    rows = store.execute(f"SELECT {name}, count(*) FROM {of} ts >= :since GROUP BY 1 ORDER BY 1", bounds).fetchall()
     return dict(msgspec.convert(rows, list[tuple[str, int]]))

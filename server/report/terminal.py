@@ -132,6 +132,8 @@ def _unshown(found: Figures) -> Iterator[str]:
         yield from _folded("nothing shown", parts)
     if found["vetoed"]:
         yield from _folded("vetoed", [f"{kind} {count:,}" for kind, count in found["vetoed"].items()])
+    if found["remedies"]:
+        yield from _folded("in their place", [f"{kind} {count:,}" for kind, count in found["remedies"].items()])
 
 
 def _folded(head: str, parts: list[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from midspan.engine.api import Budget, Hole
 # How far a text travels, the most private first.
 Tier = Literal["in_process", "loopback", "private", "public"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
-# Nothing asks in the background yet, nor by a schema: the tasks `batch` and `schema` have a policy, and no request.
+# Nothing asks in the background yet: the task `batch` has a policy, and no request.
 Origin = Literal["typing", "invoked", "action", "background"]
 # Gaps by whether they have text behind them: on the line, or anywhere in the file for several lines.
 Task = Literal["within_line", "line_end", "lines_between", "lines_at_end", "schema", "rewrite", "batch"]
@@ -24,7 +24,9 @@ class Wish:
     """What a hole does not say: who asks, for which document, and how public an engine may see it.
 
     `engine` is a name, or AUTO. `schema` says that the gap's text must satisfy one. `own_threshold`: where a sure fill
-    is wanted, each engine's own threshold says how sure.
+    is wanted, each engine's own threshold says how sure. `tried` names engines that have had their turn for this gap:
+    another one is asked only if it can be in time. `once`: one engine is asked, without a hedge or a fallback, as the
+    gap had its answer before.
     """
 
     origin: Origin = "typing"
@@ -33,6 +35,8 @@ class Wish:
     engine: str = AUTO
     schema: bool = False
     own_threshold: bool = True
+    tried: tuple[str, ...] = ()
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ def ask_of(hole: Hole, budget: Budget, wish: Wish, most_public: Tier) -> Ask:
 
 def task_of(hole: Hole, wish: Wish) -> Task:
     """What kind of work a hole is."""
-    if hole.strength is not None:
+    if hole.keeps_draft:
         return "rewrite"
     if wish.origin == "background":
         return "batch"

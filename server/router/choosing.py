@@ -40,8 +40,10 @@ def choose(ask: Ask, seats: Sequence[Seat], policy: Policy, now: float) -> Choic
     free.sort(key=lambda one: [_sort_value(key, one[0], one[1], ask, policy) for key in keys])
     left_s = ask.deadline_s
     fitting = [one for one in free if left_s is None or one[1] <= left_s]
-    rest = sorted((one for one in free if one not in fitting), key=lambda one: one[1])
-    order = tuple(seat for seat, _ in (*fitting, *rest))
+    rest = [] if len(fitting) == len(free) or ask.wish.tried else [one for one in free if one not in fitting]
+    order = tuple(seat for seat, _ in (*fitting, *sorted(rest, key=lambda one: one[1])))
+    if not order:
+        return Choice(candidates=candidates, order=(), reason=f"none is expected within {1000 * (left_s or 0):.0f} ms")
     return Choice(candidates=candidates, order=order, reason=_why(order, ask, policy, fits=bool(fitting)))
 
 
@@ -56,6 +58,8 @@ def filtered(seat: Seat, ask: Ask, policy: Policy, now: float) -> str:
     member = seat.member
     if ask.wish.engine not in (AUTO, member.name):
         return f"engine: {ask.wish.engine} is chosen"
+    if member.name in ask.wish.tried:
+        return "tried: its text was held back"
     if member.by not in policy.trust:
         return f"trust: named by {member.by}"
     if TIERS.index(member.tier) > TIERS.index(ask.tier):

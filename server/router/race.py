@@ -55,7 +55,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a race goes by. `learn` is told of each attempt's end, and of its error; `finished` of the record."""
+    """What a race goes by.
+
+    `learn` is told of each attempt's end, and of its error; `finished` of the record before the answer, and `answered`
+    behind it: nobody waits for that.
+    """
 
     policy: Policy
     clock: Callable[[], float]
@@ -63,6 +67,7 @@ class Rules:
     validate: Validate | None
     learn: Callable[[Seat, Record, Attempted, BaseException | None], None]
     finished: Callable[[Record], None]
+    answered: Callable[[Record], None]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -117,7 +122,8 @@ class Race:
         if ask.deadline_s is not None:
             self._rings.append(self._rules.later(ask.deadline_s, self._give_up))
             p90_s = p90_of(order[0], ask, policy)
-            if policy.hedge.on and len(order) > 1 and ask.deadline_s - p90_s >= policy.hedge.left * ask.deadline_s:
+            may_hedge = policy.hedge.on and len(order) > 1 and not ask.wish.once
+            if may_hedge and ask.deadline_s - p90_s >= policy.hedge.left * ask.deadline_s:
                 self._rings.append(self._rules.later(p90_s, self._hedge))
         self._begin(first)
         return self.future
@@ -215,8 +221,8 @@ class Race:
 
     def _another(self, failing: Failing) -> Seat | None:
         """Who may still be asked: once, in time, and not after a stop; the lock is held."""
-        fell_back = any(one.noted.role == "fallback" for one in self._attempts)
-        if fell_back or failing not in self._rules.policy.fall_back or self._given.stop.is_set():
+        over = self._record.ask.wish.once or self._record.fell_back
+        if over or failing not in self._rules.policy.fall_back or self._given.stop.is_set():
             return None
         return self._next_in_time()
 
@@ -272,6 +278,7 @@ class Race:
         else:
             latency = replace(result.fill.latency, total=total)
             self.future.set_result(replace(result.fill, engine=name, latency=latency))
+        self._rules.answered(record)
 
 
 def empty(stopped: Stopped) -> Fill:

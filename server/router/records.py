@@ -11,6 +11,8 @@ from midspan.server.router.choosing import Choice
 Role = Literal["first", "hedge", "fallback"]
 # `late`: nothing in time; `overtaken`: another one has answered meanwhile.
 Outcome = Literal["open", "answered", "empty", "invalid", "failed", "late", "overtaken", "cancelled"]
+# What came of a text that was held back: the engine's next candidate, its repair, or another engine's text is shown.
+Remedy = Literal["next candidate", "repaired", "other engine", "nothing"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +32,11 @@ class Attempted:
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """A decision: what was looked at, what was chosen and why, who was asked, and what came of it. It holds no code."""
+    """A decision: what was looked at, what was chosen and why, who was asked, and what came of it. It holds no code.
+
+    `held_back` has the kinds of what validators objected to in the answer, and in those that were to take its place;
+    `remedy` is what came of that, None where the answer could be shown.
+    """
 
     ask: Ask
     choice: Choice
@@ -38,6 +44,13 @@ class Record:
     answered_by: str = ""
     outcome: Outcome = "open"
     ms: float = 0.0
+    held_back: tuple[str, ...] = ()
+    remedy: Remedy | None = None
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether another engine was asked after the first had failed."""
+        return any(one.role == "fallback" for one in self.attempts)
 
     def line(self) -> str:
         """The whole record in one line."""
@@ -45,6 +58,8 @@ class Record:
         parts += [f"{one.name} left out by {one.out}" for one in self.choice.candidates if one.out]
         parts += [one.line() for one in self.attempts]
         parts.append(f"{self.outcome} by {self.answered_by}" if self.answered_by else self.outcome)
+        if self.remedy is not None:
+            parts.append(f"held back by {', '.join(dict.fromkeys(self.held_back))}: {self.remedy}")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,5 +77,7 @@ class Record:
             "attempts": [asdict(one) for one in self.attempts],
             "answered_by": self.answered_by,
             "outcome": self.outcome,
+            "held_back": list(self.held_back),
+            "remedy": self.remedy,
             "ms": self.ms,
         }

@@ -18,7 +18,7 @@ from midspan.server.router.choosing import Candidate, Choice, choose
 from midspan.server.router.members import Member
 from midspan.server.router.policy import DEFAULT, Policy
 from midspan.server.router.race import Given, Later, Race, Rules, Validate, empty
-from midspan.server.router.records import Attempted, Outcome, Record
+from midspan.server.router.records import Attempted, Outcome, Record, Remedy
 from midspan.server.router.seats import Seat
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Means:
 
 
 class Router:
-    """Several engines as one. The first member must be in this process, or connected before anything is asked.
+    """Several engines as one. One of them must be in this process, or connected before anything is asked.
 
     With a single member, in this process, it passes requests through. Engines elsewhere are connected
     and probed in the background.
@@ -74,6 +74,7 @@ class Router:
             validate=validate,
             learn=self._learn,
             finished=self._finished,
+            answered=self._log,
         )
         for seat in self._seats:
             if not seat.member.here:
@@ -97,10 +98,9 @@ class Router:
         )
 
     def about_of(self, name: str) -> About:
-        """What the engine of this name has loaded; the first engine's for one that is not known, or gone."""
-        named = (seat.engine for seat in self._seats if seat.member.name == name)
-        engine = next(filter(None, named), None) or self._seats[0].engine
-        assert engine is not None
+        """What the engine of this name has loaded; the first one's that is there, for one that is not known or gone."""
+        named = [seat.engine for seat in self._seats if seat.member.name == name]
+        engine = next(filter(None, [*named, *(seat.engine for seat in self._seats)]))
         return engine.about
 
     def fill(
@@ -136,6 +136,7 @@ class Router:
         if not choice.order:
             record.outcome = "empty"
             self._finished(record)
+            self._log(record)
             nothing = Future[Fill]()
             nothing.set_result(empty("empty"))
             return nothing
@@ -162,8 +163,29 @@ class Router:
 
     def _finished(self, record: Record) -> None:
         self.records.append(record)
-        if self.chooses:
+
+    def _log(self, record: Record) -> None:
+        if self.chooses and log.isEnabledFor(logging.INFO):
             log.info("%s", record.line())
+
+    def held_back(self, record: Record, kinds: Sequence[str], remedy: Remedy) -> None:
+        """Note what validators objected to in an answer, by kind, and what came of that."""
+        record.held_back, record.remedy = tuple(kinds), remedy
+        with self._lock:
+            for seat in self._seats:
+                if seat.member.name == record.answered_by:
+                    seat.held_back()
+        log.info("held back by %s: %s", ", ".join(dict.fromkeys(kinds)), remedy)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an engine to be asked at all."""
+        return any(seat.engine is not None for seat in self._seats)
+
+    @property
+    def repairs(self) -> bool:
+        """Whether there is an engine that renoises a part of a draft."""
+        return any("rewrite" in seat.member.skills for seat in self._seats)
 
     @property
     def chooses(self) -> bool:

@@ -40,6 +40,11 @@ class Seat:
         """One of its fills has passed validation, or not."""
         self._valid.append(valid)
 
+    def held_back(self) -> None:
+        """The last fill that was judged is not valid after all, by what the server knows of its document."""
+        if self._valid:
+            self._valid[-1] = False
+
     def shown(self, id: str) -> None:
         """One of its suggestions is shown; it has gone by unless it is kept."""
         self._kept[id] = False

@@ -74,10 +74,15 @@ class Asked(Setup, frozen=True, kw_only=True):
 
 
 class Veto(msgspec.Struct, frozen=True, kw_only=True):
-    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's."""
+    """One text that a validator objected to: `reason` is a validator's kind of objection, `kind` the gap's.
+
+    `remedy` is what came of the request: repaired, next candidate, other engine or nothing; empty where the best text
+    passed.
+    """
 
     reason: str
     language: str
     kind: str
     trigger: str
     checkpoint: str
+    remedy: str = ""

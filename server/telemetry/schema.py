@@ -47,7 +47,7 @@ CREATE TABLE completion (
     route TEXT NOT NULL DEFAULT ''
 );
 """
-# Made where it is missing, in a store of any version that is known, so it needs no version of its own.
+# Some stores of version 2 have it.
 VETOES = """
 CREATE TABLE IF NOT EXISTS veto (
     ts INTEGER NOT NULL,
@@ -60,6 +60,8 @@ CREATE TABLE IF NOT EXISTS veto (
 """
 FROM_1 = ";".join(f"ALTER TABLE completion ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("engine", "route"))
 FROM_2 = f"""
+{VETOES}
+ALTER TABLE veto ADD COLUMN remedy TEXT NOT NULL DEFAULT '';
 CREATE TABLE setup (
     id INTEGER PRIMARY KEY,
     {", ".join(f"{name} TEXT NOT NULL" for name in SETUP)},
@@ -121,7 +123,7 @@ def upgrade(store: sqlite3.Connection, version: int) -> None:
     while version in CHANGES:
         version, changes = CHANGES[version]
         _run(store, changes)
-    _run(store, VETOES + ADOPT)
+    _run(store, ADOPT)
     store.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -48,6 +48,11 @@ class Trial:
         self._trees: dict[str, _Tried | None] = {}
 
     @property
+    def start(self) -> Place:
+        """Where the span begins."""
+        return self._start
+
+    @property
     def uri(self) -> str:
         """The document's."""
         return self._document.uri

@@ -1,213 +1,65 @@
-"""A fill in a JSON document that names a schema: it makes no error that was not there without it.
-
-Without it means: what the fill touches left out of the document, so that a key or a word that is being written does not
-count as wrong already; a value of the wrong type does, where the text before parses.
-"""
+"""A fill in a JSON document that has a schema; see tree_schema.py."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from concurrent.futures import TimeoutError as NotReady
-from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tree_sitter import Node, Parser
 
 from midspan.server.text.languages import language_of
-from midspan.server.validation.schema_files import check_of, file_of, reference_in
 from midspan.server.validation.splice import Objection, Splice
-
-if TYPE_CHECKING:
-    from midspan.server.validation.schema_check import Path, SchemaCheck, Wrong
-
-NOTHING = object()
-# Of longer documents nothing is said.
-MAX_CHARS = 100_000
-MOST_KEY_CHARS = 256
-WORDS = {
-    "type": "has a value of a type that this file's JSON schema does not allow",
-    "enum": "has a value that is none of those that this file's JSON schema allows",
-    "const": "has another value than this file's JSON schema wants",
-    "additionalProperties": "has a key that this file's JSON schema does not know",
-    "unevaluatedProperties": "has a key that this file's JSON schema does not know",
-    "required": "leaves out a key that this file's JSON schema requires",
-}
-OTHER_WORDS = "breaks this file's JSON schema"
+from midspan.server.validation.tree_schema import Kind, OddError, objection_by
 
 
-# What a document that is being written lacks for a while: no error, but in what the fill writes whole.
-INCOMPLETE = frozenset(
-    ("required", "minItems", "minProperties", "contains", "minContains", "dependentRequired", "dependencies")
-)
-# What a string that is being written lacks for a while: no error, but where the fill writes it whole.
-SHORT = frozenset(("minLength", "pattern"))
-Errors = Counter[tuple[object, ...]]
+class JsonShape:
+    """JSON with comments; see tree_schema.Shape."""
+
+    language = "json"
+    most_chars = 100_000
+
+    def root(self, text: bytes) -> Node | None:
+        """See Shape."""
+        root = _parser().parse(text).root_node
+        values = [child for child in root.named_children if child.type != "comment"]
+        return None if root.has_error or len(values) != 1 else values[0]
+
+    def kind(self, node: Node) -> Kind:
+        """See Shape."""
+        return "object" if node.type == "object" else "array" if node.type == "array" else "scalar"
+
+    def pairs(self, node: Node) -> list[tuple[Node, Node, Node]]:
+        """See Shape."""
+        found = []
+        for pair in node.named_children:
+            key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
+            if pair.type == "pair" and key is not None and value is not None:
+                found.append((pair, key, value))
+        return found
+
+    def items(self, node: Node) -> list[Node]:
+        """See Shape."""
+        return [child for child in node.named_children if child.type != "comment"]
+
+    def scalar(self, node: Node) -> Any:
+        """See Shape."""
+        try:
+            return json.loads(node.text or b"", strict=False)
+        except ValueError as error:
+            raise OddError from error
+
+    def holds(self, node: Node, begin: int, end: int) -> bool:
+        """See Shape: both brackets stand outside."""
+        return node.start_byte < begin and end < node.end_byte
 
 
-class OddError(ValueError):
-    """A document that JSON's own reader would refuse, or that no person would write."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    """A document's value, the same without what stands in the bytes [begin, end), and the paths of that.
-
-    `cut` has the paths of strings that lie across one of both ends.
-    """
-
-    begin: int
-    end: int
-    value: Any = None
-    without: Any = None
-    touched: list[Path] = field(default_factory=list)
-    cut: list[Path | None] = field(default_factory=list)
+SHAPE = JsonShape()
 
 
 def objection(splice: Splice) -> Objection | None:
-    """What to say of a fill that brings an error by the document's schema.
-
-    Nothing where the document with the fill does not parse, and while the schema is not read yet.
-    """
-    if len(splice.before) + len(splice.fill) + len(splice.after) > MAX_CHARS:
-        return None
-    reference = reference_in(splice.before, splice.after)
-    path = None if reference is None else file_of(reference, splice.uri, splice.folders)
-    if path is None:
-        return None
-    try:
-        check = check_of(path).result(splice.patience_s)
-    except NotReady:
-        return None
-    reading = _read(splice.before, splice.fill, splice.after)
-    if check is None or reading is None or not isinstance(reading.value, dict):
-        return None
-    # The text may hold the key elsewhere than in the document's first level.
-    if reading.value.get("$schema") != reference:
-        return None
-    wrong = check.errors(reading.value)
-    return _objection(check, wrong, splice, reading) if wrong else None
-
-
-def _objection(check: SchemaCheck, wrong: list[Wrong], splice: Splice, reading: _Reading) -> Objection | None:
-    """What to say of errors of a document with a fill; nothing of those that are there without it as well."""
-    before = _counted(check.errors(reading.without))
-    as_it_was = _read(splice.before, "", splice.after)
-    if as_it_was is not None:
-        # Of what is being written only the type is settled: an empty string is none of the values allowed.
-        errors = check.errors(as_it_was.value) or ()
-        before |= _counted([one for one in errors if one.keyword == "type"])
-    for key, one in ((_key(one), one) for one in wrong):
-        before[key] -= one.keys
-        if one.keyword in SHORT and one.path in reading.cut:
-            continue
-        own = any(one.path[: len(path)] == path for path in reading.touched)
-        if before[key] < 0 and (own or one.keyword not in INCOMPLETE):
-            return Objection(kind="schema", words=WORDS.get(one.keyword, OTHER_WORDS))
-    return None
-
-
-def _counted(errors: list[Wrong] | None) -> Errors:
-    counted = Errors()
-    for one in errors or ():
-        counted[_key(one)] += one.keys
-    return counted
-
-
-def _key(one: Wrong) -> tuple[object, ...]:
-    # An item that is left out moves those behind it.
-    return one.rule, tuple("*" if isinstance(step, int) else step for step in one.path)
-
-
-def _read(before: str, fill: str, after: str) -> _Reading | None:
-    """The document with a fill; None where that is no JSON."""
-    head, middle, tail = (part.encode("utf-8", "surrogatepass") for part in (before, fill, after))
-    root = _parser().parse(head + middle + tail).root_node
-    values = [child for child in root.named_children if child.type != "comment"]
-    if root.has_error or len(values) != 1:
-        return None
-    reading = _Reading(len(head), len(head) + len(middle))
-    try:
-        reading.value = _value(values[0])
-        reading.without = _without(values[0], (), reading)
-        reading.cut = [_cut(values[0], (), edge) for edge in (reading.begin, reading.end)]
-    except (OddError, RecursionError):
-        return None
-    return reading
-
-
-def _value(node: Node) -> Any:
-    if node.type == "object":
-        return {key: _value(value) for _, key, value in _pairs(node)}
-    if node.type == "array":
-        return [_value(item) for item in _items(node)]
-    try:
-        return json.loads(node.text or b"", strict=False)
-    except ValueError as error:
-        raise OddError from error
-
-
-def _without(node: Node, path: Path, reading: _Reading) -> Any:
-    """The node's value without what the fill touches: of what holds the whole fill, only the parts that do."""
-    if node.end_byte <= reading.begin or reading.end <= node.start_byte:
-        return _value(node)
-    if not (node.start_byte < reading.begin and reading.end < node.end_byte) or node.type not in ("object", "array"):
-        reading.touched.append(path)
-        return None
-    if node.type == "object":
-        pairs = [(key, _part(pair, value, (*path, key), reading)) for pair, key, value in _pairs(node)]
-        return {key: value for key, value in pairs if value is not NOTHING}
-    items = [_part(item, item, (*path, number), reading) for number, item in enumerate(_items(node))]
-    return [item for item in items if item is not NOTHING]
-
-
-def _part(whole: Node, value: Node, path: Path, reading: _Reading) -> Any:
-    """A member's or an item's value without what the fill touches; NOTHING where that is all of it."""
-    known = len(reading.touched)
-    left = _without(value, path, reading)
-    if path in reading.touched[known:]:
-        return NOTHING
-    # A key that the fill touches is as much the fill's as its value.
-    if whole.start_byte < reading.end and reading.begin < whole.end_byte and whole is not value:
-        inside = value.start_byte < reading.begin and reading.end < value.end_byte
-        if not inside:
-            reading.touched.append(path)
-            return NOTHING
-    return left
-
-
-def _cut(node: Node, path: Path, edge: int) -> Path | None:
-    """The path of the string that the byte `edge` lies within; of a key, the path of its object."""
-    if node.type == "string":
-        return path if node.start_byte < edge < node.end_byte else None
-    if node.type == "object":
-        for pair, key, value in _pairs(node):
-            if pair.start_byte < edge < pair.end_byte:
-                # The schema's errors about a key are its object's.
-                return path if edge < value.start_byte else _cut(value, (*path, key), edge)
-    if node.type == "array":
-        for number, item in enumerate(_items(node)):
-            if item.start_byte < edge < item.end_byte:
-                return _cut(item, (*path, number), edge)
-    return None
-
-
-def _pairs(node: Node) -> list[tuple[Node, str, Node]]:
-    """The members of an object: node, key and value's node."""
-    found = []
-    for pair in node.named_children:
-        key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
-        if pair.type == "pair" and key is not None and value is not None:
-            name = _value(key)
-            if not isinstance(name, str) or len(name) > MOST_KEY_CHARS:
-                raise OddError
-            found.append((pair, name, value))
-    return found
-
-
-def _items(node: Node) -> list[Node]:
-    return [child for child in node.named_children if child.type != "comment"]
+    """What to say of a fill that brings an error by the document's schema."""
+    return objection_by(SHAPE, splice)
 
 
 @cache

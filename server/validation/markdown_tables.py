@@ -31,7 +31,9 @@ def objection(splice: Splice) -> Objection | None:
     for row in touched:
         found = _cells_of(lines, row, touched)
         if found is not None and found[0] != found[1]:
-            return Objection(kind="table", words=f"has {found[0]} cells in a row of a table that has {found[1]}")
+            words = f"has {found[0]} cells in a row of a table that has {found[1]}"
+            begin = sum(len(line) + 1 for line in lines[:row])
+            return Objection(kind="table", words=words, spans=splice.of_fill(begin, begin + len(lines[row])))
     return None
 
 

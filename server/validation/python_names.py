@@ -56,8 +56,16 @@ def objection(splice: Splice) -> Objection | None:
         other = re.sub(rf"\b{name}\b", STAND_IN, head + splice.fill + tail)
         before = splice.before.removesuffix(head) + other + splice.after.removeprefix(tail)
         if _parses(before) and not _undefined(before, {name}):
-            return Objection(kind="name", words=f"uses `{name}`, which nothing here defines")
+            said = f"uses `{name}`, which nothing here defines"
+            return Objection(kind="name", words=said, spans=_spans(splice, head, tail, name))
     return None
+
+
+def _spans(splice: Splice, head: str, tail: str, name: str) -> tuple[tuple[int, int], ...]:
+    """Where the fill writes a name, or a part of it, but as an attribute."""
+    begin = len(splice.before) - len(head)
+    found = re.finditer(rf"(?<![.\w]){name}\b", head + splice.fill + tail)
+    return tuple(span for one in found for span in splice.of_fill(begin + one.start(), begin + one.end()))
 
 
 def _whole_words(splice: Splice) -> tuple[str, str]:

@@ -16,6 +16,9 @@ The last line of the prefix that is not blank may hold one of these words; else 
     whole       TEXT and a line end
     lines       TEXT, and TEXT again in the next line
     undefined   UNDEFINED, which uses a name that nothing defines
+    stubborn    TEXT, but UNDEFINED for a draft of which spans are wrong
+    repaired    UNDEFINED; a draft with the word "list" in place of each wrong span
+    endless     UNDEFINED; for a draft of which spans are wrong, steps until it is stopped
     history     the text is a JSON object with the holes of all fills so far
     echo        the text is the hole's prefix and suffix, as JSON
 """
@@ -91,7 +94,8 @@ class ScriptedEngine:
         if "history" in script:
             return _answer([json.dumps({"asked": self.history, "torch": self._torch_at_load})], 0)
         asked: dict[str, object] = {"steps": 0, "stopped": False, "candidates": budget.candidates}
-        asked |= {"draft": hole.draft, "strength": hole.strength, "least": budget.min_confidence}
+        asked |= {"draft": hole.draft, "strength": hole.strength, "wrong": hole.wrong, "least": budget.min_confidence}
+        asked["deadline_s"] = budget.deadline_s
         self.history.append(asked)
         if "crash" in script:
             raise RuntimeError("the scripted engine crashed")
@@ -103,7 +107,8 @@ class ScriptedEngine:
             return _answer([], 1, "empty")
         if "echo" in script:
             return _answer([json.dumps([hole.prefix, hole.suffix, hole.kind])], 1)
-        for_ever = "forever" in script or ("later" in script and TEXT in script)
+        later = "later" in script and TEXT in script
+        for_ever = "forever" in script or later or ("endless" in script and bool(hole.wrong))
         if for_ever or "frames" in script:
             asked["steps"] = _step(sys.maxsize if for_ever else FRAMES, stops, on_frame)
             asked["stopped"] = _is_stopped(stops)
@@ -111,11 +116,18 @@ class ScriptedEngine:
                 return _answer([], 1, "cancelled")
         if "delayed" in script:
             time.sleep(DELAY_S)
-        texts = [_text(script), *OTHERS] if "several" in script else [_text(script)]
+        texts = [_text(script, hole), *OTHERS] if "several" in script else [_text(script, hole)]
         return _answer(texts[: budget.candidates], 1, confidence=0.01 if "low" in script else 0.9)
 
 
-def _text(script: str) -> str:
+def _text(script: str, hole: Hole) -> str:
+    if "repaired" in script and hole.wrong:
+        [(begin, end)] = hole.wrong
+        return f"{hole.draft[:begin]}list{hole.draft[end:]}"
+    if "stubborn" in script:
+        return UNDEFINED if hole.wrong else TEXT
+    if "repaired" in script or "endless" in script:
+        return UNDEFINED
     if "single" in script:
         return TEXT[0]
     if "undefined" in script:

@@ -15,6 +15,7 @@ from midspan.server.telemetry.schema import FILE_NAME
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 from tests.engine.remote.test_llama_server import end, piece
 from tests.server.lsp_client import URI, Client, session
+from tests.server.raw_client import call, complete, connected
 from tests.server.scripted import TEXT
 
 KEY = "a-planted-key"
@@ -139,3 +140,36 @@ async def test_a_reading_that_the_checkpoint_has_not_is_told_and_the_others_answ
         [message] = [one.message for one in client.messages]
         assert message == "midspan: scripted: has no reading but its own; name no other"
         client.messages.clear()
+
+
+def test_where_the_local_checkpoint_does_not_load_engines_elsewhere_answer(
+    llama_server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THERE_KEY", KEY)
+    problem = "the local checkpoint did not load: no weights; copy them; "
+    with connected(tmp_path, "--refuse", "no weights; copy them") as client:
+        client.initialize({"status": True, "backends": backends(llama_server)})
+        client.send(call(None, "initialized", {}))
+        assert client.state("error") == problem + "no engine elsewhere answers yet"
+        assert client.notification("window/showMessage")["message"] == f"midspan: {problem}engines elsewhere are asked"
+        assert client.state("degraded") == problem + "engines elsewhere answer"
+        # It does not parse, so nobody minds what nothing defines.
+        client.open("total = \ntotal = \n")
+        assert client.ask(complete(1, 0, 8)) == [THERE]
+        # The checkpoint is not tried again.
+        client.send(call(None, "workspace/didChangeConfiguration", {"settings": {"midspan": {"quiet": True}}}))
+        assert client.ask(complete(2, 1, 8)) == []
+        assert client.leave() == 0
+
+
+def test_where_nobody_answers_elsewhere_either_that_is_said(tmp_path: Path) -> None:
+    with HttpServer(lambda _: pytest.fail("nobody asks")) as gone:
+        elsewhere = backends(gone)
+    with connected(tmp_path, "--refuse", "no weights; copy them") as client:
+        client.initialize({"status": True, "backends": elsewhere})
+        client.send(call(None, "initialized", {}))
+        assert client.state("error").endswith("copy them; no engine elsewhere answers yet")
+        assert "engines elsewhere are asked" in client.notification("window/showMessage")["message"]
+        client.open("total = \n")
+        assert client.ask(complete(1, 0, 8)) is None
+        assert client.leave() == 0

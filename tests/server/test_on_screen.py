@@ -325,7 +325,8 @@ async def test_with_quiet_or_disable_only_explicit_requests_are_answered(
         edit(client, 2, 0, 4, 4, TEXT)
         assert await client.complete(0, 4 + len(TEXT)) == []
         assert await client.complete(0, 4 + len(TEXT), invoked=True)
-        assert [one["candidates"] for one in await asked(client)] == [3, 3]
+        # What the second one writes is no name here: its repair is asked for, too.
+        assert [one["candidates"] for one in await asked(client) if not one["wrong"]] == [3, 3]
 
 
 async def test_the_setting_disable_concerns_the_named_files_only(tmp_path: Path) -> None:

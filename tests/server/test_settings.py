@@ -41,6 +41,7 @@ def test_every_key_is_read() -> None:
         "deadline_ms": 250,
         "show_threshold": 0.5,
         "languages": {"go": True, "python": False},
+        "schemas": {"*.toml": "schema.json"},
     }
     settings = read_settings(given).settings
     assert {key: getattr(settings, key) for key in given} == given
@@ -58,6 +59,7 @@ def test_every_key_is_read() -> None:
         ({"enable": []}, "$.enable"),
         ({"languages": {"go": "yes"}}, "$.languages"),
         ({"languages": ["go"]}, "$.languages"),
+        ({"schemas": {"*.toml": 1}}, "$.schemas"),
         (["preview"], "object"),
         ("preview", "object"),
         (1, "object"),

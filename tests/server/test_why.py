@@ -34,7 +34,7 @@ async def test_the_last_decision_is_explained(tmp_path: Path) -> None:
             (0, 8, "answered after 1 ms by a suggestion that is 90% sure"),
             (1, 6, "the best suggestion was 1% sure and 25% was needed"),
             (2, 8, "the model saw nothing likely enough here, and stopped after 1 ms"),
-            (3, 9, "stands there already, is a single character"),
+            (3, 9, "stands there already, or is a single character"),
         ):
             await client.complete(line, character)
             [said] = await client.execute("midspan.why", URI)

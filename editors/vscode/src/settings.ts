@@ -20,6 +20,7 @@ export const SERVERS = [
   'engine',
   'privacy',
   'confirm_rewrites',
+  'schemas',
 ] as const;
 /** A change of one of these restarts the server: one that runs lets `privacy` be narrowed only. */
 export const STARTED_WITH = ['path', 'interpreter', 'checkpoint', 'device', 'privacy'].map((name) => `${SECTION}.${name}`);

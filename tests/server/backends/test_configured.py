@@ -8,7 +8,7 @@ import pytest
 
 from midspan.engine.api import RemoteError
 from midspan.server.backends.configured import NOTHING, both, configured_by, configured_file, read_configured
-from midspan.server.backends.remotes import member_of
+from midspan.server.backends.remotes import member_of, remote_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.policy import DEFAULT, Policy
 from midspan.server.settings import DEFAULTS, changed_settings, configured_in, read_settings
@@ -115,6 +115,18 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown(key: str)
         configured_by({"backends": [{**QWEN, "key_variable": key}]}, "configuration", "config.toml")
     assert "never the key itself" in str(refused.value)
     assert key not in str(refused.value)
+
+
+def test_a_key_may_be_in_the_keyring() -> None:
+    found = configured_by({"backends": [{**QWEN, "key": "keyring:team/llm"}]}, "configuration", "config.toml")
+    [(backend, _)] = found.backends
+    assert remote_of(backend).keyring == "team/llm"
+    for wrong in ("keyring:", "keyring:two words", "keyring:" + "a" * 65):
+        with pytest.raises(CommandError, match="key names no service of the keyring"):
+            configured_by({"backends": [{**QWEN, "key": wrong}]}, "configuration", "config.toml")
+    twice = {**QWEN, "key": "keyring:team", "key_variable": "TEAM_KEY"}
+    with pytest.raises(CommandError, match="leave one of them out"):
+        configured_by({"backends": [twice]}, "configuration", "config.toml")
 
 
 def test_two_engines_have_two_names() -> None:

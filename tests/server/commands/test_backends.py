@@ -143,16 +143,20 @@ def test_engines_are_probed_on_request_only(
         for name, url in (("here", llama_server.url), ("gone", gone.url))
     ]
     (home / "midspan" / "config.toml").write_text("\n".join(tables))
-    assert [one["state"] for one in listed(capsys)["backends"]] == [None, None]
+    assert [(one["state"], one["circuit"]) for one in listed(capsys)["backends"]] == [(None, None)] * 2
     assert llama_server.asked == []
     assert main(["backends", "--probe"]) == 1
     said = capsys.readouterr().out
     assert "ready, asked in" in said
     assert "in HERE_KEY" in said
     assert "GONE_KEY is not set" in said
+    assert "circuit  closed: it is asked" in said
+    assert "circuit  open: it is left alone, and asked how it is now and then" in said
     here, there = listed(capsys, "--probe")["backends"]
     assert (here["state"], here["can"]["infill"], here["tier"]) == ("ready", True, "loopback")
     assert there["state"] == "refused"
+    assert (here["circuit"], there["circuit"]) == ("closed", "open")
+    assert 0 < here["probe_ms"] <= here["probe_p90_ms"]
     assert there["problem"]
     assert "planted" not in said
 
@@ -187,13 +191,13 @@ def test_a_bad_file_is_one_line(capsys: pytest.CaptureFixture[str], home: Path) 
 def test_doctor_says_how_engines_are_and_who_answered_last(
     home: Path, tmp_path: Path, llama_server: HttpServer
 ) -> None:
-    found: dict[str, Any] = {"fixes": []}
+    found: dict[str, Any] = {"fixes": [], "layout": "filler"}
     file = home / "midspan" / "config.toml"
     examine_engines(found, file, tmp_path)
-    assert found == {"fixes": []}
+    assert found == {"fixes": [], "layout": "filler"}
     file.write_text(f'[[backends]]\nname = "here"\nkind = "llama-server"\naddress = "{llama_server.url}"\n')
     examine_engines(found, file, tmp_path)
-    assert found == {"fixes": [], "engines": {"here": "ready"}, "answered_last": "nobody yet"}
+    assert found == {"fixes": [], "layout": "filler", "engines": {"here": "ready"}, "answered_last": "nobody yet"}
     store = Telemetry(tmp_path, print)
     store.offered(offer("a", engine="here", route="here is the only one left"))
     store.close()

@@ -143,3 +143,33 @@ def test_the_benchmark_takes_an_engine(capsys: pytest.CaptureFixture[str], check
     argv = ["bench", "quality", "--tasks", str(TASKS), "--limit", "2", "--checkpoint", checkpoint]
     both = [printed(capsys, *argv, "--engine", name) for name in ("diffusion", "autoregressive")]
     assert both[0]["steps_mean"] != both[1]["steps_mean"]
+
+
+def test_where_the_checkpoint_does_not_load_engines_elsewhere_answer(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, gap: list[str]
+) -> None:
+    assert main([*gap, "--checkpoint", "/nowhere"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{THERE}\n"
+    assert printed.err.startswith("midspan: the local checkpoint did not load: /nowhere")
+    assert printed.err.endswith("; engines elsewhere answer\n")
+
+
+def test_where_nobody_answers_the_checkpoints_problem_is_what_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "midspan").mkdir()
+    table = '[[backends]]\nname = "there"\nkind = "llama-server"\naddress = "http://127.0.0.1:9"\n'
+    (tmp_path / "midspan" / "config.toml").write_text(table)
+    assert main([*gap, "--checkpoint", "/nowhere"]) == 1
+    assert "/nowhere" in capsys.readouterr().err
+
+
+def test_doctor_says_who_answers_in_the_checkpoints_place(
+    capsys: pytest.CaptureFixture[str], configured: HttpServer, tmp_path: Path
+) -> None:
+    assert main(["doctor", "--json", "--checkpoint", "/nowhere", "--state-dir", str(tmp_path / "state")]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["answers"] == "the local checkpoint did not load; answered by: there"
+    assert any("/nowhere" in fix for fix in found["fixes"])

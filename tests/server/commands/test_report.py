@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from midspan.server.cli import main
 from midspan.server.telemetry.events import Offer, Veto
@@ -81,13 +82,18 @@ def test_every_figure(capsys: pytest.CaptureFixture[str], state: Path) -> None:
 
 def test_what_validators_object_to_is_counted_by_kind(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     store = Telemetry(state, lambda trouble: None)
-    for reason in ("name", "table", "name"):
-        store.vetoed(Veto(reason=reason, language="python", kind="line", trigger="automatic", checkpoint="embedded"))
+    veto = Veto(reason="", language="python", kind="line", trigger="automatic", checkpoint="embedded")
+    for reason, remedy in (("name", "repaired"), ("table", "nothing"), ("name", "")):
+        store.vetoed(replace(veto, reason=reason, remedy=remedy))
     store.close()
     assert report(capsys, state)["vetoed"] == {"name": 2, "table": 1}
+    assert report(capsys, state)["remedies"] == {"nothing": 1, "repaired": 1}
     assert main(["report", "--state-dir", str(state), "--html", str(state / "page.html")]) == 0
-    assert "vetoed         name 2, table 1" in capsys.readouterr().out
-    assert "vetoed by validators: name 2, table 1" in (state / "page.html").read_text(encoding="utf-8")
+    printed = capsys.readouterr().out
+    assert "vetoed         name 2, table 1\nin their place nothing 1, repaired 1" in printed
+    page = (state / "page.html").read_text(encoding="utf-8")
+    assert "vetoed by validators: name 2, table 1" in page
+    assert "shown in their place: nothing 1, repaired 1" in page
 
 
 def test_a_period_without_suggestions_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 from midspan.server.router.alarm import Alarm
 
@@ -29,3 +30,17 @@ def test_nothing_is_called_after_the_end() -> None:
     assert over.wait(WAIT_S)
     other.close()
     assert made == []
+
+
+def test_what_is_cancelled_is_not_kept_and_a_sooner_call_is_made_in_time() -> None:
+    alarm, over = Alarm(), threading.Event()
+    rings = [alarm.later(3600.0, over.set) for _ in range(100)]
+    kept = [weakref.ref(ring) for ring in rings]
+    for ring in rings:
+        ring.cancel()
+    del ring, rings
+    alarm.later(7200.0, over.set)
+    assert [ref() for ref in kept] == [None] * 100
+    alarm.later(0.0, over.set)
+    assert over.wait(WAIT_S)
+    alarm.close()

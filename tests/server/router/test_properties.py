@@ -38,13 +38,18 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Key:
-    """One request: which gap, who asks, how public its text is, and when it is stopped and the next one comes."""
+    """One request: which gap, who asks, how public its text is, and when it is stopped and the next one comes.
+
+    It is asked `once` where the gap has had an answer before, by those that were `tried`.
+    """
 
     hole: Hole
     origin: Origin
     tier: Tier
     stop_s: float | None
     next_s: float
+    tried: tuple[str, ...]
+    once: bool
 
 
 def sized(of: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
@@ -58,13 +63,21 @@ BEHAVIOURS = st.builds(
     errors=sized(st.sampled_from(ERRORS)),
     texts=sized(st.sampled_from(["a = 1", "", "("])),
 )
+HOLES = (
+    LINE_END,
+    BETWEEN,
+    replace(BETWEEN, draft="a", strength=0.5),
+    replace(LINE_END, draft="a", wrong=((0, 1),)),
+)
 KEYS = st.builds(
     Key,
-    hole=st.sampled_from([LINE_END, BETWEEN, replace(BETWEEN, draft="a", strength=0.5)]),
+    hole=st.sampled_from(HOLES),
     origin=st.sampled_from(["typing", "invoked", "action", "background"]),
     tier=st.sampled_from(TIERS),
     stop_s=st.sampled_from([None, 0.0, 0.1, 0.5]),
     next_s=st.sampled_from([0.05, 0.3, 2.0, 40.0]),
+    tried=st.sampled_from([(), (), ("diffusion",), ("far 0",)]),
+    once=st.booleans(),
 )
 
 
@@ -126,7 +139,7 @@ def play(behaviours: Sequence[Behaviour], keys: Sequence[Key], privacy: Tier) ->
     requests = []
     for key in keys:
         asked = Asked(key=key, began=clock.now, stop=threading.Event(), answers=[])
-        wish = Wish(origin=key.origin, tier=key.tier)
+        wish = Wish(origin=key.origin, tier=key.tier, tried=key.tried, once=key.once)
         future = router.wishing(wish).fill(key.hole, Budget(deadline_s=DEADLINE_S), stop=asked.stop)
         future.add_done_callback(noting(asked, clock))
         requests.append(asked)
@@ -183,6 +196,8 @@ def test_there_is_at_most_one_hedge_and_one_fallback(
         assert roles[:1] in ([], ["first"])
         assert len(set(roles)) == len(roles)
         assert len({one.name for one in record.attempts}) == len(roles)
+        assert not record.ask.wish.once or roles in ([], ["first"])
+        assert not {one.name for one in record.attempts} & set(record.ask.wish.tried)
 
 
 @games

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from midspan.server.validation import schema_files
-from midspan.server.validation.json_schema import MAX_CHARS, OTHER_WORDS, WORDS, objection
+from midspan.server.text.documents import Document
+from midspan.server.validation import schema_files, tree_schema
+from midspan.server.validation.json_schema import SHAPE, objection
 from midspan.server.validation.plain_patterns import is_plain
 from midspan.server.validation.schema_check import SchemaCheck
-from midspan.server.validation.schema_files import check_of, file_of, reference_in
-from midspan.server.validation.splice import Splice
+from midspan.server.validation.schema_errors import OTHER_WORDS, WORDS
+from midspan.server.validation.schema_files import check_of, file_of, has_schema, reference_in
+from midspan.server.validation.splice import Files, Splice
 from tests.server.pictures import cut
 
 WAIT_S = 60.0
@@ -90,7 +92,7 @@ NOTHING_SAID = [
     HEAD + '"name": ├1┤,}',
     HEAD + '"name": 1├2┤}',
     HEAD + '"bad": 1, "name": "├a┤"}',
-    HEAD + f'"name": {" " * MAX_CHARS}├1┤}}',
+    HEAD + f'"name": {" " * SHAPE.most_chars}├1┤}}',
     HEAD + f'"{"k" * 300}": ├1┤}}',
     HEAD + f'"name": ├{"[" * 3000}{"]" * 3000}┤}}',
     HEAD + '"name": ├1┤} {}',
@@ -110,7 +112,7 @@ def folder(tmp_path: Path) -> Path:
 def said(folder: Path, picture: str) -> str | None:
     before, fill, after = cut(picture)
     uri = (folder / "settings.json").as_uri()
-    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, patience_s=WAIT_S))
+    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=Files(patience_s=WAIT_S)))
     assert found is None or found.kind == "schema"
     return None if found is None else found.words
 
@@ -199,3 +201,48 @@ def test_a_file_that_is_none_has_no_check(tmp_path: Path) -> None:
     assert check_of(str(tmp_path / "none.json")).result(0) is None
     (tmp_path / "large.json").write_bytes(b" " * (schema_files.MOST_BYTES + 1))
     assert check_of(str(tmp_path / "large.json")).result(WAIT_S) is None
+
+
+def test_the_user_names_schemas_by_the_files_that_they_are_for(folder: Path) -> None:
+    def words(picture: str, schemas: dict[str, str], name: str = "settings.json") -> str | None:
+        before, fill, after = cut(picture)
+        files = Files(folders=[folder], schemas=schemas, patience_s=WAIT_S)
+        uri = (folder / "below" / name).as_uri()
+        found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=files))
+        return None if found is None else found.words
+
+    wrong = '{"name": ├1┤}'
+    by_name = {"other.json": "gone.json", "sett*.json": "schema.json"}
+    assert words(wrong, by_name) == WORDS["type"]
+    assert words(wrong, {"below/settings.json": str(folder.parent / "outside.json")}) == WORDS["type"]
+    assert words(wrong, by_name, "another.json") is None
+    assert words(wrong, {"*.json": "gone.json"}) is None
+    assert words(wrong, {"*.json": "schema\0.json"}) is None
+    # What the document says itself goes first, unless that is none of the workspace.
+    (folder / "below").mkdir()
+    (folder / "below" / "any.json").write_text("true", encoding="utf-8")
+    assert words('{"$schema": "any.json", "name": ├1┤}', by_name) is None
+    assert words('{"$schema": "https://example.com/s.json", "name": ├1┤}', by_name) == WORDS["type"]
+
+
+def test_a_document_that_has_a_schema_is_known_by_its_beginning(folder: Path) -> None:
+    def has(text: str, name: str, language: str, schemas: dict[str, str]) -> bool:
+        document = Document((folder / name).as_uri(), language, 1, text)
+        return has_schema(document, Files(folders=[folder], schemas=schemas))
+
+    assert has(HEAD, "a.json", "json", {})
+    assert not has('{"$schema": "gone.json"', "a.json", "json", {})
+    assert not has("{}", "a.json", "json", {})
+    assert has("#:schema ./schema.json\n", "a.toml", "toml", {})
+    assert has("", "a.toml", "toml", {"a.toml": "schema.json"})
+    assert not has("", "a.toml", "toml", {"b.toml": "schema.json"})
+    assert not has("", "a.py", "python", {"*.py": "schema.json"})
+
+
+def test_of_a_document_that_takes_too_long_to_read_nothing_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = HEAD + '"words": ["abc"], "name": ├1┤}'
+    assert said(folder, wrong) is not None
+    monkeypatch.setattr(tree_schema, "PATIENCE_S", -1.0)
+    assert said(folder, wrong) is None

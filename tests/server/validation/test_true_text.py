@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.validation import json_schema, markdown_tables, python_names
-from midspan.server.validation.splice import Splice
+from midspan.server.validation.splice import Files, Splice
 from tests.server.validation.test_json_schema import SCHEMA
 
 ROOT = Path(__file__).parents[3]
@@ -32,7 +32,7 @@ def spans(text: str) -> st.SearchStrategy[tuple[int, int]]:
 
 def filled_back(text: str, span: tuple[int, int], uri: str = "file:///a") -> Splice:
     begin, end = span
-    return Splice(uri=uri, before=text[:begin], fill=text[begin:end], after=text[end:], patience_s=60.0)
+    return Splice(uri=uri, before=text[:begin], fill=text[begin:end], after=text[end:], files=Files(patience_s=60.0))
 
 
 @given(st.data())
