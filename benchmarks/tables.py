@@ -163,6 +163,29 @@ def versus_llama_server(row: Row) -> Figures:
     )
 
 
+def other_files(row: Row) -> Figures:
+    """Label and value of each figure of an `other_files.py` row."""
+    what = f"whole lines of held-out packages, with {row['tokens']} tokens of other files at most and without any"
+    sides = (row["with"], row["without"])
+    alone = f"{row['only_with']} of {row['gaps']} right only with it, {row['only_without']} only without"
+    yield (
+        f"exactly the missing text, {what}",
+        "{} and {}".format(*(percent(one["exact"]) for one in sides)) + f"; {alone}",
+    )
+    saved = row["nats_saved"]
+    yield (
+        f"nats of the true text, {what}",
+        (
+            "{:.2f} and {:.2f}".format(*(one["nats"] for one in sides))
+            + f"; {saved['mean']:.2f} saved a line, standard error {saved['error']:.2f}"
+        ),
+    )
+    yield f"tokens of a cold prompt, {what}", "{:.0f} and {:.0f}".format(*(one["prompt_tokens"] for one in sides))
+    threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
+    times = "{:.0f} and {:.0f} ms".format(*(one["encode_ms"]["p50"] for one in sides))
+    yield f"reading it, p50, {what}, {threads}", times
+
+
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
@@ -174,6 +197,7 @@ KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench soak": soak,
     "versus_transformers.py": versus,
     "versus_llama_server.py": versus_llama_server,
+    "other_files.py": other_files,
 }
 
 

@@ -1,0 +1,76 @@
+"""other_files.py: what a gap is filled with, and a real run on a tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from benchmarks import other_files
+from benchmarks.other_files import Package, drawn, packages
+from midspan.engine.api import Hole
+from midspan.engine.left_to_right import LeftToRight
+from midspan.engine.training.continued.texts import Text
+from tests.engine.llama_tiny import marked_checkpoint
+
+STORE = "def load_all(path, strict):\n    return path\n"
+SHOP = "from store import load_all\n\n\ndef sell(path):\n    found = load_all(path, True)\n    return found\n"
+ROWS = [("p", "store.py", STORE), ("p", "shop.py", SHOP), ("alone", "alone.py", SHOP)]
+
+
+@pytest.fixture
+def heldout(tmp_path: Path) -> Path:
+    file = tmp_path / "heldout.jsonl"
+    rows = [{"language": "python", "package": package, "path": path, "text": text} for package, path, text in ROWS]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_a_line_is_missing_from_its_file_and_from_what_is_found_for_it(tmp_path: Path) -> None:
+    texts = [Text(language="python", package=one, path=path, text=text) for one, path, text in ROWS[:2]]
+    package = Package(tmp_path, texts)
+    call = package.line(texts[1], 4, 1000)
+    assert (call.truth, call.hole.kind) == ("found = load_all(path, True)", "block")
+    assert call.hole.prefix.endswith("def sell(path):\n    ")
+    assert call.hole.suffix == "\n    return found\n"
+    assert call.hole.context == ("# store.py\ndef load_all(path, strict):",)
+    assert package.line(texts[0], 0, 1000).hole.context == ()
+    # Its own definition is known again where another line is missing.
+    assert package.line(texts[1], 4, 1000) == call
+    assert package.line(texts[1], 4, 5).hole.context == ()
+
+
+def test_lines_are_those_of_packages_with_several_files(heldout: Path, tmp_path: Path) -> None:
+    assert packages(heldout, ["go"], tmp_path) == {}
+    found = packages(heldout, ["python"], tmp_path)
+    assert [[text.path for text in package.texts] for package in found["python"]] == [["store.py", "shop.py"]]
+    lines = [*islice(drawn(found, 1000, random.Random(0)), 40)]
+    assert {line.truth for line in lines} == {line.strip() for line in (STORE + SHOP).split("\n") if line.strip()}
+
+
+def test_each_gap_is_filled_on_both_sides_by_turns(
+    heldout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, plain = list[Hole](), LeftToRight.infill
+
+    def infill(path: LeftToRight, hole: Hole, *more: object) -> object:
+        asked.append(hole)
+        return plain(path, hole, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LeftToRight, "infill", infill)
+    folder = str(marked_checkpoint(tmp_path / "checkpoint"))
+    argv = [folder, "--heldout", str(heldout), "--languages", "python", "--gaps", "3", "--tokens", "100"]
+    assert other_files.main(argv) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert [bool(hole.context) for hole in asked] == [False, True, True, False, False, True]
+    assert (row["checkpoint"], row["gaps"], row["tokens"]) == (folder, 3, 100)
+    assert row["without_any"] > 0
+    assert 0 < row["with"]["prompt_tokens"] - row["without"]["prompt_tokens"] <= 100
+    right = [row[side]["exact"] for side in ("with", "without")]
+    assert row["only_with"] - row["only_without"] == pytest.approx(3 * (right[0] - right[1]), abs=1e-3)
+    saved = row["without"]["nats"] - row["with"]["nats"]
+    assert row["nats_saved"]["mean"] == pytest.approx(saved, abs=0.01)
+    assert saved != 0
