@@ -126,6 +126,22 @@ BESIDE_LLAMA_SERVER: dict[str, Any] = {
     "device": "cpu",
 }
 
+OTHER_FILES: dict[str, Any] = {
+    "command": "other_files.py tiny.gguf",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "threads": 1,
+    "tokens": 512,
+    "gaps": 80,
+    "with": {"exact": 0.25, "nats": 5.125, "prompt_tokens": 800.4, "encode_ms": {"p50": 4000, "max": 9000}},
+    "without": {"exact": 0.2, "nats": 6.25, "prompt_tokens": 500.0, "encode_ms": {"p50": 3000, "max": 9000}},
+    "only_with": 6,
+    "only_without": 2,
+    "nats_saved": {"mean": 1.125, "error": 0.25},
+    "checkpoint": "embedded",
+    "device": "cpu",
+}
+
 
 def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
     """The rendered cells of each line by its label; the head's label is empty."""
@@ -139,7 +155,7 @@ def test_the_pages_agree_with_the_recorded_rows(capsys: pytest.CaptureFixture[st
 
 
 def test_every_figure_has_its_line() -> None:
-    found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS, BESIDE_LLAMA_SERVER)
+    found = table(QUALITY, CALIBRATED, KEYSTROKE, REPLAY, VERSUS, BESIDE_LLAMA_SERVER, OTHER_FILES)
     assert found["a whole line's fill at every key, 300 keys, 2 threads"] == ["p50 100 ms, p95 400 ms"]
     assert found["the same by llama-server, by turns, 300 keys, 2 threads"] == ["p50 200 ms, p95 500 ms"]
     assert found["midspan's share of that time, 300 keys, 2 threads"] == ["p50 0.50, p95 0.80"]
@@ -149,6 +165,13 @@ def test_every_figure_has_its_line() -> None:
     assert found["tokens that were drafted and right, 300 keys, 2 threads"] == [
         "60.0 % of what was written; 2.5 tokens a pass"
     ]
+    what = "whole lines of held-out packages, with 512 tokens of other files at most and without any"
+    told = "25.0 % and 20.0 %; 6 of 80 right only with it, 2 only without"
+    assert found[f"exactly the missing text, {what}"] == [told]
+    saved = "5.12 and 6.25; 1.12 saved a line, standard error 0.25"
+    assert found[f"nats of the true text, {what}"] == [saved]
+    assert found[f"tokens of a cold prompt, {what}"] == ["800 and 500"]
+    assert found[f"reading it, p50, {what}, 1 thread"] == ["4000 and 3000 ms"]
     assert found[""] == ["embedded"]
     assert found["pass@1, `mbpp-single-line`"] == ["25.0 % (95 % interval 20.0 to 30.0 %, 200 gaps)"]
     assert found["exactly the missing text, `mbpp-single-line`"] == ["12.5 %"]
