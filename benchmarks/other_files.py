@@ -3,12 +3,13 @@
 Whole lines of held-out packages (engine/training/continued/sources.py makes the file) are emptied one by one. The
 package's files lie in a folder that is open, so that the server's own sources find what they find in an editor, the
 file as it is without the line. Each gap for which they find anything is filled with that text and without it, by turns,
-from an empty cache; at most --tokens tokens of it are read, however long that takes.
+from an empty cache; at most --tokens tokens of it are read, however long that takes. With --repo MARK there is a third
+side, `repository`: the same text, laid out as in a repository that this token begins (engine/prompts/other_files.py).
 
 One JSON row goes to stdout. Of each side: the share of fills that are the missing line (`exact`), the tokens of the
-prompts and milliseconds of reading them and of whole fills. `only_with` and `only_without` count gaps that one side
-alone has right. `nats_saved` is by how much the true line is likelier with the text: mean and its standard error.
-`without_any` gaps had no such text; there the prompt is the same.
+prompts and milliseconds of reading them and of whole fills; of each side with other text, how many gaps it alone has
+right beside the one without, and the other way round (`gained`, `lost`), and by how much the true line is likelier
+(`nats_saved`: mean and its standard error). `without_any` gaps had no such text; there the prompt is the same.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.engine import load_path
 from midspan.engine.hypotheses.task import PATIENT, Infilling
 from midspan.engine.left_to_right import LeftToRight
+from midspan.engine.marks_settings import Marks
+from midspan.engine.prompts.other_files import OtherFiles
 from midspan.engine.training.continued.texts import Text
 from midspan.server.context.context import CHARS_A_TOKEN, collect, in_order
 from midspan.server.context.recent_edits import Edits
@@ -45,7 +48,6 @@ from midspan.server.workspace.indexer_client import opened, scan_of
 from midspan.server.workspace.messages import Closed
 
 LEAST_CHARACTERS, UNHURRIED_S = 3, 60.0
-SIDES = ("with", "without")
 
 
 class Line(NamedTuple):
@@ -124,8 +126,9 @@ def drawn(found: dict[str, list[Package]], chars: int, chance: random.Random) ->
 
 @dataclass
 class Side:
-    """What came of the gaps on one side."""
+    """What came of the gaps on one side, which has other text between these marks, or none."""
 
+    marks: Marks | None
     right: list[bool] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     encode_ms: list[float] = field(default_factory=list)
@@ -135,6 +138,10 @@ class Side:
     def fill(self, path: LeftToRight, hole: Hole, truth: str) -> None:
         """Fill a gap from an empty cache, then weigh the line that stood there."""
         path.reset()
+        if self.marks is None:
+            hole = replace(hole, context=())
+        else:
+            path.prompt.others = OtherFiles(self.marks, path.prompt.vocabulary(), path.prompt.encode)
         out = path.infill(hole, Budget(), PATIENT)
         text = path.prompt.text(list(out.ranked[0].ids), out.layout) if out.ranked else ""
         self.right.append(text.rstrip() == truth.rstrip())
@@ -142,6 +149,14 @@ class Side:
         self.encode_ms.append(1000 * out.seconds["encode"])
         self.fill_ms.append(1000 * sum(out.seconds.values()))
         self.nats.append(nats(path, out, hole, truth))
+
+    def beside(self, without: Side) -> dict[str, Any]:
+        """What the other text changes."""
+        pairs = list(zip(self.right, without.right, strict=True))
+        saved = [other - own for own, other in zip(self.nats, without.nats, strict=True)]
+        error = statistics.stdev(saved) / len(saved) ** 0.5
+        nats_saved = {"mean": round(statistics.fmean(saved), 3), "error": round(error, 3)}
+        return {"gained": pairs.count((True, False)), "lost": pairs.count((False, True)), "nats_saved": nats_saved}
 
     def row(self) -> dict[str, Any]:
         """The figures."""
@@ -161,35 +176,27 @@ def nats(path: LeftToRight, out: Infilling, hole: Hole, truth: str) -> float:
     return -beam.log_probability
 
 
-def compare(path: LeftToRight, lines: Iterator[Line], gaps: int) -> dict[str, Any]:
-    """Both sides of so many gaps for which other text was found, by turns."""
-    sides, without_any = {name: Side() for name in SIDES}, 0
+def compare(path: LeftToRight, lines: Iterator[Line], gaps: int, repo: str | None = None) -> dict[str, Any]:
+    """All sides of so many gaps for which other text was found, by turns."""
+    marks, without, without_any = path.prompt.marks, Side(None), 0
+    sides = {"without": without, "with": Side(marks)}
+    if repo is not None:
+        sides["repository"] = Side(replace(marks, repo=repo))
     for line in lines:
-        hole, done = line.hole, len(sides["with"].right)
-        if not hole.context:
+        if not line.hole.context:
             without_any += 1
             continue
-        for name in SIDES if done % 2 else reversed(SIDES):
-            sides[name].fill(path, hole if name == "with" else replace(hole, context=()), line.truth)
-        if (done + 1) % 10 == 0:
-            sys.stderr.write(
-                f"{done + 1}/{gaps} gaps: {sum(sides['with'].right)}, {sum(sides['without'].right)} right\n"
-            )
-        if done + 1 == gaps:
+        turn = len(without.right) % len(sides)
+        for side in [*sides.values()][turn:] + [*sides.values()][:turn]:
+            side.fill(path, line.hole, line.truth)
+        done = len(without.right)
+        if done % 10 == 0:
+            right = ", ".join(f"{name} {sum(side.right)}" for name, side in sides.items())
+            sys.stderr.write(f"{done}/{gaps} gaps, right: {right}\n")
+        if done == gaps:
             break
-    pairs = list(zip(sides["with"].right, sides["without"].right, strict=True))
-    saved = [b - a for a, b in zip(sides["with"].nats, sides["without"].nats, strict=True)]
-    return {
-        "gaps": len(pairs),
-        "without_any": without_any,
-        **{name: side.row() for name, side in sides.items()},
-        "only_with": pairs.count((True, False)),
-        "only_without": pairs.count((False, True)),
-        "nats_saved": {
-            "mean": round(statistics.fmean(saved), 3),
-            "error": round(statistics.stdev(saved) / len(saved) ** 0.5, 3),
-        },
-    }
+    rows = {name: side.row() if side is without else side.row() | side.beside(without) for name, side in sides.items()}
+    return {"gaps": len(without.right), "without_any": without_any, **rows}
 
 
 def main(argv: list[str]) -> int:
@@ -200,6 +207,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--languages", nargs="+", default=["python", "javascript", "go", "rust", "c"])
     parser.add_argument("--gaps", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=512, help="of other text, at most")
+    parser.add_argument("--repo", help="a token that begins a repository")
     parser.add_argument("--seed", type=int, default=0)
     found = parser.parse_args(argv)
     keep_large_blocks()
@@ -213,7 +221,7 @@ def main(argv: list[str]) -> int:
             CHARS_A_TOKEN * found.tokens,
             random.Random(found.seed),
         )
-        row = compare(path, lines, found.gaps)
+        row = compare(path, lines, found.gaps, found.repo)
     more = {"threads": path.backend.describe().threads, "tokens": found.tokens, "seed": found.seed}
     sys.stdout.write(json.dumps({"checkpoint": found.checkpoint, "device": "cpu", **more, **row}) + "\n")
     return 0

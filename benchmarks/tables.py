@@ -165,25 +165,24 @@ def versus_llama_server(row: Row) -> Figures:
 
 def other_files(row: Row) -> Figures:
     """Label and value of each figure of an `other_files.py` row."""
-    what = f"whole lines of held-out packages, with {row['tokens']} tokens of other files at most and without any"
-    sides = (row["with"], row["without"])
-    alone = f"{row['only_with']} of {row['gaps']} right only with it, {row['only_without']} only without"
-    yield (
-        f"exactly the missing text, {what}",
-        "{} and {}".format(*(percent(one["exact"]) for one in sides)) + f"; {alone}",
-    )
-    saved = row["nats_saved"]
-    yield (
-        f"nats of the true text, {what}",
-        (
-            "{:.2f} and {:.2f}".format(*(one["nats"] for one in sides))
-            + f"; {saved['mean']:.2f} saved a line, standard error {saved['error']:.2f}"
-        ),
-    )
-    yield f"tokens of a cold prompt, {what}", "{:.0f} and {:.0f}".format(*(one["prompt_tokens"] for one in sides))
+    without, where = row["without"], f"{row['gaps']} whole lines of held-out packages"
+    yield f"exactly the missing text, without text of other files, {where}", percent(without["exact"])
     threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
-    times = "{:.0f} and {:.0f} ms".format(*(one["encode_ms"]["p50"] for one in sides))
-    yield f"reading it, p50, {what}, {threads}", times
+    layouts = {"with": "text of other files", "repository": "the same laid out as in a repository"}
+    for name, what in layouts.items():
+        if (side := row.get(name)) is None:
+            continue
+        what = f"with {what}, at most {row['tokens']} tokens, {where}"
+        alone = f"{side['gained']} gained, {side['lost']} lost"
+        yield f"exactly the missing text, {what}", f"{percent(side['exact'])}; {alone}"
+        saved = side["nats_saved"]
+        yield (
+            f"nats that this saves of the true text, {what}",
+            f"{saved['mean']:.2f}, standard error {saved['error']:.2f}",
+        )
+        cost = "{:.0f} in place of {:.0f}".format(side["prompt_tokens"], without["prompt_tokens"])
+        took = "{:.0f} ms in place of {:.0f} ms".format(side["encode_ms"]["p50"], without["encode_ms"]["p50"])
+        yield f"tokens of a cold prompt, and reading it, p50, {threads}, {what}", f"{cost}; {took}"
 
 
 KINDS: dict[str, Callable[[Row], Figures]] = {

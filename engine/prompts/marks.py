@@ -51,7 +51,7 @@ class MarksPrompt(Tokens):
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         self.widen(vocab_size)
         self._layout = layout
-        self._others = OtherFiles(self.marks, self._ids, self.encode)
+        self.others = OtherFiles(self.marks, self._ids, self.encode)
         self._read: dict[str, tuple[str, list[int]]] = {}
 
     @classmethod
@@ -90,7 +90,7 @@ class MarksPrompt(Tokens):
         parts = (outside, before) if marks.suffix_first else (before, outside)
         start = [] if marks.start is None else [self._ids[marks.start]]
         most = layout.context_tokens if context_tokens is None else context_tokens
-        ids = [*start, *self._others.ids(hole.context, most), *parts[0], *parts[1], self._ids[marks.middle], *behind]
+        ids = [*start, *self.others.ids(hole.context, most), *parts[0], *parts[1], self._ids[marks.middle], *behind]
         return Layout(
             prefix=ids,
             suffix=after,

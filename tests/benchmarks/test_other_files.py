@@ -51,7 +51,7 @@ def test_lines_are_those_of_packages_with_several_files(heldout: Path, tmp_path:
     assert {line.truth for line in lines} == {line.strip() for line in (STORE + SHOP).split("\n") if line.strip()}
 
 
-def test_each_gap_is_filled_on_both_sides_by_turns(
+def test_each_gap_is_filled_on_all_sides_by_turns(
     heldout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, plain = list[Hole](), LeftToRight.infill
@@ -63,14 +63,16 @@ def test_each_gap_is_filled_on_both_sides_by_turns(
     monkeypatch.setattr(LeftToRight, "infill", infill)
     folder = str(marked_checkpoint(tmp_path / "checkpoint"))
     argv = [folder, "--heldout", str(heldout), "--languages", "python", "--gaps", "3", "--tokens", "100"]
+    argv += ["--repo", "<|endoftext|>"]
     assert other_files.main(argv) == 0
     row = json.loads(capsys.readouterr().out)
-    assert [bool(hole.context) for hole in asked] == [False, True, True, False, False, True]
+    assert [bool(hole.context) for hole in asked] == [False, True, True, True, True, False, True, False, True]
     assert (row["checkpoint"], row["gaps"], row["tokens"]) == (folder, 3, 100)
     assert row["without_any"] > 0
-    assert 0 < row["with"]["prompt_tokens"] - row["without"]["prompt_tokens"] <= 100
-    right = [row[side]["exact"] for side in ("with", "without")]
-    assert row["only_with"] - row["only_without"] == pytest.approx(3 * (right[0] - right[1]), abs=1e-3)
-    saved = row["without"]["nats"] - row["with"]["nats"]
-    assert row["nats_saved"]["mean"] == pytest.approx(saved, abs=0.01)
-    assert saved != 0
+    for name in ("with", "repository"):
+        side, without = row[name], row["without"]
+        assert 0 < side["prompt_tokens"] - without["prompt_tokens"] <= 100
+        assert side["gained"] - side["lost"] == pytest.approx(3 * (side["exact"] - without["exact"]), abs=1e-3)
+        assert side["nats_saved"]["mean"] == pytest.approx(without["nats"] - side["nats"], abs=0.01)
+    assert row["repository"]["prompt_tokens"] > row["with"]["prompt_tokens"]
+    assert row["repository"]["nats"] != row["with"]["nats"] != row["without"]["nats"]
