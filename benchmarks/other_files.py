@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,6 @@ from midspan.engine.backends.process import keep_large_blocks
 from midspan.engine.engine import load_path
 from midspan.engine.hypotheses.task import PATIENT, Infilling
 from midspan.engine.left_to_right import LeftToRight
-from midspan.engine.marks_settings import Marks
 from midspan.engine.prompts.other_files import OtherFiles
 from midspan.engine.training.continued.texts import Text
 from midspan.server.context.context import CHARS_A_TOKEN, collect, in_order
@@ -126,9 +125,9 @@ def drawn(found: dict[str, list[Package]], chars: int, chance: random.Random) ->
 
 @dataclass
 class Side:
-    """What came of the gaps on one side, which has other text between these marks, or none."""
+    """What came of the gaps on one side, which lays other text out in this way, or has none."""
 
-    marks: Marks | None
+    lay_out: Callable[[], OtherFiles] | None = None
     right: list[bool] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     encode_ms: list[float] = field(default_factory=list)
@@ -138,10 +137,10 @@ class Side:
     def fill(self, path: LeftToRight, hole: Hole, truth: str) -> None:
         """Fill a gap from an empty cache, then weigh the line that stood there."""
         path.reset()
-        if self.marks is None:
+        if self.lay_out is None:
             hole = replace(hole, context=())
         else:
-            path.prompt.others = OtherFiles(self.marks, path.prompt.vocabulary(), path.prompt.encode)
+            path.prompt.others = self.lay_out()
         out = path.infill(hole, Budget(), PATIENT)
         text = path.prompt.text(list(out.ranked[0].ids), out.layout) if out.ranked else ""
         self.right.append(text.rstrip() == truth.rstrip())
@@ -178,10 +177,11 @@ def nats(path: LeftToRight, out: Infilling, hole: Hole, truth: str) -> float:
 
 def compare(path: LeftToRight, lines: Iterator[Line], gaps: int, repo: str | None = None) -> dict[str, Any]:
     """All sides of so many gaps for which other text was found, by turns."""
-    marks, without, without_any = path.prompt.marks, Side(None), 0
-    sides = {"without": without, "with": Side(marks)}
+    prompt, without, without_any = path.prompt, Side(), 0
+    ids, marks = prompt.vocabulary(), prompt.marks
+    sides = {"without": without, "with": Side(lambda: OtherFiles(marks, ids, prompt.encode))}
     if repo is not None:
-        sides["repository"] = Side(replace(marks, repo=repo))
+        sides["repository"] = Side(lambda: OtherFiles(replace(marks, repo=repo), ids, prompt.encode))
     for line in lines:
         if not line.hole.context:
             without_any += 1
