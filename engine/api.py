@@ -188,10 +188,6 @@ class About:
     old_keys: tuple[str, ...] = ()
     calibrated: bool = True
 
-    def context_within(self, deadline_s: float | None) -> int:
-        """How much of `Hole.context` is read for a fill that has so many seconds."""
-        return self.context_tokens if self.context_budget is None else self.context_budget.within(deadline_s)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:

@@ -87,9 +87,8 @@ async def follow_folders(session: Session) -> None:
         about, settings = session.engine.about, session.settings
         known = [one.name for one in TABLE if is_on(one.name, about.languages, settings.languages)]
         lines = known if about.reads_other_lines else ()
-        tokens = about.context_within(settings.deadline_ms / 1000)
-        watch_files(session, lines, definitions=tokens > 0)
-        await session.context.follow(tokens, lines, roots_of(session), settings.exclude)
+        watch_files(session, lines, definitions=about.context_tokens > 0)
+        await session.context.follow(about.context_tokens, lines, roots_of(session), settings.exclude)
 
 
 def watch_rules(session: Session) -> None:

@@ -92,8 +92,6 @@ class Router:
             first,
             languages=tuple(dict.fromkeys(language for about in known for language in about.languages)),
             context_tokens=max(about.context_tokens for about in known),
-            # It holds for one of them; where others read as well, each cuts what it gets.
-            context_budget=first.context_budget if sum(about.context_tokens > 0 for about in known) == 1 else None,
             reads_other_lines=any(about.reads_other_lines for about in known),
             actions=tuple(dict.fromkeys(action for about in known for action in about.actions)),
         )

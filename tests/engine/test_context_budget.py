@@ -181,8 +181,7 @@ def test_a_checkpoint_says_how_much_it_reads_and_how_fast(tmp_path: Path, caplog
     assert budget is not None
     assert (budget.tokens, budget.beside, budget.share) == (TOKENS, 512 + 160, 0.5)
     assert budget.per_s > 0
-    assert engine.about.context_within(None) == TOKENS == engine.about.context_tokens
-    assert engine.about.context_within(0.0) == 0
+    assert engine.about.context_tokens == TOKENS
     assert f"at most {TOKENS} tokens; prompts are read at {budget.per_s:.0f} a second" in caplog.text
     assert fills[0].candidates != fills[1].candidates
 
@@ -191,6 +190,6 @@ def test_a_checkpoint_that_reads_none_is_not_timed(tmp_path: Path) -> None:
     engine = midspan.engine.load(qwen(tmp_path, 0), "cpu")
     try:
         assert engine.about.context_budget is None
-        assert engine.about.context_within(1.0) == 0
+        assert engine.about.context_tokens == 0
     finally:
         engine.close()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from midspan.engine.api import ContextBudget, OnProgress
+from midspan.engine.api import OnProgress
 from midspan.server.lifecycle import follow_settings
 from midspan.server.session import Session
 from midspan.server.settings import Settings
@@ -74,22 +74,6 @@ async def test_no_indexer_runs_for_an_engine_that_reads_no_other_files(tmp_path:
     async with serving(tmp_path, gate, context_tokens=0) as server:
         await follow_settings(server)
         assert not server.context.background.running
-
-
-async def test_definitions_are_collected_only_where_there_is_time_to_read_them(tmp_path: Path) -> None:
-    gate = threading.Event()
-    gate.set()
-    async with serving(tmp_path, gate) as server:
-        await follow_settings(server)
-        assert server.engine is not None
-        engine = server.engine.seats[0].engine
-        assert isinstance(engine, ScriptedEngine)
-        budget = ContextBudget(tokens=100, beside=700, per_s=800.0)
-        engine.about = replace(engine.about, reads_other_lines=True, context_budget=budget)
-        for deadline_ms, wanted in ((1000, False), (3000, True), (1000, False)):
-            server.settings = Settings(telemetry=False, deadline_ms=deadline_ms)
-            await follow_settings(server)
-            assert server.context.background.scan.definitions is wanted
 
 
 async def test_no_indexer_is_started_if_switched_off_while_the_model_loads(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from midspan.engine.api import Budget, ContextBudget, Fill, Frame, Hole, Line, RemoteError
+from midspan.engine.api import Budget, Fill, Frame, Hole, Line, RemoteError
 from midspan.server.router.alarm import Ring
 from midspan.server.router.asks import Wish
 from midspan.server.router.members import Member
@@ -18,7 +18,6 @@ from midspan.server.router.router import ONLY, Router
 from tests.server.router.fakes import BETWEEN, LINE_END, Clock, Fake, fill_of, local, means, member
 
 SECOND = Budget(deadline_s=1.0)
-BUDGET = ContextBudget(tokens=200, beside=500, per_s=1300.0)
 
 
 def by_default(clock: Clock, *, here: Fake, there: Fake, policy: Policy = DEFAULT) -> Router:
@@ -278,11 +277,6 @@ def test_languages_and_context_are_those_of_all_engines(clock: Clock) -> None:
     there.about = replace(there.about, languages=("go", "python"), context_tokens=500, checkpoint="far away")
     router = by_default(clock, here=here, there=there)
     assert router.about == replace(here.about, languages=("python", "go"), context_tokens=500)
-    # What there is time for here is no measure for others.
-    here.about = replace(here.about, context_tokens=200, context_budget=BUDGET)
-    assert router.about.context_within(1.0) == 500
-    there.about = replace(there.about, context_tokens=0)
-    assert router.about.context_within(1.0) == BUDGET.within(1.0) == 128
     assert (router.about_of("there").checkpoint, router.about_of("").checkpoint) == ("far away", "scripted")
     # Whoever was trained on a language comes first for it.
     future = router.fill(replace(BETWEEN, language="go"), SECOND)
