@@ -38,7 +38,8 @@ def shown(prompt: MarksPrompt, *context: str, most: int = MANY) -> str:
     return spelled(prompt, layout.prefix[:begin])
 
 
-def test_each_file_stands_behind_its_mark_and_below_its_name(qwen: MarksPrompt) -> None:
+def test_each_file_stands_behind_its_mark_and_below_its_name(tmp_path: Path) -> None:
+    qwen = prompt_of(tmp_path, with_marks(QWEN), MarksLayout(context_tokens=MANY))
     assert spelled(qwen, qwen.lay_out(HOLE).prefix) == (
         "<|file_sep|>store.py\ndef load(path):\ndef save(path):\n<|file_sep|>elsewhere\nimport json\n" + FIM
     )
