@@ -33,7 +33,7 @@ def test_a_line_is_missing_from_its_file_and_from_what_is_found_for_it(tmp_path:
     texts = [Text(language="python", package=one, path=path, text=text) for one, path, text in ROWS[:2]]
     package = Package(tmp_path, texts)
     call = package.line(texts[1], 4, 1000)
-    assert (call.truth, call.hole.kind) == ("found = load_all(path, True)", "block")
+    assert (call.truth, call.hole.kind) == ("found = load_all(path, True)", "line")
     assert call.hole.prefix.endswith("def sell(path):\n    ")
     assert call.hole.suffix == "\n    return found\n"
     assert call.hole.context == ("# store.py\ndef load_all(path, strict):",)
