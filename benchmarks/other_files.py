@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -60,12 +61,15 @@ class Package:
     """The files of a package of one language in a folder, and what the indexer finds there."""
 
     def __init__(self, folder: Path, texts: Sequence[Text]) -> None:
-        self.root, self.texts, self._workspace = folder, texts, Workspace()
+        self._folder, self.texts, self._workspace = folder, texts, Workspace()
+        # As a project is opened: files are named from the folder on that holds the package.
+        common = os.path.commonpath([os.path.dirname(text.path) for text in texts])
+        self._root = folder / os.path.dirname(common)
         for text in texts:
             file = folder / text.path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text.text, encoding="utf-8")
-        scan = scan_of((folder,), ())
+        scan = scan_of((self._root,), ())
         self._index = Index(scan.roots)
         for finding in self._workspace.scan(scan):
             self._index.take(finding)
@@ -76,7 +80,7 @@ class Package:
         body = lines[row].lstrip()
         indent = lines[row][: len(lines[row]) - len(body)]
         without = "\n".join([*lines[:row], indent, *lines[row + 1 :]])
-        document = documents.open((self.root / text.path).as_uri(), text.language, 1, without)
+        document = documents.open((self._folder / text.path).as_uri(), text.language, 1, without)
         place = (row, len(indent))
         hole = build_hole(document, place)
         # The index must not know the line that is missing.
@@ -89,7 +93,7 @@ class Package:
             index=self._index,
             documents=documents,
             edits=Edits(),
-            roots=(self.root,),
+            roots=(self._root,),
         )
         context = in_order(collect(gap, chars, UNHURRIED_S))
         for finding in self._workspace.closed(Closed(key_of(document.uri))):

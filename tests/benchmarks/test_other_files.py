@@ -43,6 +43,12 @@ def test_a_line_is_missing_from_its_file_and_from_what_is_found_for_it(tmp_path:
     assert package.line(texts[1], 4, 5).hole.context == ()
 
 
+def test_files_are_named_from_the_folder_on_that_holds_the_package(tmp_path: Path) -> None:
+    texts = [Text(language="python", package=one, path=f"usr/lib/p/{path}", text=text) for one, path, text in ROWS[:2]]
+    call = Package(tmp_path, texts).line(texts[1], 4, 1000)
+    assert call.hole.context == ("# p/store.py\ndef load_all(path, strict):",)
+
+
 def test_lines_are_those_of_packages_with_several_files(heldout: Path, tmp_path: Path) -> None:
     assert packages(heldout, ["go"], tmp_path) == {}
     found = packages(heldout, ["python"], tmp_path)
