@@ -63,8 +63,8 @@ class Package:
     def __init__(self, folder: Path, texts: Sequence[Text]) -> None:
         self._folder, self.texts, self._workspace = folder, texts, Workspace()
         # As a project is opened: files are named from the folder on that holds the package.
-        common = os.path.commonpath([os.path.dirname(text.path) for text in texts])
-        self._root = folder / os.path.dirname(common)
+        common = Path(os.path.commonpath([Path(text.path).parent for text in texts]))
+        self._root = folder / common.parent
         for text in texts:
             file = folder / text.path
             file.parent.mkdir(parents=True, exist_ok=True)
