@@ -101,8 +101,9 @@ vscode:
 	@tests/editors/vscode/fetch.sh
 
 # The editors' tests alone, those of VS Code and Emacs with them, which make test leaves out for what they fetch. VS Code's
-# come first: one process has them, the other one the rest.
-EDITORS := tests/editors/test_vscode.py $(filter-out %/test_vscode.py,$(wildcard tests/editors/test_*.py))
+# come first: one process has most of them, the other one its set-up and the rest.
+LONGEST := tests/editors/test_vscode.py tests/editors/test_vscode_install.py
+EDITORS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/editors/test_*.py))
 
 test-editors: $(VENV)/stamp-development nvim emacs vscode vsix
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -m 'vscode or not vscode' $(EDITORS)

@@ -3,8 +3,8 @@
 `.venv/bin/python benchmarks/record.py editor_latency.py [--samples N]`, after `make vsix vscode`: the packaged
 extension, the real server and the embedded model in code-server and Chromium. All times are taken in the page: from the
 key's own time stamp to the frame that shows the text, or the menu's first row. `server_ms` is the server's share of the
-same requests, from its telemetry store. Two windows take turns at the menu, one without
-the extension; there the server computes at every key and shows nothing, as ghost text would take the menu's place.
+same requests, from its telemetry store. Three windows take turns at the menu: with midspan as it ships (where ghost
+text comes, there is no menu, and the key does not count), with a threshold that nothing reaches, and without midspan.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main(argv: list[str]) -> int:
     found: dict[str, Any] = measure(samples)
     row = {
         "checkpoint": "embedded",
+        "device": "auto",
         "editor": "code-server 4.139.1",
         "key_to_ghost_ms": quantiles(found["ghost"]),
         "server_ms": quantiles(found["server"]),

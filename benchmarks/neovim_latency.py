@@ -161,6 +161,7 @@ def main(argv: list[str]) -> int:
         server = shares(home / "midspan", since_ms)
     row = {
         "checkpoint": "embedded",
+        "device": "auto",
         "editor": said.splitlines()[0],
         "key_to_ghost_ms": quantiles(times),
         "server_ms": quantiles(server),

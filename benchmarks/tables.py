@@ -185,6 +185,29 @@ def other_files(row: Row) -> Figures:
         yield f"tokens of a cold prompt, and reading it, p50, {threads}, {what}", f"{cost}; {took}"
 
 
+MENUS = {
+    "with": "midspan as it ships",
+    "nothing_sure": "midspan with a threshold that nothing reaches",
+    "without": "without midspan",
+}
+
+
+def editor(row: Row) -> Figures:
+    """Label and value of each figure of an `editor_latency.py` or `neovim_latency.py` row."""
+    name = row["editor"].removeprefix("code-server ").removeprefix("NVIM v")
+    where = f"Neovim {name}" if row["editor"].startswith("NVIM") else f"VS Code {name} in a browser"
+    yield f"a key to ghost text on the screen, {where}", times(p50_p95(row["key_to_ghost_ms"]))
+    yield f"the server's part of it, {where}", times(p50_p95(row["server_ms"]))
+    if "menu_ms" in row:
+        for side, found in row["menu_ms"].items():
+            yield f"a key to the completion menu, {MENUS[side]}, {where}", times(p50_p95(found))
+
+
+def cancel(row: Row) -> Figures:
+    """Label and value of the figure of a `cancel.py` row."""
+    yield f"a stopped fill to an idle engine, {row['cancels']} fills", times(row["cancel_to_idle_ms"])
+
+
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
@@ -197,6 +220,9 @@ KINDS: dict[str, Callable[[Row], Figures]] = {
     "versus_transformers.py": versus,
     "versus_llama_server.py": versus_llama_server,
     "other_files.py": other_files,
+    "editor_latency.py": editor,
+    "neovim_latency.py": editor,
+    "cancel.py": cancel,
 }
 
 
@@ -208,6 +234,11 @@ def percent(share: float) -> str:
 def times(milliseconds: dict[str, float]) -> str:
     """Named percentiles."""
     return ", ".join(f"{name} {ms:.{0 if ms >= 10 else 1}f} ms" for name, ms in milliseconds.items())
+
+
+def p50_p95(found: dict[str, float]) -> dict[str, float]:
+    """The percentiles alone of what stands beside its count."""
+    return {name: found[name] for name in ("p50", "p95")}
 
 
 def column(row: Row) -> str:

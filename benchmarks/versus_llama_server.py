@@ -1,6 +1,6 @@
 """Times a fill-in-the-middle GGUF at every key somebody types, through midspan's engine and through llama-server.
 
-`.venv/bin/python benchmarks/versus_llama_server.py FILE.gguf [--keys N] [--threads T]`, after
+`.venv/bin/python -m benchmarks.versus_llama_server FILE.gguf [--keys N] [--threads T]`, after
 `benchmarks/fetch_llama_server.sh`; the last line is a JSON row, which `record.py versus_llama_server.py ...` adds to
 `rows.jsonl`.
 

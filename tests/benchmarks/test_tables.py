@@ -147,6 +147,18 @@ OTHER_FILES: dict[str, Any] = {
 }
 
 
+IN_EDITOR: dict[str, Any] = {
+    "command": "neovim_latency.py",
+    "commit": "abc1234",
+    "machine": "A machine",
+    "editor": "NVIM v0.12.4",
+    "key_to_ghost_ms": {"p50": 240.0, "p95": 300.0, "count": 38, "of": 40},
+    "server_ms": {"p50": 20.0, "p95": 31.0, "count": 40, "of": 40},
+    "checkpoint": "embedded",
+    "device": "auto",
+}
+
+
 def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
     """The rendered cells of each line by its label; the head's label is empty."""
     lines = [line.strip("|").split("|") for line in render(list(rows)).splitlines()]
@@ -366,3 +378,36 @@ def test_a_replay_without_an_open_folder_has_lines_of_its_own() -> None:
     assert table.count("| characters saved in held-out files, exact") == 1
     assert table.count("| characters saved in held-out files, no folder open, exact") == 1
     assert table.count("| request to response there, no folder open |") == 1
+
+
+def test_an_editor_s_time_has_the_server_s_part_and_its_menu_s_two_sides() -> None:
+    browser = {
+        **IN_EDITOR,
+        "command": "editor_latency.py",
+        "editor": "code-server 4.139.1",
+        "menu_ms": {
+            "with": {"p50": 100.0, "p95": 150.0, "count": 1, "of": 1},
+            "nothing_sure": {"p50": 110.0, "p95": 160.0, "count": 1, "of": 1},
+            "without": {"p50": 90.0, "p95": 140.0, "count": 1, "of": 1},
+        },
+    }
+    found = table(IN_EDITOR, browser)
+    assert found["a key to ghost text on the screen, Neovim 0.12.4"] == ["p50 240 ms, p95 300 ms"]
+    assert found["the server's part of it, VS Code 4.139.1 in a browser"] == ["p50 20 ms, p95 31 ms"]
+    menu = "a key to the completion menu, {}, VS Code 4.139.1 in a browser"
+    assert found[menu.format("midspan as it ships")] == ["p50 100 ms, p95 150 ms"]
+    assert found[menu.format("without midspan")] == ["p50 90 ms, p95 140 ms"]
+
+
+def test_a_cancel_s_time_is_a_figure() -> None:
+    row = {
+        "command": "cancel.py",
+        "commit": "abc1234",
+        "machine": "A machine",
+        "cancel_to_idle_ms": {"p50": 1.0, "p95": 4.0, "p99": 9.0},
+        "cancels": 100,
+        "fills": 120,
+        "checkpoint": "embedded",
+        "device": "cpu",
+    }
+    assert table(row)["a stopped fill to an idle engine, 100 fills"] == ["p50 1.0 ms, p95 4.0 ms, p99 9.0 ms"]

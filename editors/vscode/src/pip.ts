@@ -16,7 +16,7 @@ export class Pip {
     private readonly token: vscode.CancellationToken,
   ) {}
 
-  /** `pip install ARGS`, named `what` in the progress. Rejects with pip's error or last line, or when cancelled. */
+  /** `pip install ARGS`, named `what` in the progress. Rejects with pip's first error or last line, or when cancelled. */
   async run(what: string, args: readonly string[]): Promise<void> {
     this.progress.report({ message: `installing ${what}` });
     // A new environment's pip may be too old for the raw progress bar.
@@ -27,7 +27,7 @@ export class Pip {
     });
     const cancelling = this.token.onCancellationRequested(() => child.kill());
     let last = '';
-    let errors = '';
+    let error = '';
     let fetched = what;
     for (const stream of [child.stdout, child.stderr]) {
       createInterface(stream).on('line', (line) => {
@@ -38,7 +38,8 @@ export class Pip {
         }
         this.log.info(line);
         last = line.trim() || last;
-        errors = line.startsWith('ERROR') ? line : errors;
+        // The first says what is wrong, those behind it where pip's manual is.
+        error ||= line.startsWith('ERROR') ? line : '';
         const named = /^\s*(?:Downloading|Using cached|Collecting) (?:\S*\/)?(\S+)/.exec(line)?.[1];
         fetched = named?.split(/[-=<>;]/)[0] ?? fetched;
         this.progress.report({ message: /^Installing/.test(line) ? `unpacking ${what}` : `installing ${what}: ${fetched}` });
@@ -53,7 +54,7 @@ export class Pip {
       throw new vscode.CancellationError();
     }
     if (code !== 0) {
-      throw new Error(`pip could not install ${what}: ${errors || last}`);
+      throw new Error(`pip could not install ${what}: ${error || last}`);
     }
   }
 

@@ -39,6 +39,7 @@ test('a cancelled set-up leaves nothing; a completed one shows its progress and 
   await button('Try Again').click();
   await until('the environment is there', async () => {
     for (const text of await workbench.page.locator('.notification-list-item-message').allTextContents()) messages.add(text);
+    assert.ok(![...messages].some((one) => /could not/.test(one)), [...messages].join('\n'));
     return existsSync(path.join(storage, 'environment/complete'));
   }, PATIENCE_MS);
   await workbench.ready();
