@@ -126,26 +126,6 @@ BESIDE_LLAMA_SERVER: dict[str, Any] = {
     "device": "cpu",
 }
 
-OTHER_FILES: dict[str, Any] = {
-    "command": "other_files.py tiny.gguf",
-    "commit": "abc1234",
-    "machine": "A machine",
-    "threads": 1,
-    "tokens": 512,
-    "gaps": 80,
-    "without": {"exact": 0.2, "prompt_tokens": 500.0, "encode_ms": {"p50": 3000}},
-    "with": {
-        "exact": 0.25,
-        "prompt_tokens": 800.4,
-        "encode_ms": {"p50": 4000},
-        "gained": 6,
-        "lost": 2,
-        "nats_saved": {"mean": 1.125, "error": 0.25},
-    },
-    "checkpoint": "embedded",
-    "device": "cpu",
-}
-
 
 IN_EDITOR: dict[str, Any] = {
     "command": "neovim_latency.py",
@@ -168,17 +148,6 @@ def table(*rows: dict[str, Any]) -> dict[str, list[str]]:
 
 def test_the_pages_agree_with_the_recorded_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0, capsys.readouterr().err
-
-
-def test_text_of_other_files_has_its_lines() -> None:
-    found = table(OTHER_FILES)
-    where = "80 whole lines of held-out packages"
-    assert found[f"exactly the missing text, without text of other files, {where}"] == ["20.0 %"]
-    what = f"with text of other files, at most 512 tokens, {where}"
-    assert found[f"exactly the missing text, {what}"] == ["25.0 %; 6 gained, 2 lost"]
-    assert found[f"nats that this saves of the true text, {what}"] == ["1.12, standard error 0.25"]
-    cost = "800 in place of 500; 4000 ms in place of 3000 ms"
-    assert found[f"tokens of a cold prompt, and reading it, p50, 1 thread, {what}"] == [cost]
 
 
 def test_every_figure_has_its_line() -> None:
