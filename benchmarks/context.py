@@ -44,7 +44,7 @@ async def measure(lines: int, gaps: int) -> dict[str, object]:
     uri = (ROOT / "server" / "long.py").as_uri()
     document = documents.open(uri, "python", 1, text)
     context = Context(documents)
-    await context.follow(TOKENS, [ROOT], [])
+    await context.follow(TOKENS, (), [ROOT], [])
     index, found = context.background.index, context.background.found
     async with asyncio.timeout(WAIT_S):
         while not index.scanned:

@@ -167,6 +167,28 @@ def versus_llama_server(row: Row) -> Figures:
     )
 
 
+def other_files(row: Row) -> Figures:
+    """Label and value of each figure of an `other_files.py` row."""
+    without, where = row["without"], f"{row['gaps']} whole lines of held-out packages"
+    yield f"exactly the missing text, without text of other files, {where}", percent(without["exact"])
+    threads = f"{row['threads']} thread" + ("s" if row["threads"] > 1 else "")
+    layouts = {"with": "text of other files", "repository": "the same laid out as in a repository"}
+    for name, what in layouts.items():
+        if (side := row.get(name)) is None:
+            continue
+        what = f"with {what}, at most {row['tokens']} tokens, {where}"
+        alone = f"{side['gained']} gained, {side['lost']} lost"
+        yield f"exactly the missing text, {what}", f"{percent(side['exact'])}; {alone}"
+        saved = side["nats_saved"]
+        yield (
+            f"nats that this saves of the true text, {what}",
+            f"{saved['mean']:.2f}, standard error {saved['error']:.2f}",
+        )
+        cost = "{:.0f} in place of {:.0f}".format(side["prompt_tokens"], without["prompt_tokens"])
+        took = "{:.0f} ms in place of {:.0f} ms".format(side["encode_ms"]["p50"], without["encode_ms"]["p50"])
+        yield f"tokens of a cold prompt, and reading it, p50, {threads}, {what}", f"{cost}; {took}"
+
+
 MENUS = {
     "with": "midspan as it ships",
     "nothing_sure": "midspan with a threshold that nothing reaches",
@@ -201,6 +223,7 @@ KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench soak": soak,
     "versus_transformers.py": versus,
     "versus_llama_server.py": versus_llama_server,
+    "other_files.py": other_files,
     "editor_latency.py": editor,
     "neovim_latency.py": editor,
     "cancel.py": cancel,

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple, Protocol
 GapKind = Literal["rest_of_line", "line", "block", "span", "string", "comment"]
 CellState = Literal["settled", "free", "filler", "frozen"]
 Stopped = Literal["settled", "steps", "deadline", "cancelled", "empty"]
+# Fewer tokens of text from elsewhere are not worth a prompt of their own.
+LEAST_CONTEXT = 64
 
 
 class CheckpointError(Exception):
@@ -146,13 +148,36 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextBudget:
+    """How much of `Hole.context` goes into a prompt: all `tokens`, or what there is time for.
+
+    Here prompts are read at `per_s` tokens a second. One of which nothing is cached yet, with its `beside` other
+    tokens, is to take no more than `share` of a deadline.
+    """
+
+    tokens: int
+    beside: int
+    per_s: float
+    share: float = 0.5
+
+    def within(self, deadline_s: float | None) -> int:
+        """How many tokens: all, or a power of two, so that a few milliseconds do not make another prompt; or 0."""
+        if deadline_s is None:
+            return self.tokens
+        room = int(self.share * deadline_s * self.per_s) - self.beside
+        if room >= self.tokens:
+            return self.tokens
+        return 0 if room < LEAST_CONTEXT else 1 << (room.bit_length() - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """The loaded checkpoint and the backend that was chosen for it.
 
     `actions` are the code actions that it does well. `context_tokens` is how much of `Hole.context` it reads,
-    and `reads_other_lines` says whether it uses `Hole.other_lines`. `old_keys` are those keys of its `midspan.json`
-    that the next release does not read, each with the key of today. One that is not `calibrated` takes its confidences
-    from a prior.
+    `context_budget` how much of that there is time for, where that was measured, and `reads_other_lines` says whether
+    it uses `Hole.other_lines`. `old_keys` are those keys of its `midspan.json` that the next release does not read,
+    each with the key of today. One that is not `calibrated` takes its confidences from a prior.
     """
 
     checkpoint: str
@@ -167,6 +192,7 @@ class About:
     load_ms: float
     actions: tuple[str, ...] = ()
     context_tokens: int = 0
+    context_budget: ContextBudget | None = None
     reads_other_lines: bool = False
     old_keys: tuple[str, ...] = ()
     calibrated: bool = True

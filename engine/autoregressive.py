@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from midspan.engine.api import Budget, Hole, Judge
+from midspan.engine.api import Budget, ContextBudget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, is_settled
 from midspan.engine.hypotheses.frames import beam_frame
@@ -31,6 +31,7 @@ class Autoregressive:
         self.backend, self.prompt, self.settings = backend, prompt, settings
         self.fim = FillInTheMiddle(backend, prompt)
         self.judge: Judge | None = None
+        self.context_budget: ContextBudget | None = None
 
     @property
     def prefix(self) -> PrefixCache:

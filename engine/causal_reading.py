@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from midspan.engine.api import Budget, CheckpointError, Hole, Judge
+from midspan.engine.api import Budget, CheckpointError, ContextBudget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.beam_search import Beam, is_below, is_settled
 from midspan.engine.hypotheses.early_exit import rank_proposals
@@ -61,6 +61,11 @@ class CausalReading:
     def settings(self) -> CheckpointSettings:
         """The checkpoint's settings."""
         return self._infiller.settings
+
+    @property
+    def context_budget(self) -> ContextBudget | None:
+        """How much text from elsewhere there is time for: the Infiller's."""
+        return self._infiller.context_budget
 
     @property
     def prefix(self) -> PrefixCache:

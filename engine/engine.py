@@ -108,6 +108,7 @@ class Engine:
             load_ms=load_ms,
             actions=settings.offered,
             context_tokens=settings.layout.context_tokens,
+            context_budget=infiller.context_budget,
             reads_other_lines=settings.hypotheses.similar_lines > 0,
             old_keys=old_keys,
             calibrated=settings.show.calibration is not None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from midspan.engine.api import Budget, Candidate, Hole, Judge
+from midspan.engine.api import Budget, Candidate, ContextBudget, Hole, Judge
 from midspan.engine.backends.backend import Backend
 from midspan.engine.hypotheses.hypothesis import Hypothesis
 from midspan.engine.hypotheses.task import FillObserver, Infilling
@@ -33,6 +33,10 @@ class FillPath(Protocol):
     @property
     def settings(self) -> CheckpointSettings | MarksSettings:
         """The checkpoint's settings."""
+
+    @property
+    def context_budget(self) -> ContextBudget | None:
+        """How much text from elsewhere there is time for; None where that was not measured."""
 
     @property
     def prefix(self) -> PrefixCache:

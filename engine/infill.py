@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from midspan.engine.api import Budget, Hole, Judge
+from midspan.engine.api import Budget, ContextBudget, Hole, Judge
 from midspan.engine.backends.backend import CanvasBackend
 from midspan.engine.hypotheses.beam_search import FillInTheMiddle
 from midspan.engine.hypotheses.blocks import fill_blocks, fill_line
@@ -28,6 +28,7 @@ class Infiller:
     def __init__(self, backend: CanvasBackend, prompt: Prompt, settings: CheckpointSettings) -> None:
         self.backend, self.prompt, self.settings = backend, prompt, settings
         self.judge: Judge | None = None
+        self.context_budget: ContextBudget | None = None
 
     @cached_property
     def prefix(self) -> PrefixCache:

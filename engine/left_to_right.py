@@ -7,12 +7,13 @@ the canvas network, which has a canvas checkpoint's settings.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from midspan.engine.api import Budget, Hole, Judge
+from midspan.engine.api import Budget, ContextBudget, Hole, Judge
 from midspan.engine.backends.backend import Backend, Interrupted
 from midspan.engine.hypotheses.beam_search import Beam, FillInTheMiddle, FimGap, SearchCache, is_settled
 from midspan.engine.hypotheses.drafts import DraftCounts, DraftedCache, Drafts, LastFill
@@ -27,6 +28,8 @@ from midspan.engine.prompts.marks import MarksPrompt
 from midspan.engine.prompts.prompt import Layout
 from midspan.engine.settings import FEATURES
 
+log = logging.getLogger(__name__)
+
 # Between two chunks of a prompt a fill that nobody waits for any more is given up.
 CHUNK_TOKENS = 64
 # So many similar lines are drafts of a greedy search.
@@ -40,6 +43,8 @@ class LeftToRight:
         self.backend, self.prompt, self.settings = backend, prompt, settings
         self.fim = FillInTheMiddle(backend, prompt, CHUNK_TOKENS)
         self.judge: Judge | None = None
+        self.context_budget: ContextBudget | None = None
+        self._context_tokens = settings.layout.context_tokens
         self.last: LastFill | None = None
         self.drafts = DraftCounts()
 
@@ -75,6 +80,15 @@ class LeftToRight:
             fill.out.stopped = "cancelled"
         return fill.out
 
+    def lay_out(self, hole: Hole, deadline_s: float | None) -> Layout:
+        """The hole in tokens, with as much text from elsewhere as there is time for."""
+        budget = self.context_budget
+        tokens = self.settings.layout.context_tokens if budget is None else budget.within(deadline_s)
+        if tokens != self._context_tokens:
+            log.info("text from elsewhere: at most %d tokens in a prompt now", tokens)
+            self._context_tokens = tokens
+        return self.prompt.lay_out(hole, tokens)
+
     def confidence(self, hypothesis: Hypothesis, layout: Layout) -> float:
         """The share of such fills that are right."""
         length, line = len(hypothesis.ids) + 1, layout.whole_line
@@ -87,7 +101,7 @@ class _Fill:
 
     def __init__(self, path: LeftToRight, hole: Hole, budget: Budget, observer: FillObserver) -> None:
         self._path, self._hole, self._budget, self._observer = path, hole, budget, observer
-        self.out = Infilling(layout=path.prompt.lay_out(hole))
+        self.out = Infilling(layout=path.lay_out(hole, budget.deadline_s))
         layout = path.settings.layout
         self._limit = layout.span_tokens if hole.kind in path.prompt.many_lines else layout.line_tokens
 

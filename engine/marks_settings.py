@@ -31,10 +31,12 @@ LANGUAGES: tuple[str, ...] = tuple(RELEASED["show"]["languages"])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The tokens between the parts of a prompt: `start`, then blocks of other files, then prefix and suffix.
+    """The tokens between the parts of a prompt: `start`, then text of other files, then prefix and suffix.
 
-    The gap follows `middle` and goes up to one of `ends`; `suffix_first` says which part comes first. One that is
-    `by_name` is taken only where `layout.template` names it, as its tokens mean something else elsewhere.
+    The gap follows `middle` and goes up to one of `ends`; `suffix_first` says which part comes first. Each other file
+    stands behind `file`, or without one under a comment; one of a model that was not taught so `reads_others` not. With
+    `repo` they stand as in a repository, which that mark begins (prompts/other_files.py). One that is `by_name` is
+    taken only where `layout.template` names it, as its tokens mean something else elsewhere.
     """
 
     prefix: Mark
@@ -43,13 +45,15 @@ class Marks:
     ends: Annotated[tuple[Mark, ...], Count(1, 16)]
     start: Mark | None = None
     file: Mark | None = None
+    repo: Mark | None = None
+    reads_others: bool = True
     suffix_first: bool = False
     by_name: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
         """The tokens that a tokenizer must have."""
-        named = (self.prefix, self.suffix, self.middle, self.ends[0], self.start, self.file)
+        named = (self.prefix, self.suffix, self.middle, self.ends[0], self.start, self.file, self.repo)
         return tuple(mark for mark in named if mark is not None)
 
 

@@ -1,6 +1,6 @@
 """Hole <-> token ids between a tokenizer's own marks of fill-in-the-middle; fim_templates.json has those of many.
 
-    [start] [FILE text of another file]... PREFIX prefix SUFFIX suffix MIDDLE beginning-of-the-line  GAP  end
+    [start] [text of other files] PREFIX prefix SUFFIX suffix MIDDLE beginning-of-the-line  GAP  end
 
 or with the suffix first. The beginning of the gap's line stands behind the middle mark, so that typing changes the end
 of the prompt alone. Where the suffix comes between, some whole lines above stand there too: a line that is ended then
@@ -16,8 +16,9 @@ from tokenizers import AddedToken, Tokenizer
 
 from midspan.engine.api import CheckpointError, GapKind, Hole
 from midspan.engine.marks_settings import MarksLayout
+from midspan.engine.prompts.other_files import OtherFiles
 from midspan.engine.prompts.prompt import Layout
-from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, ELSEWHERE, completed, is_whole_line, near
+from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, completed, is_whole_line, near
 from midspan.engine.prompts.templates import chosen_marks
 from midspan.engine.prompts.tokenizer_json import open_tokenizer
 from midspan.engine.prompts.tokens import Tokens, last
@@ -50,7 +51,8 @@ class MarksPrompt(Tokens):
             raise CheckpointError(f"{have}; copy both from one checkpoint")
         self.widen(vocab_size)
         self._layout = layout
-        self._read: dict[str, tuple[object, list[int]]] = {}
+        self.others = OtherFiles(self.marks, self._ids, self.encode)
+        self._read: dict[str, tuple[str, list[int]]] = {}
 
     @classmethod
     def open(cls, folder: Path, layout: MarksLayout, vocab_size: int) -> Self:
@@ -68,8 +70,11 @@ class MarksPrompt(Tokens):
         """The tokenizer's tokens and their ids."""
         return self._tokenizer.get_vocab(with_added_tokens=True)
 
-    def lay_out(self, hole: Hole) -> Layout:
-        """The hole's ids; `prefix` is the whole prompt."""
+    def lay_out(self, hole: Hole, context_tokens: int | None = None) -> Layout:
+        """The hole's ids; `prefix` is the whole prompt, with at most so many tokens of text from elsewhere.
+
+        As many as the checkpoint's settings say where none are given.
+        """
         layout, marks = self._layout, self.marks
         suffix, append = completed(hole)
         line = self._behind(hole.prefix) if layout.line_behind else len(hole.prefix)
@@ -84,7 +89,8 @@ class MarksPrompt(Tokens):
         outside = [self._ids[marks.suffix], *after]
         parts = (outside, before) if marks.suffix_first else (before, outside)
         start = [] if marks.start is None else [self._ids[marks.start]]
-        ids = [*start, *self._blocks(hole.context), *parts[0], *parts[1], self._ids[marks.middle], *behind]
+        most = layout.context_tokens if context_tokens is None else context_tokens
+        ids = [*start, *self.others.ids(hole.context, most), *parts[0], *parts[1], self._ids[marks.middle], *behind]
         return Layout(
             prefix=ids,
             suffix=after,
@@ -120,17 +126,3 @@ class MarksPrompt(Tokens):
         if name not in self._read or self._read[name][0] != text:
             self._read[name] = (text, self.encode(text))
         return self._read[name][1]
-
-    def _blocks(self, context: tuple[str, ...]) -> list[int]:
-        """Ids of the last snippets that fit into `context_tokens` together, each whole and behind its mark."""
-        if "blocks" in self._read and self._read["blocks"][0] == context:
-            return self._read["blocks"][1]
-        mark, ids = self.marks.file, list[int]()
-        head, name = ([], "") if mark is None else ([self._ids[mark]], f"{ELSEWHERE}\n")
-        for snippet in reversed(context):
-            more = [*head, *self.encode(name + snippet.rstrip("\n") + "\n")]
-            if len(more) + len(ids) > self._layout.context_tokens:
-                break
-            ids = more + ids
-        self._read["blocks"] = (context, ids)
-        return ids

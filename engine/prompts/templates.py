@@ -33,6 +33,9 @@ def chosen_marks(file: Path, settings: Path, layout: MarksLayout, known: Contain
             problem = "its tokenizer has the fill-in-the-middle tokens of no model that is known here"
             fix = f"give layout.template ({', '.join(table)}) or layout.marks in {settings.name}, or take another model"
             raise CheckpointError(f"{file}: {problem}; {fix}")
+    if layout.context_tokens and not marks.reads_others:
+        why = "a model with these marks was not taught to read other files"
+        raise CheckpointError(f"{settings}: layout.context_tokens is {layout.context_tokens}; give 0, as {why}")
     for mark in marks.needed:
         if mark not in known:
             raise CheckpointError(f"{file}: no token {mark}, which layout needs; give other marks")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from midspan.engine.api import Budget, Hole
+from midspan.engine.prompts.shelf import that_fit
 from midspan.engine.prompts.surroundings import CHARS_A_TOKEN, SOME_LINES, completed, is_whole_line, near
 from midspan.engine.remote.writing import PRIOR, Piece, Written
 
@@ -57,6 +58,11 @@ class Ask:
         return completed(self.hole)[0][: CHARS_A_TOKEN * SUFFIX_TOKENS]
 
     @property
+    def context(self) -> list[str]:
+        """The snippets of other text that are sent: the last ones that fit."""
+        return that_fit(self.hole.context, CHARS_OF_CONTEXT, len)
+
+    @property
     def left_s(self) -> float | None:
         """Seconds until the deadline, at least 0; None without one."""
         limit = self.budget.deadline_s
@@ -88,23 +94,3 @@ def _reach(ask: Ask, written: Written) -> float:
     count = len(written.values)
     line = is_whole_line(ask.hole.prefix)
     return PRIOR.reach(sum(written.values), count, max(count, ask.most_tokens + 1), line=line)
-
-
-class Shelf:
-    """Snippets of other text in an order that changes as little as it can, so that a server's cache of them holds."""
-
-    def __init__(self) -> None:
-        self._order: list[str] = []
-
-    def arranged(self, context: tuple[str, ...]) -> list[str]:
-        """The last snippets that fit: those sent before first and in that order, new ones behind."""
-        wanted, size = list[str](), 0
-        for snippet in reversed(context):
-            size += len(snippet)
-            if size > CHARS_OF_CONTEXT:
-                break
-            if snippet not in wanted:
-                wanted.insert(0, snippet)
-        kept = [one for one in self._order if one in wanted]
-        self._order = kept + [one for one in wanted if one not in kept]
-        return list(self._order)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from midspan.engine.api import RemoteError
+from midspan.engine.prompts.shelf import Shelf
 from midspan.engine.remote.address import Remote
-from midspan.engine.remote.ask import Ask, Shelf
+from midspan.engine.remote.ask import Ask
 from midspan.engine.remote.chat_text import TURNS, clamped
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.completions import served
@@ -55,7 +56,7 @@ class CanvasServer:
 
     async def fill(self, ask: Ask, out: list[Written]) -> None:
         """Denoise a canvas for each gap length. Raises RemoteError where none is answered."""
-        prompt, heal, behind = clamped(ask, self._shelf.arranged(ask.hole.context))
+        prompt, heal, behind = clamped(ask, self._shelf.arranged(ask.context))
         tail, _ = await asyncio.gather(self._tail(behind), self._read_vocabulary())
         lengths = LINE_SLOTS if ask.one_line else LINES_SLOTS
         asked = [self._asked(ask, prompt, length, tail) for length in lengths]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from midspan.engine.prompts.shelf import Shelf
 from midspan.engine.remote.address import Remote
-from midspan.engine.remote.ask import Ask, Shelf
+from midspan.engine.remote.ask import Ask
 from midspan.engine.remote.chat_text import TURNS, answered, prompted
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.completions import served
@@ -48,7 +49,7 @@ class ChatServer:
 
     def _asked(self, ask: Ask) -> dict[str, Any]:
         """The body of a request."""
-        question = prompted(ask, self._shelf.arranged(ask.hole.context))
+        question = prompted(ask, self._shelf.arranged(ask.context))
         return {
             "model": self._remote.model,
             "messages": [{"role": "user", "content": question}],

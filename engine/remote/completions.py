@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from midspan.engine.api import RemoteError
+from midspan.engine.prompts.shelf import Shelf
 from midspan.engine.remote.address import Remote
-from midspan.engine.remote.ask import Ask, Shelf, write
+from midspan.engine.remote.ask import Ask, write
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.fim_text import fim_text
 from midspan.engine.remote.health import Can
@@ -50,7 +51,7 @@ class Completions:
         """The body of a request."""
         return {
             "model": self._remote.model,
-            "prompt": self._text.prompt(ask, self._shelf.arranged(ask.hole.context)),
+            "prompt": self._text.prompt(ask, self._shelf.arranged(ask.context)),
             "max_tokens": ask.most_tokens,
             "temperature": 0.0,
             "stop": self._text.stops(ask),

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from midspan.engine.api import RemoteError
+from midspan.engine.prompts.shelf import Shelf
 from midspan.engine.prompts.surroundings import ELSEWHERE
 from midspan.engine.remote.address import Remote
-from midspan.engine.remote.ask import Ask, Shelf, write
+from midspan.engine.remote.ask import Ask, write
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.health import Can
 from midspan.engine.remote.reply import found_in, items_of, log_probability, number_of, text_of
@@ -40,7 +41,7 @@ class LlamaServer:
         left = ask.left_s
         return {
             **self._model,
-            "input_extra": [{"filename": ELSEWHERE, "text": one} for one in self._shelf.arranged(ask.hole.context)],
+            "input_extra": [{"filename": ELSEWHERE, "text": one} for one in self._shelf.arranged(ask.context)],
             "input_prefix": ask.above,
             "prompt": ask.line,
             "input_suffix": ask.suffix,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from midspan.engine.prompts.shelf import Shelf
 from midspan.engine.remote.address import Remote
-from midspan.engine.remote.ask import Ask, Shelf, write
+from midspan.engine.remote.ask import Ask, write
 from midspan.engine.remote.client import Client
 from midspan.engine.remote.fim_text import FimText, fim_text
 from midspan.engine.remote.health import Can
@@ -47,7 +48,7 @@ class Ollama:
             return {**asked, "prompt": ask.prefix, "suffix": ask.suffix}
         assert self._text is not None
         options["stop"] = self._text.stops(ask)
-        return {**asked, "raw": True, "prompt": self._text.prompt(ask, self._shelf.arranged(ask.hole.context))}
+        return {**asked, "raw": True, "prompt": self._text.prompt(ask, self._shelf.arranged(ask.context))}
 
     async def _can_insert(self) -> bool:
         """Whether the model has a place for a suffix. Raises RemoteError if not, and no template is known."""

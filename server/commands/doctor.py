@@ -18,6 +18,7 @@ from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
 from midspan.server.backends.configured import read_configured
 from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
+from midspan.server.commands.explain import in_time
 from midspan.server.commands.round_trip import round_trip
 from midspan.server.engine_errors import NOT_LOADED
 from midspan.server.lsp.scheduling import wake_soon
@@ -99,6 +100,8 @@ def self_test(checkpoint: str, device: str, fix: list[str]) -> dict[str, Any]:
     about = engine.about
     # Read for one release more, so nothing that must be fixed yet.
     old = {"old_keys": list(about.old_keys)} if about.old_keys else {}
+    budget = about.context_budget
+    context = {} if budget is None else {"context": f"at most {budget.tokens} tokens; {in_time(budget)}"}
     return {
         **old,
         "checkpoint": about.checkpoint,
@@ -106,6 +109,7 @@ def self_test(checkpoint: str, device: str, fix: list[str]) -> dict[str, Any]:
         "trained_on": list(about.languages),
         "layout": about.layout,
         "show_threshold": about.show_threshold,
+        **context,
         "confidence": FITTED if about.calibrated else PRIOR,
         "device": about.device,
         "dtype": about.dtype,

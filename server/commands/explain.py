@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
-from midspan.engine.api import About, Hole, Line
-from midspan.server.context.context import CHARS_A_TOKEN, Used, collect
+from midspan.engine.api import About, ContextBudget, Hole, Line
+from midspan.server.context.context import CHARS_A_TOKEN, Used, as_read, collect
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
+from midspan.server.settings import Settings
 from midspan.server.text.documents import Document, Documents
 from midspan.server.text.languages import name_of
 from midspan.server.text.line_index import Place
@@ -53,14 +54,24 @@ def root_of(document: Document) -> Path:
     return next((folder for folder in file.parents if (folder / ".git").exists()), file.parent)
 
 
+def in_time(budget: ContextBudget) -> str:
+    """How much of the context there is time for where the deadline is the one that a server begins with."""
+    deadline_ms = Settings().deadline_ms
+    tokens, share = budget.within(deadline_ms / 1000), f"{100 * budget.share:.0f} %"
+    speed = f"prompts are read at {budget.per_s:.0f} tokens a second here"
+    return f"{tokens} tokens of it where a suggestion has {deadline_ms} ms; {speed}, and may take {share} of that"
+
+
 def explain(used: Sequence[Used], hole: Hole, about: About, out: TextIO) -> None:
     """Print the parts of the prompt in the order in which the model reads them."""
     console = Console(file=out, highlight=False, soft_wrap=True)
     if about.context_tokens:
         console.print(f"context: at most {about.context_tokens} tokens, cut from the front")
+        if about.context_budget is not None:
+            console.print(f"context: {in_time(about.context_budget)}")
     else:
         console.print(f"context: {about.checkpoint} reads none; another checkpoint would read this", markup=False)
-    for one in reversed(used):
+    for one in as_read(used):
         console.print(Text(f"{one.source}: {one.chars} characters in {one.ms:.1f} ms", "bold"))
         for snippet in one.snippets:
             console.print(Text(textwrap.indent(snippet, "    "), "dim"))

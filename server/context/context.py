@@ -44,6 +44,8 @@ SOURCES: tuple[tuple[str, Source, float], ...] = (
     ("recent edits", sources.edited, 0.1),
     ("diagnostics", sources.diagnostics, 0.05),
 )
+# Sources that change while the gap's own line does not.
+CHANGING = frozenset({"recent edits", "diagnostics"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,18 @@ def _uncovered(snippets: Sequence[str]) -> Iterator[str]:
             yield snippet
 
 
+def as_read(used: Sequence[Used]) -> list[Used]:
+    """The sources in the order in which a model reads them: the most useful last, behind it what changes most often.
+
+    So a prompt stays as it is up to what has changed.
+    """
+    lasting = [one for one in reversed(used) if one.source not in CHANGING]
+    return lasting + [one for one in used if one.source in CHANGING]
+
+
 def in_order(used: Sequence[Used]) -> tuple[str, ...]:
-    """The snippets as a Hole has them: the most useful source last."""
-    return tuple(snippet for one in reversed(used) for snippet in one.snippets)
+    """The snippets as a Hole has them, see `as_read`."""
+    return tuple(snippet for one in as_read(used) for snippet in one.snippets)
 
 
 class Context:

@@ -160,7 +160,9 @@ def edited(gap: Gap) -> Snippets:
             continue
         if region.uri == gap.document.uri and region.first <= gap.last and region.last >= gap.first:
             continue
-        text = _clean("".join(document.lines[max(0, region.first - 1) : region.last + 2]))[:EDIT_CHARS]
+        text = _clean("".join(document.lines[max(0, region.first - 1) : region.last + 2]))
+        if len(text) > EDIT_CHARS:
+            text = text[: text.rfind("\n", 0, EDIT_CHARS) + 1]
         if text.strip():
             yield ("", -number), _headed(gap, key_of(region.uri), text.rstrip())
 

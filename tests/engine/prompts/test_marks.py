@@ -20,33 +20,13 @@ from midspan.engine.training.continued.rows import RowBuilder
 from midspan.engine.training.continued.spans import Gap
 from midspan.engine.training.continued.texts import Text
 from tests.engine.llama_tiny import SOURCE, tokenizer
-
-CONTINUED = MarksLayout(template="smollm2-continued")
-
-
-def prompt_of(folder: Path, made: Tokenizer | None = None, layout: MarksLayout = CONTINUED) -> MarksPrompt:
-    made = tokenizer() if made is None else made
-    made.save(str(folder / "tokenizer.json"))
-    return MarksPrompt.open(folder, layout, made.get_vocab_size())
-
-
-def with_marks(*names: str) -> Tokenizer:
-    """The tiny tokenizer with the tokens of some templates, added as tokens that are not special."""
-    made = tokenizer(["<|startoftext|>", "<|padding|>", "<|unknown|>"])
-    marks = {mark for name in names for mark in templates()[name].needed}
-    made.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in sorted(marks)])
-    return made
+from tests.engine.prompts.marked import CONTINUED, prompt_of, spelled, with_marks
 
 
 def id_of(prompt: MarksPrompt, mark: str) -> int:
     found: int | None = prompt._tokenizer.token_to_id(mark)
     assert found is not None
     return found
-
-
-def spelled(prompt: MarksPrompt, ids: list[int]) -> str:
-    """Ids as text, with marks."""
-    return prompt._tokenizer.decode(ids, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("at", [120, 133, 140, 165, 181])
@@ -93,15 +73,6 @@ def test_ended_lines_stay_behind_the_middle_mark_up_to_each_eighth(tmp_path: Pat
     # Where nothing follows the prefix, its end may move.
     continued = prompt_of(tmp_path)
     assert spelled(continued, continued.lay_out(hole).prefix).endswith("".join(lines) + "<issue_start>b =")
-
-
-def test_context_comes_first_as_whole_files(tmp_path: Path) -> None:
-    prompt = prompt_of(tmp_path, layout=MarksLayout(template="smollm2-continued", context_tokens=24))
-    near, far = "def near(): pass", "def far(): pass\n" * 9
-    hole = Hole(prefix="x = ", suffix="\n", context=(far, near))
-    assert spelled(prompt, prompt.lay_out(hole).prefix).startswith(
-        "<file_sep>elsewhere\ndef near(): pass\n<gh_stars>\n<filename><issue_start>x ="
-    )
 
 
 @pytest.mark.parametrize("name", [name for name, marks in templates().items() if not marks.by_name])

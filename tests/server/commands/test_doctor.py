@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,8 +52,12 @@ def test_a_working_installation_needs_no_fix(capsys: pytest.CaptureFixture[str],
 def test_a_causal_checkpoint_is_served_and_its_confidence_is_a_prior(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    checkpoint = str(marked_checkpoint(tmp_path / "checkpoint"))
-    code, found = examine(capsys, "--checkpoint", checkpoint, "--state-dir", str(tmp_path / "state"))
+    folder = marked_checkpoint(tmp_path / "checkpoint")
+    values = json.loads((folder / "midspan.json").read_text())
+    values["layout"]["context_tokens"] = 300
+    (folder / "midspan.json").write_text(json.dumps(values))
+    code, found = examine(capsys, "--checkpoint", str(folder), "--state-dir", str(tmp_path / "state"))
+    assert re.match(r"at most 300 tokens; \d+ tokens of it where a suggestion has 1000 ms", str(found["context"]))
     # The round trip used a client with show_threshold 0, which got a fill from its own server.
     assert (code, found["fixes"]) == (0, [])
     assert isinstance(found["round_trip_ms"], float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from midspan.server.cli import main
 from midspan.server.settings import ServeOptions
+from tests.engine.llama_tiny import marked_checkpoint
 from tests.engine.tiny import rewrite_settings, tiny_checkpoint
 from tests.server.gaps import write_files
 
@@ -51,6 +53,18 @@ def test_context_is_printed_even_if_the_checkpoint_reads_none(
     assert "def load_hidden" not in out
     assert "before the gap: 71 characters, 2 lines" in lines
     assert "gap: rest_of_line, python" in lines
+
+
+def test_how_much_there_is_time_for_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = marked_checkpoint(tmp_path / "checkpoint")
+    values = json.loads((folder / "midspan.json").read_text())
+    values["layout"] |= {"context_tokens": 300, "prefix_tokens": 8, "suffix_tokens": 8}
+    (folder / "midspan.json").write_text(json.dumps(values))
+    out, _ = explained(capsys, tmp_path / "project", str(folder))
+    first, second = out.splitlines()[:2]
+    assert first == "context: at most 300 tokens, cut from the front"
+    said = r"context: (0|64|128|256|300) tokens of it where a suggestion has 1000 ms; prompts are read at \d+ tokens "
+    assert re.fullmatch(said + "a second here, and may take 50 % of that", second)
 
 
 def test_context_changes_the_fill_and_json_stays_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midspan.server.context.context import Context, Used, collect, described, in_order
+from midspan.server.context.context import SOURCES, Context, Used, collect, described, in_order
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap
 from midspan.server.text.documents import Document, Documents
@@ -170,6 +170,14 @@ def test_the_log_has_the_context_sizes_and_no_text(caplog: pytest.LogCaptureFixt
     assert "headers 30 characters in " in caplog.text
     assert "workspace 0 characters in " in caplog.text
     assert not any(word in caplog.text for word in ("Shop", "sell", "json", "Store", "helper"))
+
+
+def test_what_changes_most_often_is_read_last() -> None:
+    used = [Used(name, (name,), 0.0) for name, _, _ in SOURCES]
+    assert in_order(used) == (
+        *("workspace", "open files", "this file", "imports", "headers"),
+        *("recent edits", "diagnostics"),
+    )
 
 
 def test_the_log_line_of_a_source() -> None:

@@ -75,6 +75,17 @@ def test_recent_edits_outside_the_window_come_with_the_newest_last(tmp_path: Pat
     )
 
 
+def test_a_long_edit_is_cut_behind_a_line(tmp_path: Path) -> None:
+    documents, here = open_two(tmp_path)
+    other, edits = (tmp_path / "other.py").as_uri(), Edits()
+    for wide in (400, 4000):
+        documents.change(other, 2, [(((5, 0), (7, 0)), f"{'a' * wide} = 1\n{'b' * 400} = 2\n")], "utf-32")
+        edits.note(other, ((5, 0), (6, 0)), "\n")
+        hole = Hole(prefix="".join(here.lines[40:50]), suffix="".join(here.lines[50:60]))
+        shown = used_at(tmp_path, here, (50, 0), hole, documents, edits)["recent edits"].snippets
+        assert shown == ((f"# other.py\nline_4 = 4\n{'a' * 400} = 1",) if wide == 400 else ("# other.py\nline_4 = 4",))
+
+
 def test_an_edit_of_a_file_that_git_ignores_is_not_shown(tmp_path: Path) -> None:
     write_files(tmp_path, {".gitignore": "other.py\n"})
     edits = Edits()
