@@ -25,7 +25,7 @@ from midspan.server.context.context import Context
 from midspan.server.engine_errors import NOT_LOADED, EngineFailed, failed_request
 from midspan.server.lsp.decisions import Decisions
 from midspan.server.lsp.jsonrpc import NO_VERSION, Protocol, strict_converter
-from midspan.server.lsp.logs import wordless
+from midspan.server.lsp.logs import log_stray
 from midspan.server.lsp.scheduling import wake_soon
 from midspan.server.lsp.status import State, Status
 from midspan.server.lsp.trigger_kinds import TriggerKinds
@@ -108,7 +108,7 @@ class Session(LanguageServer):
     async def run(self, stdin: BinaryIO, stdout: BinaryIO) -> int:
         """Serve one client; returns the process's exit code."""
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_log_stray)
+        self._loop.set_exception_handler(log_stray)
         log.info("keystrokes %s", "get a core at once" if wake_soon() else "wait for a core as others do")
         self.reparse.start()
         try:
@@ -261,8 +261,8 @@ class Session(LanguageServer):
             raise CheckpointError(self.options.refused)
         self._checkpoint_watch = CheckpointWatch(self.options.checkpoint)
         loader = ThreadPoolExecutor(1, "midspan-load")
-        self._digest = loader.submit(digest_of, self.options.checkpoint)
         self._loading = loader.submit(self._load, self.options.checkpoint, self.options.device, progress)
+        self._digest = loader.submit(digest_of, self.options.checkpoint)
         # Cancelling this does not end the thread, and the thread then tells the closed loop nothing.
         return await asyncio.wrap_future(self._loading)
 
@@ -396,9 +396,3 @@ class Session(LanguageServer):
             kind = error.message.partition(":")[0] if isinstance(error, JsonRpcException) else type(error).__name__
             log.error("a notification failed: %s\n%s", kind, "".join(traceback))
             self.say_once("a message from the editor could not be handled; open its file again if nothing is offered")
-
-
-def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    # asyncio's own words quote what a task returned: code.
-    error = context.get("exception")
-    log.error("an error outside any request%s", f"\n{wordless(error)}" if isinstance(error, BaseException) else "")

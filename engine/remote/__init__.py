@@ -31,7 +31,7 @@ def probe(remote: Remote) -> Health:
 
 
 def counted(remote: Remote) -> dict[str, float]:
-    """What this server has counted since its start, as far as it tells; see metrics.counted."""
-    from midspan.engine.remote.metrics import counted
+    """What this server has counted since its start, as far as it tells; see probing.counted."""
+    from midspan.engine.remote.probing import counted
 
     return counted(remote)

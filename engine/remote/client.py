@@ -11,8 +11,8 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
@@ -98,8 +98,14 @@ class Client:
     @asynccontextmanager
     async def lines(self, path: str, asked: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
         """The lines of a POST's answer, as they arrive; leaving the context closes the connection."""
-        async with self._answer("POST", path, asked) as response:
-            yield self._lines(response)
+        # What breaks off in the middle is closed here, rather than by the garbage collector at any time and thread.
+        async with (
+            self._answer("POST", path, asked) as response,
+            aclosing(response.aiter_raw()) as raw,
+            aclosing(self._chunks(raw, MOST_BYTES)) as chunks,
+            aclosing(self._lines(chunks)) as found,
+        ):
+            yield found
 
     async def rest(self, lines: AsyncIterator[str]) -> None:
         """Read what a server sends that is done with an answer, so that its connection serves the next request too."""
@@ -113,7 +119,11 @@ class Client:
 
     async def _whole(self, method: str, path: str, asked: Mapping[str, Any] | None) -> bytes:
         async with self._answer(method, path, asked) as response:
-            return b"".join([chunk async for chunk in self._chunks(response, MOST_BYTES)])
+            return await self._body(response, MOST_BYTES)
+
+    async def _body(self, response: httpx2.Response, most: int) -> bytes:
+        async with aclosing(response.aiter_raw()) as raw, aclosing(self._chunks(raw, most)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
 
     def parsed(self, body: bytes | str) -> Any:
         """A text of JSON from the server. Raises RemoteError."""
@@ -163,7 +173,7 @@ class Client:
         status, said = response.status_code, ""
         if response.is_redirect:
             return self.error("answers from elsewhere; give that address, as none is followed", status=status)
-        body = b"".join([chunk async for chunk in self._chunks(response, MOST_REFUSAL_BYTES)])
+        body = await self._body(response, MOST_REFUSAL_BYTES)
         try:
             found = json.loads(body)
         except (ValueError, RecursionError):
@@ -176,19 +186,19 @@ class Client:
         later = _retry_after(response.headers.get("retry-after", ""))
         return self.error(f"status {status}: {says}{fix}", status=status, retry_after_s=later)
 
-    async def _chunks(self, response: httpx2.Response, most: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, raw: AsyncIterator[bytes], most: int) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises RemoteError behind so many bytes."""
         size = 0
-        async for chunk in response.aiter_raw():
+        async for chunk in raw:
             size += len(chunk)
             if size > most:
                 raise self.error(f"sends more than {most} bytes, which no fill has; check its address and its kind")
             yield chunk
 
-    async def _lines(self, response: httpx2.Response) -> AsyncIterator[str]:
+    async def _lines(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
         """The lines without their ends; the last one only if it has an end."""
         held, begin = bytearray(), 0
-        async for chunk in self._chunks(response, MOST_BYTES):
+        async for chunk in chunks:
             held += chunk
             while (end := held.find(b"\n", begin)) >= 0:
                 yield held[:end].rstrip(b"\r").decode("utf-8", "replace")

@@ -57,7 +57,7 @@ def healths_of(found: Remote, times: int) -> list[Health]:
 
 
 def counts_of(backend: Backend) -> dict[str, float]:
-    """What a server has counted since its start, as far as it tells: see engine/remote/metrics.py for the keys."""
+    """What a server has counted since its start, as far as it tells: see engine/remote/probing.py for the keys."""
     return remote.counted(remote_of(backend))
 
 

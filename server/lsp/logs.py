@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from pygls.exceptions import JsonRpcException
+
+log = logging.getLogger(__name__)
 
 # A full log is kept once more under its name with `.1`.
 MAX_BYTES, BACKUPS = 4 * 1024 * 1024, 1
@@ -87,3 +90,9 @@ def _without_the_clients_words(record: logging.LogRecord) -> bool:
         if error is not None and not isinstance(error, JsonRpcException):
             record.msg, record.args = f"{record.getMessage()}\n{wordless(error)}", ()
     return True
+
+
+def log_stray(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log an error that asyncio found in no request, without its words, which quote what a task returned: code."""
+    error = context.get("exception")
+    log.error("an error outside any request%s", f"\n{wordless(error)}" if isinstance(error, BaseException) else "")

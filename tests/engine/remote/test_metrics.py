@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from midspan.engine.remote import counted
-from midspan.engine.remote.metrics import summed
+from midspan.engine.remote.probing import summed
 from tests.engine.remote.holes import remote_at
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 
