@@ -24,9 +24,7 @@ def add_batch(batch: argparse.ArgumentParser, choose: Choose) -> None:
     batch.add_argument("--candidates", type=_few, metavar="N", help="texts tried a gap; 1, and 5 with --check")
     batch.add_argument("--seed", type=_seed, default=0, metavar="S")
     batch.add_argument("--engine", metavar="NAME", help="as midspan fill has it")
-    batch.add_argument(
-        "--check", metavar="COMMAND", help="keep what leaves this command passing, in a copy of the tree"
-    )
+    batch.add_argument("--check", metavar="COMMAND", help="keep what leaves it passing, in a copy of the tree")
     seconds = f"how long the command may take; 60 if not given, {MOST_SECONDS} at most"
     batch.add_argument("--check-seconds", type=partial(_up_to, MOST_SECONDS), default=60, metavar="S", help=seconds)
     memory = "the address space that each of its processes may have; 4096 if not given"
