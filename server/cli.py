@@ -75,9 +75,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
     _add_fill(commands.add_parser("fill", parents=[chosen], help="fill one gap of a file"))
-    add_batch(
-        commands.add_parser("batch", parents=[chosen], help="fill the marked gaps of a tree into a patch"), _choose
-    )
+    add_batch(commands.add_parser("batch", parents=[chosen], help="fill the marked gaps of a tree"), _choose)
     doctor = commands.add_parser("doctor", parents=[chosen], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)
