@@ -16,15 +16,16 @@ from midspan.server.batch.journal import Entry, Head, Journal, write_whole
 from midspan.server.batch.marks import Mark
 from midspan.server.batch.patch import Change, file_patch
 from midspan.server.batch.sources import BOM, Source, Sources, Wanted
-from midspan.server.batch.writing import Answer, Page, Writer
+from midspan.server.batch.writing import Answer, Connect, Page, Writer
 from midspan.server.commands.errors import CommandError
+from midspan.server.commands.loading import router_for
 from midspan.server.text.documents import split_lines
 from midspan.server.text.line_index import Place, byte_length
 
 CHECKED_CANDIDATES = 5
 
 
-def batch_command(arguments: argparse.Namespace) -> int:
+def batch_command(arguments: argparse.Namespace, connect: Connect = router_for) -> int:
     """List the gaps, or fill them and write the patch."""
     wanted = Wanted(paths=arguments.paths, exclude=arguments.exclude, pattern=arguments.pattern)
     sources = Sources(wanted)
@@ -44,7 +45,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         if arguments.check:
             limits = Limits(seconds=arguments.check_seconds, megabytes=arguments.check_memory)
             scratch = stack.enter_context(Scratch(sources.root, arguments.check, limits))
-        writer = Writer(arguments, sources.root)
+        writer = Writer(arguments, sources.root, connect)
         stack.callback(writer.close)
         run = _Run(journal=journal, writer=writer, scratch=scratch, tally=tally)
         patch = run.patch(sources, found)

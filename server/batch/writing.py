@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from midspan.engine.api import About, Hole
 from midspan.server.batch.marks import Mark
 from midspan.server.commands.explain import SCAN_S
 from midspan.server.commands.fill import Gap, answer, in_its_place
-from midspan.server.commands.loading import router_for
 from midspan.server.context.context import CHARS_A_TOKEN, collect, in_order
 from midspan.server.context.recent_edits import Edits
 from midspan.server.context.sources import Gap as ContextGap
@@ -30,6 +29,8 @@ from midspan.server.workspace.indexer import Workspace
 from midspan.server.workspace.indexer_client import opened, scan_of
 from midspan.server.workspace.secrets_in_text import asks_about_a_key
 
+Connect = Callable[[argparse.Namespace], Router]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -41,15 +42,15 @@ class Answer:
 
 
 class Writer:
-    """What writes texts for gaps below a root. The router is made for the first one: a run may have all it needs."""
+    """What writes texts for gaps below a root. The router is connected for the first one: a run may need none."""
 
-    def __init__(self, arguments: argparse.Namespace, root: Path) -> None:
-        self._arguments, self._root = arguments, root
+    def __init__(self, arguments: argparse.Namespace, root: Path, connect: Connect) -> None:
+        self._arguments, self._root, self._connect = arguments, root, connect
         self._loaded = False
 
     @cached_property
     def _router(self) -> Router:
-        router = router_for(self._arguments)
+        router = self._connect(self._arguments)
         self._loaded = True
         return router
 
@@ -68,7 +69,7 @@ class Writer:
             self._router.close()
 
     def load(self) -> None:
-        """Load what writes. Raises what router_for raises."""
+        """Load what writes. Raises what `connect` raises."""
         assert self._router.connected
 
     def opened(self, document: Document) -> None:
