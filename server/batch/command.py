@@ -117,10 +117,10 @@ class _Run:
         is_new = self._left(source) > 0
         if is_new:
             self._writer.opened(page.document)
-        for mark in source.marks:
+        for number, mark in enumerate(source.marks):
             entry = done.get((mark.start, mark.end))
             if entry is None:
-                entry = self._entry(source, page, mark, bom)
+                entry = self._entry(source, page, number, bom)
                 self._journal.append(entry)
                 self._tally.did(entry)
             else:
@@ -132,9 +132,11 @@ class _Run:
             self._scratch.write(source.name, bom + page.document.text.encode())
         return file_patch(source.name, source.data, changes(source.data, entries))
 
-    def _entry(self, source: Source, page: Page, mark: Mark, bom: bytes) -> Entry:
-        """Fill one gap."""
-        answer = self._writer.answer(page.document, page.open(mark))
+    def _entry(self, source: Source, page: Page, number: int, bom: bytes) -> Entry:
+        """Fill the gap of a mark, by its number."""
+        mark = source.marks[number]
+        aside = page.aside(mark, source.marks[number + 1 :])
+        answer = self._writer.answer(page.document, page.open(mark), aside)
         page.close(mark)
         text, refused = self._chosen(source, page, mark, answer, bom)
         return Entry(

@@ -47,20 +47,27 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal:
-    """The journal of a patch, open for more. Raises CommandError for another run's, or where it cannot be written."""
+    """The journal of a patch; used as a context, in which it is open for more.
+
+    Raises CommandError for another run's, or where it cannot be written.
+    """
 
     def __init__(self, patch: Path, head: Head) -> None:
         self.path = patch.with_name(patch.name + ENDING)
-        self._done = defaultdict[str, list[Entry]](list)
-        try:
-            if patch.is_dir():
-                raise CommandError(f"{patch}: a folder; give a file in it as --out")
-            self._file = self.path.open("a+b", buffering=0)
-            self._begin(head)
-        except OSError as error:
-            raise CommandError(f"{self.path}: {error.strerror}; give an --out that can be written") from error
+        self._head, self._done = head, defaultdict[str, list[Entry]](list)
+        if patch.is_dir():
+            raise CommandError(f"{patch}: a folder; give a file in it as --out")
 
     def __enter__(self) -> Self:
+        try:
+            self._file = self.path.open("a+b", buffering=0)
+        except OSError as error:
+            raise CommandError(f"{self.path}: {error.strerror}; give an --out that can be written") from error
+        try:
+            self._begin(self._head)
+        except BaseException:
+            self._file.close()
+            raise
         return self
 
     def __exit__(

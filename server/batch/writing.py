@@ -24,11 +24,14 @@ from midspan.server.text.hole import build_hole
 from midspan.server.text.line_index import Place, Range
 from midspan.server.text.trial import Trial
 from midspan.server.text.uris import key_of
+from midspan.server.validation.splice import Files, Kind
+from midspan.server.validation.validators import judged
 from midspan.server.workspace.index import Index
 from midspan.server.workspace.indexer import Workspace
 from midspan.server.workspace.indexer_client import opened, scan_of
 from midspan.server.workspace.secrets_in_text import asks_about_a_key
 
+STUB = "..."
 Connect = Callable[[argparse.Namespace], Router]
 
 
@@ -76,8 +79,8 @@ class Writer:
         """A document is about to be filled."""
         self._surroundings.opened(document)
 
-    def answer(self, document: Document, span: Range) -> Answer:
-        """What may stand in a span of a document that is parsed."""
+    def answer(self, document: Document, span: Range, aside: Document | None) -> Answer:
+        """What may stand in a span of a parsed document. In `aside`, if there is one, all errors are the span's."""
         hole = build_hole(document, *span)
         if asks_about_a_key(hole):
             return Answer(refused="key")
@@ -85,14 +88,23 @@ class Writer:
         gap = Gap(document=document, span=span, hole=hole, origin="background")
         first = gap.judged(answer(self._router, gap, self._arguments))
         found = in_its_place(self._router, gap, first, self._arguments)
-        chars = sum(len(one.text) for one in found.fill.candidates)
-        # Where a document has an error beside the gap, a single fill may leave it there: somebody looks at that one.
+        objected = [one.kind for one in found.verdict.objections]
+        texts, more = list(found.verdict.sure), list[Kind]()
+        if aside is not None:
+            texts, more = self._strictly(texts, span, aside)
+        return Answer(
+            texts=texts[: self._arguments.candidates],
+            refused="" if texts else next(iter((*objected, *more)), "empty"),
+            chars=sum(len(one.text) for one in found.fill.candidates),
+        )
+
+    def _strictly(self, texts: Sequence[str], span: Range, document: Document) -> tuple[list[str], list[Kind]]:
+        """Those texts that have no error beside them, and of the others why: a single fill has somebody who looks."""
         trial = Trial(document, *span)
-        texts = [text for text in found.verdict.sure if not trial.breaks(text) and not trial.is_refused(text)]
-        if texts:
-            return Answer(texts=texts[: self._arguments.candidates], chars=chars)
-        kinds = [one.kind for one in found.verdict.objections]
-        return Answer(refused=kinds[0] if kinds else "parse" if found.verdict.sure else "empty", chars=chars)
+        verdict = judged(trial, texts, Files(folders=(self._root,), patience_s=SCAN_S))
+        whole = [text for text in verdict.sure if not trial.breaks(text) and not trial.is_refused(text)]
+        broken: list[Kind] = ["parse"] if len(whole) < len(verdict.sure) else []
+        return whole, [*(one.kind for one in verdict.objections), *broken]
 
 
 class _Surroundings:
@@ -154,6 +166,24 @@ class Page:
             start = end = end_of(start, mark.opening)
         self.document.parse(math.inf)
         return start, end
+
+    def aside(self, mark: Mark, later: Sequence[Mark]) -> Document | None:
+        """The document in which an error is this mark's: with a stub in place of each later one, which may be errors.
+
+        It is to be asked for before the mark is opened. None where the language has no stub that stands for anything.
+        """
+        later = [one for one in later if one.kind == "pattern" or one.opening]
+        if not later:
+            return self.document
+        if self.document.language_id != "python":
+            return None
+        out = Document(self.document.uri, self.document.language_id, 0, self.document.text)
+        for one in reversed(later):
+            out.edit(self.span(one), one.opening + STUB)
+        if mark.opening:
+            out.edit(self.span(mark), mark.opening)
+        out.parse(math.inf)
+        return out
 
     def close(self, mark: Mark) -> None:
         """Take out what opened a mark's gap."""

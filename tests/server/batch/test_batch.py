@@ -104,6 +104,13 @@ def test_a_text_beside_a_syntax_error_is_refused(bench: Bench) -> None:
     assert not bench.out.exists()
 
 
+def test_an_error_of_a_later_gap_is_not_an_earlier_ones(bench: Bench) -> None:
+    bench.write(a="def f():\n    # TODO\n\ndef undefined():\n    # TODO\n\ndef g():\n    # TODO\n")
+    found = bench.run()
+    assert (found["filled"], found["refused"]) == (3, {})
+    assert bench.applied("a").count(TEXT) == 2
+
+
 def test_what_is_excluded_is_in_no_prompt(bench: Bench) -> None:
     (bench.tree / ".git").mkdir()
     (bench.tree / ".gitignore").write_text("ignored.py\n")
