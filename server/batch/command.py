@@ -22,7 +22,7 @@ from midspan.server.commands.loading import router_for
 from midspan.server.text.documents import split_lines
 from midspan.server.text.line_index import Place, byte_length
 
-CHECKED_CANDIDATES = 5
+CANDIDATES = 5
 
 
 def batch_command(arguments: argparse.Namespace, connect: Connect = router_for) -> int:
@@ -37,7 +37,7 @@ def batch_command(arguments: argparse.Namespace, connect: Connect = router_for) 
         _list(found, as_json=arguments.json)
         return 0
     if arguments.candidates is None:
-        arguments.candidates = CHECKED_CANDIDATES if arguments.check else 1
+        arguments.candidates = CANDIDATES
     tally = Tally(gaps=sum(len(source.marks) for source in found), files=len(found), excluded=sources.excluded)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(arguments.out, _head(arguments, sources.root)))

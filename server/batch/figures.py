@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,21 @@ from midspan.engine.api import About
 from midspan.server.batch.journal import ENDING, Entry
 from midspan.server.context.context import CHARS_A_TOKEN
 
+# Where no bar can be drawn, a line is written now and then.
+LINE_EVERY_S = 10.0
+SHORTEST_S = 1e-6
+
 
 class Tally:
     """What became of the gaps: of all of them, and how fast those of this run were."""
 
-    def __init__(self, *, gaps: int, files: int, excluded: int) -> None:
+    def __init__(self, *, gaps: int, files: int, excluded: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.gaps, self.files, self.excluded = gaps, files, excluded
         self.filled = self.reused = self.done = self.accepted = self.chars = 0
         self.refused = Counter[str]()
         self.seconds = 0.0
         self._bar: tuple[Progress, TaskID] | None = None
-        self._began = 0.0
+        self._clock, self._began, self._told = clock, 0.0, 0.0
 
     @contextmanager
     def bar(self, console: Console) -> Iterator[None]:
@@ -36,9 +40,9 @@ class Tally:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             self._bar = progress, progress.add_task("batch", total=self.gaps, gaps=0.0, tokens=0.0)
-            self._began = time.perf_counter()
+            self._began = self._told = self._clock()
             yield
-            self.seconds = time.perf_counter() - self._began
+            self.seconds = self._clock() - self._began
         self._bar = None
 
     def say(self, line: str) -> None:
@@ -63,15 +67,15 @@ class Tally:
         self.refused.update([entry.refused] if entry.refused else [])
         assert self._bar is not None
         progress, task = self._bar
-        seconds = time.perf_counter() - self._began
+        seconds = max(self._clock() - self._began, SHORTEST_S)
+        gaps, tokens = self.done / seconds, self.chars / CHARS_A_TOKEN / seconds
         progress.update(
-            task,
-            advance=1,
-            total=self.gaps,
-            description=f"batch, {self.filled} filled",
-            gaps=self.done / seconds,
-            tokens=self.chars / CHARS_A_TOKEN / seconds,
+            task, advance=1, total=self.gaps, description=f"batch, {self.filled} filled", gaps=gaps, tokens=tokens
         )
+        if not progress.console.is_terminal and self._clock() - self._told >= LINE_EVERY_S:
+            self._told = self._clock()
+            done = self.done + self.reused
+            self.say(f"{done} of {self.gaps} gaps, {self.filled} filled, {gaps:.1f} gaps/s, {tokens:.0f} tokens/s")
 
 
 def summary(tally: Tally, arguments: argparse.Namespace, about: About | None) -> dict[str, Any]:

@@ -21,7 +21,12 @@ def add_batch(batch: argparse.ArgumentParser, choose: Choose) -> None:
     mark = "a regular expression; what it matches is a gap as well"
     batch.add_argument("--pattern", type=_pattern, metavar="REGEX", help=mark)
     batch.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="files and folders left alone")
-    batch.add_argument("--candidates", type=_few, metavar="N", help="texts tried a gap; 1, and 5 with --check")
+    batch.add_argument(
+        "--candidates",
+        type=_few,
+        metavar="N",
+        help="texts asked for a gap, of which the best that passes is taken; 5 if not given",
+    )
     batch.add_argument("--seed", type=_seed, default=0, metavar="S")
     batch.add_argument("--engine", metavar="NAME", help="as midspan fill has it")
     batch.add_argument("--check", metavar="COMMAND", help="keep what leaves it passing, in a copy of the tree")

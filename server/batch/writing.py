@@ -89,12 +89,15 @@ class Writer:
         first = gap.judged(answer(self._router, gap, self._arguments))
         found = in_its_place(self._router, gap, first, self._arguments)
         objected = [one.kind for one in found.verdict.objections]
-        texts, more = list(found.verdict.sure), list[Kind]()
+        stands = text_of(document, span)
+        texts = [text for text in found.verdict.sure if text.strip() not in (stands, STUB)]
+        same = [] if len(texts) == len(found.verdict.sure) else ["same"]
+        more = list[Kind]()
         if aside is not None:
             texts, more = self._strictly(texts, span, aside)
         return Answer(
             texts=texts[: self._arguments.candidates],
-            refused="" if texts else next(iter((*objected, *more)), "empty"),
+            refused="" if texts else next(iter((*objected, *more, *same)), "empty"),
             chars=sum(len(one.text) for one in found.fill.candidates),
         )
 
@@ -105,6 +108,14 @@ class Writer:
         whole = [text for text in verdict.sure if not trial.breaks(text) and not trial.is_refused(text)]
         broken: list[Kind] = ["parse"] if len(whole) < len(verdict.sure) else []
         return whole, [*(one.kind for one in verdict.objections), *broken]
+
+
+def text_of(document: Document, span: Range) -> str:
+    """What stands in a span."""
+    (first, column), (last, end) = span
+    if first == last:
+        return document.lines[first][column:end]
+    return "".join([document.lines[first][column:], *document.lines[first + 1 : last], document.lines[last][:end]])
 
 
 class _Surroundings:

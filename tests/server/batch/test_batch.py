@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from midspan.engine.api import Budget, Fill, Hole, OnFrame
 from midspan.server.batch.command import batch_command
+from midspan.server.batch.figures import Tally
+from midspan.server.batch.journal import Entry
 from midspan.server.cli import main, parser
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.members import Member
@@ -82,6 +90,26 @@ def test_a_gap_is_filled_behind_what_was_put_into_the_one_before(bench: Bench) -
     assert [TEXT in json.loads(prompt)[0] for prompt in bench.prompts] == [False, True]
 
 
+class Lazy(ScriptedEngine):
+    """An engine that would leave what stands there, or has a second text."""
+
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
+        done = super().fill(hole, budget, stop=stop, on_frame=on_frame).result()
+        out = Future[Fill]()
+        stub = replace(done.candidates[0], text="...")
+        out.set_result(replace(done, candidates=(stub, *done.candidates[1:])))
+        return out
+
+
+def test_what_stands_there_is_no_fill(bench: Bench) -> None:
+    bench.write(a="def several():\n    ...\n\n\ndef f():\n    ...\n")
+    found = bench.run(engine=Lazy)
+    assert (found["filled"], found["refused"]) == (1, {"same": 1})
+    assert bench.applied("a") == "def several():\n    slice\n\n\ndef f():\n    ...\n"
+
+
 def test_gaps_that_touch_and_several_on_a_line(bench: Bench) -> None:
     bench.write(a="x = [@, @]\ny = @\nz = @\n")
     assert bench.run("--pattern", "@")["filled"] == 4
@@ -105,9 +133,9 @@ def test_a_text_beside_a_syntax_error_is_refused(bench: Bench) -> None:
 
 
 def test_an_error_of_a_later_gap_is_not_an_earlier_ones(bench: Bench) -> None:
-    bench.write(a="def f():\n    # TODO\n\ndef undefined():\n    # TODO\n\ndef g():\n    # TODO\n")
+    bench.write(a="def f():\n    # TODO\n\ndef u():\n    # TODO undefined\n\ndef g():\n    # TODO\n")
     found = bench.run()
-    assert (found["filled"], found["refused"]) == (3, {})
+    assert (found["filled"], found["refused"]) == (2, {"name": 1})
     assert bench.applied("a").count(TEXT) == 2
 
 
@@ -142,10 +170,12 @@ def test_a_dry_run_lists_the_gaps_without_a_model(bench: Bench, capsys: Capture)
 class Ending(ScriptedEngine):
     """An engine whose process ends at its second fill, as far as the batch can tell."""
 
-    def fill(self, *given: Any, **named: Any) -> Any:
+    def fill(
+        self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
+    ) -> Future[Fill]:
         if self.history:
             raise KeyboardInterrupt
-        return super().fill(*given, **named)
+        return super().fill(hole, budget, stop=stop, on_frame=on_frame)
 
 
 def test_a_run_that_was_ended_goes_on_where_it_was(bench: Bench) -> None:
@@ -243,3 +273,14 @@ def test_paths_of_several_git_trees_are_no_patch(tmp_path: Path) -> None:
     given = parser({}).parse_args(["batch", str(tmp_path / "one"), str(tmp_path / "two"), "--dry-run"])
     with pytest.raises(CommandError, match="several git trees"):
         batch_command(given)
+
+
+def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
+    now, said = [0.0], StringIO()
+    tally = Tally(gaps=4, files=1, excluded=0, clock=lambda: now[0])
+    with tally.bar(Console(file=said, width=100)):
+        for second in (5, 10, 12, 19):
+            now[0] = second
+            tally.did(Entry(file="a", digest="", start=(0, 0), end=(0, 0), kind="body", text="x", chars=30))
+        assert said.getvalue() == "midspan: 2 of 4 gaps, 2 filled, 0.2 gaps/s, 2 tokens/s\n"
+    assert tally.seconds == 19
