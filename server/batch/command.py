@@ -135,10 +135,15 @@ class _Run:
     def _entry(self, source: Source, page: Page, number: int, bom: bytes) -> Entry:
         """Fill the gap of a mark, by its number."""
         mark = source.marks[number]
-        aside = page.aside(mark, source.marks[number + 1 :])
-        answer = self._writer.answer(page.document, page.open(mark), aside)
-        page.close(mark)
-        text, refused = self._chosen(source, page, mark, answer, bom)
+        aside, chars, failed = page.aside(mark, source.marks[number + 1 :]), 0, set[str]()
+        for count in self._writer.counts:
+            answer = self._writer.answer(page.document, page.open(mark), aside, count).but(failed)
+            page.close(mark)
+            chars += answer.chars
+            text, refused = self._chosen(source, page, mark, answer, bom)
+            if text or refused == "key":
+                break
+            failed.update(answer.texts)
         return Entry(
             file=source.name,
             digest=source.digest,
@@ -147,7 +152,7 @@ class _Run:
             kind=mark.kind,
             text=text,
             refused=refused,
-            chars=answer.chars,
+            chars=chars,
         )
 
     def _chosen(self, source: Source, page: Page, mark: Mark, answer: Answer, bom: bytes) -> tuple[str, str]:

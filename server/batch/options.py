@@ -25,7 +25,7 @@ def add_batch(batch: argparse.ArgumentParser, choose: Choose) -> None:
         "--candidates",
         type=_few,
         metavar="N",
-        help="texts asked for a gap, of which the best that passes is taken; 5 if not given",
+        help="texts asked for where the first one is not kept; 5 if not given",
     )
     batch.add_argument("--seed", type=_seed, default=0, metavar="S")
     batch.add_argument("--engine", metavar="NAME", help="as midspan fill has it")

@@ -83,7 +83,8 @@ class Sources:
     def _read(self, file: Path, *, alone: bool) -> Source | None:
         uri = file.as_uri()
         if (why := self._exclusion.reason(uri, self._wanted.exclude, own=True)) is not None:
-            return self._passed_over(file, why)
+            self._passed_over(file, why)
+            return None
         try:
             document = open_document(file)
         except CommandError as error:
@@ -92,7 +93,8 @@ class Sources:
             print(f"midspan: {error}; it is left out", file=sys.stderr)
             return None
         if (why := withheld(self._exclusion, document, self._wanted.exclude)) is not None:
-            return self._passed_over(file, why)
+            self._passed_over(file, why)
+            return None
         return _source(file, self.root, document, self._wanted.pattern)
 
     def _passed_over(self, file: Path, why: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,11 @@ class Answer:
     refused: str = ""
     chars: int = 0
 
+    def but(self, texts: Collection[str]) -> Answer:
+        """The answer without texts that a command has failed with."""
+        left = [text for text in self.texts if text not in texts]
+        return replace(self, texts=left, refused="" if left else self.refused or "check")
+
 
 class Writer:
     """What writes texts for gaps below a root. The router is connected for the first one: a run may need none."""
@@ -62,6 +67,12 @@ class Writer:
         return _Surroundings(self._root, self._router.about, self._arguments.exclude)
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """How many texts a gap is asked for, and again where none is kept: several take much longer than one."""
+        most: int = self._arguments.candidates
+        return (1, most) if most > 1 else (1,)
+
+    @property
     def about(self) -> About | None:
         """What is loaded; None where nothing was needed."""
         return self._router.about if self._loaded else None
@@ -79,15 +90,16 @@ class Writer:
         """A document is about to be filled."""
         self._surroundings.opened(document)
 
-    def answer(self, document: Document, span: Range, aside: Document | None) -> Answer:
+    def answer(self, document: Document, span: Range, aside: Document | None, candidates: int) -> Answer:
         """What may stand in a span of a parsed document. In `aside`, if there is one, all errors are the span's."""
         hole = build_hole(document, *span)
         if asks_about_a_key(hole):
             return Answer(refused="key")
+        asked = argparse.Namespace(**vars(self._arguments) | {"candidates": candidates})
         hole = self._surroundings.seen(document, span[0], hole)
         gap = Gap(document=document, span=span, hole=hole, origin="background")
-        first = gap.judged(answer(self._router, gap, self._arguments))
-        found = in_its_place(self._router, gap, first, self._arguments)
+        first = gap.judged(answer(self._router, gap, asked))
+        found = in_its_place(self._router, gap, first, asked)
         objected = [one.kind for one in found.verdict.objections]
         stands = text_of(document, span)
         texts = [text for text in found.verdict.sure if text.strip() not in (stands, STUB)]
@@ -96,7 +108,7 @@ class Writer:
         if aside is not None:
             texts, more = self._strictly(texts, span, aside)
         return Answer(
-            texts=texts[: self._arguments.candidates],
+            texts=texts[:candidates],
             refused="" if texts else next(iter((*objected, *more, *same)), "empty"),
             chars=sum(len(one.text) for one in found.fill.candidates),
         )
