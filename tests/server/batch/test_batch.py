@@ -24,7 +24,7 @@ from midspan.server.cli import main, parser
 from midspan.server.commands.errors import CommandError
 from midspan.server.router.members import Member
 from midspan.server.router.router import Router
-from tests.server.scripted import TEXT, ScriptedEngine
+from tests.server.scripted import ABOUT, TEXT, ScriptedEngine
 
 Capture = pytest.CaptureFixture[str]
 TWO = "def one():\n    ...\n\n\ndef two():\n    ...\n"
@@ -150,6 +150,27 @@ def test_what_is_excluded_is_in_no_prompt(bench: Bench) -> None:
     with pytest.raises(CommandError, match="no gap is marked"):
         batch_command(named)
     assert not any("hunter2" in prompt for prompt in bench.prompts)
+
+
+class Reading(ScriptedEngine):
+    """An engine that reads other files."""
+
+    def __init__(self, prompts: Path | None = None) -> None:
+        super().__init__(prompts)
+        self.about = replace(ABOUT, context_tokens=500, reads_other_lines=True)
+
+
+def test_a_gap_has_the_text_of_other_files_but_for_what_is_excluded(bench: Bench) -> None:
+    bench.write(
+        a="from b import helper\n\n\ndef f(x):\n    return helper(x)\n\n\ndef g(x):\n    ...\n",
+        b="def helper(x):\n    pass\n\n\ndef g(x):\n    return shown_line(x)\n",
+        left="def helper(hidden):\n    pass\n\n\ndef g(x):\n    return hidden_line(x)\n",
+    )
+    bench.run("--exclude", "left.py", engine=Reading)
+    [prompt] = bench.prompts
+    assert "def helper(x)" in prompt
+    assert "return shown_line(x)" in prompt
+    assert "hidden" not in prompt
 
 
 def test_nothing_near_a_private_key_is_asked(bench: Bench) -> None:
