@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -111,4 +112,4 @@ def shown(figures: dict[str, Any], root: Path) -> Iterator[str]:
     if figures["patch"] is None:
         yield "nothing is filled, and no patch is written"
     else:
-        yield f"git -C {root} apply {Path(figures['patch']).resolve()}"
+        yield shlex.join(["git", "-C", str(root), "apply", str(Path(figures["patch"]).resolve())])

@@ -32,6 +32,8 @@ from midspan.server.workspace.indexer_client import opened, scan_of
 from midspan.server.workspace.secrets_in_text import asks_about_a_key
 
 STUB = "..."
+# Texts that say nothing, whatever the language.
+NOTHING = (STUB, ";")
 Connect = Callable[[argparse.Namespace], Router]
 
 
@@ -102,7 +104,7 @@ class Writer:
         found = in_its_place(self._router, gap, first, asked)
         objected = [one.kind for one in found.verdict.objections]
         stands = text_of(document, span)
-        texts = [text for text in found.verdict.sure if text.strip() not in (stands, STUB)]
+        texts = [text for text in found.verdict.sure if text.strip() not in (stands, *NOTHING)]
         same = [] if len(texts) == len(found.verdict.sure) else ["same"]
         more = list[Kind]()
         if aside is not None:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from midspan.engine.api import Budget, Fill, Hole, OnFrame
 from midspan.server.batch.command import batch_command
-from midspan.server.batch.figures import Tally
+from midspan.server.batch.figures import Tally, shown, summary
 from midspan.server.batch.journal import Entry
 from midspan.server.cli import main, parser
 from midspan.server.commands.errors import CommandError
@@ -91,23 +91,28 @@ def test_a_gap_is_filled_behind_what_was_put_into_the_one_before(bench: Bench) -
 
 
 class Lazy(ScriptedEngine):
-    """An engine that would leave what stands there, or has a second text."""
+    """An engine whose first text says nothing."""
+
+    def __init__(self, prompts: Path, text: str) -> None:
+        super().__init__(prompts)
+        self._text = text
 
     def fill(
         self, hole: Hole, budget: Budget, *, stop: threading.Event | None = None, on_frame: OnFrame | None = None
     ) -> Future[Fill]:
         done = super().fill(hole, budget, stop=stop, on_frame=on_frame).result()
         out = Future[Fill]()
-        stub = replace(done.candidates[0], text="...")
+        stub = replace(done.candidates[0], text=self._text)
         out.set_result(replace(done, candidates=(stub, *done.candidates[1:])))
         return out
 
 
-def test_what_stands_there_is_no_fill(bench: Bench) -> None:
-    bench.write(a="def several():\n    ...\n\n\ndef f():\n    ...\n")
-    found = bench.run(engine=Lazy)
+@pytest.mark.parametrize("text", ["...", ";", "@"])
+def test_what_stands_there_or_says_nothing_is_no_fill(bench: Bench, text: str) -> None:
+    bench.write(a="def several():\n    @\n\n\ndef f():\n    @\n")
+    found = bench.run("--pattern", "@", engine=lambda log: Lazy(log, text))
     assert (found["filled"], found["refused"]) == (1, {"same": 1})
-    assert bench.applied("a") == "def several():\n    slice\n\n\ndef f():\n    ...\n"
+    assert bench.applied("a") == "def several():\n    slice\n\n\ndef f():\n    @\n"
 
 
 def test_gaps_that_touch_and_several_on_a_line(bench: Bench) -> None:
@@ -294,6 +299,19 @@ def test_paths_of_several_git_trees_are_no_patch(tmp_path: Path) -> None:
     given = parser({}).parse_args(["batch", str(tmp_path / "one"), str(tmp_path / "two"), "--dry-run"])
     with pytest.raises(CommandError, match="several git trees"):
         batch_command(given)
+
+
+def test_the_summary_for_a_person_ends_with_the_command(tmp_path: Path) -> None:
+    tally = Tally(gaps=3, files=1, excluded=0)
+    tally.filled, tally.reused, tally.done, tally.accepted, tally.chars, tally.seconds = 2, 1, 2, 1, 60, 4.0
+    tally.refused.update(["name"])
+    given = argparse.Namespace(out=tmp_path / "a b.patch", checkpoint="embedded")
+    assert list(shown(summary(tally, given, None), Path("/tree"))) == [
+        "2 of 3 gaps filled; not filled: 1 name",
+        "1 of them are of an earlier run",
+        "4.0 s; 0.50 gaps/s, 0.25 accepted/s, about 5 tokens/s",
+        f"git -C /tree apply '{tmp_path / 'a b.patch'}'",
+    ]
 
 
 def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
