@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_command_that_does_not_pass_as_it_is_is_one_line(
 
 
 def test_a_command_has_so_much_memory(tmp_path: Path) -> None:
-    command = "python3 -c 'bytearray(512 << 20)'"
+    command = f"{sys.executable} -c 'bytearray(512 << 20)'"
     with Scratch(tmp_path, command, LIMITS):
         pass
     with (
