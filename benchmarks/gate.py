@@ -4,8 +4,9 @@ A and B are git revisions, folders of checkouts, or checkpoints, which this chec
 turns (comparing/rounds.py): gaps are filled (`pass@1`), lines retyped through the real server with its shipped
 settings, where the exact rest of a line is taken for one key (`keys saved`, `wrong shows in 100 keys`, as `bench
 replay` counts them), and keys typed without taking anything (`keystroke p50` and `p95`: what an editor waits for an
-answer, from memory or engine). `peak memory` is the server's. B is `better` or `worse` than A, or there is `no difference`, by tests and a level that
-comparing/verdicts.py states. The exit code is 0 unless B is worse in something: then 1; 2 where nothing was compared.
+answer, from memory or engine). `peak memory` is the server's. B is `better` or `worse` than A, or there is `no
+difference`, by tests and a level that comparing/verdicts.py states. The exit code is 0 unless B is worse in something:
+then 1; 2 where nothing was compared.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 # As a program beside these files, and as a module of the tests; the client that types is this checkout's own.
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from benchmarks.comparing.checkouts import Model, Side, both
 from benchmarks.comparing.plan import QUICK, WHOLE, Work, plan, standard_library
 from benchmarks.comparing.rounds import MEASURES, compare_sides
@@ -33,6 +33,7 @@ from midspan.server.bench.quality import Task, read_tasks
 from midspan.server.bench.replay import read_files
 from midspan.server.commands.errors import CommandError
 
+ROOT = Path(__file__).parents[1]
 TASKS = ROOT / "fixtures/bench/mbpp-sample.jsonl"
 KEYSTROKE = ROOT / "fixtures/keystroke"
 # How long a run takes on two cores with the embedded checkpoint; of a revision whose kernels are built, a minute more.
@@ -114,6 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = (time.perf_counter() - began) / 60
     out = [as_object(sides, found, arguments)] if arguments.json else lines(sides, found, minutes)
     sys.stdout.write("\n".join(out) + "\n")
+    return exit_code(found)
+
+
+def exit_code(found: Sequence[Compared]) -> int:
+    """1 if B is worse in something."""
     return int(any(one.verdict == "worse" for one in found))
 
 
