@@ -88,9 +88,11 @@ def test_a_side_runs_its_own_source_wherever_it_is_started(root: Path, tmp_path:
 
 @pytest.mark.parametrize("text", ["nothing-like-that", "--all", ""])
 def test_what_is_no_side_is_said_in_a_line(root: Path, tmp_path: Path, text: str) -> None:
-    with pytest.raises(CommandError, match="no git revision, no folder of a checkout, no checkpoint"):
-        with both((text or "no/such/folder", "HEAD"), root, tmp_path / "scratch", MODEL):
-            pass
+    with (
+        pytest.raises(CommandError, match="no git revision, no folder of a checkout, no checkpoint"),
+        both((text or "no/such/folder", "HEAD"), root, tmp_path / "scratch", MODEL),
+    ):
+        pass
     assert len(git(root, "worktree", "list").splitlines()) == 1
 
 
@@ -98,14 +100,18 @@ def test_kernels_that_do_not_build_are_said_and_so_is_a_side_without_any(root: P
     (root / "setup.py").write_text("raise SystemExit('no compiler here')")
     git(root, "commit", "--quiet", "--all", "--message", "broken")
     (root / "kernels/cpu/a.h").write_text("changed since")
-    with pytest.raises(CommandError, match="its kernels do not build: no compiler here; install"):
-        with both(("HEAD", "HEAD"), root, tmp_path / "scratch", MODEL):
-            pass
+    with (
+        pytest.raises(CommandError, match="its kernels do not build: no compiler here; install"),
+        both(("HEAD", "HEAD"), root, tmp_path / "scratch", MODEL),
+    ):
+        pass
     other = tmp_path / "other"
     (other / "src/midspan").mkdir(parents=True)
-    with pytest.raises(CommandError, match="other: its kernels are not built"):
-        with both((str(root), str(other)), root, tmp_path / "scratch2", MODEL):
-            pass
+    with (
+        pytest.raises(CommandError, match="other: its kernels are not built"),
+        both((str(root), str(other)), root, tmp_path / "scratch2", MODEL),
+    ):
+        pass
 
 
 def test_python_is_the_one_that_runs_the_gate(root: Path, tmp_path: Path) -> None:
