@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 LEAST = 3
 # A run of letters, digits and underscores, or of anything else, with the spaces before it.
@@ -44,7 +45,7 @@ class Style:
 
     def taken(self, shown: str, rest: str) -> str:
         """What of the text behind the cursor is taken where `rest` is to be typed; empty for nothing."""
-        right = next((at for at, pair in enumerate(zip(shown, rest)) if pair[0] != pair[1]), min(len(shown), len(rest)))
+        right = sum(takewhile(bool, (one == other for one, other in zip(shown, rest, strict=False))))
         part = self.part(shown)
         worth = bool(rest) and (right == len(rest) or right >= LEAST)
         return part if worth and len(part) <= right else ""
