@@ -23,22 +23,19 @@ from midspan.server.replay.styles import LEAST, STYLES
         ("neovim", "return x|", "return x + 1"),
         ("word", "return| x", "return y"),
         ("word", "return| x", "return x"),
-        ("word", " + |other", " + one"),
-        ("word", " a|b", " a"),
+        ("word", " +| other", " + one"),
+        ("word", " a|", " a"),
+        ("word", "| ab", " a c"),
         ("word", "|returns", "return x"),
-        ("word", "|a b", "a c d"),
+        ("word", "a| b", "a"),
         ("line", "abc|\n    d", "abc"),
         ("line", "|abd\n    d", "abc"),
         ("line", "|\n    d", "abc"),
     ],
 )
 def test_what_is_taken(style: str, shown: str, rest: str) -> None:
-    taken, left = shown.split("|")
-    if (style, shown) == ("word", " + |other"):
-        taken = " +"
-    if (style, shown) == ("word", " a|b"):
-        taken, left = "", " ab"
-    assert STYLES[style].taken(taken + left if shown != " + |other" else " + other", rest) == taken
+    taken = shown.partition("|")[0]
+    assert STYLES[style].taken(shown.replace("|", ""), rest) == taken
 
 
 LETTERS = st.text("ab \n", max_size=8)
