@@ -115,11 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = (time.perf_counter() - began) / 60
     out = [as_object(sides, found, arguments)] if arguments.json else lines(sides, found, minutes)
     sys.stdout.write("\n".join(out) + "\n")
-    return exit_code(found)
-
-
-def exit_code(found: Sequence[Compared]) -> int:
-    """1 if B is worse in something."""
     return int(any(one.verdict == "worse" for one in found))
 
 

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from benchmarks.comparing.checkouts import Side
-from benchmarks.comparing.rounds import MEASURES, P50, PASSED
+from benchmarks.comparing.plan import QUICK, Work
+from benchmarks.comparing.rounds import MEASURES, P50, PASSED, Tally
 from benchmarks.comparing.verdicts import Compared, Sums, compare
-from benchmarks.gate import arguments_of, as_object, exit_code, lines, main
+from benchmarks.gate import QUICK_TAKES, arguments_of, as_object, lines, main
 
 SIDES = (Side("v1, 123456789", (), ()), Side("checkpoint mine", (), ()))
 
@@ -32,8 +33,25 @@ def test_the_table_has_a_line_for_each_measure_with_its_verdict() -> None:
 
 
 @pytest.mark.parametrize(("b_ms", "code"), [(30.0, 1), (20.0, 0), (10.0, 0)])
-def test_the_exit_code_is_one_if_something_is_worse(b_ms: float, code: int) -> None:
-    assert exit_code(compared(b_ms)) == code
+def test_the_exit_code_is_one_if_something_is_worse(
+    b_ms: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def compare_sides(sides: tuple[Side, Side], work: Work, seed: int) -> Tally:
+        """Both sides ran in no time."""
+        assert len(work.rounds) == QUICK.rounds
+        tally = Tally()
+        for number in range(len(work.rounds)):
+            for side, ms in enumerate((20.0, b_ms)):
+                tally.add(P50, f"round {number}", side, (ms, 1))
+        return tally
+
+    monkeypatch.setattr("benchmarks.gate.compare_sides", compare_sides)
+    assert main(["embedded", "embedded", "--quick"]) == code
+    out, err = capsys.readouterr()
+    assert out.startswith("A  checkpoint embedded\nB  checkpoint embedded\n")
+    assert err == f"gate: this takes about {QUICK_TAKES} on two cores\n"
+    assert main(["embedded", "embedded", "--quick", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["measures"]["keystroke p50"]["b"] == b_ms
 
 
 def test_the_object_names_both_sides_and_every_figure() -> None:
