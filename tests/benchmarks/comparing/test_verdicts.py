@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.comparing.verdicts import (
@@ -118,6 +118,7 @@ FIGURES = st.builds(Sums, st.integers(0, 50), st.integers(1, 50))
 PAIRS = st.lists(st.tuples(FIGURES, FIGURES), min_size=1, max_size=9)
 
 
+@settings(max_examples=20)
 @given(pairs=PAIRS)
 def test_swapping_the_sides_swaps_the_verdict(pairs: list[Pair]) -> None:
     swapped = [(b, a) for a, b in pairs]

@@ -7,7 +7,7 @@ import json
 import random
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,17 +19,35 @@ from midspan.server.cli import main
 from midspan.server.client.typist import Typist, typing
 from midspan.server.commands.errors import CommandError
 from midspan.server.replay.command import read
-from midspan.server.replay.figures import Figures, as_lines, figures
+from midspan.server.replay.figures import Figures, figures
 from midspan.server.replay.person import Person, Run, Typing, replay
 from midspan.server.replay.styles import STYLES
 from midspan.server.telemetry.schema import FILE_NAME
-from tests.engine.tiny import tiny_checkpoint
 from tests.server.scripted import TEXT
 
 SCRIPT = Path(__file__).parents[1] / "scripted_serve.py"
 WAIT_S = 60
 # Nobody is late; the keys' times are as many seconds as there are keys.
 SLOW = Rhythm(key_s=1.0, key_spread=0.0, line_s=0.0, line_spread=0.0)
+
+MS = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
+ONE = Figures(
+    files=1,
+    lines=1,
+    characters=4,
+    keys=3,
+    saved=0.25,
+    shown=2,
+    taken=1,
+    acceptance=0.5,
+    wrong_in_100_keys=25.0,
+    typed_along=2,
+    flickers=1,
+    late=0,
+    first_useful_ms=MS,
+    first_taken_s=3.0,
+    response_ms=MS,
+)
 
 
 class Scripted(Typist):
@@ -192,16 +210,29 @@ def test_files_are_read_and_what_cannot_be_is_said(tmp_path: Path) -> None:
         read([tmp_path / "none.py"])
 
 
-def test_the_command_prints_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_prints_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(files: Sequence[File], lines: int, person: Person, serve: Sequence[str]) -> Figures:
+        """One line was typed, whatever it is."""
+        assert (files, lines) == ([File("0", "a.py", "abc\n")], 7)
+        assert (person.style, person.seed) == (STYLES["word"], 3)
+        assert serve[-4:] == ["--checkpoint", "mine", "--device", "cpu"]
+        return ONE
+
+    monkeypatch.setattr("midspan.server.replay.command.run", run)
     file = tmp_path / "a.py"
-    file.write_text("def f(a):\n    return a\n")
-    words = ["replay", str(file), "--lines", "1", "--checkpoint", str(tiny_checkpoint(tmp_path))]
-    assert main([*words, "--json", "--style", "word"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (found["lines"], found["files"], found["style"]) == (1, 1, "word")
-    del found["style"], found["checkpoint"], found["device"]
-    said = "\n".join(as_lines(Figures(**found)))
-    assert f"1 lines of 1 files, {found['characters']} characters, typed with {found['keys']} keys" in said
+    file.write_text("abc\n")
+    words = ["replay", str(file), "--lines", "7", "--seed", "3", "--style", "word"]
+    words += ["--checkpoint", "mine", "--device", "cpu"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["saved"], found["style"], found["checkpoint"]) == (0.25, "word", "mine")
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "1 lines of 1 files, 4 characters, typed with 3 keys: 25.0 % saved"
+    assert "flicker: 1 of 2 keys that ran along a suggestion changed it" in said
+    assert "the first in a file was taken after 3 s of typing" in said
     for bad in (["--lines", "0"], ["--seed", "x"], ["--style", "emacs"]):
         with pytest.raises(SystemExit) as ended:
             main([*words, *bad])
