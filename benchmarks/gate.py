@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -118,5 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(one.verdict == "worse" for one in found))
 
 
+def end(signal_number: int, frame: object) -> None:
+    """End as by an error: servers are stopped, and what was checked out is removed."""
+    sys.exit(128 + signal_number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end)
     sys.exit(main())

@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
 
 from benchmarks.comparing.checkouts import Side
 from benchmarks.comparing.plan import Block, Keys, Work
@@ -175,9 +173,8 @@ async def compare_sides(sides: tuple[Side, Side], work: Work, seed: int) -> Tall
     rng, tally = random.Random(seed), Tally()
     async with AsyncExitStack() as stack:
         fillers = [stack.enter_context(filling(side)) for side in sides]
-        progress = stack.enter_context(Progress(console=Console(stderr=True), auto_refresh=False))
-        bar = progress.add_task("gate", total=sum(map(len, work.rounds)))
         for number, blocks in enumerate(work.rounds):
+            sys.stderr.write(f"gate: round {number + 1} of {len(work.rounds)}\n")
             async with AsyncExitStack() as starting:
                 seats = {
                     side: await starting.enter_async_context(seated(sides[side], side, fillers[side], work, tally))
@@ -186,7 +183,6 @@ async def compare_sides(sides: tuple[Side, Side], work: Work, seed: int) -> Tall
                 for block in blocks:
                     for side in rng.sample((0, 1), 2):
                         await seats[side].do(block, work.timed)
-                    progress.update(bar, advance=1, refresh=True)
                 for side, seat in seats.items():
                     end_round(tally, f"round {number}", side, seat)
     return tally
