@@ -28,7 +28,7 @@ class Size:
     keys: int
 
 
-QUICK = Size(rounds=10, tasks=200, lines=80, keys=80)
+QUICK = Size(rounds=10, tasks=100, lines=40, keys=50)
 WHOLE = Size(rounds=20, tasks=None, lines=400, keys=200)
 
 
