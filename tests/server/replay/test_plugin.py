@@ -8,9 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.test_dependencies import PROJECT
 from tests.test_floors import ROOT
 
 PLUGIN = "midspan.server.replay.plugin"
+
+
+def test_pytest_finds_the_plugin_where_midspan_is_installed() -> None:
+    # By the module's name: who names it by -p as well has it once.
+    assert PROJECT["entry-points"]["pytest11"] == {PLUGIN: PLUGIN}
 
 
 def test_the_example_of_the_documentation_passes(tmp_path: Path) -> None:
