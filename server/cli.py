@@ -17,6 +17,7 @@ from midspan.server.backends.configured import NOTHING, configured_file, read_co
 from midspan.server.batch.options import add_batch
 from midspan.server.bench.load_options import add_load
 from midspan.server.commands.errors import CommandError
+from midspan.server.replay.options import add_replay
 from midspan.server.report.options import add_options as add_report_options
 from midspan.server.settings import ServeOptions
 
@@ -82,6 +83,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     report = commands.add_parser("report", parents=[common], help="what became of the suggestions")
     add_report_options(report)
     report.set_defaults(run=_report)
+    add_replay(commands.add_parser("replay", parents=[common], help="what midspan would save in files of yours"))
     _add_models(
         commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
     )

@@ -33,6 +33,8 @@ THIRD_PARTY_BY_FILE = {
     "engine/remote/keys.py": {"keyring"},
     # JSON schemas, where a file names one: the extra `schemas`, with what it stands on.
     "server/validation/schema_check.py": {"jsonschema", "jsonschema_specifications", "referencing"},
+    # A fixture for whoever has pytest; nothing of the product imports it.
+    "server/replay/plugin.py": {"pytest"},
     "engine/training/": {"gguf", "matplotlib", "numpy"},
 }
 # Functions that still have more than MOST_PARAMETERS; the list may only get shorter.

@@ -100,9 +100,9 @@ class Typist:
         assert self._client.process is not None
         return self._client.process.pid
 
-    def open(self, uri: str, text: str) -> None:
+    def open(self, uri: str, text: str, language: str = "python") -> None:
         """Open a document."""
-        item = types.TextDocumentItem(uri=uri, language_id="python", version=0, text=text)
+        item = types.TextDocumentItem(uri=uri, language_id=language, version=0, text=text)
         self._client.text_document_did_open(types.DidOpenTextDocumentParams(text_document=item))
 
     async def read(self, uri: str, text: str) -> None:
@@ -167,6 +167,11 @@ class Typist:
     def say_shown(self, item: types.InlineCompletionItem) -> None:
         """Tell the server that the item is on screen."""
         self._client.protocol.notify("textDocument/didShowCompletion", {"item": item})
+
+    def say_part(self, item: types.InlineCompletionItem, length: int) -> None:
+        """Tell the server that so many UTF-16 units from the item's beginning stand now."""
+        told = {"item": item, "acceptedLength": length}
+        self._client.protocol.notify("textDocument/didPartiallyAcceptCompletion", told)
 
     async def say_accepted(self, item: types.InlineCompletionItem) -> None:
         """Run the item's command, as a client does when the item is taken."""
