@@ -20,6 +20,7 @@ from midspan.server.completion import (
     completion_at,
     item_of,
     judge,
+    setup_of,
     spot_of,
 )
 from midspan.server.engine_errors import EngineFailed
@@ -34,7 +35,7 @@ from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
 from midspan.server.telemetry.events import Fate, Offer, Veto
-from midspan.server.telemetry.fates import Answered, answered_row, ended_row, fate_of
+from midspan.server.telemetry.fates import Answered, Asking, answered_row, ended_row, fate_of
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
@@ -100,7 +101,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if answers is None:
         return None
     first, answer = answers
-    source = _source(session, engine, answer.judged.fill.engine, _route(session, engine, answer.record))
+    source = source_of(session, engine, answer.judged.fill.engine, _route(session, engine, answer.record))
     new = _new(session, choices(completion, answer.judged, source), again)
     offers = [*again, *new]
     answered = Answered(fill=answer.judged.fill, source=source, at=answer.at, id=new[0].id if new else None)
@@ -112,7 +113,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     return [_item(session, spot, offer) for offer in offers]
 
 
-def _source(session: Session, engine: Router, name: str, route: Record | None = None) -> Source:
+def source_of(session: Session, engine: Router, name: str, route: Record | None = None) -> Source:
     """Whose fill it is: the engine of this name, where the router had a choice."""
     about = engine.about_of(name)
     digest = session.digest if about.checkpoint == engine.about_of("").checkpoint else ""
@@ -133,13 +134,21 @@ def _tell(
     _count_vetoes(session, completion, first)
     if session.telemetry is not None:
         fate = fate_of(answered.fill, answer.threshold, completion.objections, offered=offered > 0)
-        session.telemetry.asked(answered_row(completion, answered, *fate))
+        asking = _asking(completion, answered.source, answered.fill.engine)
+        session.telemetry.asked(answered_row(asking, answered, *fate))
 
 
 def _note(session: Session, completion: Completion, fate: Fate, reason: str = "") -> None:
     """A row for a request that ends without a fill."""
     if session.telemetry is not None and session.engine is not None:
-        session.telemetry.asked(ended_row(completion, _source(session, session.engine, ""), fate, reason))
+        asking = _asking(completion, source_of(session, session.engine, ""), "")
+        session.telemetry.asked(ended_row(asking, fate, reason))
+
+
+def _asking(completion: Completion, source: Source, engine: str) -> Asking:
+    """The request as its row has it."""
+    setup = setup_of(completion, source, engine)
+    return Asking(setup=setup, began=completion.began, context_ms=completion.context_ms)
 
 
 def _held_back(session: Session, completion: Completion) -> str | None:
