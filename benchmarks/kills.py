@@ -2,8 +2,8 @@
 
 A round starts a process that writes events by the server's own store, as fast as acceptances are acknowledged, and says
 of each that it was. It is killed at a random moment, perhaps while it opens the store or makes its tables. Then the
-store must open, be sound, and hold each acknowledged acceptance with its request. `--servers` of them share a store at a
-time, and after STORE_ROUNDS rounds a new one begins. Prints one JSON object; exits 1 if anything is missing.
+store must open, be sound, and hold each acknowledged acceptance with its request. `--servers` of them share a store,
+and after STORE_ROUNDS rounds a new one begins. Prints one JSON object; exits 1 if anything is missing.
 
 `benchmarks/kill.py` kills real servers, which take seconds to load, as they answer.
 """

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from lsprotocol import types
 
 from midspan.engine.api import Budget, Fill, Frame
+from midspan.server.calibration.own import own_for
 from midspan.server.completion import (
     Completion,
     Judged,
@@ -177,7 +178,8 @@ def _answer(session: Session, engine: Router, completion: Completion, fill: Fill
     document, place = session.documents.get(completion.uri), completion.trial.start
     assert document is not None  # else the request were out of date
     came = time.perf_counter()
-    threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, place)
+    threshold = threshold_of(session, engine, completion.hole.language, fill.engine)
+    threshold = session.suggestions.wary(threshold, document, place)
     return Answer(
         judged=judge(completion, fill, threshold, session.files),
         threshold=threshold,
@@ -284,10 +286,16 @@ def _item(session: Session, spot: Spot, offer: Offered) -> types.InlineCompletio
     return item_of(offer.id, text, spot.range)
 
 
-def _threshold(session: Session, engine: Router, name: str = "") -> float:
-    """The confidence below which nothing is shown by itself: an engine's own, unless the user has chosen one."""
-    chosen = session.settings.show_threshold
-    return engine.about_of(name).show_threshold if chosen is None else chosen
+def threshold_of(session: Session, engine: Router, language: str, name: str = "") -> float:
+    """The confidence below which nothing is shown by itself.
+
+    It is an engine's own, unless the user has chosen one or has fitted that of the local checkpoint.
+    """
+    if session.settings.show_threshold is not None:
+        return session.settings.show_threshold
+    own, about = own_for(session.options.calibrations, session.digest, language), engine.about_of(name)
+    is_local = about.checkpoint == engine.about_of("").checkpoint
+    return about.show_threshold if own is None or not is_local else own.threshold
 
 
 def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[Offered]) -> list[Offered]:
@@ -328,7 +336,7 @@ def _request(session: Session, engine: Router, completion: Completion) -> Reques
         steps=settings.steps,
         candidates=CANDIDATES_WHEN_INVOKED if invoked else 1,
         deadline_s=settings.deadline_ms / 1000,
-        min_confidence=0.0 if invoked else _threshold(session, engine),
+        min_confidence=0.0 if invoked else threshold_of(session, engine, completion.hole.language),
     )
     return Request(
         uri=completion.uri,
