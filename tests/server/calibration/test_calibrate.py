@@ -1,4 +1,4 @@
-"""`midspan calibrate`: what it proposes from a record, what it says of the effect, and how it is taken and given back."""
+"""`midspan calibrate`: what it proposes from a record, what that would have done, and how it is taken and given back."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configuration file of a home of the test's own; it is not there yet."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
     return configuration_file(os.environ)
 
 
