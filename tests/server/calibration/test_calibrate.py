@@ -1,4 +1,4 @@
-"""`midspan calibrate`: what it proposes from a record, what that would have done, and how it is taken and given back."""
+"""`midspan calibrate`: what it proposes from a record, what that would have done, how it is taken and given back."""
 
 from __future__ import annotations
 
