@@ -20,6 +20,9 @@ EXACT = 1e-9
 LEAST_SLOPE = 0.1
 # Confidences of 0 and 1 have no logit.
 EDGE = 1e-3
+Pair = tuple[float, float]
+# Of each confidence: how far its logit is from the prior's, how many were seen, and how many taken.
+Seen = Sequence[tuple[float, int, int]]
 
 
 class Bin(NamedTuple):
@@ -72,20 +75,23 @@ def fit(bins: Iterable[Bin], prior: Prior) -> Curve:
     """The likeliest curve by the prior and what was recorded."""
     centre = logit(prior.confidence)
     seen = [(logit(one.confidence) - centre, one.seen, one.taken) for one in bins]
-    start = logit(prior.share)
+    believed = logit(prior.share), prior.slope
     weights = 1 / prior.level_spread**2, 1 / prior.slope_spread**2
-    level, slope = start, prior.slope
-    curved = (*weights, 0.0)
+    level, slope = believed
     for _ in range(STEPS):
-        pull = weights[0] * (start - level), weights[1] * (prior.slope - slope)
-        (up, steeper), curved = _derivatives(seen, (level, slope), pull, weights)
+        (up, steeper), curved = _derivatives(seen, (level, slope), believed, weights)
         step = _solved(curved, (up, steeper))
         if slope + step[1] < LEAST_SLOPE:
-            step = up / curved[0], LEAST_SLOPE - slope
+            part = (LEAST_SLOPE - slope) / step[1]
+            step = (part * step[0], part * step[1]) if part > EXACT else (up / curved[0], 0.0)
+        # A whole step may go too far where all suggestions are of one confidence.
+        cost = _cost(seen, (level, slope), believed, weights)
+        while _cost(seen, (level + step[0], slope + step[1]), believed, weights) > cost and max(map(abs, step)) > EXACT:
+            step = step[0] / 2, step[1] / 2
         level, slope = level + step[0], slope + step[1]
         if max(map(abs, step)) < EXACT:
             break
-    level_curve, slope_curve, both = curved
+    _, (level_curve, slope_curve, both) = _derivatives(seen, (level, slope), believed, weights)
     area = level_curve * slope_curve - both * both
     spread = slope_curve / area, level_curve / area, -both / area
     return Curve(level - slope * centre, slope, prior.confidence, spread)
@@ -102,14 +108,19 @@ def logistic(odds: float) -> float:
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, odds))))
 
 
-def _derivatives(
-    seen: Sequence[tuple[float, int, int]],
-    at: tuple[float, float],
-    pull: tuple[float, float],
-    weights: tuple[float, float],
-) -> tuple[tuple[float, float], tuple[float, float, float]]:
+def _cost(seen: Seen, at: Pair, believed: Pair, weights: Pair) -> float:
+    """The negative log-likelihood of a level and a slope, with the prior."""
+    total = sum(weight * (one - other) ** 2 / 2 for weight, one, other in zip(weights, at, believed, strict=True))
+    for x, count, taken in seen:
+        odds = at[0] + at[1] * x
+        total += count * (max(0.0, odds) + math.log1p(math.exp(-abs(odds)))) - taken * odds
+    return total
+
+
+def _derivatives(seen: Seen, at: Pair, believed: Pair, weights: Pair) -> tuple[Pair, tuple[float, float, float]]:
     """Of the log-likelihood with the prior by level and slope: the first ones, and the negative second ones."""
-    (up, steeper), (level_curve, slope_curve), both = pull, weights, 0.0
+    up, steeper = (weight * (other - one) for weight, one, other in zip(weights, at, believed, strict=True))
+    (level_curve, slope_curve), both = weights, 0.0
     for x, count, taken in seen:
         share = logistic(at[0] + at[1] * x)
         missing, bend = taken - count * share, count * share * (1 - share)
@@ -118,7 +129,7 @@ def _derivatives(
     return (up, steeper), (level_curve, slope_curve, both)
 
 
-def _solved(matrix: tuple[float, float, float], vector: tuple[float, float]) -> tuple[float, float]:
+def _solved(matrix: tuple[float, float, float], vector: Pair) -> Pair:
     """What a symmetric matrix (both diagonals, and what stands beside them) takes to a vector."""
     first, second, both = matrix
     area = first * second - both * both

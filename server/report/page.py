@@ -201,15 +201,18 @@ def _tables(found: Figures) -> Iterator[str]:
             rows = ((name_of(key), *_figures_of(part)) for key, part in parts.items())
             yield f"<h2>By {escape(group)}</h2><details open><summary>Table</summary>{_table(heads, rows)}</details>"
     if (acts := found["actions"])["offered"]:
-        heads = ("", "made", "applied", "undone within a minute", "kept 30 s", "kept 5 min", "p50")
-        rows = ((name, *_action(part)) for name, part in acts["by"].items())
-        yield f"<h2>Code actions</h2><details open><summary>Table</summary>{_table(heads, rows)}</details>"
+        yield f"<h2>Code actions</h2><details open><summary>Table</summary>{_actions(acts['by'])}</details>"
     for words, counts in (("vetoed by validators", found["vetoed"]), ("shown in their place", found["remedies"])):
         listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
         yield f"<p>{words}: {escape(listed or 'none')}</p>"
     for comparison in found.get("comparisons", ()):
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison["said"])
         yield f"<h2>Compared {escape(comparison['what'])}</h2><ul>{said}</ul>"
+
+
+def _actions(by: Figures) -> str:
+    heads = ("", "made", "applied", "undone within a minute", "kept 30 s", "kept 5 min", "p50")
+    return _table(heads, ((name, *_action(part)) for name, part in by.items()))
 
 
 def _action(part: Figures) -> Iterator[str]:

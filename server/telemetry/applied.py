@@ -38,13 +38,13 @@ class Sink(Protocol):
 class _Text(NamedTuple):
     """What tells one text from another: two quick looks at it, and its hash."""
 
-    count: int
+    size: int
     row: str
     digest: int
 
     def is_of(self, lines: Sequence[str], row: int) -> bool:
         """Whether it is that of these lines; all of them are read only where the quick looks say yes."""
-        return len(lines) == self.count and lines[row] == self.row and hash("".join(lines)) == self.digest
+        return len(lines) == self.size and lines[row] == self.row and hash("".join(lines)) == self.digest
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from midspan.server.telemetry.events import Asked, Offer, Setup
 from midspan.server.telemetry.store import Telemetry
@@ -17,7 +18,13 @@ def make_used(
     """So many suggestions of each confidence were seen, and their share taken; others were seen by nobody."""
     troubles = list[str | None]()
     store = Telemetry(state_dir, troubles.append)
-    setup = {"language": language, "kind": "line", "trigger": "automatic", "checkpoint": "embedded", "digest": digest}
+    setup: dict[str, Any] = {
+        "language": language,
+        "kind": "line",
+        "trigger": "automatic",
+        "checkpoint": "embedded",
+        "digest": digest,
+    }
     for confidence in CONFIDENCES:
         taken = round(each * share(confidence))
         for number in range(each + 5):
@@ -28,7 +35,7 @@ def make_used(
             if number < taken:
                 store.taken(id)
     for number in range(30):
-        store.asked(Asked(**setup, fate="below", confidence=0.4 + number / 300))
+        store.asked(Asked(**setup, fate="below", confidence=0.3 + number / 310))
         # Nobody learns from what was asked for, nor from another checkpoint.
         store.offered(_offer(Setup(**setup | {"trigger": "invoked"}), f"{digest}-{language}-invoked-{number}", 0.2))
         store.taken(f"{digest}-{language}-invoked-{number}")
