@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import sys
 import sysconfig
 import threading
@@ -69,17 +70,15 @@ def main() -> int:
         return 2
     rng = random.Random(found.seed)
     holes = places(rng)
-    whole = sorted(engine.fill(next(holes), BUDGET).result().latency.total for _ in range(5))[2]
-    times: list[float] = []
-    tried = 0
+    whole = statistics.median(engine.fill(next(holes), BUDGET).result().latency.total for _ in range(5))
+    times, tried = list[float](), 0
     while len(times) < found.cancels:
         tried += 1
         seconds = stopped_after(engine, next(holes), rng.random() * whole / 1000)
-        times += [] if seconds is None else [1000 * seconds]
+        if seconds is not None:
+            times.append(1000 * seconds)
     engine.close()
-    of = {
-        name: round(quantile(sorted(times), share), 2) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
-    }
+    of = {f"p{percent}": round(quantile(times, percent / 100), 2) for percent in (50, 95, 99)}
     row = {"checkpoint": found.checkpoint, "device": "cpu", "fill_ms": round(whole, 1), "cancel_to_idle_ms": of}
     sys.stdout.write(json.dumps(row | {"cancels": len(times), "fills": tried}) + "\n")
     return 0

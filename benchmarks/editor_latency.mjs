@@ -97,13 +97,12 @@ async function ghosts(extensions) {
 
 /** As shipped, with a threshold that nothing reaches, and without midspan. Where ghost text comes, the menu does not. */
 async function menus(extensions, none) {
-  const windows = {
-    with: await begin(extensions),
-    nothing_sure: await begin(extensions, 1),
-    without: await begin(none),
-  };
-  const found = Object.fromEntries(Object.keys(windows).map((name) => [name, []]));
+  const windows = {};
+  const found = { with: [], nothing_sure: [], without: [] };
   try {
+    windows.with = await begin(extensions);
+    windows.nothing_sure = await begin(extensions, 1);
+    windows.without = await begin(none);
     await windows.with.ready();
     await windows.nothing_sure.ready();
     for (let sample = 0; sample < WORDS.length + SAMPLES; ++sample) {

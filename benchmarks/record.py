@@ -20,9 +20,9 @@ HERE = Path(__file__).parent
 
 def output(*command: str) -> str:
     """A command's standard output; its standard error is shown. Benchmarks that tests import name their folder."""
-    others = [folder for folder in (os.environ.get("PYTHONPATH"),) if folder]
-    found = os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE.parent), *others))}
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=found).stdout.strip()
+    folders = filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH")))
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=variables).stdout.strip()
 
 
 def machine() -> str:

@@ -202,9 +202,8 @@ def editor(row: Row) -> Figures:
     where = f"Neovim {name}" if row["editor"].startswith("NVIM") else f"VS Code {name} in a browser"
     yield f"a key to ghost text on the screen, {where}", times(p50_p95(row["key_to_ghost_ms"]))
     yield f"the server's part of it, {where}", times(p50_p95(row["server_ms"]))
-    if "menu_ms" in row:
-        for side, found in row["menu_ms"].items():
-            yield f"a key to the completion menu, {MENUS[side]}, {where}", times(p50_p95(found))
+    for side, found in row.get("menu_ms", {}).items():
+        yield f"a key to the completion menu, {MENUS[side]}, {where}", times(p50_p95(found))
 
 
 def cancel(row: Row) -> Figures:

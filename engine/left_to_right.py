@@ -31,7 +31,7 @@ from midspan.engine.settings import FEATURES
 log = logging.getLogger(__name__)
 
 # Between two chunks of a prompt a fill that nobody waits for any more is given up.
-CHUNK_TOKENS = 64
+CHUNK_TOKENS = 40
 # So many similar lines are drafts of a greedy search.
 DRAFT_LINES = 3
 

@@ -81,9 +81,9 @@ class MarksPrompt(Tokens):
         begun = hole.prefix[line:][-CHARS_A_TOKEN * layout.prefix_tokens :]
         above = near(hole.prefix[:line], layout.prefix_tokens)
         if layout.line_behind:
-            prefix, (behind, heal) = self._kept("prefix", above), self.heal(begun)
+            prefix, (behind, heal) = self._kept("prefix", above), self.heal_indent(begun)
         else:
-            (prefix, heal), behind = self.heal(above), []
+            (prefix, heal), behind = self.heal_indent(above), []
         after = self._kept("suffix", suffix[: CHARS_A_TOKEN * layout.suffix_tokens])[: layout.suffix_tokens]
         before = [self._ids[marks.prefix], *last(prefix, layout.prefix_tokens)]
         outside = [self._ids[marks.suffix], *after]

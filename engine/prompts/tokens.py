@@ -101,6 +101,13 @@ class Tokens:
                 return [*before, *encoding.ids[:first]], heal
         return [*before, *encoding.ids], ""
 
+    def heal_indent(self, prefix: str) -> tuple[list[int], str]:
+        """As `heal`, but of several blanks only the last one is taken back: a text's tokens have it before a word."""
+        if not re.search(r"\s[ \t]\Z", prefix):
+            return self.heal(prefix)
+        before, rest = self._begun(prefix[:-1])
+        return [*before, *self.encode(rest)], prefix[-1]
+
     def _begun(self, prefix: str) -> tuple[list[int], str]:
         """The ids up to a line's end, cached from key to key, and the text behind it.
 

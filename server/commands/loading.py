@@ -33,7 +33,6 @@ def load_shown(checkpoint: str, device: str) -> Engine:
 
 def engine_for(arguments: argparse.Namespace) -> Engine:
     """What `--engine` names, or the local checkpoint, loaded with a bar. Raises CommandError and what loading does."""
-
     if arguments.engine is None:
         return load_shown(arguments.checkpoint, arguments.device)
     return _named(arguments, read_configured(arguments.engines_file))

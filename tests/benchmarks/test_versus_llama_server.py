@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import llama_server
+from benchmarks import llama_server, versus_llama_server
 from benchmarks.llama_server import LlamaServer, Read
+from benchmarks.record import output
 from benchmarks.versus_llama_server import FILES, compare, typed
 from midspan.engine.api import Hole
 from midspan.engine.engine import load_path
@@ -50,6 +51,12 @@ def test_every_key_goes_to_both(path: LeftToRight, program: None, tmp_path: Path
     assert row["llama_server_tokens_s"] == {"prompt": 100.0, "generate": 10.0}
     assert row["drafts"]["passes"] + row["drafts"]["kept"] == row["drafts"]["written"] > 0
     assert all(row[f"{side}_ms"]["p50"] > 0 for side in ("midspan", "llama_server"))
+
+
+def test_its_row_is_recorded_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = Path(versus_llama_server.__file__)
+    assert output(sys.executable, str(script), "--help").startswith("usage: versus_llama_server.py")
 
 
 def test_lines_are_typed_from_the_middle_on() -> None:

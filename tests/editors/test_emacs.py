@@ -117,7 +117,7 @@ def shown_rows(state_dir: Path) -> list[tuple[bool, bool]]:
     """Of each offer, whether it was shown, and whether it was accepted."""
     store = sqlite3.connect(state_dir / "telemetry.db")
     try:
-        return store.execute("SELECT shown = 1, accepted_ts IS NOT NULL FROM completion ORDER BY ts").fetchall()
+        return store.execute("SELECT shown & 1, accepted_ts IS NOT NULL FROM completion ORDER BY ts").fetchall()
     finally:
         store.close()
 

@@ -3,7 +3,7 @@
 A row is `[blocks] SUFFIX suffix PREFIX prefix MIDDLE line gap END`, or with prefix and suffix in the other order. The
 beginning of the cursor's line stands behind the middle mark in a share of rows: prefix and suffix then stay in a cache
 while a line is typed. The last word's tokens before the cursor are taken back and the gap repeats their text (token
-healing), as `Prompt.heal` does at inference. Marks are special tokens that the base has and never used.
+healing), as `Tokens.heal_indent` does at inference. Marks are special tokens that the base has and never used.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class RowBuilder:
         line = text.text.rfind("\n", 0, gap.begin) + 1 if layout.line_behind else gap.begin
         before = text.text[max(0, line - CHARS_A_TOKEN * layout.room) : line]
         if layout.line_behind:
-            prefix, (behind, heal) = prompt.encode(before), prompt.heal(text.text[line : gap.begin])
+            prefix, (behind, heal) = prompt.encode(before), prompt.heal_indent(text.text[line : gap.begin])
         else:
-            (prefix, heal), behind = prompt.heal(before), []
+            (prefix, heal), behind = prompt.heal_indent(before), []
         gap_ids = self.healed(heal, middle)
         after = prompt.encode(suffix)[: min(self.recipe.suffix_tokens, layout.room // 3)]
         left = layout.room - len(layout.blocks) - len(after) - len(behind) - len(gap_ids) - 4

@@ -130,6 +130,21 @@ def test_a_line_ends_where_its_text_does(tmp_path: Path, kind: GapKind, text: st
     assert prompt.text(prompt.encode(" other"), layout) == ""
 
 
+@pytest.mark.parametrize("indent", ["    ", "\t\t", "        ", "  \t ", "            "])
+@pytest.mark.parametrize("line_behind", [True, False])
+def test_the_gap_of_a_whole_line_has_the_tokens_of_a_text(tmp_path: Path, indent: str, line_behind: bool) -> None:
+    """Byte-level tokenizers put a line's last blank into its first word."""
+    prompt = prompt_of(tmp_path, with_marks("qwen2.5-coder"), MarksLayout(line_behind=line_behind))
+    above = "class A:\n    def f(self):\n"
+    layout = prompt.lay_out(Hole(prefix=above + indent, suffix="\nx = 1\n"))
+    assert layout.heal == indent[-1]
+    written = prompt.encode((indent if line_behind else above + indent) + "return")
+    cut = len(written) - len(prompt.encode(layout.heal + "return"))
+    laid = layout.prefix if line_behind else layout.prefix[: layout.prefix.index(id_of(prompt, "<|fim_suffix|>"))]
+    assert laid[-cut:] == written[:cut]
+    assert written[cut:] == prompt.encode(layout.heal + "return")
+
+
 def llama_tokenizer() -> Tokenizer:
     """A tokenizer as Llama's own, which puts a space before every text and removes it in decoding."""
     made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))

@@ -99,7 +99,7 @@ def test_prompt_and_gap_give_the_text_and_the_first_token_begins_with_the_healed
     # Inference has the same ids before the gap.
     line = SOURCE.rfind("\n", 0, gap.begin) + 1
     typed = SOURCE[line if layout.line_behind else 0 : gap.begin]
-    before, heal = prompt.heal(typed)
+    before, heal = prompt.heal_indent(typed)
     assert heal == row.heal
     behind = row.ids[row.ids.index(builder().middle) + 1 : row.gap]
     prefix = [row.ids[place] for place in row.text]

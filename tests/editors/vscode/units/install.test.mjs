@@ -129,7 +129,7 @@ for (const [gpu, needed, free] of [[false, '2 GB', 1.9], [true, '9 GB', 8.9]]) {
 }
 
 test('a set-up that fails says what pip said, and leaves nothing behind', async () => {
-  const fails = 'case "$last" in torch) echo "ERROR: No matching distribution found for torch" >&2; exit 1;; esac';
+  const fails = 'case "$last" in torch) printf "ERROR: No matching distribution found for torch\\nERROR: for help visit the manual\\n" >&2; exit 1;; esac';
   python('python3.12', PROBED, ...makes([fails]));
   await assert.rejects(run, { message: /^pip could not install torch.*ERROR: No matching distribution found for torch$/ });
   assert.equal(existsSync(environment()), false);
