@@ -36,6 +36,7 @@ def make_used(
                 store.taken(id)
     for number in range(30):
         store.asked(Asked(**setup, fate="below", confidence=0.3 + number / 310))
+        store.asked(Asked(**setup, fate="superseded", confidence=0.35))
         # Nobody learns from what was asked for, nor from another checkpoint.
         store.offered(_offer(Setup(**setup | {"trigger": "invoked"}), f"{digest}-{language}-invoked-{number}", 0.2))
         store.taken(f"{digest}-{language}-invoked-{number}")
