@@ -61,16 +61,16 @@ def threshold(found: dict[str, Any]) -> float:
 def test_what_is_seldom_taken_is_not_shown_any_more(
     calibrate: Callable[..., tuple[int, str, str]], tmp_path: Path, checkpoint: Path
 ) -> None:
-    use(tmp_path, checkpoint, lambda sure: 0.05 if sure < 0.8 else 0.6)
+    use(tmp_path, checkpoint, lambda sure: 0.04 if sure < 0.8 else 0.6)
     code, out, _ = calibrate("--json")
     found = json.loads(out)
     every = found["effects"][0]
     assert code == 0
     assert 0.75 < threshold(found) < 0.85
-    assert every["seen"]["count"] == 100 * len(CONFIDENCES)
-    assert (every["would_stay"]["count"], every["would_stay"]["taken"]) == (200, pytest.approx(0.6))
-    assert (every["would_go"]["count"], every["would_go"]["taken"]) == (300, pytest.approx(0.05))
-    assert every["would_go"]["ci95"][0] < 0.05 < every["would_go"]["ci95"][1]
+    assert every["seen"]["count"] == 50 * len(CONFIDENCES)
+    assert (every["would_stay"]["count"], every["would_stay"]["taken"]) == (100, pytest.approx(0.6))
+    assert (every["would_go"]["count"], every["would_go"]["taken"]) == (150, pytest.approx(0.04))
+    assert every["would_go"]["ci95"][0] < 0.04 < every["would_go"]["ci95"][1]
     assert every["would_come"]["count"] == 0
     assert not found["applied"]
 
@@ -83,7 +83,7 @@ def test_where_the_least_sure_are_taken_more_is_shown(
     every = json.loads(out)["effects"][0]
     # No lower than the record reaches, and half a unit of log-odds.
     assert every["threshold"] == pytest.approx(0.288, abs=0.001)
-    assert every["would_come"]["count"] == 30
+    assert every["would_come"]["count"] == 10
     low, high = every["would_come"]["ci95"]
     assert low < every["would_come"]["taken"] < high
     assert every["would_go"] == {"count": 0, "taken": None, "ci95": None}
@@ -112,13 +112,13 @@ def test_a_language_has_its_own_once_there_is_enough(
 def test_the_page_says_what_would_have_been(
     calibrate: Callable[..., tuple[int, str, str]], tmp_path: Path, checkpoint: Path
 ) -> None:
-    use(tmp_path, checkpoint, lambda sure: 0.05 if sure < 0.8 else 0.6)
+    use(tmp_path, checkpoint, lambda sure: 0.04 if sure < 0.8 else 0.6)
     _, out, _ = calibrate()
     lines = out.splitlines()
     assert max(map(len, lines)) <= 200
     assert f"all languages    show_threshold {SHIPPED:.2f} -> 0." in out
-    assert "  would stay           200, taken 60 % (53 to 67)" in lines
-    assert "  would go             300, taken 5 % (3 to 8)" in lines
+    assert "  would stay           100, taken 60 % (50 to 69)" in lines
+    assert "  would go             150, taken 4 % (2 to 8)" in lines
     assert lines[-1] == "take it with: midspan calibrate --apply"
 
 
@@ -132,7 +132,7 @@ def test_what_was_applied_is_taken_back_by_one_command_and_nothing_else_is_lost(
     applied = read_configuration(file)
     assert applied.checkpoint == "embedded"
     [own] = [one.every for one in applied.calibrations.values()]
-    assert (own.seen, own.taken) == (500, 150)
+    assert (own.seen, own.taken) == (250, 75)
     # To choose a model keeps what was calibrated.
     assert main(["models", "use", "embedded"]) == 0
     assert read_configuration(file) == applied
@@ -145,8 +145,8 @@ def test_what_was_applied_is_taken_back_by_one_command_and_nothing_else_is_lost(
     ("each", "share", "lack"),
     [
         (20, 0.5, f"100 suggestions were seen and 50 taken; it needs {LEAST_SEEN - 100} more seen"),
-        (100, 0.02, f"500 suggestions were seen and 10 taken; it needs {LEAST_EACH - 10} more taken"),
-        (100, 0.99, f"500 suggestions were seen and 495 taken; it needs {LEAST_EACH - 5} more not taken"),
+        (50, 0.04, f"250 suggestions were seen and 10 taken; it needs {LEAST_EACH - 10} more taken"),
+        (50, 0.98, f"250 suggestions were seen and 245 taken; it needs {LEAST_EACH - 5} more not taken"),
     ],
 )
 def test_a_record_that_is_too_thin_is_one_line_that_says_how_much_is_missing(

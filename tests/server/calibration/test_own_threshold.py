@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,21 +13,27 @@ from typing import Any
 import pytest
 
 from midspan.engine.api import Budget
+from midspan.server.backends.configured import NOTHING
+from midspan.server.backends.engines import router_over
 from midspan.server.calibration.own import Calibration, Own
 from midspan.server.checkpoint_watch import digest_of
+from midspan.server.cli import main
 from midspan.server.commands.doctor import examine_calibration
 from midspan.server.inline_completion import threshold_of
+from midspan.server.lsp.decisions import NOT_YET
 from midspan.server.models.configuration import Configuration, configuration_file, write_configuration
 from midspan.server.router.router import Router
 from midspan.server.settings import ServeOptions, Settings
-from tests.engine.llama_tiny import marked_checkpoint
+from midspan.server.why import reasons
+from tests.server.inside import Inside
 from tests.server.raw_client import URI, call, talking_to
 from tests.server.router.fakes import BETWEEN, LINE_END, Clock, Fake, local, means, member
-from tests.server.scripted import ABOUT
+from tests.server.scripted import ABOUT, ScriptedEngine
 
 OWN = Own(threshold=0.4, bias=-1.0, slope=1.0, seen=1234, taken=300)
 GO = Own(threshold=0.7, bias=-2.0, slope=1.0, seen=400, taken=50)
 CALIBRATIONS = {"00ff": Calibration(every=OWN, languages={"go": GO})}
+DOCUMENT = {"uri": URI, "languageId": "python", "version": 1, "text": "x = "}
 WORDS = "0.40, from 1,234 suggestions of your own record (of suggestions as sure as that 20% are taken)"
 
 
@@ -90,21 +97,29 @@ def test_doctor_says_that_it_is_the_users_own(file: Path, tmp_path: Path) -> Non
     assert fix.startswith(f"{file}: ")
 
 
-def test_the_server_takes_it_at_its_start_and_says_why(file: Path, tmp_path: Path) -> None:
-    checkpoint = str(marked_checkpoint(tmp_path / "checkpoint"))
-    write_configuration(file, Configuration(calibrations={digest_of(checkpoint): CALIBRATIONS["00ff"]}))
-    serve = [sys.executable, "-m", "midspan.server", "serve", "--checkpoint", checkpoint, "--device", "cpu"]
-    with talking_to([*serve, "--state-dir", str(tmp_path / "state")]) as client:
-        client.initialize({"status": True})
-        client.send(call(None, "initialized", {}))
-        client.state("ready")
-        client.open("x = ")
-        why = {"command": "midspan.why", "arguments": [URI]}
-        wanted = f"show_threshold is {WORDS}; midspan calibrate --undo goes back"
-        # The digest comes a moment after the model.
-        answers = (client.request(id, "workspace/executeCommand", why)["result"] for id in range(1, 10_000))
-        assert any(said[0] == wanted for said in answers)
-        assert client.leave() == 0
+def test_the_server_gets_it_at_its_start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_configuration(file, Configuration(calibrations=CALIBRATIONS))
+    started = list[ServeOptions]()
+    monkeypatch.setattr("midspan.server.app.serve", lambda options: started.append(options) or 0)
+    assert main(["serve", "--state-dir", str(tmp_path)]) == 0
+    assert (started[0].calibrations, started[0].uncalibrated) == (CALIBRATIONS, None)
+
+
+def test_who_asks_why_is_told(tmp_path: Path) -> None:
+    inside, digest = Inside(tmp_path), Future[str]()
+    inside.initialize()
+    inside.server.engine = router_over(ScriptedEngine(), NOTHING)
+    inside.server.options = replace(inside.server.options, calibrations=CALIBRATIONS)
+    inside.server._digest = digest
+    inside.send(call(None, "textDocument/didOpen", {"textDocument": DOCUMENT}))
+    assert reasons(inside.server, URI) == [NOT_YET]
+    digest.set_result("00ff")
+    assert reasons(inside.server, URI) == [
+        f"show_threshold is {WORDS}; midspan calibrate --undo goes back", NOT_YET,
+    ]  # fmt: skip
+    inside.server.settings = Settings(show_threshold=0.3)
+    assert reasons(inside.server, URI) == [NOT_YET]
+    inside.server.engine.close()
 
 
 def test_a_file_that_cannot_be_read_is_said_in_the_editor_whatever_the_checkpoint(file: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ CONFIDENCES = (0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 def make_used(
-    state_dir: Path, digest: str, share: Callable[[float], float], each: int = 100, language: str = "python"
+    state_dir: Path, digest: str, share: Callable[[float], float], each: int = 50, language: str = "python"
 ) -> None:
     """So many suggestions of each confidence were seen, and their share taken; others were seen by nobody."""
     troubles = list[str | None]()
@@ -34,8 +34,8 @@ def make_used(
                 store.seen(id)
             if number < taken:
                 store.taken(id)
-    for number in range(30):
-        store.asked(Asked(**setup, fate="below", confidence=0.3 + number / 310))
+    for number in range(10):
+        store.asked(Asked(**setup, fate="below", confidence=0.3 + number / 110))
         store.asked(Asked(**setup, fate="superseded", confidence=0.35))
         # Nobody learns from what was asked for, nor from another checkpoint.
         store.offered(_offer(Setup(**setup | {"trigger": "invoked"}), f"{digest}-{language}-invoked-{number}", 0.2))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
+from midspan.server.telemetry.action_rows import ActionRows, Made
 from midspan.server.telemetry.schema import FILE_NAME, INFERRED
+from midspan.server.text.documents import Documents
 from tests.server.raw_client import RawClient, call, change, connected
+from tests.server.router.fakes import fill_of
 from tests.server.scripted import TEXT
 from tests.server.test_code_actions import PICTURE, action_named, begin, offered
 
@@ -65,43 +67,41 @@ def test_each_alternative_that_is_resolved_is_an_offer_of_one_request(tmp_path: 
     assert ended == [(len(TEXT), ""), (len("slice"), "accepted")]
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers", "fate"),
-    [
-        (f"x = {TEXT}\n", (0, 4, 0, 4 + len(TEXT)), ("nothing_new", "")),
-        ("empty = (\n  one)\n", (1, 2, 1, 5), ("empty", "")),
-        ("crash = (\n  one)\n", (1, 2, 1, 5), ("failed", "RuntimeError")),
-    ],
-)
-def test_an_action_without_an_edit_has_its_fate(
-    tmp_path: Path, text: str, numbers: tuple[int, int, int, int], fate: tuple[str, str]
-) -> None:
+def refused(client: RawClient, text: str, numbers: tuple[int, int, int, int], id: int) -> str:
+    """Open a text as a file of its own and ask for a refill; returns the file's URI."""
+    uri = f"file:///project/{id}.py"
+    client.open(text, uri=uri)
+    client.send(call(id, "codeAction/resolve", offered(client, numbers, uri=uri, id=id + 100)[0]))
+    return uri
+
+
+def test_an_action_without_an_edit_has_its_fate(tmp_path: Path) -> None:
     with connected(tmp_path) as client:
-        begin(client, text)
-        error = client.request(51, "codeAction/resolve", offered(client, numbers)[0])["error"]
-        assert error["code"] == -32803
+        begin(client, PICTURE)
+        for id, script in enumerate((f"x = {TEXT}", "empty = one", "crash = one"), 60):
+            refused(client, f"{script}\n", (0, script.index("= ") + 2, 0, len(script)), id)
+            assert client.answer(id)["error"]["code"] == -32803
+        refused(client, "forever\n  one\n", (1, 2, 1, 5), 70)
+        client.send(call(None, "$/cancelRequest", {"id": 70}))
+        assert client.answer(70)["error"]["code"] == -32800
+        uri = refused(client, "forever\n  one\n", (1, 2, 1, 5), 71)
+        client.send(change("x = one\n", 2, uri=uri))
+        assert client.answer(71)["error"]["code"] == -32803
         client.kept.clear()
         client.send(call(None, "exit"))
         client.process.wait(60)
-    assert [(row["fate"], row["reason"]) for row in rows(tmp_path, REQUEST)] == [fate]
+    assert [(row["fate"], row["reason"]) for row in rows(tmp_path, REQUEST)] == [
+        ("nothing_new", ""), ("empty", ""), ("failed", "RuntimeError"), ("cancelled", ""), ("superseded", ""),
+    ]  # fmt: skip
     assert rows(tmp_path, EDIT) == []
 
 
-@pytest.mark.parametrize("how", ["cancelled", "superseded"])
-def test_an_action_that_is_not_waited_for_says_so(tmp_path: Path, how: str) -> None:
-    with connected(tmp_path) as client:
-        begin(client, "forever\n  one\n")
-        client.send(call(51, "codeAction/resolve", offered(client, (1, 2, 1, 5))[0]))
-        assert client.state("working")
-        client.send(call(None, "$/cancelRequest", {"id": 51}) if how == "cancelled" else change("x = one\n", 2))
-        assert "error" in client.answer(51)
-        assert client.leave() == 0
-    assert [row["fate"] for row in rows(tmp_path, REQUEST)] == [how]
-
-
-def test_without_telemetry_an_action_has_no_rows(tmp_path: Path) -> None:
-    with connected(tmp_path) as client:
-        begin(client, PICTURE, telemetry=False)
-        resolve(client, "half")
-        assert client.leave() == 0
-    assert not (tmp_path / FILE_NAME).exists()
+def test_without_telemetry_an_action_has_no_rows() -> None:
+    session: Any = SimpleNamespace(telemetry=None, engine=None, aftermath=None)
+    document = Documents().open("file:///plan.py", "python", 1, PICTURE)
+    action = ActionRows(session=session, document=document, name="half", began=0.0, context_ms=0.0)
+    made = Made(fill=fill_of(TEXT), at=0.0, texts={TEXT: 0.9})
+    action.ended("cancelled")
+    action.filled(made)
+    action.edited(made, TEXT, ((0, 4), (0, 13)), TEXT)
+    assert made.ids == {}
