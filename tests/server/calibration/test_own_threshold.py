@@ -100,7 +100,12 @@ def test_doctor_says_that_it_is_the_users_own(file: Path, tmp_path: Path) -> Non
 def test_the_server_gets_it_at_its_start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_configuration(file, Configuration(calibrations=CALIBRATIONS))
     started = list[ServeOptions]()
-    monkeypatch.setattr("midspan.server.app.serve", lambda options: started.append(options) or 0)
+
+    def serve(options: ServeOptions) -> int:
+        started.append(options)
+        return 0
+
+    monkeypatch.setattr("midspan.server.app.serve", serve)
     assert main(["serve", "--state-dir", str(tmp_path)]) == 0
     assert (started[0].calibrations, started[0].uncalibrated) == (CALIBRATIONS, None)
 
