@@ -14,6 +14,7 @@ import midspan
 from midspan.engine import working_folder_is_gone
 from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.backends.configured import NOTHING, configured_file, read_configured
+from midspan.server.batch.options import add_batch
 from midspan.server.bench.load_options import add_load
 from midspan.server.calibration.options import add_calibrate
 from midspan.server.commands.errors import CommandError
@@ -75,6 +76,7 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     serve.add_argument("--debug", action="store_true", help="log what prompts are made of; never code")
     serve.set_defaults(run=_serve)
     _add_fill(commands.add_parser("fill", parents=[chosen], help="fill one gap of a file"))
+    add_batch(commands.add_parser("batch", parents=[chosen], help="fill the marked gaps of a tree"), _choose)
     doctor = commands.add_parser("doctor", parents=[chosen], help="what runs here, and what to fix")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(run=_doctor)

@@ -22,7 +22,7 @@ from midspan.server.commands.watch import Watched
 from midspan.server.context.context import in_order
 from midspan.server.postprocess.misplaced import nothing_fits
 from midspan.server.postprocess.trim import trim
-from midspan.server.router.asks import AUTO, Wish
+from midspan.server.router.asks import AUTO, Origin, Wish
 from midspan.server.router.router import Router
 from midspan.server.text.documents import Document
 from midspan.server.text.hole import build_hole
@@ -90,10 +90,10 @@ def fill_command(arguments: argparse.Namespace) -> int:
         print(f"midspan: {about.checkpoint} was trained on {trained}, not on {hole.language}", file=sys.stderr)
     try:
         hole = _seen(document, start, hole, about, arguments)
-        gap = _Gap(document=document, span=(start, end), hole=hole)
-        first = gap.judged(_answer(router, gap, arguments))
+        gap = Gap(document=document, span=(start, end), hole=hole)
+        first = gap.judged(answer(router, gap, arguments))
         decision = router.last if arguments.explain else None
-        found = _in_its_place(router, gap, first, arguments)
+        found = in_its_place(router, gap, first, arguments)
         about = router.about_of(found.fill.engine)
     finally:
         router.close()
@@ -112,7 +112,7 @@ def fill_command(arguments: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
+class Judged:
     """A fill, the confidence of each text that it would put in, the best first, and the verdict on them."""
 
     fill: Fill
@@ -121,14 +121,15 @@ class _Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Gap:
+class Gap:
     """A span of a document, and the hole in its place."""
 
     document: Document
     span: tuple[Place, Place]
     hole: Hole
+    origin: Origin = "invoked"
 
-    def judged(self, fill: Fill) -> _Judged:
+    def judged(self, fill: Fill) -> Judged:
         """A fill, as an editor's server would judge it."""
         confidences: dict[str, float] = {}
         for candidate in fill.candidates if not nothing_fits(self.hole) else ():
@@ -137,11 +138,11 @@ class _Gap:
                 confidences.setdefault(text, candidate.confidence)
         files = Files(folders=(root_of(self.document),), patience_s=SCAN_S)
         verdict = judged(Trial(self.document, *self.span), list(confidences), files)
-        return _Judged(fill=fill, confidences=confidences, verdict=verdict)
+        return Judged(fill=fill, confidences=confidences, verdict=verdict)
 
     def wish(self, arguments: argparse.Namespace) -> Wish:
         """What is wished of the router."""
-        return Wish(origin="invoked", uri=self.document.uri, engine=arguments.engine or AUTO)
+        return Wish(origin=self.origin, uri=self.document.uri, engine=arguments.engine or AUTO)
 
 
 def _budget(router: Router, arguments: argparse.Namespace) -> Budget:
@@ -149,7 +150,7 @@ def _budget(router: Router, arguments: argparse.Namespace) -> Budget:
     return Budget(candidates=arguments.candidates, seed=arguments.seed, deadline_s=deadline_s)
 
 
-def _answer(router: Router, gap: _Gap, arguments: argparse.Namespace) -> Fill:
+def answer(router: Router, gap: Gap, arguments: argparse.Namespace) -> Fill:
     """The fill. Raises CommandError where the engine that is named may not see the file."""
     budget, engine = _budget(router, arguments), router.wishing(gap.wish(arguments))
     if arguments.watch:
@@ -162,7 +163,7 @@ def _answer(router: Router, gap: _Gap, arguments: argparse.Namespace) -> Fill:
     return fill
 
 
-def _in_its_place(router: Router, gap: _Gap, first: _Judged, arguments: argparse.Namespace) -> _Judged:
+def in_its_place(router: Router, gap: Gap, first: Judged, arguments: argparse.Namespace) -> Judged:
     """A fill, or what takes its place where validators object to all of it."""
     verdict, record = first.verdict, router.last
     if not verdict.objected or record is None or verdict.sure[:1] == (next(iter(first.confidences)),):
@@ -183,7 +184,7 @@ def _in_its_place(router: Router, gap: _Gap, first: _Judged, arguments: argparse
     return found
 
 
-def _kept(document: Document, found: _Judged) -> list[Candidate]:
+def _kept(document: Document, found: Judged) -> list[Candidate]:
     """What an editor would be offered on request, best first."""
     texts, line_end = found.verdict.shown(invoked=True), document.line_end()
     return [Candidate(text=text.replace("\n", line_end), confidence=found.confidences[text]) for text in texts]

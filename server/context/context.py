@@ -174,17 +174,8 @@ class Context:
         return replace(hole, context=self.at(document, place, hole), other_lines=elsewhere)
 
     def withheld(self, document: Document, exclude: Sequence[str]) -> str | None:
-        """Why nothing may be offered in a document, without its name; None where something may.
-
-        A module such as secrets.py is completed itself for as long as no line of it may hold a secret.
-        """
-        uri = document.uri
-        if (reason := self.exclusion.reason(uri, exclude, own=True)) is not None:
-            return reason
-        named = self.exclusion.reason(uri, exclude)
-        if named is None or len(without_secrets(document.lines, document.language_id)) == len(document.lines):
-            return None
-        return named
+        """Why nothing may be offered in a document; see withheld below."""
+        return withheld(self.exclusion, document, exclude)
 
     def at(self, document: Document, place: Place, hole: Hole) -> tuple[str, ...]:
         """The context of a gap; the same for every gap on a line while only that line changes."""
@@ -264,3 +255,17 @@ def _stays_on(held: tuple[str, int, tuple[str, ...]], uri: str, span: Range | No
     if span is None or uri != held[0]:
         return False
     return span[0][0] == span[1][0] == held[1] and "\n" not in text and "\r" not in text
+
+
+def withheld(exclusion: Exclusion, document: Document, exclude: Sequence[str]) -> str | None:
+    """Why nothing may be offered in a document, without its name; None where something may.
+
+    A module such as secrets.py is completed itself for as long as no line of it may hold a secret.
+    """
+    uri = document.uri
+    if (reason := exclusion.reason(uri, exclude, own=True)) is not None:
+        return reason
+    named = exclusion.reason(uri, exclude)
+    if named is None or len(without_secrets(document.lines, document.language_id)) == len(document.lines):
+        return None
+    return named

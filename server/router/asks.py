@@ -10,7 +10,7 @@ from midspan.engine.api import Budget, Hole
 # How far a text travels, the most private first.
 Tier = Literal["in_process", "loopback", "private", "public"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
-# Nothing asks in the background yet: the task `batch` has a policy, and no request.
+# `midspan batch` asks in the background.
 Origin = Literal["typing", "invoked", "action", "background"]
 # Gaps by whether they have text behind them: on the line, or anywhere in the file for several lines.
 Task = Literal["within_line", "line_end", "lines_between", "lines_at_end", "schema", "rewrite", "batch"]

@@ -1,0 +1,1 @@
+"""`midspan batch`: every marked gap of a tree, filled into one patch."""
