@@ -194,19 +194,20 @@ ACTIONS = (
 BY_NAME = {action.name: action for action in ACTIONS}
 
 
-def choices(change: Change, fill: Fill, files: Files = NO_FOLDERS) -> list[str]:
-    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first."""
-    texts: dict[str, None] = {}
+def choices(change: Change, fill: Fill, files: Files = NO_FOLDERS) -> dict[str, float]:
+    """The distinct texts of a fill that change anything and may be shown (see `validated`), best first, and how sure
+    each is."""
+    texts: dict[str, float] = {}
     old = change.hole.draft
     for candidate in fill.candidates:
         text = trim(change.hole, candidate.text) if change.trims else candidate.text
         # Half of a character, where a token that stays or goes holds the other half.
         broken = text is not None and "\ufffd" in text and "\ufffd" not in old
         if text and text.strip() and text != old and not broken and not (change.stands_in and does_nothing(text)):
-            texts[text] = None
+            texts.setdefault(text, candidate.confidence)
     wholes = [change.before + text + change.after for text in texts]
     kept, _ = validated(change.trial, wholes, invoked=True, files=files)
-    return [text for text, whole in zip(texts, wholes, strict=True) if whole in kept]
+    return {text: texts[text] for text, whole in zip(texts, wholes, strict=True) if whole in kept}
 
 
 def does_nothing(text: str) -> bool:

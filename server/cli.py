@@ -16,6 +16,7 @@ from midspan.engine.api import CheckpointError, DeviceError, RemoteError
 from midspan.server.backends.configured import NOTHING, configured_file, read_configured
 from midspan.server.batch.options import add_batch
 from midspan.server.bench.load_options import add_load
+from midspan.server.calibration.options import add_calibrate
 from midspan.server.commands.errors import CommandError
 from midspan.server.replay.options import add_replay
 from midspan.server.report.options import add_options as add_report_options
@@ -84,6 +85,9 @@ def parser(environment: Mapping[str, str]) -> OneLine:
     add_report_options(report)
     report.set_defaults(run=_report)
     add_replay(commands.add_parser("replay", parents=[common], help="what midspan would save in files of yours"))
+    calibrate = commands.add_parser("calibrate", parents=[chosen], help="fit what is shown to what you take")
+    add_calibrate(calibrate)
+    calibrate.set_defaults(run=_calibrate)
     _add_models(
         commands.add_parser("models", parents=[chosen], help="what models are at hand, and what suits this machine")
     )
@@ -263,12 +267,14 @@ def _choose(arguments: argparse.Namespace) -> None:
     """Put the checkpoint that is taken into the arguments, and who chose it. Raises CommandError."""
     from midspan.server.models.configuration import choose_there, configuration_file
 
-    choice = choose_there(arguments.checkpoint, configuration_file(os.environ))
+    arguments.configuration = configuration_file(os.environ)
+    choice = choose_there(arguments.checkpoint, arguments.configuration)
     arguments.checkpoint, arguments.chosen_by = choice.checkpoint, choice.by
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from midspan.server.app import serve
+    from midspan.server.models.configuration import calibrated_there
 
     refused, configured, misconfigured = None, NOTHING, None
     try:
@@ -280,6 +286,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         configured = read_configured(arguments.engines_file)
     except CommandError as error:
         misconfigured = str(error)
+    calibrations, uncalibrated = calibrated_there(arguments.configuration)
     options = ServeOptions(
         checkpoint=arguments.checkpoint or "no checkpoint",
         device=arguments.device,
@@ -289,6 +296,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         refused=refused,
         configured=configured,
         misconfigured=misconfigured,
+        calibrations=calibrations,
+        # A file that says no checkpoint either is told of once.
+        uncalibrated=uncalibrated if refused is None else None,
     )
     try:
         return serve(options)
@@ -314,6 +324,13 @@ def _report(arguments: argparse.Namespace) -> int:
     from midspan.server.commands.report import report_command
 
     return report_command(arguments)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from midspan.server.commands.calibrate import calibrate_command
+
+    _choose(arguments)
+    return calibrate_command(arguments)
 
 
 def _models(arguments: argparse.Namespace) -> int:

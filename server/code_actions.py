@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -17,6 +18,7 @@ from midspan.server.engine_errors import EngineFailed
 from midspan.server.lsp.progress import Progress
 from midspan.server.requests import Request
 from midspan.server.session import Session
+from midspan.server.telemetry.action_rows import ActionRows, Made
 from midspan.server.text.documents import Document
 from midspan.server.text.languages import is_on, language_of
 from midspan.server.text.line_index import Place
@@ -65,6 +67,7 @@ class ResolvedAction:
     engine: Engine
     change: Change
     hole: Hole
+    rows: ActionRows
 
 
 def register_code_actions(session: Session) -> None:
@@ -73,7 +76,7 @@ def register_code_actions(session: Session) -> None:
     The alternatives for one selection come from one fill, which is kept for them; those that are resolved while it is
     made wait for it together (requests.py).
     """
-    last: dict[ActionData, Fill] = {}
+    last: dict[ActionData, Made] = {}
 
     def code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
         return list(_offered(session, params))
@@ -83,9 +86,17 @@ def register_code_actions(session: Session) -> None:
         key = msgspec.structs.replace(resolved.data, alternative=0)
         if key not in last:
             fill = await _fill(session, resolved)
-            last.clear()
-            last[key] = fill
-        action.edit = _edit(session, resolved, _chosen(session, resolved, last[key]))
+            # Another alternative may have waited for the same fill.
+            if key not in last:
+                last.clear()
+                came = time.perf_counter()
+                last[key] = Made(fill=fill, at=came, texts=choices(resolved.change, fill, session.files))
+                resolved.rows.filled(last[key])
+        made, change = last[key], resolved.change
+        text = _chosen(resolved, made)
+        new_text = (change.before + text + change.after).replace("\n", resolved.document.line_end())
+        action.edit = _edit(session, resolved, new_text)
+        resolved.rows.edited(made, text, (change.start, change.end), new_text)
         return action
 
     kinds = [action.kind for action in ACTIONS]
@@ -160,6 +171,7 @@ def _one(
 
 def _resolved(session: Session, raw: object) -> ResolvedAction:
     """What an action asks for. Raises Refused where it no longer applies, JsonRpcInvalidParams where it is not ours."""
+    began = time.perf_counter()
     try:
         data = msgspec.convert(raw, ActionData)
     except msgspec.ValidationError:
@@ -179,10 +191,12 @@ def _resolved(session: Session, raw: object) -> ResolvedAction:
         raise JsonRpcInvalidParams(NOT_OURS)
     if asks_about_a_key(change.hole):
         raise Refused(f"midspan: {KEY_NEAR}; move it to a file of its own")
+    looked = time.perf_counter()
     context = (*session.context.at(document, change.start, change.hole), *_as_comment(document, data.message))
-    hole = replace(change.hole, context=context)
-    asked = session.asking(engine, "action", document.uri)
-    return ResolvedAction(data=data, document=document, engine=asked, change=change, hole=hole)
+    context_ms = 1000 * (time.perf_counter() - looked)
+    rows = ActionRows(session=session, document=document, name=data.action, began=began, context_ms=context_ms)
+    hole, asked = replace(change.hole, context=context), session.asking(engine, "action", document.uri)
+    return ResolvedAction(data=data, document=document, engine=asked, change=change, hole=hole, rows=rows)
 
 
 def _as_comment(document: Document, message: str) -> tuple[str, ...]:
@@ -221,26 +235,32 @@ async def _fill(session: Session, action: ResolvedAction) -> Fill:
         with session.engine_at_work():
             fill = await session.requests.ask(action.engine, request, on_frame)
     except EngineFailed as error:
+        action.rows.ended("failed", type(error.__cause__).__name__)
         raise Refused(f"midspan: {error}") from error
+    except asyncio.CancelledError:
+        action.rows.ended("cancelled")
+        raise
     finally:
         progress.end("done")
     if fill is None or fill.stopped == "cancelled":
+        action.rows.ended("superseded")
         raise Refused(f"midspan: the document changed or something newer was asked meanwhile; {AGAIN}")
     if fill.stopped == "deadline" and not fill.candidates:
+        action.rows.ended("late")
         raise Refused(f"midspan: not done within {DEADLINE_S:.0f} s; select less")
     return fill
 
 
-def _chosen(session: Session, action: ResolvedAction, fill: Fill) -> str:
+def _chosen(action: ResolvedAction, made: Made) -> str:
     """The text of the alternative that was asked for. Raises Refused where the model has none."""
-    texts = choices(action.change, fill, session.files)
+    texts = list(made.texts)
     if action.data.alternative >= len(texts):
         nothing = "no further choice" if texts else "nothing better than what is there"
         raise Refused(f"midspan: the model has {nothing}; select more or less, or rewrite more of it")
     return texts[action.data.alternative]
 
 
-def _edit(session: Session, action: ResolvedAction, text: str) -> types.WorkspaceEdit:
+def _edit(session: Session, action: ResolvedAction, new_text: str) -> types.WorkspaceEdit:
     """One edit of one document: one undo step. Of this version only, where the client can hold it to that.
 
     With the setting `confirm_rewrites` the client asks before one of several lines.
@@ -249,7 +269,6 @@ def _edit(session: Session, action: ResolvedAction, text: str) -> types.Workspac
     start, end = (
         types.Position(place[0], document.character(place, session.encoding)) for place in (change.start, change.end)
     )
-    new_text = (change.before + text + change.after).replace("\n", document.line_end())
     edit = types.TextEdit(types.Range(start, end), new_text)
     workspace = session.client_capabilities.workspace
     client = None if workspace is None else workspace.workspace_edit

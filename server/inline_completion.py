@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from lsprotocol import types
 
 from midspan.engine.api import Budget, Fill, Frame
+from midspan.server.calibration.own import own_for
 from midspan.server.completion import (
     Completion,
     Judged,
@@ -20,6 +21,7 @@ from midspan.server.completion import (
     completion_at,
     item_of,
     judge,
+    setup_of,
     spot_of,
 )
 from midspan.server.engine_errors import EngineFailed
@@ -34,7 +36,7 @@ from midspan.server.router.router import Router
 from midspan.server.session import Session
 from midspan.server.suggestions import Offered
 from midspan.server.telemetry.events import Fate, Offer, Veto
-from midspan.server.telemetry.fates import Answered, answered_row, ended_row, fate_of
+from midspan.server.telemetry.fates import Answered, Asking, answered_row, ended_row, fate_of
 from midspan.server.text.documents import Document, units
 from midspan.server.text.hole import lf
 from midspan.server.text.languages import is_on, off_because
@@ -100,7 +102,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     if answers is None:
         return None
     first, answer = answers
-    source = _source(session, engine, answer.judged.fill.engine, _route(session, engine, answer.record))
+    source = source_of(session, engine, answer.judged.fill.engine, _route(session, engine, answer.record))
     new = _new(session, choices(completion, answer.judged, source), again)
     offers = [*again, *new]
     answered = Answered(fill=answer.judged.fill, source=source, at=answer.at, id=new[0].id if new else None)
@@ -112,7 +114,7 @@ async def items_for(session: Session, params: types.InlineCompletionParams) -> l
     return [_item(session, spot, offer) for offer in offers]
 
 
-def _source(session: Session, engine: Router, name: str, route: Record | None = None) -> Source:
+def source_of(session: Session, engine: Router, name: str, route: Record | None = None) -> Source:
     """Whose fill it is: the engine of this name, where the router had a choice."""
     about = engine.about_of(name)
     digest = session.digest if about.checkpoint == engine.about_of("").checkpoint else ""
@@ -133,13 +135,21 @@ def _tell(
     _count_vetoes(session, completion, first)
     if session.telemetry is not None:
         fate = fate_of(answered.fill, answer.threshold, completion.objections, offered=offered > 0)
-        session.telemetry.asked(answered_row(completion, answered, *fate))
+        asking = _asking(completion, answered.source, answered.fill.engine)
+        session.telemetry.asked(answered_row(asking, answered, *fate))
 
 
 def _note(session: Session, completion: Completion, fate: Fate, reason: str = "") -> None:
     """A row for a request that ends without a fill."""
     if session.telemetry is not None and session.engine is not None:
-        session.telemetry.asked(ended_row(completion, _source(session, session.engine, ""), fate, reason))
+        asking = _asking(completion, source_of(session, session.engine, ""), "")
+        session.telemetry.asked(ended_row(asking, fate, reason))
+
+
+def _asking(completion: Completion, source: Source, engine: str) -> Asking:
+    """The request as its row has it."""
+    setup = setup_of(completion, source, engine)
+    return Asking(setup=setup, began=completion.began, context_ms=completion.context_ms)
 
 
 def _held_back(session: Session, completion: Completion) -> str | None:
@@ -168,7 +178,8 @@ def _answer(session: Session, engine: Router, completion: Completion, fill: Fill
     document, place = session.documents.get(completion.uri), completion.trial.start
     assert document is not None  # else the request were out of date
     came = time.perf_counter()
-    threshold = session.suggestions.wary(_threshold(session, engine, fill.engine), document, place)
+    threshold = threshold_of(session, engine, completion.hole.language, fill.engine)
+    threshold = session.suggestions.wary(threshold, document, place)
     return Answer(
         judged=judge(completion, fill, threshold, session.files),
         threshold=threshold,
@@ -275,10 +286,16 @@ def _item(session: Session, spot: Spot, offer: Offered) -> types.InlineCompletio
     return item_of(offer.id, text, spot.range)
 
 
-def _threshold(session: Session, engine: Router, name: str = "") -> float:
-    """The confidence below which nothing is shown by itself: an engine's own, unless the user has chosen one."""
-    chosen = session.settings.show_threshold
-    return engine.about_of(name).show_threshold if chosen is None else chosen
+def threshold_of(session: Session, engine: Router, language: str, name: str = "") -> float:
+    """The confidence below which nothing is shown by itself.
+
+    It is an engine's own, unless the user has chosen one or has fitted that of the local checkpoint.
+    """
+    if session.settings.show_threshold is not None:
+        return session.settings.show_threshold
+    own, about = own_for(session.options.calibrations, session.digest, language), engine.about_of(name)
+    is_local = about.checkpoint == engine.about_of("").checkpoint
+    return about.show_threshold if own is None or not is_local else own.threshold
 
 
 def _new(session: Session, found: Iterable[tuple[str, Offer]], known: Sequence[Offered]) -> list[Offered]:
@@ -319,7 +336,7 @@ def _request(session: Session, engine: Router, completion: Completion) -> Reques
         steps=settings.steps,
         candidates=CANDIDATES_WHEN_INVOKED if invoked else 1,
         deadline_s=settings.deadline_ms / 1000,
-        min_confidence=0.0 if invoked else _threshold(session, engine),
+        min_confidence=0.0 if invoked else threshold_of(session, engine, completion.hole.language),
     )
     return Request(
         uri=completion.uri,

@@ -40,6 +40,8 @@ async def begin(session: Session) -> None:
     if session.misconfigured is not None:
         log.error("an engine is not configured as it must be; the editor shows how")
         session.degrade("backends", session.misconfigured)
+    if session.options.uncalibrated is not None:
+        session.degrade("calibration", session.options.uncalibrated)
     _subscribe(session)
     if not _can_be_asked(session):
         await follow_settings(session)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from midspan.server.backends.configured import NOTHING, Configured, configured_by
+from midspan.server.calibration.own import Calibrations
 from midspan.server.router.asks import AUTO, TIERS, Tier
 
 
@@ -19,7 +20,8 @@ class ServeOptions:
 
     `debug` logs what prompts are made of, in characters and milliseconds. `refused` is why no checkpoint could be
     chosen: the editor hears it in place of a load. `configured` are the engines of the user's own file, and
-    `misconfigured` is why there are none of them.
+    `misconfigured` is why there are none of them. `calibrations` are the user's own thresholds, and `uncalibrated` is
+    why there are none of them.
     """
 
     checkpoint: str
@@ -30,6 +32,8 @@ class ServeOptions:
     refused: str | None = None
     configured: Configured = NOTHING
     misconfigured: str | None = None
+    calibrations: Calibrations = field(default_factory=dict)
+    uncalibrated: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from midspan.server.calibration.own import own_for
 from midspan.server.session import Session
 from midspan.server.text.languages import is_on, off_because
 from midspan.server.workspace.exclusion import is_matched
@@ -49,4 +50,7 @@ def reasons(session: Session, uri: str) -> list[str]:
         found.append("the setting `quiet` is on: a suggestion comes only when it is asked for")
     if is_matched(uri, settings.disable):
         found.append("the setting `disable` names this file: a suggestion comes only when it is asked for")
+    own = own_for(session.options.calibrations, session.digest, document.language_id)
+    if own is not None and settings.show_threshold is None:
+        found.append(f"show_threshold is {own.words}; midspan calibrate --undo goes back")
     return [*found, *engine.troubles(), session.decisions.last(uri)]

@@ -16,12 +16,14 @@ from typing import Any
 import midspan
 from midspan.engine.api import Budget, CheckpointError, DeviceError, Hole
 from midspan.server.backends.configured import read_configured
+from midspan.server.checkpoint_watch import digest_of
 from midspan.server.commands.backends import answered_last, rows_of
 from midspan.server.commands.errors import CommandError
 from midspan.server.commands.explain import in_time
 from midspan.server.commands.round_trip import round_trip
 from midspan.server.engine_errors import NOT_LOADED
 from midspan.server.lsp.scheduling import wake_soon
+from midspan.server.models.configuration import calibrated_there
 from midspan.server.telemetry.schema import FILE_NAME
 from midspan.server.text.languages import TABLE
 from midspan.server.text.syntax_check import load_with_syntax
@@ -37,6 +39,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
     """Examine, print, and exit 1 when something must be fixed."""
     found = examine(arguments.checkpoint, arguments.device, arguments.state_dir)
     found["chosen_by"] = arguments.chosen_by
+    examine_calibration(found, arguments.checkpoint, arguments.configuration)
     examine_engines(found, arguments.engines_file, arguments.state_dir)
     print(json.dumps(found) if arguments.json else as_text(found))
     return 1 if found["fixes"] else 0
@@ -69,6 +72,16 @@ def examine(checkpoint: str, device: str, state_dir: Path) -> dict[str, Any]:
     except TimeoutError:
         found["fixes"].append(f"no fill within {PATIENCE_S:.0f} s; give a smaller --checkpoint or another --device")
     return found
+
+
+def examine_calibration(found: dict[str, Any], checkpoint: str, file: Path) -> None:
+    """Add the threshold that the user has fitted to this checkpoint, where there is one."""
+    calibrations, problem = calibrated_there(file)
+    if problem is not None:
+        found["fixes"].append(problem)
+    if (own := calibrations.get(digest_of(checkpoint))) is not None:
+        languages = "".join(f"; {name} {one.threshold:.2f}" for name, one in own.languages.items())
+        found["own_threshold"] = f"{own.every.words}{languages}; midspan calibrate --undo goes back"
 
 
 def examine_engines(found: dict[str, Any], file: Path, state_dir: Path) -> None:

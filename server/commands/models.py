@@ -7,6 +7,9 @@ import json
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
+
+from msgspec.structs import replace
 
 import midspan.engine
 from midspan.engine.api import CheckpointError, DeviceError, Speed
@@ -53,7 +56,7 @@ def use_command(arguments: argparse.Namespace, environment: Mapping[str, str]) -
         raise CommandError(f"{plain(found.name)}: {plain(found.problem, 200)}; midspan models lists those that run")
     if found.checkpoint.encode(errors="replace").decode() != found.checkpoint:
         raise CommandError(f"{plain(found.checkpoint, 200)}: its name is not in UTF-8; give it another")
-    write_configuration(file, Configuration(checkpoint=found.checkpoint))
+    write_configuration(file, replace(_readable(file), checkpoint=found.checkpoint))
     print(f"{plain(found.name)} is taken from now on, by {file}; restart midspan in editors that are open")
     return 0
 
@@ -88,10 +91,18 @@ def remove_command(arguments: argparse.Namespace, environment: Mapping[str, str]
     freed = remove(hub_cache(environment), found.hub)
     print(f"{plain(found.name)} is removed, {size(freed)} are free")
     file = configuration_file(environment)
-    if read_configuration(file).checkpoint == found.checkpoint:
-        write_configuration(file, Configuration())
+    if (configuration := read_configuration(file)).checkpoint == found.checkpoint:
+        write_configuration(file, replace(configuration, checkpoint=None))
         print(f"it was in use; {EMBEDDED} is taken from now on, by the default")
     return 0
+
+
+def _readable(file: Path) -> Configuration:
+    """What stands in the file, or nothing where it cannot be read: to choose a model anew is the way out of that."""
+    try:
+        return read_configuration(file)
+    except CommandError:
+        return Configuration()
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""midspan's configuration file: which checkpoint is taken where `--checkpoint` names none.
+"""midspan's configuration file: which checkpoint is taken where `--checkpoint` names none, and what was calibrated.
 
 ~/.config/midspan/config.json: {"checkpoint": "/models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"}
 """
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 
+from midspan.server.calibration.own import Calibration, Calibrations
 from midspan.server.commands.errors import CommandError
 from midspan.server.models.catalogue import EMBEDDED
 
@@ -27,6 +28,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
     # An empty path would be the working folder, which an editor may have set to anybody's project.
     checkpoint: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    # What `midspan calibrate --apply` has written, by the checkpoint's digest.
+    calibrations: dict[str, Calibration] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,14 @@ def choose_there(named: str | None, file: Path) -> Choice:
     return choice
 
 
+def calibrated_there(file: Path) -> tuple[Calibrations, str | None]:
+    """What was calibrated, and why nothing that was can be read, in one line with the fix."""
+    try:
+        return read_configuration(file).calibrations, None
+    except CommandError as error:
+        return {}, str(error)
+
+
 def read_configuration(file: Path) -> Configuration:
     """The file's contents, of which there may be none. Raises CommandError, one line with the fix."""
     try:
@@ -83,7 +94,7 @@ def read_configuration(file: Path) -> Configuration:
         return msgspec.json.decode(data, type=Configuration)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())[:120]
-        fix = f'correct it (the one key is "checkpoint") or run midspan models use {EMBEDDED}'
+        fix = f'correct it (its keys are "checkpoint" and "calibrations") or run midspan models use {EMBEDDED}'
         raise CommandError(f"{file}: {problem}; {fix}") from error
 
 

@@ -5,7 +5,7 @@ is their share of those offered, and `chars_accepted` includes partial acceptanc
 client has told so, or of which time tells. `kept` is the share of what was taken that still stood so many seconds
 later, on average over those that were followed so long. `vetoed` counts the texts that a validator objected to, by kind
 of objection, `remedies` the same by what was shown in their place: the next candidate, a repair, another engine's text,
-or nothing.
+or nothing. Code actions have figures of their own, `actions`; but what they cost counts in the utilisation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from midspan.server.report.reading import BINS, Cell, Read, Waits
+from midspan.server.report.reading import BINS, Actions, Cell, Read, Requests, Waits
 from midspan.server.telemetry.events import Setup
 from midspan.server.telemetry.schema import HORIZONS
 
@@ -36,17 +36,14 @@ def report(found: Read) -> Figures:
         by[name] = {
             key: figures(part, waits[key]) for key, part in sorted(cells.items()) if key or name not in MAY_BE_UNNAMED
         }
-    fates = Counter[str]()
-    for one in found.requests:
-        fates[one.fate] += one.count
     return {
         **figures(found.cells, found.waits),
         "confidence": _bins(found.cells, found.sureness),
         "by": by,
+        "actions": _actions(found.actions),
         "vetoed": found.vetoed,
         "remedies": found.remedies,
-        "requests": fates.total(),
-        "fates": dict(fates.most_common()),
+        **_fates(found.requests),
         "failures": found.failures,
         "phases_ms": found.phases_ms,
         "ended": found.ended,
@@ -100,9 +97,7 @@ def measures(found: Read) -> Figures:
     """The four measures: time to first useful edit, quality by task, utilisation, and cost per accepted edit."""
     sums = total(found.cells)
     taken = sums["accepted"] + sums["in_part"]
-    # An engine elsewhere is named as its device: what it computes costs this machine nothing.
-    here = [one for one in found.requests if one.setup.device != one.setup.engine]
-    busy_s = sum(one.busy_ms for one in here) / 1000
+    busy_s, acting_s = _busy_s(found.requests), _busy_s(found.actions.requests)
     steps = sum(one.steps for one in found.requests)
     kept_chars = sums["chars"] * sums["chars_kept"] / sums["chars_known"] if sums["chars_known"] else None
     known = bool(taken and found.requests)
@@ -114,15 +109,44 @@ def measures(found: Read) -> Figures:
             for kind, part in _totals(found.cells, lambda cell: cell.setup.kind).items()
         },
         "utilisation": {
-            "busy_s": round(busy_s, 3),
+            "busy_s": round(busy_s + acting_s, 3),
             "active_minutes": found.minutes,
-            "share": busy_s / (60 * found.minutes) if found.minutes else None,
+            "share": (busy_s + acting_s) / (60 * found.minutes) if found.minutes else None,
         },
         "cost_per_accepted_edit": {
             "device_s": busy_s / taken if known else None,
             "steps": steps / taken if known else None,
             "device_s_per_100_kept_chars": 100 * busy_s / kept_chars if known and kept_chars else None,
         },
+    }
+
+
+def _fates(requests: Iterable[Requests]) -> Figures:
+    """How many requests there were, and of each fate."""
+    fates = Counter[str]()
+    for one in requests:
+        fates[one.fate] += one.count
+    return {"requests": fates.total(), "fates": dict(fates.most_common())}
+
+
+def _busy_s(requests: Iterable[Requests]) -> float:
+    """Seconds that this machine has computed for requests."""
+    # An engine elsewhere is named as its device: what it computes costs this machine nothing.
+    return sum(one.busy_ms for one in requests if one.setup.device != one.setup.engine) / 1000
+
+
+def _actions(found: Actions) -> Figures:
+    """The figures of code actions, and by name: `offered` counts edits that were made, `accepted` the applied ones."""
+    cells, waits = _parts(found.cells, lambda one: one.setup.kind), _parts(found.waits, lambda one: one.setup.kind)
+    by = {name: {**figures(part, waits[name]), "undone": found.undone.get(name, 0)} for name, part in cells.items()}
+    sums = total(found.cells)
+    return {
+        **_fates(found.requests),
+        "offered": int(sums["offered"]),
+        "accepted": int(sums["accepted"]),
+        "undone": sum(found.undone.values()),
+        "kept": {str(seconds): _kept(sums, seconds) for seconds in HORIZONS},
+        "by": dict(sorted(by.items(), key=lambda one: -one[1]["offered"])),
     }
 
 

@@ -9,7 +9,7 @@ from html import escape
 from midspan.server.report import svg
 from midspan.server.report.compare import wilson
 from midspan.server.report.figures import Figures
-from midspan.server.report.terminal import name_of, percent
+from midspan.server.report.terminal import milliseconds, name_of, percent
 
 MOST_BARS = 8
 DAYS, WEEK = 45, 7  # over more days than that, a point is a week
@@ -200,12 +200,28 @@ def _tables(found: Figures) -> Iterator[str]:
         if parts:
             rows = ((name_of(key), *_figures_of(part)) for key, part in parts.items())
             yield f"<h2>By {escape(group)}</h2><details open><summary>Table</summary>{_table(heads, rows)}</details>"
+    if (acts := found["actions"])["offered"]:
+        yield f"<h2>Code actions</h2><details open><summary>Table</summary>{_actions(acts['by'])}</details>"
     for words, counts in (("vetoed by validators", found["vetoed"]), ("shown in their place", found["remedies"])):
         listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
         yield f"<p>{words}: {escape(listed or 'none')}</p>"
     for comparison in found.get("comparisons", ()):
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison["said"])
         yield f"<h2>Compared {escape(comparison['what'])}</h2><ul>{said}</ul>"
+
+
+def _actions(by: Figures) -> str:
+    heads = ("", "made", "applied", "undone within a minute", "kept 30 s", "kept 5 min", "p50")
+    return _table(heads, ((name, *_action(part)) for name, part in by.items()))
+
+
+def _action(part: Figures) -> Iterator[str]:
+    yield f"{part['offered']:,}"
+    yield f"{part['accepted']:,} ({percent(part['acceptance_rate'])})"
+    yield f"{part['undone']:,}"
+    yield percent(part["kept"]["30"]["share"])
+    yield percent(part["kept"]["300"]["share"])
+    yield milliseconds(part["latency_ms"]["p50"])
 
 
 def _figures_of(part: Figures) -> Iterator[str]:

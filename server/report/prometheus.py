@@ -19,13 +19,14 @@ Sample = tuple[dict[str, str], float]
 
 def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
     """The lines."""
+    requests = [*found.requests, *found.actions.requests]
     yield from _metric(
         "midspan_requests", "Requests for a suggestion by fate.",
-        ((_labels(one.setup) | {"fate": one.fate}, one.count) for one in found.requests),
+        ((_labels(one.setup) | {"fate": one.fate}, one.count) for one in requests),
     )  # fmt: skip
     phases = (({"phase": phase}, ms / 1000) for phase, ms in found.phases_ms.items())
     yield from _metric("midspan_phase_seconds", "Mean time of requests that brought a suggestion, by phase.", phases)
-    busy = ((_labels(one.setup) | {"fate": one.fate}, one.busy_ms / 1000) for one in found.requests)
+    busy = ((_labels(one.setup) | {"fate": one.fate}, one.busy_ms / 1000) for one in requests)
     yield from _metric("midspan_computing_seconds", "What engines computed for requests.", busy)
     sums = {setup: total(cells) for setup, cells in _by_setup(found.cells).items()}
     for name, words in (
@@ -47,6 +48,7 @@ def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
     spread = quantiles((wait.ms, wait.offered) for wait in found.waits) or {}
     waits = (({"quantile": str(int(name[1:]) / 100)}, ms / 1000) for name, ms in spread.items())
     yield from _metric("midspan_latency_seconds", "Request to answer, of suggestions.", waits)
+    yield from _actions(found)
     vetoed: Iterable[Sample] = (({"reason": reason}, count) for reason, count in found.vetoed.items())
     yield from _metric("midspan_vetoed", "Texts that a validator objected to.", vetoed)
     remedies: Iterable[Sample] = (({"remedy": remedy}, count) for remedy, count in found.remedies.items())
@@ -54,6 +56,19 @@ def as_metrics(found: Read, figures: Figures) -> Iterator[str]:
     used = figures["measures"]["utilisation"]
     share = [({}, used["share"])] if used["share"] is not None else list[Sample]()
     yield from _metric("midspan_utilisation", "Share of the minutes of typing in which this machine filled.", share)
+
+
+def _actions(found: Read) -> Iterator[str]:
+    """Code actions; their requests and fates stand among the others, by their trigger."""
+    sums = {setup: total(cells) for setup, cells in _by_setup(found.actions.cells).items()}
+    for name, key, words in (
+        ("made", "offered", "Edits that were made for code actions."),
+        ("applied", "accepted", "Code actions that were applied."),
+    ):
+        samples = ((_labels(setup), one[key]) for setup, one in sums.items())
+        yield from _metric(f"midspan_actions_{name}", words, samples)
+    undone: Iterable[Sample] = (({"kind": name}, count) for name, count in found.actions.undone.items())
+    yield from _metric("midspan_actions_undone", "Code actions that were undone within a minute.", undone)
 
 
 def _by_setup(cells: Iterable[Cell]) -> dict[Setup, list[Cell]]:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from midspan.server.commands.errors import CommandError
-from midspan.server.telemetry.events import Fate, Setup
+from midspan.server.telemetry.events import ACTION, Fate, Setup
 from midspan.server.telemetry.schema import DAY_MS, HORIZONS, INFERRED, NAMES, SCHEMA_VERSION, upgrade
 
 BINS = 5
@@ -61,6 +61,7 @@ SUMS = {
 }
 PHASES = ("context", "queue", "encode", "denoise", "rank", "validate")
 Bounds = dict[str, int]
+One = TypeVar("One", "Cell", "Waits", "Requests")
 
 
 class Damaged(Exception):
@@ -111,13 +112,24 @@ class Waits:
 
 
 @dataclass(frozen=True, slots=True)
+class Actions:
+    """Code actions, as suggestions: an offer is an edit that was made. `undone` counts those by their name."""
+
+    cells: list[Cell]
+    waits: list[Waits]
+    requests: list[Requests]
+    undone: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
-    """All that a report is made of.
+    """All that a report is made of; code actions stand apart.
 
     `sureness` has the sum of the confidences by their fifth, `phases_ms` the mean of those requests that brought a
-    suggestion. `minutes` counts those in which anything was asked.
+    suggestion. `minutes` counts those in which anything was asked, code actions too.
     """
 
+    actions: Actions
     cells: list[Cell]
     waits: list[Waits]
     requests: list[Requests]
@@ -140,21 +152,37 @@ def read(file: Path, since: datetime, date: datetime | None = None) -> Read:
         others = beside.submit(_others, file, bounds)
         with opened(file) as store:
             cells, waits = _counted(store, _setups(store), bounds)
-        return Read(cells=cells, waits=waits, **others.result())
+        found = others.result()
+    (suggested, acted), (waited, waited_for) = _parted(cells), _parted(waits)
+    asked, asked_to_act = _parted(found.pop("requests"))
+    actions = Actions(acted, waited_for, asked_to_act, found.pop("undone"))
+    return Read(actions=actions, cells=suggested, waits=waited, requests=asked, **found)
+
+
+def _parted(ones: Iterable[One]) -> tuple[list[One], list[One]]:
+    """Those of suggestions, and those of code actions."""
+    parts: tuple[list[One], list[One]] = [], []
+    for one in ones:
+        parts[one.setup.trigger == ACTION].append(one)
+    return parts
 
 
 def _others(file: Path, bounds: Bounds) -> dict[str, Any]:
     """All but the suggestions by group. Raises CommandError for a store that cannot be read."""
     active = f"SELECT count(*) FROM (SELECT DISTINCT ts / {MINUTE_MS} FROM request WHERE ts >= :since)"
     with opened(file) as store:
+        setups = _setups(store)
+        # As numbers: SQLite finds them sooner than by a query within the query.
+        acts = ", ".join(str(id) for id, setup in setups.items() if setup.trigger == ACTION)
         return {
-            "requests": _requests(store, _setups(store), bounds),
-            "failures": _by_reason(store, "request WHERE fate = 'failed' AND", bounds),
-            "phases_ms": _phases(store, bounds),
+            "requests": _requests(store, setups, bounds),
+            "failures": _by_reason(store, f"request WHERE fate = 'failed' AND setup NOT IN ({acts}) AND", bounds),
+            "phases_ms": _phases(store, bounds, acts),
+            "undone": _undone(store, setups, bounds),
             "vetoed": _by_reason(store, "veto WHERE", bounds),
             "remedies": _by_reason(store, "veto WHERE remedy <> '' AND", bounds, "remedy"),
             "minutes": store.execute(active, bounds).fetchone()[0],
-            **_flat(store, bounds),
+            **_flat(store, bounds, acts),
         }
 
 
@@ -197,12 +225,13 @@ def _setups(store: sqlite3.Connection) -> Mapping[int, Setup]:
     )
 
 
-def _flat(store: sqlite3.Connection, bounds: Bounds) -> dict[str, Any]:
+def _flat(store: sqlite3.Connection, bounds: Bounds, acts: str) -> dict[str, Any]:
     """What is added up over all suggestions. Raises Damaged where one of them holds a word for a number."""
     # Below each bound: a comparison is sooner made than a fifth is computed.
     sums = [f"total(iif(confidence < {bin / BINS}, confidence, 0))" for bin in range(1, BINS)] + ["total(confidence)"]
     sums += [f"sum(ended = '{how}')" for how in ENDED] + [f"max({name})" for name in NUMBERS]
-    found = store.execute(f"SELECT {', '.join(sums)} FROM completion WHERE ts >= :since", bounds).fetchone()
+    wanted = f"SELECT {', '.join(sums)} FROM completion WHERE ts >= :since AND setup NOT IN ({acts})"
+    found = store.execute(wanted, bounds).fetchone()
     if any(isinstance(value, str | bytes) for value in found):
         raise Damaged(DAMAGED)
     ended = dict(zip(ENDED, (value or 0 for value in found[BINS:]), strict=False))
@@ -264,10 +293,20 @@ def _requests(store: sqlite3.Connection, setups: Mapping[int, Setup], bounds: Bo
     return found
 
 
-def _phases(store: sqlite3.Connection, bounds: Bounds) -> dict[str, float]:
+def _phases(store: sqlite3.Connection, bounds: Bounds, acts: str) -> dict[str, float]:
     means = ", ".join(f"avg({phase}_ms)" for phase in PHASES)
-    found = store.execute(f"SELECT {means} FROM request WHERE ts >= :since AND fate = 'produced'", bounds).fetchone()
+    wanted = f"SELECT {means} FROM request WHERE ts >= :since AND fate = 'produced' AND setup NOT IN ({acts})"
+    found = store.execute(wanted, bounds).fetchone()
     return {} if found[0] is None else dict(zip(PHASES, found, strict=True))
+
+
+def _undone(store: sqlite3.Connection, setups: Mapping[int, Setup], bounds: Bounds) -> dict[str, int]:
+    """How many code actions were undone within a minute, by their name."""
+    counted = Counter[str]()
+    wanted = "SELECT setup, count(*) FROM completion WHERE ts >= :since AND ended = 'undone' GROUP BY 1"
+    for setup, count in store.execute(wanted, bounds):
+        counted[setups[setup].kind] += count
+    return dict(counted)
 
 
 def _by_reason(store: sqlite3.Connection, of: str, bounds: Bounds, name: str = "reason") -> dict[str, int]:

@@ -34,6 +34,7 @@ def as_text(found: Figures) -> Iterator[str]:
         yield f"{'accepted, less to more sure':27} {fifths}"
     yield from _table(found)
     yield from _unshown(found)
+    yield from _acts(found["actions"])
     for comparison in found.get("comparisons", ()):
         yield ""
         yield from _comparison(comparison)
@@ -134,6 +135,16 @@ def _unshown(found: Figures) -> Iterator[str]:
         yield from _folded("vetoed", [f"{kind} {count:,}" for kind, count in found["vetoed"].items()])
     if found["remedies"]:
         yield from _folded("in their place", [f"{kind} {count:,}" for kind, count in found["remedies"].items()])
+
+
+def _acts(found: Figures) -> Iterator[str]:
+    """Code actions: how many edits were made, applied and undone, and what was kept; nothing where there were none."""
+    if not found["offered"]:
+        return
+    kept = found["kept"]["300"]["share"]
+    parts = [f"{found['offered']:,} made", f"{found['accepted']:,} applied", f"{found['undone']:,} undone at once"]
+    parts += [f"{percent(kept)} kept after 5 min"] if kept is not None else []
+    yield from _folded("code actions", parts)
 
 
 def _folded(head: str, parts: list[str]) -> Iterator[str]:

@@ -24,9 +24,9 @@ class Wish:
     """What a hole does not say: who asks, for which document, and how public an engine may see it.
 
     `engine` is a name, or AUTO. `schema` says that the gap's text must satisfy one. `own_threshold`: where a sure fill
-    is wanted, each engine's own threshold says how sure. `tried` names engines that have had their turn for this gap:
-    another one is asked only if it can be in time. `once`: one engine is asked, without a hedge or a fallback, as the
-    gap had its answer before.
+    is wanted, the own threshold of an engine elsewhere says how sure; for the one here the budget does. `tried` names
+    engines that have had their turn for this gap: another one is asked only if it can be in time. `once`: one engine is
+    asked, without a hedge or a fallback, as the gap had its answer before.
     """
 
     origin: Origin = "typing"

@@ -145,7 +145,7 @@ class Race:
         budget, left_s, given, engine = self._given.budget, self._left_s(), self._given, attempt.seat.engine
         assert engine is not None  # what is not connected is filtered
         sure = budget.min_confidence
-        if sure and self._record.ask.wish.own_threshold:
+        if sure and self._record.ask.wish.own_threshold and attempt.seat.member.tier != "in_process":
             sure = engine.about.show_threshold
         if left_s is not None:
             left_s = max(0.001, left_s - min(MOST_MARGIN_S, MARGIN * left_s))

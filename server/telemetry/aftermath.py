@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Protocol
 
 from midspan.server.suggestions import AUTO_CLOSED, Offered, typed_after
+from midspan.server.telemetry.applied import Applied
 from midspan.server.telemetry.events import Ended
 from midspan.server.telemetry.regions import keeps_lines, may_join_line_ends, moved
 from midspan.server.telemetry.survival import Later, Survival
@@ -116,6 +117,11 @@ class Aftermath:
         self._sink, self._clock = sink, clock
         self._watched: dict[str, list[_Watch]] = {}
         self._survival = Survival(self._kept, later)
+        self._actions = Applied(sink, self._survival, clock)
+
+    def action(self, document: Document, id: str, span: tuple[Place, Place], text: str) -> None:
+        """Watch the edit of a code action: a text, in the document's line ends, in place of a span."""
+        self._actions.offered(document, id, span, text)
 
     def offered(self, document: Document, start: Place, end: Place, offers: Sequence[Offered]) -> None:
         """Watch suggestions, the first of which is shown; each replaces a span. Those known already stay."""
@@ -141,6 +147,7 @@ class Aftermath:
 
     def edit(self, document: Document, span: Range, text: str) -> None:
         """Note an edit before it is made."""
+        self._actions.look(document.uri)
         if may_join_line_ends(document.lines, span[0], text):
             self._watched.pop(document.uri, None)
         for watch in self._watched.get(document.uri, ()):
@@ -149,6 +156,7 @@ class Aftermath:
 
     def settle(self, uri: str, keys: int) -> None:
         """All edits of one change have been made: what do they tell? It may stand for so many quick keys."""
+        self._actions.look(uri)
         sink, watched = self._sink(), self._watched.get(uri)
         if not watched or sink is None:
             return
@@ -185,16 +193,19 @@ class Aftermath:
             if sink is not None:
                 self._look(sink, watch)
                 self._end(sink, watch, "dismissed")
+        self._actions.closed(uri)
         self._survival.closed(uri)
 
     def lose(self, uri: str) -> None:
         """A document's text is unknown."""
         self._watched.pop(uri, None)
+        self._actions.lose(uri)
         self._survival.lose(uri)
 
     def clear(self) -> None:
         """Watch nothing any more."""
         self._watched.clear()
+        self._actions.clear()
         self._survival.clear()
 
     def _known(self, id: str) -> Iterator[_Watch]:

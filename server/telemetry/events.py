@@ -13,8 +13,11 @@ Fate = Literal[
     "produced", "empty", "late", "below", "vetoed", "nothing_new", "held_back", "superseded", "cancelled", "failed"
 ]
 # How a suggestion ended. `part`: taken in part; `typed`: typed by keys to its end; `rejected`: something else was typed
-# in its place; `dismissed`: the text was changed elsewhere, or its file closed.
-Ended = Literal["accepted", "part", "typed", "rejected", "dismissed"]
+# in its place; `dismissed`: the text was changed elsewhere, or its file closed; `undone`: the edit of a code action was
+# taken back within a minute.
+Ended = Literal["accepted", "part", "typed", "rejected", "dismissed", "undone"]
+# The `trigger` of a code action, whose `kind` is its name.
+ACTION = "action"
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):

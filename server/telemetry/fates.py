@@ -9,9 +9,18 @@ from dataclasses import dataclass
 import msgspec
 
 from midspan.engine.api import Fill
-from midspan.server.completion import Completion, Source, setup_of
-from midspan.server.telemetry.events import Asked, Fate
+from midspan.server.completion import Source
+from midspan.server.telemetry.events import Asked, Fate, Setup
 from midspan.server.validation.splice import Objection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A request: who asked and what answers, when it began (`time.perf_counter`), and how long other text took."""
+
+    setup: Setup
+    began: float
+    context_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,33 +44,33 @@ def fate_of(fill: Fill, threshold: float, objections: Sequence[Objection], *, of
     return ("below", "") if fill.confidence < threshold else ("nothing_new", "")
 
 
-def ended_row(completion: Completion, source: Source, fate: Fate, reason: str = "") -> Asked:
+def ended_row(asking: Asking, fate: Fate, reason: str = "") -> Asked:
     """The row of a request that ends now, without a fill."""
-    latency_ms = 1000 * (time.perf_counter() - completion.began)
+    latency_ms = 1000 * (time.perf_counter() - asking.began)
     return Asked(
-        **msgspec.structs.asdict(setup_of(completion, source, "")),
+        **msgspec.structs.asdict(asking.setup),
         fate=fate,
         reason=reason,
         latency_ms=latency_ms,
-        context_ms=completion.context_ms,
-        queue_ms=latency_ms - completion.context_ms,
+        context_ms=asking.context_ms,
+        queue_ms=latency_ms - asking.context_ms,
     )
 
 
-def answered_row(completion: Completion, answered: Answered, fate: Fate, reason: str) -> Asked:
+def answered_row(asking: Asking, answered: Answered, fate: Fate, reason: str) -> Asked:
     """The row of a request that is answered now."""
     now, fill, latency = time.perf_counter(), answered.fill, answered.fill.latency
-    waited_ms = 1000 * (answered.at - completion.began) - completion.context_ms
+    waited_ms = 1000 * (answered.at - asking.began) - asking.context_ms
     return Asked(
-        **msgspec.structs.asdict(setup_of(completion, answered.source, fill.engine)),
+        **msgspec.structs.asdict(asking.setup),
         fate=fate,
         reason=reason,
         id=answered.id,
         confidence=fill.confidence,
         candidates=len(fill.candidates),
         steps=fill.steps,
-        latency_ms=1000 * (now - completion.began),
-        context_ms=completion.context_ms,
+        latency_ms=1000 * (now - asking.began),
+        context_ms=asking.context_ms,
         # A fill that was begun ahead has worked before it was asked for.
         queue_ms=max(0.0, waited_ms - latency.encode - latency.denoise - latency.rank),
         encode_ms=latency.encode,

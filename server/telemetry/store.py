@@ -43,11 +43,11 @@ WAITING = 10_000
 LATER_S = 0.02
 # What `completion` does not hold: of `setup` alone, or hashed.
 LEFT_OUT = ("uri", "client", "digest", "layout", "device")
-# Nothing undoes an acceptance, and only a whole one follows one in part.
+# Nothing but an undo follows an acceptance, and only a whole one follows one in part.
 ENDED = {
     how: f"ended = iif(ended = 'accepted' OR (ended = 'part' AND '{how}' != 'accepted'), ended, '{how}')"
     for how in get_args(Ended)
-}
+} | {"undone": "ended = iif(ended = 'accepted', 'undone', ended)"}
 Write = Callable[[sqlite3.Connection, bytes], None]
 T = TypeVar("T")
 

@@ -1,7 +1,8 @@
 """How much of what was taken still stands 15 seconds to 10 minutes later, by tokens. The text is in memory only.
 
 What is lost from its place but stands elsewhere as whole lines was moved, and is kept. A file that is closed keeps its
-text; one that is opened with the same text under another name is the same file.
+text; one that is opened with the same text under another name is the same file. Of a text that replaced another one,
+what both have in common counts for neither: it was not brought, and an undo leaves nothing.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ Kept = Callable[[str, int, float], None]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Taken:
-    """A text that was taken, and where it stands now; `counted` has how often each of its lines stood in the file."""
+    """A text that was taken, and where it stands now; `counted` has how often each of its lines stood in the file.
+
+    `common` counts its tokens that stood there before it, in the same order.
+    """
 
     id: str
     text: str
     uri: str
     region: Region
+    common: int = 0
     counted: dict[str, int] = field(default_factory=dict)
 
 
@@ -50,12 +55,17 @@ class Survival:
         self._open: dict[str, Document] = {}
         self._closed: dict[str, list[str]] = {}
 
-    def begin(self, document: Document, id: str, start: Place, text: str) -> None:
-        """Follow a text that was taken and stands there; more of the same suggestion replaces what was taken before."""
-        if TOKEN.search(text) is None:
+    def begin(self, document: Document, id: str, start: Place, text: str, old: str = "") -> None:
+        """Follow a text that was taken and stands there, in place of an old one, if it brings any token.
+
+        More of the same suggestion replaces what was taken before.
+        """
+        tokens = TOKEN.findall(text)
+        shared = common(TOKEN.findall(old), tokens)
+        if shared == len(tokens):
             return
         region = Region(start, end_of(start, text))
-        taken = _Taken(id=id, text=text, uri=document.uri, region=region)
+        taken = _Taken(id=id, text=text, uri=document.uri, region=region, common=shared)
         self._followed.pop(id, None)
         self._followed[id] = taken
         self._open[document.uri] = document
@@ -149,7 +159,7 @@ def _share(taken: _Taken, lines: Sequence[str]) -> float:
         stayed = [line for line in split_lines(taken.text) if line.strip() not in elsewhere]
         left = TOKEN.findall("".join(stayed))
         kept = max(kept, common(left, there) + len(tokens) - len(left))
-    return kept / len(tokens)
+    return max(0.0, (kept - taken.common) / (len(tokens) - taken.common))
 
 
 def common(one: Sequence[str], other: Sequence[str]) -> int:

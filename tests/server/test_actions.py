@@ -80,14 +80,14 @@ def test_texts_that_change_nothing_are_no_choices(action: str, texts: list[str],
     document = Document("file:///a.py", "python", 1, "x = f(a + b)\n")
     change = BY_NAME[action].plan(document, (0, 6), (0, 11))
     assert change is not None
-    assert choices(change, fill_of(texts)) == wanted
+    assert list(choices(change, fill_of(texts))) == wanted
 
 
 def test_a_text_may_leave_an_error_in_a_document_that_does_not_parse() -> None:
     change = BY_NAME["fully"].plan(Document("file:///a.py", "python", 1, "x = f(a + b\n"), (0, 6), (0, 11))
     assert change is not None
-    assert choices(change, fill_of(["(c", "d e"])) == ["(c", "d e"]
-    assert choices(change, fill_of(["(c", "d)"])) == ["d)"]
+    assert list(choices(change, fill_of(["(c", "d e"]))) == ["(c", "d e"]
+    assert list(choices(change, fill_of(["(c", "d)"]))) == ["d)"]
 
 
 @pytest.mark.parametrize("there", ["# TODO: add them", "pass", "..."])
@@ -97,7 +97,7 @@ def test_a_statement_without_effect_does_not_replace_a_placeholder(there: str) -
     )
     assert change is not None
     nothing = ["# add", "pass", "...", "return", "return None", "raise NotImplementedError", "# a\n    pass"]
-    assert choices(change, fill_of([*nothing, "return a + b"])) == ["return a + b"]
+    assert list(choices(change, fill_of([*nothing, "return a + b"]))) == ["return a + b"]
 
 
 def fill_of(texts: list[str]) -> Fill:

@@ -103,6 +103,11 @@ class Desk:
         self.aftermath.offered(self.document, self.cursor, self.cursor, offers)
         self.clock.pass_by(0.5)
 
+    def act(self, start: Place, end: Place, text: str, id: str = "1") -> None:
+        """Make the edit of a code action, which nobody has applied yet; half a second passes."""
+        self.aftermath.action(self.document, id, (start, end), text)
+        self.clock.pass_by(0.5)
+
     def change(self, *edits: tuple[Range | None, str], keys: int = 1) -> None:
         """One change that a client sends: edits in their order, for so many quick keys."""
         self.version += keys

@@ -100,6 +100,19 @@ def test_nothing_undoes_an_acceptance(tmp_path: Path) -> None:
     assert [row["ended"] for row in rows(tmp_path)] == ["accepted", "part", "rejected"]
 
 
+def test_an_undo_follows_an_acceptance_and_another_acceptance_follows_it(tmp_path: Path) -> None:
+    with telemetry(tmp_path) as store:
+        for id in ("a1", "a2", "a3"):
+            store.offered(offer(id))
+        for id in ("a1", "a2"):
+            store.taken(id)
+        for id in ("a1", "a2", "a3"):
+            store.ended(id, "undone")
+        store.taken("a2")
+    found = [(row["ended"], row["accepted_ts"] is not None) for row in rows(tmp_path)]
+    assert found == [("undone", True), ("accepted", True), ("", False)]
+
+
 def test_what_is_kept_is_stored_by_the_time_since(tmp_path: Path) -> None:
     with telemetry(tmp_path) as store:
         store.offered(offer())
