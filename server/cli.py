@@ -17,6 +17,7 @@ from midspan.server.backends.configured import NOTHING, configured_file, read_co
 from midspan.server.batch.options import add_batch
 from midspan.server.bench.load_options import add_load
 from midspan.server.calibration.options import add_calibrate
+from midspan.server.commands.arguments import few, ports, position, positive, seed, share
 from midspan.server.commands.errors import CommandError
 from midspan.server.replay.options import add_replay
 from midspan.server.report.options import add_options as add_report_options
@@ -137,7 +138,7 @@ def _add_backends(backends: argparse.ArgumentParser) -> None:
     backends.set_defaults(run=_backends)
     verbs = backends.add_subparsers(dest="verb", metavar="VERB", help="without one, what is configured is listed")
     find = verbs.add_parser("find", help="look at the usual ports of this machine, and print the lines to add")
-    find.add_argument("--ports", type=_ports, metavar="P,P", help="others than the usual ones")
+    find.add_argument("--ports", type=ports, metavar="P,P", help="others than the usual ones")
     find.add_argument("--json", action="store_true")
     find.set_defaults(run=_backends_find)
 
@@ -149,10 +150,10 @@ def _add_kernels(kernels: argparse.ArgumentParser) -> None:
 
 def _add_fill(fill: argparse.ArgumentParser) -> None:
     fill.add_argument("file", type=Path, metavar="FILE")
-    fill.add_argument("--at", type=_position, required=True, metavar="LINE:COL", help="1-based, columns in code points")
-    fill.add_argument("--to", type=_position, metavar="LINE:COL", help="replace the text from --at up to here")
-    fill.add_argument("--candidates", type=_few, default=1, metavar="N", help="at most 20")
-    fill.add_argument("--seed", type=_seed, default=0, metavar="S")
+    fill.add_argument("--at", type=position, required=True, metavar="LINE:COL", help="1-based, columns in code points")
+    fill.add_argument("--to", type=position, metavar="LINE:COL", help="replace the text from --at up to here")
+    fill.add_argument("--candidates", type=few, default=1, metavar="N", help="at most 20")
+    fill.add_argument("--seed", type=seed, default=0, metavar="S")
     _add_engine(fill)
     fill.add_argument("--watch", action="store_true", help="draw the canvas as it settles")
     fill.add_argument("--explain", action="store_true", help="print what the prompt is made of, code included")
@@ -162,22 +163,22 @@ def _add_fill(fill: argparse.ArgumentParser) -> None:
 
 def _add_quality(quality: argparse.ArgumentParser) -> None:
     quality.add_argument("--tasks", type=Path, required=True, metavar="FILE.jsonl[.gz]")
-    quality.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of N tasks")
+    quality.add_argument("--limit", type=positive, metavar="N", help="a seeded sample of N tasks")
     _add_engine(quality)
-    quality.add_argument("--seed", type=_seed, default=0, metavar="S")
+    quality.add_argument("--seed", type=seed, default=0, metavar="S")
     quality.add_argument("--json", action="store_true")
     quality.set_defaults(run=_quality)
 
 
 def _add_keystroke(keystroke: argparse.ArgumentParser) -> None:
-    keystroke.add_argument("--limit", type=_positive, default=400, metavar="N", help="keys typed in each file")
-    keystroke.add_argument("--lines", type=_positive, default=20_000, metavar="N", help="lines of the longest file")
+    keystroke.add_argument("--limit", type=positive, default=400, metavar="N", help="keys typed in each file")
+    keystroke.add_argument("--lines", type=positive, default=20_000, metavar="N", help="lines of the longest file")
     keystroke.add_argument("--json", action="store_true")
     keystroke.set_defaults(run=_keystroke)
 
 
 def _add_soak(soak: argparse.ArgumentParser) -> None:
-    soak.add_argument("--minutes", type=_positive, default=60, metavar="N", help="minutes of typing, in time-lapse")
+    soak.add_argument("--minutes", type=positive, default=60, metavar="N", help="minutes of typing, in time-lapse")
     soak.add_argument("--no-workspace", dest="workspace", action="store_false", help="open no folder")
     soak.add_argument("--json", action="store_true")
     soak.set_defaults(run=_soak)
@@ -185,55 +186,12 @@ def _add_soak(soak: argparse.ArgumentParser) -> None:
 
 def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--files", type=Path, required=True, metavar="FILE.jsonl", help="the corpus's heldout.jsonl")
-    replay.add_argument("--limit", type=_positive, default=100, metavar="N", help="lines retyped")
-    replay.add_argument("--seed", type=_seed, default=0, metavar="S", help="which lines")
+    replay.add_argument("--limit", type=positive, default=100, metavar="N", help="lines retyped")
+    replay.add_argument("--seed", type=seed, default=0, metavar="S", help="which lines")
     replay.add_argument("--no-workspace", dest="workspace", action="store_false", help="open no package's folder")
-    replay.add_argument("--show-threshold", type=_share, metavar="T", help="the checkpoint's if not given")
+    replay.add_argument("--show-threshold", type=share, metavar="T", help="the checkpoint's if not given")
     replay.add_argument("--json", action="store_true")
     replay.set_defaults(run=_replay)
-
-
-def _position(text: str) -> tuple[int, int]:
-    """`LINE:COL`, both from 1."""
-    line, _, column = text.partition(":")
-    if not (line.isdecimal() and column.isdecimal() and int(line) and int(column)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not LINE:COL, two numbers from 1, as in 12:5")
-    return int(line), int(column)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 4294967295")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0.0 <= share <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 1")
-    return share
-
-
-def _few(text: str) -> int:
-    if _positive(text) > 20:
-        raise argparse.ArgumentTypeError(f"{text} candidates are too many; ask for 20 at most")
-    return int(text)
-
-
-def _ports(text: str) -> tuple[int, ...]:
-    ports = [int(one) for one in text.split(",") if one.isdecimal() and 0 < int(one) < 1 << 16]
-    if len(ports) != text.count(",") + 1 or len(ports) > 100:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no list of ports, such as 9931,8080")
-    return tuple(ports)
 
 
 def _refuse_relative(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-MOST_CANDIDATES, MOST_SECONDS, MOST_MEGABYTES = 20, 3600, 1 << 20
+from midspan.server.commands.arguments import few, seed
+
+MOST_SECONDS, MOST_MEGABYTES = 3600, 1 << 20
 Choose = Callable[[argparse.Namespace], None]
 
 
@@ -23,11 +25,11 @@ def add_batch(batch: argparse.ArgumentParser, choose: Choose) -> None:
     batch.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="files and folders left alone")
     batch.add_argument(
         "--candidates",
-        type=_few,
+        type=few,
         metavar="N",
         help="texts asked for where the first one is not kept; 5 if not given",
     )
-    batch.add_argument("--seed", type=_seed, default=0, metavar="S")
+    batch.add_argument("--seed", type=seed, default=0, metavar="S")
     batch.add_argument("--engine", metavar="NAME", help="as midspan fill has it")
     batch.add_argument("--check", metavar="COMMAND", help="keep what leaves it passing, in a copy of the tree")
     seconds = f"how long the command may take; 60 if not given, {MOST_SECONDS} at most"
@@ -51,16 +53,6 @@ def _pattern(text: str) -> re.Pattern[str]:
 def _up_to(most: int, text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:10]) <= most:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 1 to {most}")
-    return int(text)
-
-
-def _few(text: str) -> int:
-    return _up_to(MOST_CANDIDATES, text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 4294967295")
     return int(text)
 
 

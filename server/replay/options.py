@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from midspan.server.commands.arguments import seed
 from midspan.server.replay.styles import STYLES
 
 
@@ -16,7 +17,7 @@ def add_replay(replay: argparse.ArgumentParser) -> None:
         "--style", choices=tuple(STYLES), default="vscode", help="how suggestions are taken: by client, word or line"
     )
     replay.add_argument("--lines", type=_lines, default=100, metavar="N", help="how many are retyped; 100 if not given")
-    replay.add_argument("--seed", type=_seed, default=0, metavar="S", help="which lines, and the rhythm of keys")
+    replay.add_argument("--seed", type=seed, default=0, metavar="S", help="which lines, and the rhythm of keys")
     replay.add_argument("--json", action="store_true")
     replay.set_defaults(run=_replay)
 
@@ -24,12 +25,6 @@ def add_replay(replay: argparse.ArgumentParser) -> None:
 def _lines(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:10]) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of lines from 1 to 1000000")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 4294967295")
     return int(text)
 
 

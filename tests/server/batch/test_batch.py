@@ -274,7 +274,7 @@ def test_what_cannot_be_done_is_one_line(
         (["a.py"], "one of the arguments --out --dry-run is required"),
         (["a.py", "--dry-run", "--pattern", "("], "'(' is no regular expression"),
         (["a.py", "--dry-run", "--pattern", "x*"], "matches the empty text"),
-        (["a.py", "--dry-run", "--candidates", "21"], "'21' is not a number from 1 to 20"),
+        (["a.py", "--dry-run", "--candidates", "21"], "21 candidates are too many; ask for 20 at most"),
         (["a.py", "--dry-run", "--check-seconds", "0"], "'0' is not a number from 1 to 3600"),
     ],
 )
