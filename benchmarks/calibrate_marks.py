@@ -47,7 +47,9 @@ def main() -> int:
             file.write(lines[-1] + "\n")
             file.flush()
     seen = [Seen(**row) for line in lines if (row := json.loads(line)) is not None]
-    sys.stdout.write(json.dumps({"checkpoint": found.checkpoint, **fitted(seen, found.precision)}) + "\n")
+    sys.stdout.write(
+        json.dumps({"checkpoint": found.checkpoint, "device": "cpu", **fitted(seen, found.precision)}) + "\n"
+    )
     return 0
 
 

@@ -102,16 +102,26 @@ def soak(row: Row) -> Figures:
 
 def calibrated(row: Row) -> Figures:
     """Label and value of each figure of a `calibrate.py` row."""
-    for kind, what in (("lines", "whole lines"), ("ends_of_lines", "ends of lines")):
-        found = row[kind]
-        right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
-        yield f"exactly the missing text, {what} of held-out packages", percent(found["exact"])
-        yield f"shown at the shipped threshold, {what} of held-out packages", f"{percent(found['shown'])}{right}"
+    yield from shares(row["lines"], "whole lines of held-out packages")
+    yield from shares(row["ends_of_lines"], "ends of lines of held-out packages")
     if "nats" in row:
         # `middle_root` in older rows.
         nats = row["nats_without"].get("fim_root", row["nats_without"].get("middle_root"))
         without = f"{nats:.3f} without the root of fill-in-the-middle's probability"
         yield "telling right fills of held-out packages from wrong ones", f"{row['nats']:.3f} nats a fill; {without}"
+
+
+def marks_calibrated(row: Row) -> Figures:
+    """Label and value of each figure of a `calibrate_marks.py` row."""
+    yield from shares(row["kinds"]["line"], "whole lines of held-out packages in five languages")
+    yield from shares(row["kinds"]["rest_of_line"], "ends of lines of held-out packages in five languages")
+
+
+def shares(found: dict[str, Any], what: str) -> Figures:
+    """What is right of all such gaps, and what is shown of them."""
+    right = "" if found["right_when_shown"] is None else f", {percent(found['right_when_shown'])} of them right"
+    yield f"exactly the missing text, {what}", percent(found["exact"])
+    yield f"shown at the shipped threshold, {what}", f"{percent(found['shown'])}{right}"
 
 
 def search_floor(row: Row) -> Figures:
@@ -150,21 +160,17 @@ def versus_llama_server(row: Row) -> Figures:
     where = f"{row['keys']} keys, {row['threads']} thread" + ("s" if row["threads"] > 1 else "")
     yield f"a whole line's fill at every key, {where}", times(row["midspan_ms"])
     yield f"the same by llama-server, by turns, {where}", times(row["llama_server_ms"])
-    yield (
-        f"midspan's share of that time, {where}",
-        ", ".join(f"{name} {share:.2f}" for name, share in row["ratio"].items()),
-    )
+    ratio = ", ".join(f"{name} {share:.2f}" for name, share in row["ratio"].items())
+    yield f"midspan's share of that time, {where}", ratio
     cold = (row["midspan_cold_ms"], row["llama_server_cold_ms"])
     yield f"the first key in a file, midspan and llama-server, {where}", "{:.0f} and {:.0f} ms".format(*cold)
     for what, name in (("of a prompt", "prompt"), ("written one by one", "generate")):
         speeds = (row["midspan_tokens_s"][name], row["llama_server_tokens_s"][name])
         yield f"tokens a second, {what}, midspan and llama-server, {where}", "{:.0f} and {:.0f}".format(*speeds)
     drafts = row["drafts"]
-    kept = f"{percent(drafts['kept'] / drafts['written'])} of what was written"
-    yield (
-        f"tokens that were drafted and right, {where}",
-        f"{kept}; {drafts['written'] / drafts['passes']:.1f} tokens a pass",
-    )
+    kept, pace = drafts["kept"] / drafts["written"], drafts["written"] / drafts["passes"]
+    said = f"{percent(kept)} of what was written; {pace:.1f} tokens a pass"
+    yield f"tokens that were drafted and right, {where}", said
 
 
 def other_files(row: Row) -> Figures:
@@ -179,11 +185,8 @@ def other_files(row: Row) -> Figures:
         what = f"with {what}, at most {row['tokens']} tokens, {where}"
         alone = f"{side['gained']} gained, {side['lost']} lost"
         yield f"exactly the missing text, {what}", f"{percent(side['exact'])}; {alone}"
-        saved = side["nats_saved"]
-        yield (
-            f"nats that this saves of the true text, {what}",
-            f"{saved['mean']:.2f}, standard error {saved['error']:.2f}",
-        )
+        saved = "{mean:.2f}, standard error {error:.2f}".format(**side["nats_saved"])
+        yield f"nats that this saves of the true text, {what}", saved
         cost = "{:.0f} in place of {:.0f}".format(side["prompt_tokens"], without["prompt_tokens"])
         took = "{:.0f} ms in place of {:.0f} ms".format(side["encode_ms"]["p50"], without["encode_ms"]["p50"])
         yield f"tokens of a cold prompt, and reading it, p50, {threads}, {what}", f"{cost}; {took}"
@@ -214,6 +217,7 @@ def cancel(row: Row) -> Figures:
 KINDS: dict[str, Callable[[Row], Figures]] = {
     "midspan bench quality": quality,
     "calibrate.py": calibrated,
+    "calibrate_marks.py": marks_calibrated,
     "promising.py": search_floor,
     "search_floor.py": search_floor,
     "early_exit.py": early_exit,

@@ -95,17 +95,20 @@ def fitted(seen: Sequence[Seen], precision: float) -> dict[str, Any]:
     confidence = by_the_other_half(features, right)
     names = ("bias", "probability", "length", "line", "error")
     calibration = dict(zip(names, (round(value, 4) for value in fit(features, right)), strict=True))
-    languages = [one.language for one in seen]
-    groups = {name: torch.tensor([one == name for one in languages]) for name in sorted(set(languages))}
     least = threshold(confidence, right, precision)
     shown = confidence >= least
-    shares = {name: _share(shown[of], right[of]) for name, of in groups.items()}
+
+    def by(words: Sequence[str]) -> dict[str, dict[str, float | None]]:
+        groups = {word: torch.tensor([one == word for one in words]) for word in sorted(set(words))}
+        return {word: _share(shown[of], right[of]) for word, of in groups.items()}
+
     return {
         "calibration": calibration,
         "show_threshold": least,
         "holes": len(seen),
         "nats": round(cost(confidence, right), 4),
-        "languages": shares | {"all": _share(shown, right)},
+        "languages": by([one.language for one in seen]) | {"all": _share(shown, right)},
+        "kinds": by([one.kind for one in seen]),
     }
 
 

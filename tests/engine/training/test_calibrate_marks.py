@@ -67,6 +67,10 @@ def test_the_fit_finds_the_weights_that_made_the_data() -> None:
     assert sum(one.right for one in shown) / len(shown) == pytest.approx(0.8, abs=0.02)
     assert found["languages"]["all"]["right_when_shown"] == pytest.approx(0.8, abs=0.001)
     assert set(found["languages"]) == {"go", "rust", "all"}
+    exact = {kind: [one.right for one in seen if one.kind == kind] for kind in ("line", "rest_of_line")}
+    assert {kind: one["exact"] for kind, one in found["kinds"].items()} == {
+        kind: pytest.approx(sum(right) / len(right), abs=1e-4) for kind, right in exact.items()
+    }
 
 
 def share_of(calibration: dict[str, float], one: Seen) -> float:
