@@ -105,11 +105,11 @@ class Logistic:
     The default is a prior, for models that nobody fitted one for: about that of Qwen2.5-Coder-0.5B.
     """
 
-    bias: LogisticWeight = -2.0
-    probability: Annotated[float, Within(0.0, 1000.0)] = 5.0
-    length: LogisticWeight = -0.07
-    line: LogisticWeight = -2.2
-    error: LogisticWeight = -1.0
+    bias: LogisticWeight = -1.8
+    probability: Annotated[float, Within(0.0, 1000.0)] = 4.4
+    length: LogisticWeight = -0.06
+    line: LogisticWeight = -0.6
+    error: LogisticWeight = -0.5
 
     def share(self, log_probability: float, length: int, *, line: bool = False, error: bool = False) -> float:
         """The share that is right, 0 to 1; nats in all, and the number of tokens with the end."""

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from midspan.engine.api import Budget, Frame
-from midspan.engine.marks_settings import Logistic
 from midspan.engine.remote import Remote, probe
 from midspan.engine.remote.canvas_server import LINE_SLOTS, TAIL_TOKENS, CanvasServer
-from midspan.engine.remote.writing import clean, finished
+from midspan.engine.remote.writing import PRIOR, clean, finished
 from tests.engine.remote.holes import ANSWER_S, BODY, connected, filled, hole_of, refused, remote_at
 from tests.engine.remote.http_server import Asked, HttpServer, Reply
 from tests.engine.remote.vllm import MODEL, REFUSED, STRUCTURED, Vllm
@@ -40,7 +39,7 @@ def test_the_surest_of_the_canvases_is_the_fill(tmp_path: Path) -> None:
         gap = vllm.tokenizer.decode(ids[:length], skip_special_tokens=False)
         text = finished(LONG, clean(LONG, gap, CanvasServer.marks))
         if text.strip():
-            expected[text] = Logistic().share(sum(values[:length]), length)
+            expected[text] = PRIOR.share(sum(values[:length]), length)
     assert expected
     assert {one.text: one.confidence for one in fill.candidates} == pytest.approx(expected)
     assert fill.text == max(expected, key=expected.__getitem__)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from midspan.engine.api import Budget
-from midspan.engine.marks_settings import Logistic
 from midspan.engine.remote import Remote, probe
+from midspan.engine.remote.writing import PRIOR
 from tests.engine.remote.holes import ADD, ANSWER_S, connected, filled, refused, remote_at
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, event, json_reply
 
@@ -74,7 +74,7 @@ def test_a_line_is_written_with_the_confidence_of_its_probabilities(chat: bool) 
     with HttpServer(Contract(*chunks)) as server:
         fill = filled(at(server.url))
     assert (fill.text, fill.stopped) == ("a + b", "settled")
-    assert fill.confidence == pytest.approx(Logistic().share(-0.03, 2))
+    assert fill.confidence == pytest.approx(PRIOR.share(-0.03, 2))
 
 
 def test_it_is_asked_with_a_prompt_of_our_own() -> None:

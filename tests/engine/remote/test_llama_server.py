@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from midspan.engine.api import Budget, Frame
-from midspan.engine.marks_settings import Logistic
 from midspan.engine.remote import probe
+from midspan.engine.remote.writing import PRIOR
 from tests.engine.remote.holes import ADD, ANSWER_S, BODY, connected, filled, hole_of, refused, remote_at
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, event, json_reply
 
@@ -46,7 +46,7 @@ def test_a_line_is_written_with_the_confidence_of_its_probabilities() -> None:
     with written as server, connected(remote_at(server.url)) as engine:
         fill = engine.fill(ADD, Budget(), on_frame=frames.append).result(ANSWER_S)
     assert (fill.text, fill.stopped, fill.steps) == ("a + b", "settled", 4)
-    assert fill.confidence == pytest.approx(Logistic().share(-0.03, 3))
+    assert fill.confidence == pytest.approx(PRIOR.share(-0.03, 3))
     assert (fill.latency.encode, fill.latency.denoise) == (7.5, 2.5)
     assert [frame.text for frame in frames] == ["a", "a + b", "a + b", "a + b"]
     assert [frame.settled for frame in frames] == [False, False, False, True]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from midspan.engine.api import Budget
-from midspan.engine.marks_settings import Logistic
 from midspan.engine.remote import Remote, probe
+from midspan.engine.remote.writing import PRIOR
 from tests.engine.remote.holes import ADD, ANSWER_S, connected, filled, refused, remote_at
 from tests.engine.remote.http_server import Asked, HttpServer, Reply, json_reply
 
@@ -54,7 +54,7 @@ def test_a_model_that_inserts_is_given_both_sides() -> None:
         fill = filled(at(server.url))
         show, asked = server.asked
     assert (fill.text, fill.stopped) == ("a + b", "settled")
-    assert fill.confidence == pytest.approx(Logistic().share(-0.03, 2))
+    assert fill.confidence == pytest.approx(PRIOR.share(-0.03, 2))
     assert (fill.latency.encode, fill.latency.denoise) == (7.5, 2.5)
     assert (show.path, asked.path) == ("/api/show", "/api/generate")
     assert asked.body == {
