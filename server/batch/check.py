@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,20 +62,18 @@ class Scratch:
         self._root, self._command, self._limits = root, command, limits
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="midspan-check-", ignore_cleanup_errors=True)
-        self._copy = Path(self._folder.name) / self._root.name
-        try:
+        with ExitStack() as stack:
+            made = tempfile.TemporaryDirectory(prefix="midspan-check-", ignore_cleanup_errors=True)
+            self._copy = Path(stack.enter_context(made)) / self._root.name
             _copy_tree(self._root, self._copy)
             self._demand()
-        except BaseException:
-            self._folder.cleanup()
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._folder.cleanup()
+        self._open.close()
 
     def write(self, name: str, data: bytes) -> None:
         """Let a file have other bytes from here on."""

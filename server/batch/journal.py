@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,21 +60,19 @@ class Journal:
             raise CommandError(f"{patch}: a folder; give a file in it as --out")
 
     def __enter__(self) -> Self:
-        try:
-            self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise CommandError(f"{self.path}: {error.strerror}; give an --out that can be written") from error
-        try:
+        with ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(self.path.open("a+b", buffering=0))
+            except OSError as error:
+                raise CommandError(f"{self.path}: {error.strerror}; give an --out that can be written") from error
             self._begin(self._head)
-        except BaseException:
-            self._file.close()
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._open.close()
 
     def of(self, file: str) -> list[Entry]:
         """What has been done in a file, whatever its digest was."""

@@ -94,6 +94,9 @@ def test_what_validators_object_to_is_counted_by_kind(capsys: pytest.CaptureFixt
     page = (state / "page.html").read_text(encoding="utf-8")
     assert "vetoed by validators: name 2, table 1" in page
     assert "shown in their place: nothing 1, repaired 1" in page
+    assert main(["report", "--state-dir", str(state), "--prometheus"]) == 0
+    metrics = capsys.readouterr().out.splitlines()
+    assert {'midspan_vetoed{reason="name"} 2', 'midspan_remedies{remedy="repaired"} 1'} <= set(metrics)
 
 
 def test_a_period_without_suggestions_is_no_error(capsys: pytest.CaptureFixture[str], state: Path) -> None:

@@ -18,8 +18,8 @@ from midspan.server.validation.schema_errors import OTHER_WORDS, WORDS
 from midspan.server.validation.schema_files import check_of, file_of, has_schema, reference_in
 from midspan.server.validation.splice import Files, Splice
 from tests.server.pictures import cut
+from tests.server.validation.schema_pictures import WAIT_S, objected, project
 
-WAIT_S = 60.0
 SERVER = {
     "type": "object",
     "properties": {"host": {"type": "string"}, "port": {"type": "integer"}, "mode": {"enum": ["fast", "safe"]}},
@@ -101,19 +101,11 @@ NOTHING_SAID = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a schema, and one outside of it."""
-    inner = tmp_path / "project"
-    inner.mkdir()
-    for file in (inner / "schema.json", tmp_path / "outside.json"):
-        file.write_text(json.dumps(SCHEMA), encoding="utf-8")
-    return inner
+    return project(tmp_path, SCHEMA)
 
 
 def said(folder: Path, picture: str) -> str | None:
-    before, fill, after = cut(picture)
-    uri = (folder / "settings.json").as_uri()
-    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=Files(patience_s=WAIT_S)))
-    assert found is None or found.kind == "schema"
+    found = objected(objection, folder / "settings.json", picture)
     return None if found is None else found.words
 
 

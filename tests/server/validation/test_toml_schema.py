@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.validation.schema_errors import OTHER_WORDS, WORDS
-from midspan.server.validation.splice import Files, Splice
 from midspan.server.validation.toml_schema import MAX_CHARS, objection
 from tests.server.pictures import cut
+from tests.server.validation.schema_pictures import objected, project
 
-WAIT_S = 60.0
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -68,19 +67,12 @@ NOTHING_SAID = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a schema, and one outside of it."""
-    inner = tmp_path_factory.mktemp("outer") / "project"
-    inner.mkdir()
-    for file in (inner / "schema.json", inner.parent / "outside.json"):
-        file.write_text(json.dumps(SCHEMA), encoding="utf-8")
-    return inner
+    return project(tmp_path_factory.mktemp("outer"), SCHEMA)
 
 
 def said(folder: Path, picture: str) -> str | None:
-    before, fill, after = cut(picture)
-    uri = (folder / "settings.toml").as_uri()
-    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=Files(patience_s=WAIT_S)))
-    assert found is None or (found.kind, found.spans) == ("schema", ((0, len(fill)),))
+    found = objected(objection, folder / "settings.toml", picture)
+    assert found is None or found.spans == ((0, len(cut(picture)[1])),)
     return None if found is None else found.words
 
 

@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midspan.server.validation.schema_errors import OTHER_WORDS, WORDS
-from midspan.server.validation.splice import Files, Splice
 from midspan.server.validation.yaml_schema import SHAPE, objection
-from tests.server.pictures import cut
+from tests.server.validation.schema_pictures import objected, project
 
-WAIT_S = 60.0
 STEP = {
     "type": "object",
     "properties": {"run": {"type": "string"}, "retries": {"type": "integer"}, "when": {"enum": ["always", "never"]}},
@@ -79,16 +77,11 @@ NOTHING_SAID = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    (folder / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
-    return folder
+    return project(tmp_path_factory.mktemp("outer"), SCHEMA)
 
 
 def said(folder: Path, picture: str) -> str | None:
-    before, fill, after = cut(picture)
-    uri = (folder / "settings.yaml").as_uri()
-    found = objection(Splice(uri=uri, before=before, fill=fill, after=after, files=Files(patience_s=WAIT_S)))
-    assert found is None or found.kind == "schema"
+    found = objected(objection, folder / "settings.yaml", picture)
     return None if found is None else found.words
 
 
