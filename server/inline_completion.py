@@ -162,15 +162,19 @@ def _held_back(session: Session, completion: Completion) -> str | None:
 
 async def _answers(session: Session, engine: Router, completion: Completion) -> tuple[Answer, Answer] | None:
     """The first answer, and the one to go by; None when out of date, and where the engine failed."""
-    fill = await _fill(session, engine, completion)
-    if fill is None:
+    try:
+        if (fill := await _fill(session, engine, completion)) is not None:
+            first = _answer(session, engine, completion, fill)
+            if (answer := await _in_its_place(session, engine, completion, first)) is not None:
+                return first, answer
+    except EngineFailed as error:
+        _note(session, completion, "failed", type(error.__cause__).__name__)
         return None
-    first = _answer(session, engine, completion, fill)
-    answer = await _in_its_place(session, engine, completion, first)
-    if answer is None:
-        _note(session, completion, "superseded")
-        return None
-    return first, answer
+    except asyncio.CancelledError:
+        _note(session, completion, "cancelled")
+        raise
+    _note(session, completion, "superseded")
+    return None
 
 
 def _answer(session: Session, engine: Router, completion: Completion, fill: Fill) -> Answer:
@@ -348,7 +352,7 @@ def _request(session: Session, engine: Router, completion: Completion) -> Reques
 
 
 async def _fill(session: Session, engine: Router, completion: Completion) -> Fill | None:
-    """The engine's fill; None when the request went out of date or the engine failed, which the user is told."""
+    """The engine's fill; None when the request went out of date. Raises EngineFailed, of which the user is told."""
     loop = asyncio.get_running_loop()
     preview = Preview(session.protocol.notify, completion) if session.settings.preview else None
 
@@ -361,16 +365,7 @@ async def _fill(session: Session, engine: Router, completion: Completion) -> Fil
     try:
         with session.engine_at_work():
             fill = await session.requests.ask(asked, request, on_frame if preview else None)
-    except EngineFailed as error:
-        _note(session, completion, "failed", type(error.__cause__).__name__)
-        return None
-    except asyncio.CancelledError:
-        _note(session, completion, "cancelled")
-        raise
     finally:
         if preview is not None:
             preview.end()
-    if fill is None or fill.stopped == "cancelled":
-        _note(session, completion, "superseded")
-        return None
-    return fill
+    return None if fill is None or fill.stopped == "cancelled" else fill

@@ -76,11 +76,13 @@ async def test_a_request_that_an_edit_overtakes_is_superseded(tmp_path: Path) ->
     assert fates(tmp_path) == [("superseded", "")]
 
 
-def test_a_request_that_is_withdrawn_is_cancelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["forever", "endless = "])
+def test_a_request_that_is_withdrawn_is_cancelled(tmp_path: Path, text: str) -> None:
+    """While its fill is made, and while that is repaired."""
     with connected(tmp_path) as client:
-        client.start()
-        client.open("forever")
-        client.send(complete(1, 0, 7))
+        client.start({"deadline_ms": 60_000})
+        client.open(text)
+        client.send(complete(1, 0, len(text)))
         assert client.state("working")
         client.send(call(None, "$/cancelRequest", {"id": 1}))
         assert client.answer(1)["error"]["code"] == -32800

@@ -140,6 +140,8 @@ async def test_a_key_ends_a_repair(tmp_path: Path) -> None:
         assert await asyncio.wait_for(answer, 60) is None
         assert (await asked(client))[1]["stopped"]
     assert vetoes(tmp_path) == []
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as store:
+        assert store.execute("SELECT fate FROM request ORDER BY rowid LIMIT 1").fetchone() == ("superseded",)
 
 
 @pytest.fixture
